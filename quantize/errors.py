@@ -1,0 +1,27 @@
+"""What can go wrong with a user's input, as exceptions whose text is the one line that is shown."""
+
+from __future__ import annotations
+
+
+class FrankenError(Exception):
+    """An error that a user can cause. Its text names the file or tensor and the mend."""
+
+
+class CheckpointError(FrankenError):
+    """The source is missing, cut, inconsistent, or holds what cannot be converted."""
+
+
+class TokenizerError(FrankenError):
+    """The tokenizer files are missing, unknown, or disagree with the written GGUF."""
+
+
+class GGUFError(FrankenError):
+    """A GGUF file is cut, lies about itself, or asks for more than it can hold."""
+
+
+class RecipeError(FrankenError):
+    """A type, preset or override that does not exist or does not fit a tensor."""
+
+
+class OutputError(FrankenError):
+    """An output exists, does not fit on the disk, or would overwrite its own source."""
