@@ -1,4 +1,4 @@
-"""Small tokenizers with nothing left to chance: the same files on every machine and library version."""
+"""Small tokenizers with nothing left to chance: the same files wherever they are made."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import json
 from pathlib import Path
 from typing import Any
 
-WORDS = (
-    "the and of to in that it was he for as with his on be at by had not are but from have they you "
-    "which were her all she there would their him been has when who will more no if out so said what "
-    "up its about into than them can only other new some could time these two may then do first any "
-    "my now such like our over man me even most made after also did many before must through years "
-    "where much your way well down should because each just those people mister how too little state "
-    "good very make world still own see men work long get here between both life being under never "
-    "day same another know while last might us great old year off come since against go came right "
-    "used take three moon letter rocket harbour keeper light ship choose eternal mortal explain"
-).split()
+WORDS = """
+the and of to in that it was he for as with his on be at by had not are but from have they
+you which were her all she there would their him been has when who will more no if out so
+said what up its about into than them can only other new some could time these two may
+then do first any my now such like our over man me even most made after also did many
+before must through years where much your way well down should because each just those
+people mister how too little state good very make world still own see men work long get
+here between both life being under never day same another know while last might us great
+old year off come since against go came right used take three moon letter rocket harbour
+keeper light ship choose eternal mortal explain
+"""
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -45,8 +46,9 @@ def byte_alphabet() -> list[str]:
 
 def word_merges() -> list[tuple[str, str]]:
     """Merges that spell each word of WORDS, bare and after a space, from left to right."""
+    words = WORDS.split()
     merges: dict[tuple[str, str], None] = {}
-    for word in [*WORDS, *("Ġ" + word for word in WORDS)]:
+    for word in [*words, *("Ġ" + word for word in words)]:
         left = word[0]
         for letter in word[1:]:
             merges[left, letter] = None
@@ -55,7 +57,7 @@ def word_merges() -> list[tuple[str, str]]:
 
 
 def bpe_tokenizer(special_tokens: tuple[str, ...] = SPECIAL_TOKENS) -> dict[str, Any]:
-    """A byte-level tokenizer.json with SmolLM2's pre-tokenizer; special tokens come first, as there."""
+    """A byte-level tokenizer.json with SmolLM2's pre-tokenizer; special tokens come first."""
     merges = word_merges()
     tokens = dict.fromkeys([*special_tokens, *byte_alphabet(), *(a + b for a, b in merges)])
     return {
@@ -99,7 +101,7 @@ def bpe_tokenizer(special_tokens: tuple[str, ...] = SPECIAL_TOKENS) -> dict[str,
 
 
 def bpe_tokenizer_config() -> dict[str, Any]:
-    """The tokenizer_config.json that goes with bpe_tokenizer(): ChatML, no tokens added around text."""
+    """The tokenizer_config.json of bpe_tokenizer(): ChatML, no tokens added around text."""
     return {
         "add_prefix_space": False,
         "bos_token": "<|im_start|>",
