@@ -1,1 +1,1 @@
-"""Checkpoints to GGUF: numpy, gguf, safetensors and a tokenizer library. Knows no screen and no engine."""
+"""Checkpoints to GGUF: numpy, gguf and a tokenizer library. Knows no screen and no engine."""

@@ -1,4 +1,4 @@
-"""Read the header of a GGUF file: metadata and tensor table, bounded, without touching the weights."""
+"""Read the header of a GGUF file, metadata and tensor table, bounded, without its weights."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_KEY_BYTES = (1 << 16) - 1
 MAX_TENSOR_NAME_BYTES = 63
 MAX_DIMS = 4
 
-_SCALARS: dict[GGUFValueType, str] = {
+SCALARS: dict[GGUFValueType, str] = {
     GGUFValueType.UINT8: "<u1",
     GGUFValueType.INT8: "<i1",
     GGUFValueType.UINT16: "<u2",
@@ -64,16 +64,19 @@ class Header:
     alignment: int
     file_bytes: int
 
-    def require(self, key: str, kind: type[int] | type[str] | type[float]) -> int | str | float:
-        """The value of `key`; GGUFError when it is absent or no `kind`."""
-        value = self.metadata.get(key)
-        if value is None or isinstance(value.data, bool) or not isinstance(value.data, kind):
-            raise GGUFError(f"{self.path}: metadata key {key!r} is missing or no {kind.__name__}")
-        return value.data
+    def integer(self, key: str, default: int | None = None) -> int:
+        """The integer under `key`, or `default` where it is absent; GGUFError otherwise."""
+        data = self.metadata[key].data if key in self.metadata else default
+        if isinstance(data, bool) or not isinstance(data, int):
+            raise GGUFError(f"{self.path}: metadata key {key!r} is missing or no integer")
+        return data
 
-    def integer(self, key: str, default: int = 0) -> int:
-        """The integer under `key`, or `default` when the key is absent; GGUFError on another type."""
-        return int(self.require(key, int)) if key in self.metadata else default
+    def text(self, key: str, default: str | None = None) -> str:
+        """The string under `key`, or `default` where it is absent; GGUFError otherwise."""
+        data = self.metadata[key].data if key in self.metadata else default
+        if not isinstance(data, str):
+            raise GGUFError(f"{self.path}: metadata key {key!r} is missing or no text")
+        return data
 
 
 class _Cursor:
@@ -146,11 +149,11 @@ class _Cursor:
         if item is GGUFValueType.STRING:
             count = self.count(f"the number of items of {key!r}", 8)
             return Value(kind, [self.text(f"an item of {key!r}") for _ in range(count)], item)
-        count = self.count(f"the number of items of {key!r}", np.dtype(_SCALARS[item]).itemsize)
+        count = self.count(f"the number of items of {key!r}", np.dtype(SCALARS[item]).itemsize)
         return Value(kind, self.numbers(item, count, key), item)
 
     def numbers(self, kind: GGUFValueType, count: int, key: str) -> list[int | float | bool]:
-        dtype = np.dtype(_SCALARS[kind])
+        dtype = np.dtype(SCALARS[kind])
         raw = self.take(count * dtype.itemsize, f"{key!r}")
         numbers: list[int | float | bool] = np.frombuffer(raw, dtype).tolist()
         return numbers

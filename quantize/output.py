@@ -1,0 +1,132 @@
+"""One GGUF to be written: its types, header and places, all known before the first byte."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+
+from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION
+
+from .errors import RecipeError
+from .formats import FORMATS
+from .gguf_encode import encode_header, padded
+from .gguf_types import Metadata, u32
+from .recipe import Choice, Overrides, Preset, Tensor, choose_types
+from .source import Source, SourceTensor
+
+_PRECISION_PRESETS = ("F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor's type in one output, and its place in the file."""
+
+    source: SourceTensor
+    choice: Choice
+    offset: int
+    """From the start of the file, in bytes."""
+    row_bytes: int
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor, without padding."""
+        return self.source.rows * self.row_bytes
+
+
+@dataclass(frozen=True)
+class Output:
+    """One file to be written."""
+
+    path: Path
+    preset: Preset
+    header: bytes
+    tensors: tuple[PlannedTensor, ...]
+    nbytes: int
+    """The exact size of the finished file."""
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of all tensors over the number of weights, as llama-quantize counts it."""
+        weights = sum(prod(tensor.source.shape) for tensor in self.tensors)
+        return 8 * sum(tensor.nbytes for tensor in self.tensors) / weights
+
+
+def plan_output(
+    source: Source, path: Path, preset: Preset, overrides: Overrides, allow_requantize: bool
+) -> Output:
+    """Decide every type, offset and key of the file `path`. Reads no weights.
+
+    Raises RecipeError for a type that does not fit, or for a source that is quantized already
+    unless `allow_requantize`.
+    """
+    choices = choose_types(
+        [Tensor(tensor.name, tensor.shape, tensor.kept) for tensor in source.tensors],
+        source.model,
+        preset,
+        overrides,
+    )
+    for tensor, choice in zip(source.tensors, choices, strict=True):
+        _check_possible(tensor, choice, allow_requantize)
+    metadata = _metadata(source, preset)
+    places = _places(source.tensors, choices)
+    header = encode_header(
+        metadata,
+        [
+            (tensor.name, tensor.shape, choice.type, offset)
+            for tensor, choice, (offset, _) in zip(source.tensors, choices, places, strict=True)
+        ],
+    )
+    tensors = tuple(
+        PlannedTensor(tensor, choice, len(header) + offset, row_bytes)
+        for tensor, choice, (offset, row_bytes) in zip(source.tensors, choices, places, strict=True)
+    )
+    end = max((padded(t.offset + t.nbytes) for t in tensors), default=len(header))
+    return Output(path, preset, header, tensors, end)
+
+
+def _places(tensors: Sequence[SourceTensor], choices: Sequence[Choice]) -> list[tuple[int, int]]:
+    """(offset from the first tensor, bytes of a row) of each tensor, in file order."""
+    places, offset = [], 0
+    for tensor, choice in zip(tensors, choices, strict=True):
+        block_len, block_bytes = GGML_QUANT_SIZES[choice.type]
+        row_bytes = tensor.cols // block_len * block_bytes
+        places.append((offset, row_bytes))
+        offset = padded(offset + tensor.rows * row_bytes)
+    return places
+
+
+def _metadata(source: Source, preset: Preset) -> Metadata:
+    """The source's keys with this file's type, in the order that llama.cpp leaves them in.
+
+    Its converter writes the file type in its place. llama-quantize sets two keys anew, which
+    moves them to the end, and drops what belongs to a split.
+    """
+    metadata = {k: v for k, v in source.metadata.items() if not k.startswith("split.")}
+    file_type = u32(preset.file_type)
+    if preset.name in _PRECISION_PRESETS and not source.is_gguf:
+        return metadata | {"general.file_type": file_type}
+    for key in ("general.quantization_version", "general.file_type"):
+        metadata.pop(key, None)
+    return metadata | {
+        "general.quantization_version": u32(GGML_QUANT_VERSION),
+        "general.file_type": file_type,
+    }
+
+
+def _check_possible(tensor: SourceTensor, choice: Choice, allow_requantize: bool) -> None:
+    if choice.type is tensor.stored:
+        return
+    for kind in (tensor.stored, choice.type):
+        if kind.name not in FORMATS:
+            raise RecipeError(
+                f"tensor {tensor.name!r}: {kind.name} is not supported; there are: "
+                f"{', '.join(FORMATS)}"
+            )
+    quantized = GGML_QUANT_SIZES[tensor.stored][0] > 1
+    if quantized and not allow_requantize:
+        raise RecipeError(
+            f"tensor {tensor.name!r} is quantized already ({tensor.stored.name}); quantize from "
+            "F16, BF16 or F32, or accept the loss with --allow-requantize"
+        )
