@@ -1,0 +1,42 @@
+"""Text for a terminal: numbers people read, and nothing that steers the screen."""
+
+from __future__ import annotations
+
+import unicodedata
+
+_BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+
+
+def size(nbytes: float) -> str:
+    """Bytes in binary units, as memory is sold: 1.2 GiB."""
+    step = 0
+    while nbytes >= 1024 and step < len(_BINARY) - 1:
+        nbytes /= 1024
+        step += 1
+    return f"{nbytes:.0f} B" if step == 0 else f"{nbytes:.1f} {_BINARY[step]}"
+
+
+def count(number: float) -> str:
+    """Parameters as model names have them: 135 M, 24.2 B."""
+    for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
+        if number >= scale:
+            digits = 1 if number < 100 * scale else 0
+            return f"{number / scale:.{digits}f} {unit}"
+    return f"{number:.0f}"
+
+
+def printable(text: str) -> str:
+    """`text` with every control, format and surrogate character shown as an escape.
+
+    Line ends become \\n too: what a file says of itself must not forge lines of our output.
+    """
+    return "".join(
+        char
+        if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        else _escape(char)
+        for char in text
+    )
+
+
+def _escape(char: str) -> str:
+    return char.encode("unicode_escape").decode()

@@ -1,0 +1,141 @@
+"""The screen of `franken-gguf convert`: what will be written, how far it is, what came out."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich import box
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from franken_gguf.quantize.convert import Progress as Done
+from franken_gguf.quantize.output import Output
+
+from .terminal import count, printable, size
+
+# Seconds between two lines of progress where there is no terminal to draw a bar on.
+_QUIET_INTERVAL = 10.0
+
+
+class _Speed(ProgressColumn):
+    """Weights a second."""
+
+    def render(self, task: Task) -> Text:
+        """Draw the column."""
+        return Text(f"{count(task.speed or 0)}weights/s")
+
+
+@contextmanager
+def conversion_progress(
+    console: Console, weights: int, tensors: int
+) -> Iterator[Callable[[Done], None]]:
+    """Report `weights` in `tensors` as they are written: a bar at a terminal, else a few lines."""
+    report = _bar if console.is_terminal else _lines
+    with report(console, weights, tensors) as update:
+        yield update
+
+
+@contextmanager
+def _bar(console: Console, weights: int, tensors: int) -> Iterator[Callable[[Done], None]]:
+    seen: set[str] = set()
+    written = 0
+    with Progress(
+        BarColumn(bar_width=None),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[tensors]}"),
+        TextColumn("{task.fields[written]}"),
+        _Speed(),
+        TimeRemainingColumn(compact=True),
+        console=console,
+        transient=True,
+        expand=True,
+    ) as progress:
+        task = progress.add_task("", total=weights, written="", tensors="")
+
+        def update(done: Done) -> None:
+            nonlocal written
+            seen.add(done.tensor)
+            written += done.bytes_written
+            progress.update(
+                task,
+                advance=done.weights,
+                written=size(written),
+                tensors=f"{len(seen)}/{tensors} tensors",
+            )
+
+        yield update
+
+
+@contextmanager
+def _lines(console: Console, weights: int, tensors: int) -> Iterator[Callable[[Done], None]]:
+    seen: set[str] = set()
+    converted = written = 0
+    started = said = time.monotonic()
+
+    def update(done: Done) -> None:
+        nonlocal converted, written, said
+        seen.add(done.tensor)
+        converted += done.weights
+        written += done.bytes_written
+        now = time.monotonic()
+        if now - said >= _QUIET_INTERVAL:
+            said = now
+            left = (now - started) * (weights - converted) / converted
+            console.print(
+                f"{100 * converted // weights} %, {len(seen)} of {tensors} tensors, "
+                f"{size(written)} written, {left:.0f} s left",
+                soft_wrap=True,
+            )
+
+    yield update
+
+
+def show_outputs(console: Console, outputs: Sequence[Output]) -> None:
+    """Print each output's size, bits per weight, types and fallbacks."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("file", overflow="fold")
+    table.add_column("size", justify="right", no_wrap=True)
+    table.add_column("bits/weight", justify="right", no_wrap=True)
+    table.add_column("types", overflow="fold")
+    for output in outputs:
+        table.add_row(
+            printable(str(output.path)),
+            size(output.nbytes),
+            f"{output.bits_per_weight:.2f}",
+            ", ".join(f"{name} x{n}" for name, n in type_counts(output).items()),
+        )
+    console.print(table)
+    for output in outputs:
+        if line := fallback_line(output):
+            console.print(printable(line), soft_wrap=True)
+
+
+def type_counts(output: Output) -> dict[str, int]:
+    """Type name to number of tensors, most first."""
+    return dict(Counter(t.choice.type.name for t in output.tensors).most_common())
+
+
+def fallback_line(output: Output) -> str:
+    """What did not fit its wanted block, in one line; empty where everything did."""
+    fallen = [tensor for tensor in output.tensors if tensor.choice.fell_back]
+    if not fallen:
+        return ""
+    kinds = Counter(f"{t.choice.wanted.name} -> {t.choice.type.name}" for t in fallen)
+    which = ", ".join(f"{kind} x{n}" for kind, n in kinds.most_common())
+    return (
+        f"{output.path.name}: {len(fallen)} tensors, {size(sum(t.nbytes for t in fallen))}, have "
+        f"rows that do not fit their type and fell back: {which}"
+    )

@@ -1,0 +1,97 @@
+"""The screen of `franken-gguf inspect`."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from rich import box
+from rich.console import Console, Group
+from rich.table import Table
+from rich.text import Text
+
+from .inspect import Summary
+from .terminal import count, printable, size
+
+_SHOWN_KEY_WIDTH = 200
+
+
+def show_summary(console: Console, summary: Summary) -> None:
+    """Print what the file holds: the model, its tensor groups, its metadata."""
+    console.print(Group(_model(summary), Text(), _groups(summary), Text(), _metadata(summary)))
+
+
+def _model(summary: Summary) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    layers = f"{summary.layers} layers, context {summary.context_length:,}"
+    for label, text in (
+        ("model", summary.name or "(no name)"),
+        ("file", f"{summary.file}, {size(summary.file_bytes)}"),
+        ("architecture", f"{summary.architecture}, {layers}"),
+        ("experts", _experts(summary)),
+        ("parameters", _parameters(summary)),
+        ("types", _types(summary.types)),
+        ("bits/weight", f"{summary.bits_per_weight:.2f}"),
+    ):
+        grid.add_row(label, printable(text))
+    return grid
+
+
+def _experts(summary: Summary) -> str:
+    if not summary.experts:
+        return "none (dense)"
+    return f"{summary.experts}, of which {summary.experts_used} work on each token"
+
+
+def _parameters(summary: Summary) -> str:
+    total = count(summary.parameters)
+    if summary.active_parameters == summary.parameters:
+        return total
+    return f"{total} in memory, {count(summary.active_parameters)} in work for each token"
+
+
+def _types(types: dict[str, int]) -> str:
+    return ", ".join(f"{name} x{number}" for name, number in types.items())
+
+
+def _groups(summary: Summary) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("tensors")
+    for heading in ("count", "parameters", "size", "share"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    table.add_column("types", overflow="fold")
+    total = sum(group.nbytes for group in summary.groups) or 1
+    for group in summary.groups:
+        table.add_row(
+            group.name,
+            str(group.tensors),
+            count(group.parameters),
+            size(group.nbytes),
+            f"{100 * group.nbytes / total:.1f} %",
+            _types(group.types),
+        )
+    return table
+
+
+def _metadata(summary: Summary) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("metadata", overflow="fold", style="dim", ratio=2)
+    table.add_column("", overflow="fold", ratio=3)
+    for key, value in summary.metadata.items():
+        table.add_row(printable(key), printable(_value(value)))
+    return table
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, dict):
+        items = json.dumps(value["first"], ensure_ascii=False)[1:-1]
+        return f"{value['items']:,} items: {_cut(items)}"
+    if isinstance(value, str):
+        return _cut(value)
+    return _cut(json.dumps(value, ensure_ascii=False))
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _SHOWN_KEY_WIDTH else text[:_SHOWN_KEY_WIDTH] + " ..."
