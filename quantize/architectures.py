@@ -1,8 +1,57 @@
-"""What differs between model families, as data: config.json in, one ModelConfig out."""
+"""What differs between model families, as data: the config.json classes and one ModelConfig."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Family:
+    """What a Hugging Face class means when its config.json leaves a field out.
+
+    The defaults are those of the configuration classes in transformers 5, through which llama.cpp's
+    converter reads every config.json.
+    """
+
+    moe: bool
+    context_length: int
+    rope_theta: float
+    rms_norm_eps: float
+    kv_heads: int | None
+    """None: as many as query heads."""
+    writes_head_dim: bool
+    """True when the class always has a head_dim, so that the GGUF states key and value lengths."""
+
+
+_LLAMA = Family(
+    moe=False,
+    context_length=2048,
+    rope_theta=10_000.0,
+    rms_norm_eps=1e-6,
+    kv_heads=None,
+    writes_head_dim=True,
+)
+
+FAMILIES = {
+    "LlamaForCausalLM": _LLAMA,
+    "LLaMAForCausalLM": _LLAMA,
+    "MistralForCausalLM": Family(
+        moe=False,
+        context_length=131_072,
+        rope_theta=10_000.0,
+        rms_norm_eps=1e-6,
+        kv_heads=8,
+        writes_head_dim=True,
+    ),
+    "MixtralForCausalLM": Family(
+        moe=True,
+        context_length=131_072,
+        rope_theta=1_000_000.0,
+        rms_norm_eps=1e-5,
+        kv_heads=8,
+        writes_head_dim=False,
+    ),
+}
 
 
 @dataclass(frozen=True)
@@ -33,7 +82,13 @@ class ModelConfig:
     heads: int
     kv_heads: int
     head_dim: int
+    states_head_dim: bool
+    """True when the GGUF says key and value length, False when they are hidden_size / heads."""
     vocab_size: int
+    context_length: int
+    rms_norm_eps: float
+    rope_theta: float
+    rope_scaling: RopeScaling | None
     tied: bool
     """True when the checkpoint has no lm_head.weight and the embeddings serve as output."""
     experts: int

@@ -1,0 +1,48 @@
+"""JSON files of a checkpoint, read as what they are: text that a stranger wrote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .errors import FrankenError
+
+MAX_BYTES = 1 << 28
+"""256 MiB. The largest tokenizer.json in use (a vocabulary of 262,144) has 35 MB."""
+
+
+def read_object(path: Path, error: type[FrankenError]) -> dict[str, Any]:
+    """The JSON object in a UTF-8 file.
+
+    Raises `error`, in one line that names the file, when the file is missing, larger than
+    MAX_BYTES, no UTF-8, no JSON, nested too deeply, or JSON that is no object.
+    """
+    text = read_text(path, error)
+    try:
+        document = json.loads(text)
+    except RecursionError:
+        raise error(f"{path}: nested too deeply to be one of a checkpoint's files") from None
+    except ValueError as problem:
+        raise error(f"{path}: not valid JSON ({problem}); download the file again") from None
+    if not isinstance(document, dict):
+        raise error(f"{path}: holds no JSON object; download the file again")
+    return document
+
+
+def read_text(path: Path, error: type[FrankenError]) -> str:
+    """The text of a UTF-8 file with universal newlines; raises `error` as read_object does."""
+    try:
+        with path.open("rb") as file:
+            raw = file.read(MAX_BYTES + 1)
+    except FileNotFoundError:
+        raise error(f"{path}: file not found; download the complete checkpoint") from None
+    except OSError as problem:
+        raise error(f"{path}: cannot be read ({problem.strerror or problem})") from None
+    if len(raw) > MAX_BYTES:
+        raise error(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no such file is")
+    try:
+        text = raw.decode("utf-8")
+    except UnicodeDecodeError as problem:
+        raise error(f"{path}: not UTF-8 text (byte {problem.start}); download it again") from None
+    return text.replace("\r\n", "\n").replace("\r", "\n")
