@@ -10,6 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from difflib import get_close_matches
+from math import prod
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
 
@@ -162,9 +163,12 @@ def file_order(name: str) -> tuple[int, bytes]:
 
 
 def is_quantizable(name: str, shape: tuple[int, ...], leave_output: bool = False) -> bool:
-    """Whether llama-quantize would touch the tensor: matrices, but no norm and no router."""
+    """Whether llama-quantize would touch the tensor: matrices, but no norm and no router.
+
+    A matrix of one row is a vector to ggml, which does not count trailing dimensions of 1.
+    """
     return (
-        len(shape) >= 2
+        prod(shape[:-1]) > 1
         and name.endswith("weight")
         and "_norm.weight" not in name
         and "ffn_gate_inp.weight" not in name
@@ -181,14 +185,25 @@ def choose_types(
 ) -> list[Choice]:
     """The type of every tensor, in the order given, as llama-quantize would choose it.
 
-    Raises RecipeError for a --tensor-type pattern that matches no tensor (llama-quantize ignores
-    it), and for a type asked for by name or with --pure whose block does not divide the rows.
+    Raises RecipeError for Q2_K_S without an imatrix, for a --tensor-type pattern that matches no
+    tensor (llama-quantize ignores it), and for a type asked for by name or with --pure whose block
+    does not divide the rows.
     """
     overrides = overrides or Overrides()
+    if preset.name == "Q2_K_S" and not has_imatrix:
+        raise RecipeError("Q2_K_S needs an importance matrix; add --imatrix FILE or take Q2_K")
     _check_patterns(overrides, tensors)
-    tied = all(tensor.name != "output.weight" for tensor in tensors)
-    values = [t.name for t in sorted(tensors, key=lambda t: file_order(t.name)) if _is_attn_v(t)]
-    rules = _Rules(model, preset, overrides, has_imatrix, tied, values)
+    in_file_order = sorted(tensors, key=lambda tensor: file_order(tensor.name))
+    rules = _Rules(
+        model,
+        preset,
+        overrides,
+        has_imatrix,
+        tied=all(tensor.name != "output.weight" for tensor in tensors),
+        attn_v_count=sum("attn_v.weight" in tensor.name for tensor in tensors),
+        attn_v=_counted("attn_v.weight", in_file_order, overrides),
+        ffn_down=_counted("ffn_down", in_file_order, overrides),
+    )
     return [_choose(tensor, rules) for tensor in tensors]
 
 
@@ -199,8 +214,17 @@ class _Rules:
     overrides: Overrides
     has_imatrix: bool
     tied: bool
-    attn_v: list[str]
-    """Names of the attn_v tensors in file order: llama-quantize counts them, not the layers."""
+    attn_v_count: int
+    attn_v: dict[str, int]
+    """Position of each attn_v that the preset decides: llama-quantize counts them, not layers."""
+    ffn_down: dict[str, int]
+    """The same of the ffn_down; only a mixture of experts goes by the layer's number."""
+
+
+def _counted(part: str, tensors: Sequence[Tensor], overrides: Overrides) -> dict[str, int]:
+    names = (t.name for t in tensors if part in t.name and is_quantizable(t.name, t.shape))
+    left = (n for n in names if not any(pattern.search(n) for pattern, _ in overrides.patterns))
+    return {name: i for i, name in enumerate(left)}
 
 
 def _choose(tensor: Tensor, rules: _Rules) -> Choice:
@@ -232,11 +256,12 @@ def _by_preset(tensor: Tensor, rules: _Rules) -> Type:
             return Type.Q8_0
         return default if default is Type.Q8_0 else Type.Q6_K
     if "attn_v.weight" in tensor.name:
-        return _attn_v(rules.attn_v.index(tensor.name), rules)
+        return _attn_v(rules.attn_v[tensor.name], rules)
     if "attn_k.weight" in tensor.name:
         return Type.Q8_0 if rules.model.experts == 8 else default
     if "ffn_down" in tensor.name:
-        return _ffn_down(layer_of(tensor.name), rules)
+        moe = rules.model.experts > 1
+        return _ffn_down(layer_of(tensor.name) if moe else rules.ffn_down[tensor.name], rules)
     if "attn_output.weight" in tensor.name:
         return _attn_output(rules)
     return default
@@ -248,7 +273,7 @@ def _more_bits(i: int, n: int) -> bool:
 
 
 def _attn_v(i: int, rules: _Rules) -> Type:
-    model, default, n = rules.model, rules.preset.default, len(rules.attn_v)
+    model, default, n = rules.model, rules.preset.default, rules.attn_v_count
     by_preset: dict[str, Callable[[], Type]] = {
         "Q2_K": lambda: Type.Q4_K if model.gqa >= 4 else Type.Q3_K,
         "Q2_K_S": lambda: Type.Q4_K if model.gqa >= 4 else default,
@@ -324,7 +349,3 @@ def _check_patterns(overrides: Overrides, tensors: Sequence[Tensor]) -> None:
     for pattern, _ in overrides.patterns:
         if not any(pattern.search(tensor.name) for tensor in tensors):
             raise RecipeError(f"--tensor-type {pattern.pattern!r} matches no tensor of this model")
-
-
-def _is_attn_v(tensor: Tensor) -> bool:
-    return "attn_v.weight" in tensor.name

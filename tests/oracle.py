@@ -1,0 +1,59 @@
+"""llama.cpp itself, from the llama-cpp-python wheel: the truth for whole files."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import llama_cpp
+import numpy as np
+from gguf import GGMLQuantizationType, LlamaFileType
+from numpy.typing import NDArray
+
+
+@llama_cpp.llama_log_callback
+def _quiet(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
+    """Drop llama.cpp's table of tensors, which would bury a failing test's own words."""
+
+
+class _TensorOverride(ctypes.Structure):
+    _fields_ = (("pattern", ctypes.c_char_p), ("type", ctypes.c_int))
+
+
+def llama_quantize(
+    source: Path,
+    target: Path,
+    file_type: LlamaFileType,
+    tensor_types: Sequence[tuple[str, GGMLQuantizationType]] = (),
+    imatrix: Mapping[str, NDArray[np.float32]] | None = None,
+    **params: Any,
+) -> Path:
+    """Run llama_model_quantize; `params` are fields of llama_model_quantize_params.
+
+    `imatrix` maps a tensor's name to its weights, [cols] or [experts * cols].
+    """
+    llama_cpp.llama_backend_init()
+    llama_cpp.llama_log_set(_quiet, ctypes.c_void_p(0))
+    settings = llama_cpp.llama_model_quantize_default_params()
+    settings.ftype = int(file_type)
+    settings.nthread = 1
+    for name, value in params.items():
+        setattr(settings, name, value)
+    rows = [*((pattern.encode(), int(kind)) for pattern, kind in tensor_types), (None, 0)]
+    overrides = (_TensorOverride * len(rows))(*rows)
+    if tensor_types:
+        settings.tt_overrides = ctypes.cast(overrides, type(settings.tt_overrides))
+    entries = [
+        (name.encode(), values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), values.size)
+        for name, values in (imatrix or {}).items()
+    ]
+    if imatrix is not None:
+        table = (llama_cpp.llama_model_imatrix_data * (len(entries) + 1))(*entries, (None, None, 0))
+        settings.imatrix = ctypes.cast(table, type(settings.imatrix))
+    status = llama_cpp.llama_model_quantize(
+        str(source).encode(), str(target).encode(), ctypes.byref(settings)
+    )
+    assert status == 0, f"llama_model_quantize failed on {source}"
+    return target
