@@ -1,0 +1,42 @@
+# `make demo` and `make test` do all of their own set-up: Python >= 3.10, make and a C++ compiler are enough.
+# Another Python: make PYTHON=python3.12 test
+
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+WORKERS ?= auto
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test lint format bench clean distclean
+
+help: ## say what each target does
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: $(READY) ## make a four-expert model, convert it to Q8_0 and Q4_0, ask both one question
+	@$(BIN)/python tools/run_demo.py
+
+test: lint ## run every check: ruff, mypy, pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
+
+lint: $(READY) ## ruff and mypy alone
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+format: $(READY) ## let ruff rewrite what it can
+	$(BIN)/ruff check --fix
+	$(BIN)/ruff format
+
+bench: $(READY) ## time convert against llama.cpp's own path, where that is installed
+	$(BIN)/python benchmarks/convert.py
+
+clean: ## remove build products; keeps .venv and the downloaded model
+	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find quantize runner tests tools benchmarks -name __pycache__ -prune -exec rm -rf {} +
+
+distclean: clean ## remove also .venv, the model cache and the demo's files
+	rm -rf .venv .cache demo
+
+$(READY): pyproject.toml constraints.txt tools/setup_env.py
+	@$(PYTHON) tools/setup_env.py

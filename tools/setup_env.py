@@ -1,0 +1,179 @@
+"""Make .venv with everything this project needs, saying what goes on while llama.cpp compiles.
+
+The Makefile calls it with the system's Python before anything is installed: standard library only,
+and in a syntax that Python 3.7 reads, so that it can say that 3.7 is too old.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+VENV = ROOT / ".venv"
+READY = VENV / ".ready"
+HALF_MADE = VENV / ".half-made"
+LOG = ROOT / ".cache" / "setup.log"
+
+OLDEST_PYTHON = (3, 10)
+HEARTBEAT_SECONDS = 20
+
+# The first pattern that stands in the log's end names the mend.
+MENDS = (
+    (
+        r"ensurepip is not available|No module named '?(ensurepip|venv)",
+        "Python's venv module is missing: install it "
+        "(Debian, Ubuntu: sudo apt install python3-venv)",
+    ),
+    (
+        r"CMAKE_C(XX)?_COMPILER",
+        "no working C++ compiler: install one (Debian, Ubuntu: sudo apt install build-essential; "
+        "Fedora: sudo dnf install gcc-c++; macOS: xcode-select --install)",
+    ),
+    (
+        r"Killed signal terminated program|cannot allocate memory|out of memory",
+        "the compiler ran out of memory: "
+        "put CMAKE_BUILD_PARALLEL_LEVEL=1 before the command and try again",
+    ),
+    (r"No space left on device", "the disk is full: free about 2 GB and try again"),
+    (
+        r"CERTIFICATE_VERIFY_FAILED|SSLError",
+        "the package index's certificate is not trusted here: "
+        "set PIP_CERT to the file that holds yours",
+    ),
+    (
+        r"NewConnectionError|Temporary failure in name resolution|Max retries exceeded"
+        r"|ReadTimeout|ConnectionError|Network is unreachable|NameResolutionError",
+        "the package index does not answer: check the network or the proxy and try again",
+    ),
+)
+
+
+class SetupError(Exception):
+    """Set-up cannot go on; the text is the line that the user reads."""
+
+
+def main() -> int:
+    """Bring .venv up to date; exit status 0, 1 (one line says why) or 130 (interrupted)."""
+    started = time.monotonic()
+    try:
+        set_up()
+    except KeyboardInterrupt:
+        print("\nInterrupted: the same command mends .venv and goes on.", file=sys.stderr)
+        return 130
+    except SetupError as error:
+        print(f"Error: {error}", file=sys.stderr)
+        return 1
+    say(f"ready after {clock(started)}")
+    return 0
+
+
+def set_up() -> None:
+    """Install what pyproject.toml and constraints.txt ask for into .venv.
+
+    Safe to repeat however the last run ended: HALF_MADE stands while .venv cannot be trusted, and
+    READY, the Makefile's stamp, is written last.
+    """
+    if sys.version_info < OLDEST_PYTHON:
+        have, want = (f"{major}.{minor}" for major, minor in (sys.version_info[:2], OLDEST_PYTHON))
+        raise SetupError(
+            f"{sys.executable} is Python {have}, and {want} or newer is needed: "
+            "name one, as in `make PYTHON=python3.12 test`"
+        )
+    LOG.parent.mkdir(exist_ok=True)
+    LOG.write_text("", encoding="utf-8")
+    if HALF_MADE.exists():
+        say("the last set-up did not end well: starting .venv afresh")
+        shutil.rmtree(VENV)
+    VENV.mkdir(exist_ok=True)
+    HALF_MADE.touch()
+    if READY.exists():
+        READY.unlink()
+
+    say(f"making .venv with Python {sys.version.split()[0]}")
+    run([sys.executable, "-m", "venv", str(VENV)])
+    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
+    constraints = ["-c", str(ROOT / "constraints.txt")]
+    # The pip that comes with Python 3.10 to 3.13 does not know --group.
+    run([*pip, "install", "--upgrade", *constraints, "pip"])
+    say("installing the dependencies (once, llama.cpp is compiled: about 5 minutes on two cores)")
+    # -v puts the compiler's [12/190] in the log, for the heartbeat to show.
+    run([*pip, "install", "-v", *constraints, "-e", str(ROOT), "--group", "dev"])
+    READY.touch()
+    HALF_MADE.unlink()
+
+
+def run(command: list[str]) -> None:
+    """Run one step with its output in the log, and a line on the screen now and then.
+
+    Raises SetupError when the step fails.
+    """
+    started = time.monotonic()
+    with LOG.open("ab") as log:
+        step = subprocess.Popen(
+            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+        )
+    try:
+        while step.poll() is None:
+            try:
+                step.wait(timeout=HEARTBEAT_SECONDS)
+            except subprocess.TimeoutExpired:
+                # So much, since one file's warnings alone can be 100 kB.
+                say(f"{clock(started):>10}  {doing(log_end(500_000))}")
+    except KeyboardInterrupt:
+        step.terminate()
+        step.wait()
+        raise
+    if step.returncode != 0:
+        raise SetupError(explain(log_end(10_000)))
+
+
+def doing(log: str) -> str:
+    """What the end of pip's log says is going on: the file being compiled, or pip's last step."""
+    compiling = r"^\s*\[(\d+)/(\d+)\] "
+    step = (
+        r"^\s*(Collecting \S+|Downloading \S+|Installing build dependencies"
+        r"|Building (?:wheel|editable) for [\w-]+|Installing collected packages)"
+    )
+    found = re.findall(f"{compiling}|{step}", log, re.MULTILINE)
+    if not found:
+        return "working"
+    number, total, words = found[-1]
+    return words or f"compiling llama.cpp: file {number} of {total}"
+
+
+def explain(log: str) -> str:
+    """What to say of a step that failed: the mend if it is known, else the end of its log."""
+    where = os.path.relpath(LOG)
+    for pattern, mend in MENDS:
+        if re.search(pattern, log, re.IGNORECASE):
+            return f"{mend} (log: {where})"
+    last_lines = "".join(f"\n  | {line[:150]}" for line in log.splitlines()[-12:])
+    return f"the set-up failed; the end of {where}:{last_lines}"
+
+
+def log_end(size: int) -> str:
+    """The last `size` bytes of the log, as text."""
+    with LOG.open("rb") as log:
+        log.seek(max(0, LOG.stat().st_size - size))
+        return log.read().decode("utf-8", "replace")
+
+
+def clock(started: float) -> str:
+    """The time since `started` (of time.monotonic), as people say it."""
+    minutes, seconds = divmod(int(time.monotonic() - started), 60)
+    return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
+
+
+def say(text: str) -> None:
+    """One line on the screen at once, also through a pipe."""
+    print(f"set-up: {text}", flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
