@@ -1,0 +1,169 @@
+"""SentencePiece vocabularies to GGUF: tokenizer.model, or the same saved as tokenizer.json."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from gguf import GGUFValueType, TokenType
+from sentencepiece import SentencePieceProcessor
+
+from .errors import TokenizerError
+from .gguf_types import Metadata, array, string
+from .json_files import read_object
+from .tokenizer_bpe import load_tokenizer, looks_special
+
+_ADDED_SCORE = -1000.0
+_PADDING_SCORE = -10000.0
+
+
+@dataclass
+class _Entry:
+    text: str
+    score: float
+    type: TokenType
+
+
+def sentencepiece_vocabulary(folder: Path, config: dict[str, Any], vocab_size: int) -> Metadata:
+    """Vocabulary of tokenizer.model, then added_tokens.json, then tokenizer_config.json's tokens.
+
+    Each may replace an id of the one before. Ids up to `vocab_size` that nobody names become
+    unused [PADn]; ids beyond it are left out, since the model has no embedding for them. `config`
+    is tokenizer_config.json. Raises TokenizerError.
+    """
+    entries = _padding(vocab_size)
+    for id_, entry in enumerate(_pieces(load_sentencepiece(folder))):
+        if id_ >= vocab_size:
+            break
+        entries[id_] = entry
+    for id_, token in _added_tokens_json(folder):
+        if id_ < vocab_size:
+            entries[id_] = _Entry(token, _ADDED_SCORE, TokenType.USER_DEFINED)
+    for id_, token, special in _added_tokens_decoder(folder, config):
+        if id_ < vocab_size:
+            entries[id_] = _added(token, special)
+    return _metadata(entries)
+
+
+def json_vocabulary(
+    folder: Path, document: dict[str, Any], config: dict[str, Any], vocab_size: int
+) -> Metadata:
+    """Vocabulary of a SentencePiece model that is there only as tokenizer.json (`document`).
+
+    Such a file keeps merges where tokenizer.model keeps scores. The best merge comes first, so the
+    score of a token is minus the place where it is first merged, as in the model that it was made
+    from: llama.cpp then merges in the same order. (Its converter gives every token -1000, and text
+    is cut differently.) Padding to `vocab_size` is as in sentencepiece_vocabulary.
+    """
+    tokenizer = load_tokenizer(folder, config)
+    vocab: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
+    if vocab and max(vocab.values()) >= vocab_size:
+        raise TokenizerError(
+            f"{folder / 'tokenizer.json'}: token id {max(vocab.values())} is beyond vocab_size "
+            f"{vocab_size} of config.json; the tokenizer belongs to another model"
+        )
+    scores = _scores_of_merges(document["model"].get("merges") or [])
+    added = tokenizer.get_added_tokens_decoder()
+    unknown = document["model"].get("unk_token")
+    entries = _padding(vocab_size)
+    for text, id_ in vocab.items():
+        if text == unknown:
+            entries[id_] = _Entry(text, 0.0, TokenType.UNKNOWN)
+        elif re.fullmatch("<0x[0-9A-Fa-f]{2}>", text):
+            entries[id_] = _Entry(text, 0.0, TokenType.BYTE)
+        elif id_ in added:
+            entries[id_] = _added(text, added[id_].special)
+        else:
+            entries[id_] = _Entry(text, scores.get(text, 0.0), TokenType.NORMAL)
+    return _metadata(entries)
+
+
+def is_sentencepiece_json(document: dict[str, Any]) -> bool:
+    """Whether tokenizer.json holds a SentencePiece model: BPE on characters, bytes as fallback."""
+    model, decoder = document.get("model"), document.get("decoder")
+    return (
+        isinstance(model, dict)
+        and model.get("type") == "BPE"
+        and model.get("byte_fallback") is True
+        and isinstance(decoder, dict)
+        and decoder.get("type") == "Sequence"
+    )
+
+
+def load_sentencepiece(folder: Path) -> SentencePieceProcessor:
+    """tokenizer.model in the sentencepiece library. Raises TokenizerError."""
+    path = folder / "tokenizer.model"
+    try:
+        # Read here: the library cannot open every path that the system can.
+        return SentencePieceProcessor(model_proto=path.read_bytes())
+    except (OSError, RuntimeError, ValueError):
+        raise TokenizerError(
+            f"{path}: not a SentencePiece model; download the file again"
+        ) from None
+
+
+def _pieces(model: SentencePieceProcessor) -> Iterator[_Entry]:
+    for id_ in range(model.vocab_size()):
+        kind = TokenType.NORMAL
+        if model.IsUnknown(id_):
+            kind = TokenType.UNKNOWN
+        elif model.IsControl(id_):
+            kind = TokenType.CONTROL
+        elif model.IsUnused(id_):
+            kind = TokenType.UNUSED
+        elif model.IsByte(id_):
+            kind = TokenType.BYTE
+        yield _Entry(model.IdToPiece(id_), model.GetScore(id_), kind)
+
+
+def _added_tokens_json(folder: Path) -> Iterator[tuple[int, str]]:
+    path = folder / "added_tokens.json"
+    if path.is_file():
+        for token, id_ in read_object(path, TokenizerError).items():
+            if isinstance(id_, bool) or not isinstance(id_, int) or id_ < 0:
+                raise TokenizerError(f"{path}: {ascii(token)[:60]} has no token id")
+            yield id_, token
+
+
+def _added_tokens_decoder(folder: Path, config: dict[str, Any]) -> Iterator[tuple[int, str, bool]]:
+    path = folder / "tokenizer_config.json"
+    entries = config.get("added_tokens_decoder") or {}
+    if not isinstance(entries, dict):
+        raise TokenizerError(f"{path}: added_tokens_decoder is no object")
+    for id_, entry in entries.items():
+        content = entry.get("content") if isinstance(entry, dict) else None
+        if not id_.isdecimal() or len(id_) > 10 or not isinstance(content, str):
+            raise TokenizerError(f"{path}: added_tokens_decoder[{ascii(id_)[:60]}] is no token")
+        yield int(id_), content, bool(entry.get("special"))
+
+
+def _added(token: str, special: bool) -> _Entry:
+    if special or looks_special(token):
+        return _Entry(token, _ADDED_SCORE, TokenType.CONTROL)
+    return _Entry(token.replace("▁", " "), _ADDED_SCORE, TokenType.USER_DEFINED)
+
+
+def _padding(count: int) -> list[_Entry]:
+    return [_Entry(f"[PAD{id_}]", _PADDING_SCORE, TokenType.UNUSED) for id_ in range(count)]
+
+
+def _scores_of_merges(merges: list[Any]) -> dict[str, float]:
+    """Token -> score. A token may be made by several merges; the first of them counts."""
+    scores: dict[str, float] = {}
+    for merge in merges:
+        parts = merge.split(" ") if isinstance(merge, str) else merge
+        scores.setdefault("".join(parts), -float(len(scores)))
+    return scores
+
+
+def _metadata(entries: list[_Entry]) -> Metadata:
+    return {
+        "tokenizer.ggml.model": string("llama"),
+        "tokenizer.ggml.pre": string("default"),
+        "tokenizer.ggml.tokens": array(GGUFValueType.STRING, [e.text for e in entries]),
+        "tokenizer.ggml.scores": array(GGUFValueType.FLOAT32, [e.score for e in entries]),
+        "tokenizer.ggml.token_type": array(GGUFValueType.INT32, [int(e.type) for e in entries]),
+    }
