@@ -10,7 +10,6 @@ import numpy as np
 
 from .architectures import FAMILIES, Family, ModelConfig, RopeScaling
 from .errors import CheckpointError
-from .formats import F32
 from .json_files import read_object
 
 # What llama.cpp can load at most (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS in src/llama-hparams.h).
@@ -68,36 +67,6 @@ def read_config(folder: Path) -> ModelConfig:
         experts=experts,
         experts_used=experts_used,
     )
-
-
-def rope_freqs(config: ModelConfig) -> F32 | None:
-    """The factors of llama3 scaling, float32 [head_dim / 2], or None for every other model.
-
-    llama.cpp divides each rotary frequency by its factor (tensor `rope_freqs.weight`). Short waves
-    keep their frequency, waves longer than the original context are stretched by `factor`, and
-    those between are blended (Llama 3.1's scheme, `_compute_llama3_parameters` in transformers).
-    llama.cpp's converter computes in torch's float32, and so does this, step by step. Only the
-    power is taken in float64 and rounded: torch's own float32 power depends on the processor, and
-    is within one unit of this in the last place.
-    """
-    scaling = config.rope_scaling
-    if scaling is None or scaling.kind != "llama3":
-        return None
-    context, low, high = (
-        scaling.original_context_length,
-        scaling.low_freq_factor,
-        scaling.high_freq_factor,
-    )
-    assert context is not None and low is not None and high is not None
-    f32 = np.float32
-    exponents = np.arange(0, config.head_dim, 2, dtype=f32) / f32(config.head_dim)
-    powers = np.power(np.float64(f32(config.rope_theta)), exponents.astype(np.float64)).astype(f32)
-    frequencies = f32(1) / powers
-    wavelengths = f32(1) / frequencies * f32(2 * math.pi)
-    smooth = (f32(1) / wavelengths * f32(context) - f32(low)) / f32(high - low)
-    blended = f32(1) / ((f32(1) - smooth) / f32(scaling.factor) + smooth)
-    factors = np.where(wavelengths > context / low, f32(scaling.factor), blended)
-    return np.where(wavelengths < context / high, f32(1), factors).astype(f32)
 
 
 class _Fields:

@@ -87,12 +87,9 @@ def _named_templates(where: Path, found: Any) -> dict[str, str]:
         return {"default": found}
     allowed = ascii_sets.ascii_letters + ascii_sets.digits
     named = {}
-    for choice in found if isinstance(found, list) else [None]:
-        name, template = (
-            (choice.get("name"), choice.get("template"))
-            if isinstance(choice, dict)
-            else (None,) * 2
-        )
+    for choice in found if isinstance(found, list) else [found]:
+        entry = choice if isinstance(choice, dict) else {}
+        name, template = entry.get("name"), entry.get("template")
         if not isinstance(name, str) or not isinstance(template, str):
             raise TokenizerError(f"{where}: chat_template is neither text nor a list of named ones")
         name = "".join(letter if letter in allowed else "_" for letter in name)

@@ -14,8 +14,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from franken_gguf.quantize.architectures import RopeScaling
-from franken_gguf.quantize.config import read_config, rope_freqs
+from franken_gguf.quantize.config import read_config
 from franken_gguf.quantize.errors import CheckpointError
+from franken_gguf.quantize.metadata import rope_freqs
 
 LLAMA3 = {
     "rope_type": "llama3",
