@@ -7,6 +7,9 @@ from dataclasses import dataclass
 from math import isfinite, prod
 from typing import Any
 
+import numpy as np
+from gguf import GGUFValueType
+
 from franken_gguf.quantize.gguf_header import Header, TensorInfo
 from franken_gguf.quantize.gguf_types import Value
 
@@ -115,15 +118,20 @@ def _types(tensors: tuple[TensorInfo, ...]) -> dict[str, int]:
 
 def _shown(value: Value) -> Any:
     """A value fit for JSON: long arrays by their length and first items, bytes as escaped text."""
+    kind = value.item_type or value.type
     if not isinstance(value.data, list):
-        return _text(value.data)
+        return _item(value.data, kind)
     if len(value.data) <= _LONG_ARRAY:
-        return [_text(item) for item in value.data]
-    return {"items": len(value.data), "first": [_text(i) for i in value.data[:_SHOWN_ITEMS]]}
+        return [_item(item, kind) for item in value.data]
+    first = [_item(item, kind) for item in value.data[:_SHOWN_ITEMS]]
+    return {"items": len(value.data), "first": first}
 
 
-def _text(item: Any) -> Any:
+def _item(item: Any, kind: GGUFValueType) -> Any:
     if isinstance(item, bytes):
         return item.decode(errors="backslashreplace")
-    # JSON has no NaN and no infinity.
-    return str(item) if isinstance(item, float) and not isfinite(item) else item
+    if isinstance(item, float):
+        # JSON has no NaN and no infinity; a float32 reads best as its shortest decimal.
+        short = str(np.float32(item)) if kind is GGUFValueType.FLOAT32 else str(item)
+        return float(short) if isfinite(item) else short
+    return item

@@ -7,8 +7,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
-from rich import box
 from rich.console import Console
+from rich.padding import Padding
 from rich.progress import (
     BarColumn,
     Progress,
@@ -18,7 +18,6 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
-from rich.table import Table
 from rich.text import Text
 
 from franken_gguf.quantize.convert import Progress as Done
@@ -104,23 +103,18 @@ def _lines(console: Console, weights: int, tensors: int) -> Iterator[Callable[[D
 
 
 def show_outputs(console: Console, outputs: Sequence[Output]) -> None:
-    """Print each output's size, bits per weight, types and fallbacks."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    table.add_column("file", overflow="fold")
-    table.add_column("size", justify="right", no_wrap=True)
-    table.add_column("bits/weight", justify="right", no_wrap=True)
-    table.add_column("types", overflow="fold")
+    """Print each output's path, size, bits per weight, types and fallbacks."""
     for output in outputs:
-        table.add_row(
-            printable(str(output.path)),
-            size(output.nbytes),
-            f"{output.bits_per_weight:.2f}",
-            ", ".join(f"{name} x{n}" for name, n in type_counts(output).items()),
+        types = ", ".join(f"{name} x{n}" for name, n in type_counts(output).items())
+        console.print(Text(printable(str(output.path)), style="bold"), soft_wrap=True)
+        console.print(
+            Padding(
+                Text(f"{size(output.nbytes)}, {output.bits_per_weight:.2f} bits/weight: {types}"),
+                (0, 0, 0, 2),
+            )
         )
-    console.print(table)
-    for output in outputs:
         if line := fallback_line(output):
-            console.print(printable(line), soft_wrap=True)
+            console.print(Padding(Text(line, style="yellow"), (0, 0, 0, 2)))
 
 
 def type_counts(output: Output) -> dict[str, int]:
@@ -136,6 +130,6 @@ def fallback_line(output: Output) -> str:
     kinds = Counter(f"{t.choice.wanted.name} -> {t.choice.type.name}" for t in fallen)
     which = ", ".join(f"{kind} x{n}" for kind, n in kinds.most_common())
     return (
-        f"{output.path.name}: {len(fallen)} tensors, {size(sum(t.nbytes for t in fallen))}, have "
-        f"rows that do not fit their type and fell back: {which}"
+        f"{len(fallen)} tensors ({size(sum(t.nbytes for t in fallen))}) have rows that do not fit "
+        f"their type and fell back: {which}"
     )

@@ -13,7 +13,7 @@ from rich.text import Text
 from .inspect import Summary
 from .terminal import count, printable, size
 
-_SHOWN_KEY_WIDTH = 200
+_SHOWN_CHARACTERS = 200
 
 
 def show_summary(console: Console, summary: Summary) -> None:
@@ -57,7 +57,7 @@ def _types(types: dict[str, int]) -> str:
 
 
 def _groups(summary: Summary) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("tensors")
     for heading in ("count", "parameters", "size", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
@@ -76,7 +76,7 @@ def _groups(summary: Summary) -> Table:
 
 
 def _metadata(summary: Summary) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.add_column("metadata", overflow="fold", style="dim", ratio=2)
     table.add_column("", overflow="fold", ratio=3)
     for key, value in summary.metadata.items():
@@ -94,4 +94,4 @@ def _value(value: Any) -> str:
 
 
 def _cut(text: str) -> str:
-    return text if len(text) <= _SHOWN_KEY_WIDTH else text[:_SHOWN_KEY_WIDTH] + " ..."
+    return text if len(text) <= _SHOWN_CHARACTERS else text[:_SHOWN_CHARACTERS] + " ..."
