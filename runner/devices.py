@@ -1,0 +1,35 @@
+"""What memory there is."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import psutil
+
+_CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes of RAM that can be taken now, page cache counted as free; a container's limit counts.
+
+    Linux's control groups, version 2 or 1, are read under `cgroup` as a container sees them.
+    """
+    available = int(psutil.virtual_memory().available)
+    for limit, usage, stat, cache_key in (
+        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
+        (
+            "memory/memory.limit_in_bytes",
+            "memory/memory.usage_in_bytes",
+            "memory/memory.stat",
+            "total_inactive_file",
+        ),
+    ):
+        try:
+            used = int((cgroup / usage).read_text())
+            most = int((cgroup / limit).read_text())
+            pairs = (line.split() for line in (cgroup / stat).read_text().splitlines())
+            cache = int(next(pair[1] for pair in pairs if pair[0] == cache_key))
+        except (OSError, ValueError, StopIteration, IndexError):
+            continue  # no such version here, or no limit ("max")
+        available = min(available, max(0, most - used + cache))
+    return available
