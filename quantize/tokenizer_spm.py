@@ -20,31 +20,31 @@ _ADDED_SCORE = -1000.0
 _PADDING_SCORE = -10000.0
 
 
-@dataclass
-class _Entry:
+@dataclass(frozen=True)
+class Entry:
+    """One token as GGUF keeps it."""
+
     text: str
     score: float
     type: TokenType
 
 
 def sentencepiece_vocabulary(folder: Path, config: dict[str, Any], vocab_size: int) -> Metadata:
-    """Vocabulary of tokenizer.model, then added_tokens.json, then tokenizer_config.json's tokens.
+    """Vocabulary of tokenizer.model and of the tokens that were added to it later.
 
-    Each may replace an id of the one before. Ids up to `vocab_size` that nobody names become
-    unused [PADn]; ids beyond it are left out, since the model has no embedding for them. `config`
-    is tokenizer_config.json. Raises TokenizerError.
+    Ids up to `vocab_size` that nobody names become unused [PADn]; ids beyond it are left out,
+    since the model has no embedding for them. `config` is tokenizer_config.json. Raises
+    TokenizerError.
     """
+    model = load_sentencepiece(folder)
     entries = _padding(vocab_size)
-    for id_, entry in enumerate(_pieces(load_sentencepiece(folder))):
+    for id_, entry in enumerate(_pieces(model)):
         if id_ >= vocab_size:
             break
         entries[id_] = entry
-    for id_, token in _added_tokens_json(folder):
+    for id_, entry in added_tokens(folder, config, model.vocab_size()):
         if id_ < vocab_size:
-            entries[id_] = _Entry(token, _ADDED_SCORE, TokenType.USER_DEFINED)
-    for id_, token, special in _added_tokens_decoder(folder, config):
-        if id_ < vocab_size:
-            entries[id_] = _added(token, special)
+            entries[id_] = entry
     return _metadata(entries)
 
 
@@ -71,13 +71,13 @@ def json_vocabulary(
     entries = _padding(vocab_size)
     for text, id_ in vocab.items():
         if text == unknown:
-            entries[id_] = _Entry(text, 0.0, TokenType.UNKNOWN)
+            entries[id_] = Entry(text, 0.0, TokenType.UNKNOWN)
         elif re.fullmatch("<0x[0-9A-Fa-f]{2}>", text):
-            entries[id_] = _Entry(text, 0.0, TokenType.BYTE)
+            entries[id_] = Entry(text, 0.0, TokenType.BYTE)
         elif id_ in added:
             entries[id_] = _added(text, added[id_].special)
         else:
-            entries[id_] = _Entry(text, scores.get(text, 0.0), TokenType.NORMAL)
+            entries[id_] = Entry(text, scores.get(text, 0.0), TokenType.NORMAL)
     return _metadata(entries)
 
 
@@ -93,19 +93,43 @@ def is_sentencepiece_json(document: dict[str, Any]) -> bool:
     )
 
 
-def load_sentencepiece(folder: Path) -> SentencePieceProcessor:
-    """tokenizer.model in the sentencepiece library. Raises TokenizerError."""
+def load_sentencepiece(folder: Path, space_prefix: bool | None = None) -> SentencePieceProcessor:
+    """tokenizer.model in the sentencepiece library; `space_prefix` overrides what the model says.
+
+    Raises TokenizerError.
+    """
     path = folder / "tokenizer.model"
+    # Of protobuf messages that stand one behind the other, the fields of the last one count: this
+    # one is ModelProto.normalizer_spec (3) .add_dummy_prefix (3).
+    override = b"" if space_prefix is None else bytes([0x1A, 2, 0x18, space_prefix])
     try:
         # Read here: the library cannot open every path that the system can.
-        return SentencePieceProcessor(model_proto=path.read_bytes())
+        return SentencePieceProcessor(model_proto=path.read_bytes() + override)
     except (OSError, RuntimeError, ValueError):
         raise TokenizerError(
             f"{path}: not a SentencePiece model; download the file again"
         ) from None
 
 
-def _pieces(model: SentencePieceProcessor) -> Iterator[_Entry]:
+def added_tokens(
+    folder: Path, config: dict[str, Any], base_size: int
+) -> Iterator[tuple[int, Entry]]:
+    """(id, token) from tokenizer.json, added_tokens.json and tokenizer_config.json (`config`).
+
+    An id may come again; the later one counts. tokenizer.json is read for ids beyond the
+    `base_size` pieces of the model alone: llama.cpp's converter does not read it at all, and writes
+    a [PADn] where transformers 5 names a token nowhere else. Raises TokenizerError.
+    """
+    for id_, token, special in _tokenizer_json(folder):
+        if id_ >= base_size:
+            yield id_, _added(token, special)
+    for id_, token in _added_tokens_json(folder):
+        yield id_, Entry(token, _ADDED_SCORE, TokenType.USER_DEFINED)
+    for id_, token, special in _added_tokens_decoder(folder, config):
+        yield id_, _added(token, special)
+
+
+def _pieces(model: SentencePieceProcessor) -> Iterator[Entry]:
     for id_ in range(model.vocab_size()):
         kind = TokenType.NORMAL
         if model.IsUnknown(id_):
@@ -116,7 +140,18 @@ def _pieces(model: SentencePieceProcessor) -> Iterator[_Entry]:
             kind = TokenType.UNUSED
         elif model.IsByte(id_):
             kind = TokenType.BYTE
-        yield _Entry(model.IdToPiece(id_), model.GetScore(id_), kind)
+        yield Entry(model.IdToPiece(id_), model.GetScore(id_), kind)
+
+
+def _tokenizer_json(folder: Path) -> Iterator[tuple[int, str, bool]]:
+    path = folder / "tokenizer.json"
+    tokens = read_object(path, TokenizerError).get("added_tokens") if path.is_file() else None
+    for token in tokens if isinstance(tokens, list) else []:
+        entry = token if isinstance(token, dict) else {}
+        id_, content = entry.get("id"), entry.get("content")
+        if isinstance(id_, bool) or not isinstance(id_, int) or not isinstance(content, str):
+            raise TokenizerError(f"{path}: added_tokens holds what is no token")
+        yield id_, content, bool(entry.get("special"))
 
 
 def _added_tokens_json(folder: Path) -> Iterator[tuple[int, str]]:
@@ -140,14 +175,14 @@ def _added_tokens_decoder(folder: Path, config: dict[str, Any]) -> Iterator[tupl
         yield int(id_), content, bool(entry.get("special"))
 
 
-def _added(token: str, special: bool) -> _Entry:
+def _added(token: str, special: bool) -> Entry:
     if special or looks_special(token):
-        return _Entry(token, _ADDED_SCORE, TokenType.CONTROL)
-    return _Entry(token.replace("▁", " "), _ADDED_SCORE, TokenType.USER_DEFINED)
+        return Entry(token, _ADDED_SCORE, TokenType.CONTROL)
+    return Entry(token.replace("▁", " "), _ADDED_SCORE, TokenType.USER_DEFINED)
 
 
-def _padding(count: int) -> list[_Entry]:
-    return [_Entry(f"[PAD{id_}]", _PADDING_SCORE, TokenType.UNUSED) for id_ in range(count)]
+def _padding(count: int) -> list[Entry]:
+    return [Entry(f"[PAD{id_}]", _PADDING_SCORE, TokenType.UNUSED) for id_ in range(count)]
 
 
 def _scores_of_merges(merges: list[Any]) -> dict[str, float]:
@@ -159,7 +194,7 @@ def _scores_of_merges(merges: list[Any]) -> dict[str, float]:
     return scores
 
 
-def _metadata(entries: list[_Entry]) -> Metadata:
+def _metadata(entries: list[Entry]) -> Metadata:
     return {
         "tokenizer.ggml.model": string("llama"),
         "tokenizer.ggml.pre": string("default"),
