@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from rich import box
-from rich.console import Console, Group
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -14,11 +14,15 @@ from .inspect import Summary
 from .terminal import count, printable, size
 
 _SHOWN_CHARACTERS = 200
+_NARROW = 80
 
 
 def show_summary(console: Console, summary: Summary) -> None:
-    """Print what the file holds: the model, its tensor groups, its metadata."""
-    console.print(Group(_model(summary), Text(), _groups(summary), Text(), _metadata(summary)))
+    """Print what the file holds: the model, its tensor groups, its metadata, a line each key."""
+    console.print(_model(summary), Text(), _groups(summary, console.width), Text())
+    for key, value in summary.metadata.items():
+        line = Text.assemble((printable(key), "dim"), " = ", printable(_value(value)))
+        console.print(line, soft_wrap=not console.is_terminal)
 
 
 def _model(summary: Summary) -> Table:
@@ -56,9 +60,10 @@ def _types(types: dict[str, int]) -> str:
     return ", ".join(f"{name} x{number}" for name, number in types.items())
 
 
-def _groups(summary: Summary) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("tensors")
+def _groups(summary: Summary, width: int) -> Table:
+    gap = 1 if width < _NARROW else 2
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
+    table.add_column("tensors", no_wrap=True)
     for heading in ("count", "parameters", "size", "share"):
         table.add_column(heading, justify="right", no_wrap=True)
     table.add_column("types", overflow="fold")
@@ -72,15 +77,6 @@ def _groups(summary: Summary) -> Table:
             f"{100 * group.nbytes / total:.1f} %",
             _types(group.types),
         )
-    return table
-
-
-def _metadata(summary: Summary) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    table.add_column("metadata", overflow="fold", style="dim", ratio=2)
-    table.add_column("", overflow="fold", ratio=3)
-    for key, value in summary.metadata.items():
-        table.add_row(printable(key), printable(_value(value)))
     return table
 
 
