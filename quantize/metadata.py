@@ -240,7 +240,7 @@ def _checked(path: Path, key: str, data: Any, kind: GGUFValueType) -> Value:
         if number or isinstance(data, str):
             return Value(kind, str(data))
     elif kind is GGUFValueType.FLOAT32:
-        if number and abs(data) <= np.finfo(np.float32).max:
+        if number and abs(data) <= float(np.finfo(np.float32).max):
             return Value(kind, float(data))
     elif isinstance(data, int) and number:
         least, most = (0, 1 << 32) if kind is GGUFValueType.UINT32 else (-1 << 31, 1 << 31)
