@@ -14,6 +14,7 @@ from itertools import groupby
 from types import TracebackType
 
 from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.quantize.gguf_header import Header
 
 from .conversation import Message
 
@@ -144,6 +145,29 @@ def _write(child: subprocess.Popen[str], request: dict[str, object]) -> None:
     with suppress(BrokenPipeError):
         child.stdin.write(json.dumps(request) + "\n")
         child.stdin.flush()
+
+
+def stored_template(header: Header) -> str | None:
+    """The chat template in a GGUF file's metadata; None where there is none. Raises GGUFError."""
+    key = "tokenizer.chat_template"
+    return header.text(key) if key in header.metadata else None
+
+
+def special_tokens(header: Header) -> dict[str, str]:
+    """The special tokens that templates name, as text, as far as the GGUF file knows them."""
+    stored = header.metadata.get("tokenizer.ggml.tokens")
+    texts = stored.data if stored is not None and isinstance(stored.data, list) else []
+    found = {}
+    for name, key in (
+        ("bos_token", "bos_token_id"),
+        ("eos_token", "eos_token_id"),
+        ("unk_token", "unknown_token_id"),
+        ("pad_token", "padding_token_id"),
+    ):
+        token = header.integer(f"tokenizer.ggml.{key}", -1)
+        if 0 <= token < len(texts) and isinstance(texts[token], str):
+            found[name] = texts[token]
+    return found
 
 
 def shapes(messages: Sequence[Message]) -> Iterator[list[Message]]:
