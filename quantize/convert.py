@@ -33,6 +33,8 @@ class Job:
 
     index: int
     """Of the tensor, in the source and in every output."""
+    matrix: int
+    """Of the piece within the tensor: the number of the expert, or 0."""
     piece: Piece
     start: int
     stop: int
@@ -82,13 +84,13 @@ def jobs(tensors: Sequence[SourceTensor]) -> Iterator[Job]:
     """Cut the tensors into runs of rows: within a matrix, and by whole heads where they rotate."""
     for index, tensor in enumerate(tensors):
         row = 0
-        for piece in tensor.pieces:
+        for matrix, piece in enumerate(tensor.pieces):
             rows = piece.stop - piece.start
             unit = max(rows // tensor.rotary_heads, 1) if tensor.rotary_heads else 1
             step = max(_JOB_WEIGHTS // (tensor.cols * unit), 1) * unit
             for start in range(piece.start, piece.stop, step):
                 stop = min(start + step, piece.stop)
-                yield Job(index, piece, start, stop, row)
+                yield Job(index, matrix, piece, start, stop, row)
                 row += stop - start
 
 
@@ -102,7 +104,7 @@ def _convert_rows(
     written = 0
     for output, target in zip(outputs, targets, strict=True):
         same = target.choice.type is tensor.stored
-        blocks = stored if same else _quantized(rows, largest, target)
+        blocks = stored if same else _quantized(rows, largest, target, job)
         files.write(output, target.offset + job.row * target.row_bytes, blocks)
         written += blocks.nbytes
     return Progress(tensor.name, job.weights(tensor), stored.nbytes, written)
@@ -130,9 +132,10 @@ def _dequantized(
     return rows, largest
 
 
-def _quantized(rows: F32, largest: float, target: PlannedTensor) -> U8:
+def _quantized(rows: F32, largest: float, target: PlannedTensor, job: Job) -> U8:
     codec = FORMATS[target.choice.type.name]
-    blocks = codec.quantize(rows, None)
+    importance = None if target.importance is None else target.importance[job.matrix]
+    blocks = codec.quantize(rows, importance)
     if largest > _F16_MAX:
         with np.errstate(invalid="ignore", over="ignore"):
             finite = np.isfinite(codec.dequantize(blocks)).all()

@@ -23,5 +23,9 @@ class RecipeError(FrankenError):
     """A type, preset or override that does not exist or does not fit a tensor."""
 
 
+class ImatrixError(FrankenError):
+    """An importance matrix is cut, nonsensical, or made for another model."""
+
+
 class OutputError(FrankenError):
     """An output exists, does not fit on the disk, or would overwrite its own source."""

@@ -10,9 +10,10 @@ from pathlib import Path
 from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION
 
 from .errors import RecipeError
-from .formats import FORMATS
+from .formats import F32, FORMATS
 from .gguf_encode import encode_header, padded
 from .gguf_types import Metadata, u32
+from .imatrix import Imatrix
 from .recipe import Choice, Overrides, Preset, Tensor, choose_types
 from .source import Source, SourceTensor
 
@@ -28,6 +29,8 @@ class PlannedTensor:
     offset: int
     """From the start of the file, in bytes."""
     row_bytes: int
+    importance: F32 | None
+    """float32 [matrices, cols], one row for each expert; None for the plain search."""
 
     @property
     def nbytes(self) -> int:
@@ -54,22 +57,30 @@ class Output:
 
 
 def plan_output(
-    source: Source, path: Path, preset: Preset, overrides: Overrides, allow_requantize: bool
+    source: Source,
+    path: Path,
+    preset: Preset,
+    overrides: Overrides | None = None,
+    imatrix: Imatrix | None = None,
+    allow_requantize: bool = False,
 ) -> Output:
     """Decide every type, offset and key of the file `path`. Reads no weights.
 
     Raises RecipeError for a type that does not fit, or for a source that is quantized already
-    unless `allow_requantize`.
+    unless `allow_requantize`, and ImatrixError for an imatrix of another model.
     """
     choices = choose_types(
         [Tensor(tensor.name, tensor.shape, tensor.kept) for tensor in source.tensors],
         source.model,
         preset,
         overrides,
+        has_imatrix=imatrix is not None,
     )
     for tensor, choice in zip(source.tensors, choices, strict=True):
         _check_possible(tensor, choice, allow_requantize)
-    metadata = _metadata(source, preset)
+    metadata = _metadata(source, preset) | (imatrix.metadata() if imatrix else {})
+    matrices = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
+    importances = imatrix.for_tensors(matrices) if imatrix else {}
     places = _places(source.tensors, choices)
     header = encode_header(
         metadata,
@@ -79,7 +90,7 @@ def plan_output(
         ],
     )
     tensors = tuple(
-        PlannedTensor(tensor, choice, len(header) + offset, row_bytes)
+        PlannedTensor(tensor, choice, len(header) + offset, row_bytes, importances.get(tensor.name))
         for tensor, choice, (offset, row_bytes) in zip(source.tensors, choices, places, strict=True)
     )
     end = max((padded(t.offset + t.nbytes) for t in tensors), default=len(header))

@@ -128,7 +128,7 @@ def convert(
     with closing(open_source(source)) as model:
         paths = output_paths(model.name, presets, out)
         outputs = [
-            plan_output(model, path, preset, overrides, allow_requantize)
+            plan_output(model, path, preset, overrides, allow_requantize=allow_requantize)
             for path, preset in zip(paths, presets, strict=True)
         ]
         if not dry_run:

@@ -19,6 +19,7 @@ from oracle import llama_quantize
 from franken_gguf.quantize.convert import convert
 from franken_gguf.quantize.errors import CheckpointError, OutputError, RecipeError
 from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.quantize.imatrix import Imatrix
 from franken_gguf.quantize.naming import output_paths
 from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.recipe import PRESETS, Overrides, Type, find_preset
@@ -34,6 +35,7 @@ def converted(
     *,
     threads: int = 1,
     overrides: Overrides | None = None,
+    imatrix: Imatrix | None = None,
     allow_requantize: bool = False,
     overwrite: bool = False,
 ) -> list[Path]:
@@ -43,7 +45,7 @@ def converted(
     with closing(open_source(source)) as model:
         paths = output_paths(model.name, presets, out)
         outputs = [
-            plan_output(model, path, preset, overrides or Overrides(), allow_requantize)
+            plan_output(model, path, preset, overrides, imatrix, allow_requantize)
             for path, preset in zip(paths, presets, strict=True)
         ]
         convert(model, outputs, threads=threads, overwrite=overwrite)
