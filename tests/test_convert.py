@@ -224,16 +224,12 @@ def test_a_weight_beyond_f16_is_refused_where_it_would_become_infinite(tmp_path:
     checkpoint = make_checkpoint(tmp_path / "model", layout="fused")
     weights = checkpoint / "model.safetensors"
     data = bytearray(weights.read_bytes())
-    data[-2:] = 0x4800_0000.to_bytes(4, "little")[2:]  # 131072 in BF16
+    data[-2:] = 0xC800.to_bytes(2, "little")  # -131072 in BF16
     weights.write_bytes(data)
     for name in ("F16", "Q4_1"):
         with pytest.raises(RecipeError, match=rf"'output\.weight'.* 1\.31e\+05, beyond {name}"):
-            converted(checkpoint, tmp_path / "out", [name], overrides=_output_as(name))
+            converted(checkpoint, tmp_path / "out", [name], overrides=Overrides(output=Type[name]))
     assert converted(checkpoint, tmp_path / "out", ["Q8_0", "BF16"])
-
-
-def _output_as(name: str) -> Overrides:
-    return Overrides(output=Type[name])
 
 
 def test_an_output_that_exists_is_kept_unless_told_otherwise(tmp_path: Path) -> None:
