@@ -23,7 +23,7 @@ from typing import Any
 
 from .errors import CheckpointError, TokenizerError
 from .json_files import read_object
-from .tokenizer_bpe import load_tokenizer
+from .tokenizer_json import JsonTokenizer
 from .tokenizer_spm import added_tokens, load_sentencepiece
 
 Tokenize = Callable[[str], list[int]]
@@ -116,15 +116,10 @@ def _reference(folder: Path) -> _Reference:
     if (folder / "tokenizer.model").is_file():
         return _sentencepiece_reference(folder, config)
     document = read_object(folder / "tokenizer.json", TokenizerError)
-    tokenizer = load_tokenizer(folder, config)
-
-    def tokenize(text: str) -> list[int]:
-        ids: list[int] = tokenizer.encode(text, add_special_tokens=False).ids
-        return ids
-
-    added = [t for t in tokenizer.get_added_tokens_decoder().values() if not t.single_word]
+    tokenizer = JsonTokenizer(folder, document, config)
+    added = [token for token in tokenizer.added.values() if not token.single_word]
     return _Reference(
-        tokenize,
+        tokenizer.ids,
         tuple(t.content for t in added if _is_plain(t.content)),
         frozenset(t.content for t in added if t.lstrip or t.rstrip),
         metaspace=_says(document.get("pre_tokenizer"), "Metaspace"),

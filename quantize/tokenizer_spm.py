@@ -13,8 +13,8 @@ from sentencepiece import SentencePieceProcessor
 
 from .errors import TokenizerError
 from .gguf_types import Metadata, array, string
-from .json_files import read_object
-from .tokenizer_bpe import load_tokenizer, looks_special
+from .json_files import MAX_BYTES, read_object
+from .tokenizer_json import JsonTokenizer, looks_special
 
 _ADDED_SCORE = -1000.0
 _PADDING_SCORE = -10000.0
@@ -58,24 +58,18 @@ def json_vocabulary(
     from: llama.cpp then merges in the same order. (Its converter gives every token -1000, and text
     is cut differently.) Padding to `vocab_size` is as in sentencepiece_vocabulary.
     """
-    tokenizer = load_tokenizer(folder, config)
-    vocab: dict[str, int] = tokenizer.get_vocab(with_added_tokens=True)
-    if vocab and max(vocab.values()) >= vocab_size:
-        raise TokenizerError(
-            f"{folder / 'tokenizer.json'}: token id {max(vocab.values())} is beyond vocab_size "
-            f"{vocab_size} of config.json; the tokenizer belongs to another model"
-        )
+    tokenizer = JsonTokenizer(folder, document, config)
+    tokenizer.check_size(vocab_size)
     scores = _scores_of_merges(document["model"].get("merges") or [])
-    added = tokenizer.get_added_tokens_decoder()
     unknown = document["model"].get("unk_token")
     entries = _padding(vocab_size)
-    for text, id_ in vocab.items():
+    for text, id_ in tokenizer.vocab.items():
         if text == unknown:
             entries[id_] = Entry(text, 0.0, TokenType.UNKNOWN)
         elif re.fullmatch("<0x[0-9A-Fa-f]{2}>", text):
             entries[id_] = Entry(text, 0.0, TokenType.BYTE)
-        elif id_ in added:
-            entries[id_] = _added(text, added[id_].special)
+        elif id_ in tokenizer.added:
+            entries[id_] = _added(text, tokenizer.added[id_].special)
         else:
             entries[id_] = Entry(text, scores.get(text, 0.0), TokenType.NORMAL)
     return _metadata(entries)
@@ -103,6 +97,9 @@ def load_sentencepiece(folder: Path, space_prefix: bool | None = None) -> Senten
     # one is ModelProto.normalizer_spec (3) .add_dummy_prefix (3).
     override = b"" if space_prefix is None else bytes([0x1A, 2, 0x18, space_prefix])
     try:
+        # The library takes no bytes at all for "load nothing" and then has no pieces.
+        if not 0 < path.stat().st_size <= MAX_BYTES:
+            raise ValueError
         # Read here: the library cannot open every path that the system can.
         return SentencePieceProcessor(model_proto=path.read_bytes() + override)
     except (OSError, RuntimeError, ValueError):

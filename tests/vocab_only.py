@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import llama_cpp
-from franken_gguf.quantize.gguf_types import Metadata
 from gguf import GGUFWriter
+
+from franken_gguf.quantize.gguf_types import Metadata
 
 
 def write_vocabulary(path: Path, metadata: Metadata) -> Path:

@@ -1,0 +1,437 @@
+"""Tokenizer files to GGUF keys: both kinds, every place of a template, and every broken file.
+
+That all of it equals what llama.cpp's converter writes is in test_metadata.py; that llama.cpp then
+cuts text as it should is in test_parity.py.
+"""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cases import CASES, change
+from gguf import TokenType
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from tokenizers_fixture import (
+    CHATML,
+    bpe_tokenizer,
+    bpe_tokenizer_config,
+    sentencepiece_json,
+    sentencepiece_model,
+    sentencepiece_pieces,
+    write_bpe_tokenizer,
+    write_json,
+    write_sentencepiece,
+    write_sentencepiece_json,
+)
+
+from franken_gguf.quantize.errors import FrankenError, TokenizerError
+from franken_gguf.quantize.tokenizer import tokenizer_metadata
+from franken_gguf.quantize.tokenizer_pre import CHECK_TEXT, PRE_BY_HASH
+
+VOCAB = 1200
+CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": VOCAB}
+
+
+@pytest.fixture
+def bpe(tmp_path: Path) -> Path:
+    write_json(tmp_path / "config.json", CONFIG)
+    write_bpe_tokenizer(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def spm(tmp_path: Path) -> Path:
+    write_json(tmp_path / "config.json", CONFIG)
+    write_sentencepiece(tmp_path)
+    return tmp_path
+
+
+def keys(folder: Path, vocab_size: int = VOCAB) -> dict[str, Any]:
+    return {
+        key.removeprefix("tokenizer.").removeprefix("ggml."): value.data
+        for key, value in tokenizer_metadata(folder, vocab_size).items()
+    }
+
+
+def error_of(folder: Path, vocab_size: int = VOCAB) -> str:
+    with pytest.raises(TokenizerError) as caught:
+        tokenizer_metadata(folder, vocab_size)
+    line = str(caught.value)
+    assert str(folder) in line
+    assert line.isprintable()
+    return line
+
+
+# Byte-level BPE
+
+
+def test_merges_come_out_the_same_from_both_forms(bpe: Path) -> None:
+    strings = keys(bpe)["merges"]
+    document = bpe_tokenizer()
+    document["model"]["merges"] = [merge.split(" ") for merge in document["model"]["merges"]]
+    write_json(bpe / "tokenizer.json", document)
+    assert keys(bpe)["merges"] == strings
+
+
+def test_ids_without_a_token_are_unused_padding(bpe: Path) -> None:
+    found, count = keys(bpe), len(bpe_tokenizer()["model"]["vocab"])
+    assert len(found["tokens"]) == len(found["token_type"]) == VOCAB
+    assert found["tokens"][count:] == [f"[PAD{n}]" for n in range(count, VOCAB)]
+    assert set(found["token_type"][count:]) == {TokenType.UNUSED}
+    assert found["token_type"][:4] == [TokenType.CONTROL] * 3 + [TokenType.NORMAL]
+
+
+def test_a_padding_section_does_not_change_what_is_recognised(bpe: Path) -> None:
+    before = keys(bpe)
+    document = bpe_tokenizer()
+    document["padding"] = {
+        "strategy": {"Fixed": 8},
+        "direction": "Left",
+        "pad_to_multiple_of": None,
+        "pad_id": 2,
+        "pad_type_id": 0,
+        "pad_token": "<|im_end|>",
+    }
+    document["truncation"] = {
+        "direction": "Right",
+        "max_length": 4,
+        "strategy": "LongestFirst",
+        "stride": 0,
+    }
+    write_json(bpe / "tokenizer.json", document)
+    assert keys(bpe) == before
+
+
+DIGITS = {"type": "Digits", "individual_digits": True}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+NO_REGEX = BYTES | {"use_regex": False}
+LLAMA3 = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+QWEN2 = LLAMA3.replace("{1,3}", "")
+
+
+def split(regex: str) -> dict[str, Any]:
+    return {
+        "type": "Split",
+        "pattern": {"Regex": regex},
+        "behavior": "Isolated",
+        "invert": False,
+    }
+
+
+def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "Sequence", "pretokenizers": list(steps)}
+
+
+@pytest.mark.parametrize(
+    ("section", "ignore_merges", "pre"),
+    [
+        (BYTES, False, "gpt-2"),
+        (sequence(BYTES), False, "gpt-2"),
+        (sequence(DIGITS, BYTES), False, "smollm"),
+        (sequence(split(LLAMA3), NO_REGEX), True, "llama-bpe"),
+        (sequence(split(QWEN2), NO_REGEX), False, "qwen2"),
+    ],
+)
+def test_a_vocabulary_trained_anew_is_known_by_its_steps(
+    bpe: Path, section: dict[str, Any], ignore_merges: bool, pre: str
+) -> None:
+    document = bpe_tokenizer()
+    document["pre_tokenizer"] = section
+    document["model"]["ignore_merges"] = ignore_merges
+    write_json(bpe / "tokenizer.json", document)
+    assert keys(bpe)["pre"] == pre
+
+
+@pytest.mark.parametrize(
+    ("section", "ignore_merges"),
+    [
+        (None, False),
+        (NO_REGEX, False),
+        (BYTES | {"add_prefix_space": True}, False),
+        (BYTES, True),
+        (sequence(split(LLAMA3), NO_REGEX), False),
+        (sequence(split(r"\d{1,2}"), BYTES), False),
+        (sequence(DIGITS | {"individual_digits": False}, BYTES), False),
+        (sequence(split(LLAMA3) | {"behavior": "Removed"}, NO_REGEX), True),
+        (sequence(split(LLAMA3) | {"invert": True}, NO_REGEX), True),
+        ({"type": "Whitespace"}, False),
+    ],
+)
+def test_a_pre_tokenizer_that_llama_cpp_lacks_is_an_error_that_names_it(
+    bpe: Path, section: dict[str, Any] | None, ignore_merges: bool
+) -> None:
+    document = bpe_tokenizer()
+    document["pre_tokenizer"] = section
+    document["model"]["ignore_merges"] = ignore_merges
+    write_json(bpe / "tokenizer.json", document)
+    assert "no pre-tokenizer known" in error_of(bpe)
+
+
+def test_the_table_of_hashes_holds_what_its_source_says() -> None:
+    # Hashes of the tokens of three well-known models, as llama.cpp's converter lists them.
+    assert len(PRE_BY_HASH) == 95
+    assert all(len(digest) == 64 and int(digest, 16) for digest in PRE_BY_HASH)
+    smollm = "855059429035d75a914d1eda9f10a876752e281a054a7a3d421ef0533e5b6249"
+    gpt2 = "3ce83efda5659b07b1ad37ca97ca5797ea4285d9b9ab0dc679e4a720c9da7454"
+    llama3 = "0ef9807a4087ebef797fc749390439009c3b9eda9ad1a097abbe738f486c01e5"
+    assert [PRE_BY_HASH[h] for h in (smollm, gpt2, llama3)] == ["smollm", "gpt-2", "llama-bpe"]
+    assert (
+        sha256(CHECK_TEXT.encode()).hexdigest()
+        == "a36179c1e2b1cfcfbfad1dc779addad2ffc778201e4cf0d538bddeafa2c526da"
+    )
+
+
+def test_an_added_token_beyond_vocab_size_is_refused(bpe: Path) -> None:
+    count = len(bpe_tokenizer()["model"]["vocab"])
+    assert "beyond vocab_size" in error_of(bpe, count - 1)
+    assert len(keys(bpe, count)["tokens"]) == count
+
+
+def test_tokens_that_only_the_config_adds_are_added(bpe: Path) -> None:
+    count = len(bpe_tokenizer()["model"]["vocab"])
+    added = {str(count): {"content": "<extra>", "special": True, "lstrip": False}}
+    change(bpe, "tokenizer_config.json", added_tokens_decoder=added)
+    found = keys(bpe)
+    assert (found["tokens"][count], found["token_type"][count]) == ("<extra>", TokenType.CONTROL)
+
+
+# SentencePiece
+
+
+def test_pieces_keep_their_scores_and_types(spm: Path) -> None:
+    found = keys(spm)
+    pieces = sentencepiece_pieces()
+    kinds = {1: TokenType.NORMAL, 2: TokenType.UNKNOWN, 3: TokenType.CONTROL, 6: TokenType.BYTE}
+    assert found["tokens"][: len(pieces)] == [piece for piece, _, _ in pieces]
+    assert found["scores"][: len(pieces)] == [score for _, score, _ in pieces]
+    assert found["token_type"][: len(pieces)] == [kinds[kind] for _, _, kind in pieces]
+    assert found["scores"][-1] == -10000.0
+    assert (found["model"], found["pre"]) == ("llama", "default")
+
+
+def test_tokens_that_stand_in_tokenizer_json_alone_are_no_padding(spm: Path) -> None:
+    write_sentencepiece_json(spm, ("<|im_end|>",))
+    change(spm, "tokenizer_config.json", eos_token="<|im_end|>")
+    found, count = keys(spm), len(sentencepiece_pieces())
+    assert found["tokens"][count] == "<|im_end|>"
+    assert found["token_type"][count] == TokenType.CONTROL
+    assert found["eos_token_id"] == count
+    # The base vocabulary stays as tokenizer.model has it.
+    assert found["scores"][1] == 0.0
+
+
+def test_a_tokenizer_json_gives_the_tokens_and_the_order_of_merges_of_its_model(
+    tmp_path: Path,
+) -> None:
+    write_json(tmp_path / "config.json", CONFIG)
+    write_sentencepiece(tmp_path)
+    model = keys(tmp_path)
+    (tmp_path / "tokenizer.model").unlink()
+    write_sentencepiece_json(tmp_path)
+    alone = keys(tmp_path)
+    for key in ("model", "pre", "tokens", "token_type"):
+        assert alone[key] == model[key]
+    merged = [n for n, (piece, _, kind) in enumerate(sentencepiece_pieces()) if kind == 1]
+    merged = [n for n in merged if len(model["tokens"][n]) > 1]
+    assert [alone["scores"][n] for n in merged] == [model["scores"][n] for n in merged]
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b"\x00" * 64, sentencepiece_model()[:999]])
+def test_a_broken_tokenizer_model_is_named(spm: Path, raw: bytes) -> None:
+    (spm / "tokenizer.model").write_bytes(raw)
+    assert "tokenizer.model: not a SentencePiece model" in error_of(spm)
+
+
+@pytest.mark.parametrize("id_", [-1, "5", None, True, 1.0])
+def test_an_added_token_without_an_id_is_named(spm: Path, id_: object) -> None:
+    write_json(spm / "added_tokens.json", {"<\x1b[2J>": id_})
+    assert "added_tokens.json" in error_of(spm)
+
+
+@pytest.mark.parametrize("entries", [[], {"x": {}}, {"5": 5}, {"5": {"content": 5}}, {"²": {}}])
+def test_an_added_tokens_decoder_of_another_shape_is_named(spm: Path, entries: object) -> None:
+    change(spm, "tokenizer_config.json", added_tokens_decoder=entries or "x")
+    assert "added_tokens_decoder" in error_of(spm)
+
+
+# Special tokens
+
+
+def test_ids_of_config_json_fill_in_what_the_tokenizer_leaves_open(spm: Path) -> None:
+    change(spm, "config.json", bos_token_id=1, eos_token_id=[2, 3], pad_token_id=VOCAB)
+    found = keys(spm)
+    assert found["bos_token_id"] == 1
+    # A list of ends has no single id, and the padding lies beyond the vocabulary.
+    assert "eos_token_id" not in found and "padding_token_id" not in found
+
+
+def test_the_post_processor_goes_before_the_config(bpe: Path) -> None:
+    change(bpe, "tokenizer.json", post_processor=BYTES)
+    change(bpe, "tokenizer_config.json", add_bos_token=True)
+    assert keys(bpe)["add_bos_token"] is False
+
+
+def template(*single: str) -> dict[str, Any]:
+    steps = [
+        {"Sequence": {"id": "A", "type_id": 0}}
+        if step == "A"
+        else {"SpecialToken": {"id": step, "type_id": 0}}
+        for step in single
+    ]
+    ids = {token: n for n, token in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
+    specials = {
+        step: {"id": step, "ids": [ids[step]], "tokens": [step]} for step in single if step != "A"
+    }
+    pair = [*steps, {"Sequence": {"id": "B", "type_id": 0}}]
+    return {
+        "type": "TemplateProcessing",
+        "single": steps,
+        "pair": pair,
+        "special_tokens": specials,
+    }
+
+
+def test_another_token_at_the_end_becomes_eos_and_the_old_one_ends_a_turn(bpe: Path) -> None:
+    change(bpe, "tokenizer.json", post_processor=template("A", "<|endoftext|>"))
+    found = keys(bpe)
+    assert (found["eos_token_id"], found["eot_token_id"], found["add_eos_token"]) == (0, 2, True)
+
+
+def test_a_token_in_front_that_nobody_names_becomes_bos(bpe: Path) -> None:
+    change(bpe, "tokenizer.json", post_processor=template("<|endoftext|>", "A"))
+    change(bpe, "tokenizer_config.json", bos_token=None)
+    found = keys(bpe)
+    assert (found["bos_token_id"], found["add_bos_token"]) == (0, True)
+
+
+def test_roberta_puts_tokens_at_both_ends_and_between(bpe: Path) -> None:
+    roberta = {
+        "type": "RobertaProcessing",
+        "sep": ["<|im_end|>", 2],
+        "cls": ["<|im_start|>", 1],
+        "trim_offsets": True,
+        "add_prefix_space": False,
+    }
+    change(bpe, "tokenizer.json", post_processor=roberta)
+    found = keys(bpe)
+    assert found["add_bos_token"] is found["add_eos_token"] is found["add_sep_token"] is True
+    assert found["seperator_token_id"] == 2
+
+
+def test_two_families_are_known_by_the_size_of_their_vocabulary(bpe: Path) -> None:
+    assert keys(bpe, 49152)["add_bos_token"] is False
+    assert keys(bpe, 32016)["eot_token_id"] == 32010
+    assert not {"add_bos_token", "eot_token_id"} & set(keys(bpe))
+
+
+# Chat templates
+
+
+def test_the_template_of_the_config_goes_before_every_file(bpe: Path) -> None:
+    (bpe / "chat_template.jinja").write_text("jinja", encoding="utf-8")
+    write_json(bpe / "chat_template.json", {"chat_template": "json"})
+    assert keys(bpe)["chat_template"] == CHATML
+    change(bpe, "tokenizer_config.json", chat_template=None)
+    assert keys(bpe)["chat_template"] == "jinja"
+    (bpe / "chat_template.jinja").unlink()
+    assert keys(bpe)["chat_template"] == "json"
+
+
+def test_a_template_of_null_does_not_hide_the_file(bpe: Path) -> None:
+    write_json(bpe / "tokenizer_config.json", bpe_tokenizer_config() | {"chat_template": None})
+    (bpe / "chat_template.jinja").write_text("jinja", encoding="utf-8")
+    assert keys(bpe)["chat_template"] == "jinja"
+
+
+def test_named_templates_get_names_that_fit_in_keys(bpe: Path) -> None:
+    named = [{"name": "tool use!", "template": "t"}, {"name": "default", "template": "d"}]
+    change(bpe, "tokenizer_config.json", chat_template=named)
+    found = keys(bpe)
+    assert found["chat_template"] == "d"
+    assert found["chat_template.tool_use_"] == "t"
+    assert found["chat_templates"] == ["tool_use_"]
+
+
+@pytest.mark.parametrize("value", [7, {"a": 1}, ["x"], [{"name": 1, "template": "t"}], [{}]])
+def test_a_template_of_another_type_is_named(bpe: Path, value: object) -> None:
+    change(bpe, "tokenizer_config.json", chat_template=value)
+    assert "chat_template" in error_of(bpe)
+
+
+# Files that are missing or broken
+
+
+def test_a_folder_without_a_tokenizer_says_what_to_copy(tmp_path: Path) -> None:
+    write_json(tmp_path / "config.json", CONFIG)
+    assert "neither tokenizer.model nor tokenizer.json" in error_of(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["Unigram", "WordPiece", None, ["BPE"]])
+def test_another_model_than_bpe_is_named(bpe: Path, kind: object) -> None:
+    document = bpe_tokenizer()
+    document["model"]["type"] = kind
+    write_json(bpe / "tokenizer.json", document)
+    assert "not supported" in error_of(bpe)
+
+
+def test_a_bpe_without_merges_is_refused(bpe: Path) -> None:
+    document = bpe_tokenizer()
+    document["model"]["merges"] = []
+    write_json(bpe / "tokenizer.json", document)
+    assert "no merges" in error_of(bpe)
+
+
+@pytest.mark.parametrize("file", ["tokenizer.json", "tokenizer_config.json"])
+@pytest.mark.parametrize("raw", [b"", b"[1]", b"\xff", b"{" * 3000, b'{"model": '])
+def test_a_broken_json_file_is_named(bpe: Path, file: str, raw: bytes) -> None:
+    (bpe / file).write_bytes(raw)
+    assert file in error_of(bpe)
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=6),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=6), inner),
+    max_leaves=5,
+)
+DOCUMENTS = {
+    "bpe": {"tokenizer.json": bpe_tokenizer(), "tokenizer_config.json": bpe_tokenizer_config()},
+    "json": {"tokenizer.json": sentencepiece_json(("<x>",)), "tokenizer_config.json": {}},
+}
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_any_json_in_any_place_gives_metadata_or_one_clear_error(
+    tmp_path_factory: pytest.TempPathFactory, data: st.DataObject
+) -> None:
+    folder = tmp_path_factory.mktemp("any")
+    write_json(folder / "config.json", CONFIG)
+    documents = json.loads(json.dumps(DOCUMENTS[data.draw(st.sampled_from(sorted(DOCUMENTS)))]))
+    file = data.draw(st.sampled_from(sorted(documents)))
+    place = documents[file]
+    if file == "tokenizer.json" and data.draw(st.booleans()):
+        place = documents[file]["model"]
+    elif file == "tokenizer.json" and data.draw(st.booleans()):
+        place = data.draw(st.sampled_from(documents[file]["added_tokens"]))
+    names = sorted(place) or ["chat_template", "bos_token", "added_tokens_decoder"]
+    place[data.draw(st.sampled_from(names))] = data.draw(JSON)
+    for name, document in documents.items():
+        write_json(folder / name, document)
+    try:
+        found = tokenizer_metadata(folder, VOCAB)
+    except FrankenError as error:
+        assert str(error).isprintable()
+    else:
+        assert len(found["tokenizer.ggml.tokens"].data) == VOCAB
+
+
+def test_the_cases_of_the_converter_cover_both_kinds_of_vocabulary() -> None:
+    assert {"sentencepiece-chatml", "added-tokens"} <= set(CASES)
