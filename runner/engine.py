@@ -60,7 +60,7 @@ class _Log:
         """Why the last call failed, without llama.cpp's function names."""
         # The first error is the cause; those after it say who gave up because of it.
         line = self.errors[0] if self.errors else "it gives no reason"
-        return re.sub(r"^([a-z_]\w*: )*(error loading model: )?", "", line)
+        return re.sub(r"^([a-z_]\w*: |error loading model( \w+)?: )*", "", line)
 
 
 _log = _Log()
@@ -434,7 +434,7 @@ def _context_size(header: Header, wanted: int | None) -> int:
         raise EngineError(f"{header.path}: its context length is {trained}; the file is damaged")
     if wanted is None:
         return min(trained, DEFAULT_N_CTX)
-    if wanted > trained:
+    if wanted < 0 or wanted > trained:
         raise EngineError(
             f"{header.path}: was trained for a context of {trained} tokens, not {wanted}; "
             f"give -c {trained} or less"

@@ -15,3 +15,16 @@ def smollm2() -> Path:
     """SmolLM2-135M-Instruct as a Q4_1 GGUF (98 MB); downloaded on the first call."""
     command = [sys.executable, str(ROOT / "tools" / "fetch_smollm2.py")]
     return Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout[:-1])
+
+
+def patched_smollm2(target: Path, *changes: tuple[bytes, bytes]) -> Path:
+    """A copy of `smollm2()` at `target` with each first text replaced by the second, of its length.
+
+    What a stranger may have written into a file, without moving a single offset.
+    """
+    data = smollm2().read_bytes()
+    for old, new in changes:
+        assert len(old) == len(new) and old in data
+        data = data.replace(old, new)
+    target.write_bytes(data)
+    return target
