@@ -60,12 +60,18 @@ TEXTS = (
 _PER_TOKEN = 48
 """So many added tokens are tried one by one; the rest all in one text."""
 
+_MAX_WORDS = 8192
+_WORDS_A_TEXT = 32
+"""So many of the vocabulary's own words are tried, and how: each needs its merges to be right."""
+
 
 @dataclass(frozen=True)
 class _Reference:
     tokenize: Tokenize
     added: tuple[str, ...]
     """Added and control tokens as they stand in text."""
+    words: tuple[str, ...]
+    """Tokens that are words of ASCII letters, which every pre-tokenizer leaves whole."""
     strips: frozenset[str]
     """Those that swallow the spaces beside them."""
     metaspace: bool
@@ -95,12 +101,14 @@ def check_parity(folder: Path, tokenize: Tokenize) -> int:
 
 
 def parity_texts(reference: _Reference) -> list[str]:
-    """TEXTS, and every added token of the tokenizer, alone and within text."""
+    """TEXTS, words of the vocabulary, and every added token, alone and within text."""
     texts = list(TEXTS)
     if reference.nfc:
         texts = [unicodedata.normalize("NFC", text) for text in texts]
     if reference.metaspace:
         texts = [text.lstrip(" ") for text in texts]
+    words = reference.words[:: -(-len(reference.words) // _MAX_WORDS) or 1]
+    texts += [" ".join(words[n : n + _WORDS_A_TEXT]) for n in range(0, len(words), _WORDS_A_TEXT)]
     after = "" if reference.metaspace else "the end"
     for token in reference.added[:_PER_TOKEN]:
         texts += [token, f"so{token}{after}", token * 2]
@@ -121,6 +129,7 @@ def _reference(folder: Path) -> _Reference:
     return _Reference(
         tokenizer.ids,
         tuple(t.content for t in added if _is_plain(t.content)),
+        _words({t: id_ for t, id_ in tokenizer.vocab.items() if id_ not in tokenizer.added}),
         frozenset(t.content for t in added if t.lstrip or t.rstrip),
         metaspace=_says(document.get("pre_tokenizer"), "Metaspace"),
         nfc=_says(document.get("normalizer"), "NFC"),
@@ -147,7 +156,15 @@ def _sentencepiece_reference(folder: Path, config: dict[str, Any]) -> _Reference
         return found
 
     plain = tuple(token for token in ids if _is_plain(token))
-    return _Reference(tokenize, plain, frozenset(), metaspace=False, nfc=False)
+    words = _words({model.IdToPiece(n): n for n in range(model.vocab_size())})
+    return _Reference(tokenize, plain, words, frozenset(), metaspace=False, nfc=False)
+
+
+def _words(vocab: dict[str, int]) -> tuple[str, ...]:
+    """Words among the tokens, in the order of their ids; a leading space is "Ġ" or "▁" there."""
+    tokens = (token.lstrip("Ġ▁") for token in sorted(vocab, key=vocab.__getitem__))
+    words = (word for word in tokens if len(word) > 1 and word.isascii() and word.isalpha())
+    return tuple(dict.fromkeys(words))
 
 
 def _is_symbol(model: Any, id_: int) -> bool:

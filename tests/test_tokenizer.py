@@ -17,12 +17,20 @@ from gguf import TokenType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers_fixture import (
+    BYTES,
     CHATML,
+    DIGITS,
+    LLAMA3,
+    LLAMA3_REGEX,
+    NO_REGEX,
+    QWEN2,
     bpe_tokenizer,
     bpe_tokenizer_config,
     sentencepiece_json,
     sentencepiece_model,
     sentencepiece_pieces,
+    sequence,
+    split,
     write_bpe_tokenizer,
     write_json,
     write_sentencepiece,
@@ -107,37 +115,14 @@ def test_a_padding_section_does_not_change_what_is_recognised(bpe: Path) -> None
     assert keys(bpe) == before
 
 
-DIGITS = {"type": "Digits", "individual_digits": True}
-BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
-NO_REGEX = BYTES | {"use_regex": False}
-LLAMA3 = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
-    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-QWEN2 = LLAMA3.replace("{1,3}", "")
-
-
-def split(regex: str) -> dict[str, Any]:
-    return {
-        "type": "Split",
-        "pattern": {"Regex": regex},
-        "behavior": "Isolated",
-        "invert": False,
-    }
-
-
-def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
-    return {"type": "Sequence", "pretokenizers": list(steps)}
-
-
 @pytest.mark.parametrize(
     ("section", "ignore_merges", "pre"),
     [
         (BYTES, False, "gpt-2"),
         (sequence(BYTES), False, "gpt-2"),
         (sequence(DIGITS, BYTES), False, "smollm"),
-        (sequence(split(LLAMA3), NO_REGEX), True, "llama-bpe"),
-        (sequence(split(QWEN2), NO_REGEX), False, "qwen2"),
+        (LLAMA3, True, "llama-bpe"),
+        (QWEN2, False, "qwen2"),
     ],
 )
 def test_a_vocabulary_trained_anew_is_known_by_its_steps(
@@ -157,11 +142,11 @@ def test_a_vocabulary_trained_anew_is_known_by_its_steps(
         (NO_REGEX, False),
         (BYTES | {"add_prefix_space": True}, False),
         (BYTES, True),
-        (sequence(split(LLAMA3), NO_REGEX), False),
+        (LLAMA3, False),
         (sequence(split(r"\d{1,2}"), BYTES), False),
         (sequence(DIGITS | {"individual_digits": False}, BYTES), False),
-        (sequence(split(LLAMA3) | {"behavior": "Removed"}, NO_REGEX), True),
-        (sequence(split(LLAMA3) | {"invert": True}, NO_REGEX), True),
+        (sequence(split(LLAMA3_REGEX) | {"behavior": "Removed"}, NO_REGEX), True),
+        (sequence(split(LLAMA3_REGEX) | {"invert": True}, NO_REGEX), True),
         ({"type": "Whitespace"}, False),
     ],
 )

@@ -12,12 +12,15 @@ the and of to in that it was he for as with his on be at by had not are but from
 you which were her all she there would their him been has when who will more no if out so
 said what up its about into than them can only other new some could time these two may
 then do first any my now such like our over man me even most made after also did many
-before must through years where much your way well down should because each just those
+before must years where much your way well down should each just those
 people mister how too little state good very make world still own see men work long get
-here between both life being under never day same another know while last might us great
-old year off come since against go came right used take three moon letter rocket harbour
+here both life being under never day same another know while last might us great
+old year off come since go came right used take three moon letter rocket harbour
 keeper light ship choose eternal mortal explain
 """
+
+# What pre-tokenizers differ on: digits, contractions, line ends beside punctuation, runs of spaces.
+PIECES = "12 123 1234 ĊĊ ĊĊĊ :Ċ ;Ċ {Ċ 'll 't 's !! !!! ?? ... (i ĠĠ ĠĠĠĠ ,000"
 
 SPECIAL_TOKENS = ("<|endoftext|>", "<|im_start|>", "<|im_end|>")
 
@@ -27,13 +30,27 @@ CHATML = (
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 
-SMOLLM_PRE_TOKENIZER = {
-    "type": "Sequence",
-    "pretokenizers": [
-        {"type": "Digits", "individual_digits": True},
-        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
-    ],
-}
+
+def sequence(*steps: dict[str, Any]) -> dict[str, Any]:
+    """Pre-tokenizers one after the other."""
+    return {"type": "Sequence", "pretokenizers": list(steps)}
+
+
+def split(regex: str) -> dict[str, Any]:
+    """A pre-tokenizer that cuts around what a regular expression finds."""
+    return {"type": "Split", "pattern": {"Regex": regex}, "behavior": "Isolated", "invert": False}
+
+
+DIGITS = {"type": "Digits", "individual_digits": True}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True}
+NO_REGEX = BYTES | {"use_regex": False}
+SMOLLM = sequence(DIGITS, BYTES)
+LLAMA3_REGEX = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}"
+    r"| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+LLAMA3 = sequence(split(LLAMA3_REGEX), NO_REGEX)
+QWEN2 = sequence(split(LLAMA3_REGEX.replace("{1,3}", "")), NO_REGEX)
 
 
 def byte_alphabet() -> list[str]:
@@ -46,10 +63,10 @@ def byte_alphabet() -> list[str]:
 
 
 def word_merges() -> list[tuple[str, str]]:
-    """Merges that spell each word of WORDS, bare and after a space, from left to right."""
+    """Merges that spell WORDS, bare and after a space, and PIECES, from left to right."""
     words = WORDS.split()
     merges: dict[tuple[str, str], None] = {}
-    for word in [*words, *("Ġ" + word for word in words)]:
+    for word in [*words, *("Ġ" + word for word in words), *PIECES.split()]:
         left = word[0]
         for letter in word[1:]:
             merges[left, letter] = None
@@ -78,7 +95,7 @@ def bpe_tokenizer(special_tokens: tuple[str, ...] = SPECIAL_TOKENS) -> dict[str,
             for id_, content in enumerate(special_tokens)
         ],
         "normalizer": None,
-        "pre_tokenizer": SMOLLM_PRE_TOKENIZER,
+        "pre_tokenizer": SMOLLM,
         "post_processor": None,
         "decoder": {
             "type": "ByteLevel",
@@ -134,7 +151,7 @@ def sentencepiece_pieces() -> list[tuple[str, float, int]]:
     unknown, control, byte, normal = 2, 3, 6, 1
     pieces = [("<unk>", 0.0, unknown), ("<s>", 0.0, control), ("</s>", 0.0, control)]
     pieces += [(f"<0x{value:02X}>", 0.0, byte) for value in range(256)]
-    merged = dict.fromkeys((a + b).replace("Ġ", "▁") for a, b in word_merges())
+    merged = dict.fromkeys((a + b).replace("Ġ", "▁") for a, b in word_merges() if "Ċ" not in a + b)
     letters = dict.fromkeys("▁" + "".join(chr(c) for c in range(0x21, 0x7F)) + "éñüß—“”日本語🚀")
     ranked = [*merged, *letters]
     return pieces + [(piece, -float(rank), normal) for rank, piece in enumerate(ranked)]
