@@ -15,9 +15,12 @@ from models import ROOT, smollm2
 from tokenizers_fixture import (
     BYTES,
     LLAMA3,
+    NO_REGEX,
     QWEN2,
     bpe_tokenizer,
     sentencepiece_json,
+    sequence,
+    split,
     write_json,
     write_sentencepiece,
     write_sentencepiece_json,
@@ -126,6 +129,23 @@ def test_text_beside_tokens_that_swallow_spaces_is_left_out(bpe: Path) -> None:
 def test_text_is_composed_first_where_the_tokenizer_asks_for_it(bpe: Path) -> None:
     change(bpe, "tokenizer.json", normalizer={"type": "NFC"})
     assert compare(bpe) > len(TEXTS)
+
+
+@pytest.mark.parametrize("rule", [r"\p{L}", r"[\p{L}\p{M}]"])
+def test_combining_marks_are_left_out_where_a_pattern_has_a_rule_for_them(
+    bpe: Path, rule: str
+) -> None:
+    change(bpe, "tokenizer.json", pre_tokenizer=sequence(split(rule), NO_REGEX))
+    reference = reference_tokenizer(bpe)
+
+    def without_marks(text: str) -> list[int]:
+        return [] if "\u094d" in text else reference(text)
+
+    if "M" in rule:
+        assert check_parity(bpe, without_marks) > len(TEXTS)
+    else:
+        with pytest.raises(TokenizerError):
+            check_parity(bpe, without_marks)
 
 
 def fails(folder: Path, change: Callable[[Metadata], None]) -> str:

@@ -13,6 +13,11 @@ from gguf import GGUFWriter
 from franken_gguf.quantize.gguf_types import Metadata
 
 
+@llama_cpp.llama_log_callback
+def _quiet(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
+    """Drop the log: its lines may cut a token in the middle of a UTF-8 sequence."""
+
+
 def write_vocabulary(path: Path, metadata: Metadata) -> Path:
     """A GGUF of metadata alone."""
     writer = GGUFWriter(path, "llama")
@@ -28,6 +33,7 @@ def write_vocabulary(path: Path, metadata: Metadata) -> Path:
 @contextmanager
 def llama_tokenizer(path: Path) -> Iterator[Callable[[str], list[int]]]:
     """llama_tokenize of a GGUF, special tokens parsed and none added."""
+    llama_cpp.llama_log_set(_quiet, ctypes.c_void_p(0))
     params = llama_cpp.llama_model_default_params()
     params.vocab_only = True
     model = llama_cpp.llama_model_load_from_file(str(path).encode(), params)
