@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cases import CASES, change
+from cases import change
 from gguf import TokenType
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -416,7 +416,3 @@ def test_any_json_in_any_place_gives_metadata_or_one_clear_error(
         assert str(error).isprintable()
     else:
         assert len(found["tokenizer.ggml.tokens"].data) == VOCAB
-
-
-def test_the_cases_of_the_converter_cover_both_kinds_of_vocabulary() -> None:
-    assert {"sentencepiece-chatml", "added-tokens"} <= set(CASES)
