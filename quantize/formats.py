@@ -8,6 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from . import blocks_float, blocks_k, blocks_legacy
+
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
@@ -38,3 +40,19 @@ class BlockFormat:
         if cols % self.block_len:
             raise ValueError(f"{cols} columns are no multiple of {self.name}'s {self.block_len}")
         return cols // self.block_len * self.block_bytes
+
+
+FORMATS: dict[str, BlockFormat] = {
+    codec.name: codec
+    for codec in (
+        BlockFormat("F32", 0, 1, 4, blocks_float.quantize_f32, blocks_float.dequantize_f32),
+        BlockFormat("F16", 1, 1, 2, blocks_float.quantize_f16, blocks_float.dequantize_f16),
+        BlockFormat("BF16", 30, 1, 2, blocks_float.quantize_bf16, blocks_float.dequantize_bf16),
+        BlockFormat("Q8_0", 8, 32, 34, blocks_legacy.quantize_q8_0, blocks_legacy.dequantize_q8_0),
+        BlockFormat("Q4_0", 2, 32, 18, blocks_legacy.quantize_q4_0, blocks_legacy.dequantize_q4_0),
+        BlockFormat("Q4_1", 3, 32, 20, blocks_legacy.quantize_q4_1, blocks_legacy.dequantize_q4_1),
+        BlockFormat("Q5_0", 6, 32, 22, blocks_legacy.quantize_q5_0, blocks_legacy.dequantize_q5_0),
+        BlockFormat("Q5_1", 7, 32, 24, blocks_legacy.quantize_q5_1, blocks_legacy.dequantize_q5_1),
+        BlockFormat("Q6_K", 14, 256, 210, blocks_k.quantize_q6_k, blocks_k.dequantize_q6_k),
+    )
+}

@@ -1,0 +1,51 @@
+"""F32, F16 and BF16 as block formats of one weight each."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+F32 = NDArray[np.float32]
+U8 = NDArray[np.uint8]
+
+
+def quantize_f32(rows: F32, importance: F32 | None = None) -> U8:
+    """float32 [n, cols] to its own little-endian bytes, uint8 [n, 4 * cols]."""
+    return np.ascontiguousarray(rows, "<f4").view(np.uint8)
+
+
+def dequantize_f32(blocks: U8) -> F32:
+    """The reverse, without a copy."""
+    return blocks.view("<f4")
+
+
+def quantize_f16(rows: F32, importance: F32 | None = None) -> U8:
+    """float32 [n, cols] to IEEE half precision, nearest even; beyond 65504 it is infinite."""
+    with np.errstate(over="ignore"):
+        return rows.astype("<f2").view(np.uint8)
+
+
+def dequantize_f16(blocks: U8) -> F32:
+    """Half precision to float32, exact."""
+    return blocks.view("<f2").astype(np.float32)
+
+
+def quantize_bf16(rows: F32, importance: F32 | None = None) -> U8:
+    """float32 [n, cols] to its upper 16 bits, nearest even; a NaN stays one and becomes quiet."""
+    bits = np.ascontiguousarray(rows).view(np.uint32)
+    rounded = bits >> 16
+    rounded &= 1
+    rounded += bits
+    rounded += 0x7FFF
+    rounded >>= 16
+    nan = np.isnan(rows)
+    if nan.any():
+        rounded[nan] = (bits[nan] >> 16) | 64
+    return rounded.astype("<u2").view(np.uint8)
+
+
+def dequantize_bf16(blocks: U8) -> F32:
+    """bfloat16 to float32, exact: the 16 bits are the upper half."""
+    wide = blocks.view("<u2").astype(np.uint32)
+    wide <<= 16
+    return wide.view(np.float32)

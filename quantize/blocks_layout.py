@@ -1,0 +1,105 @@
+"""Blocks as columns: the layout in which ggml's loops over one block become ufuncs over many.
+
+A chunk of n blocks is held transposed, float32 [block_len, n]. Every ufunc then runs along rows of
+n numbers, and a sum over axis 0 adds row after row: ggml's order, so that float32 rounds alike.
+(numpy sums the last axis in pairs, and einsum and BLAS in orders of their own.) A chunk is small
+enough to stay in the level-2 cache with the few buffers that a codec keeps beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from math import prod
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+DType = TypeVar("DType", bound=np.generic)
+
+F32 = NDArray[np.float32]
+I8 = NDArray[np.int8]
+U8 = NDArray[np.uint8]
+
+
+def c_arithmetic() -> np.errstate:
+    """Floats as in C: overflow gives inf, 0/0 gives NaN, and nobody warns."""
+    return np.errstate(divide="ignore", over="ignore", invalid="ignore")
+
+
+def column_chunks(rows: F32, block_len: int, chunk: int) -> Iterator[tuple[slice, F32]]:
+    """(which blocks, their weights as float32 [block_len, n]) with n <= `chunk`.
+
+    The columns lie in one buffer that the next chunk overwrites; a codec may scribble on them.
+    """
+    blocks = rows.reshape(-1, block_len)
+    buffer = np.empty(block_len * min(chunk, len(blocks)), np.float32)
+    for start in range(0, len(blocks), chunk):
+        part = blocks[start : start + chunk]
+        columns = buffer[: part.size].reshape(block_len, len(part))
+        np.copyto(columns, part.T)
+        yield slice(start, start + len(part)), columns
+
+
+def as_rows(values: NDArray[DType], rows: NDArray[Any], per_block: int) -> NDArray[DType]:
+    """One result per block, [blocks, ...], as one row for each of `rows`.
+
+    `per_block` is how many columns of `rows` one block takes there.
+    """
+    cols = rows.shape[1] // per_block * prod(values.shape[1:])
+    return values.reshape(len(rows), cols)
+
+
+def scaled(codes: NDArray[Any], scale: F32, minimum: F32 | None = None) -> F32:
+    """codes * scale + minimum as float32, also where a broken file's scales are inf or NaN."""
+    with c_arithmetic():
+        weights: F32 = codes * scale
+        if minimum is not None:
+            weights += minimum
+    return weights
+
+
+def half(values: F32) -> U8:
+    """float32 [n] to the bytes of little-endian F16, uint8 [n, 2]; too large becomes infinite."""
+    return values.astype("<f2").view(np.uint8).reshape(-1, 2)
+
+
+def from_half(raw: U8) -> F32:
+    """The bytes of F16, uint8 [n, 2], to float32 [n, 1]."""
+    return np.ascontiguousarray(raw).view("<f2").astype(np.float32)
+
+
+def reciprocal(values: F32) -> F32:
+    """1 / x, and 0 where x is 0; infinite where x is so small that its reciprocal overflows."""
+    return np.divide(np.float32(1), values, out=np.zeros_like(values), where=values != 0)
+
+
+def truncated(values: F32) -> I8:
+    """Toward zero, as C casts float to int and that to int8_t: what is no number becomes 0."""
+    return values.astype(np.int8)
+
+
+def first_extreme(columns: F32) -> F32:
+    """In each column the weight of the largest magnitude, the first where several are as large.
+
+    A column of zeros gives +0, whatever their signs.
+    """
+    high: F32 = columns.max(axis=0)
+    low: F32 = columns.min(axis=0)
+    extreme: F32 = np.where(high > -low, high, low)
+    (ties,) = np.nonzero((high == -low) & (high != 0))
+    if ties.size:
+        tied = columns[:, ties]
+        extreme[ties] = tied[np.abs(tied).argmax(axis=0), np.arange(ties.size)]
+    extreme += np.float32(0)
+    return extreme
+
+
+def first_minimum(columns: F32) -> F32:
+    """The smallest weight of each column; where that is zero, the first zero with its sign."""
+    low: F32 = columns.min(axis=0)
+    (zeros,) = np.nonzero(low == 0)
+    if zeros.size:
+        tied = columns[:, zeros]
+        low[zeros] = tied[(tied == 0).argmax(axis=0), np.arange(zeros.size)]
+    return low
