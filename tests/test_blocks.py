@@ -68,7 +68,6 @@ def test_blocks_are_ggmls_byte_for_byte(codec: BlockFormat, kind: str) -> None:
     assert rows.tobytes() == before.tobytes(), "the caller's rows were changed"
 
 
-@pytest.mark.skipif(HAS_EXACT_GGML, reason="here the bytes themselves are compared")
 @each_block_format
 def test_blocks_are_as_near_to_the_weights_as_ggmls(codec: BlockFormat) -> None:
     rows = NORMAL(np.random.default_rng(7)).astype(np.float32)
