@@ -190,7 +190,7 @@ def demo_checkpoint(folder: Path, experts: int = EXPERTS, noise: float = NOISE) 
         stamp = folder / ".recipe"
         if stamp.exists() and stamp.read_text() == recipe:
             return folder
-        print(f"making {folder.name} from it (1.1 GB), once ...", file=sys.stderr, flush=True)
+        print(f"making {folder.name} (1.1 GB), once ...", file=sys.stderr, flush=True)
         shutil.rmtree(part, ignore_errors=True)
         try:
             part.mkdir()
