@@ -1,0 +1,66 @@
+"""What the K-quants share: super-blocks as columns of small blocks, and ggml's way to round."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from .blocks_layout import F32
+
+SUPER = 256
+_MAGIC = np.float32(12582912)
+_ROUNDS_EXACTLY = 4194303.0
+
+
+def sub_block_chunks(
+    rows: F32, length: int, chunk: int, importance: F32 | None = None
+) -> Iterator[tuple[slice, F32, F32 | None]]:
+    """(which super-blocks, weights [length, blocks, n], importance likewise) with n <= `chunk`.
+
+    float32 and contiguous: [length, blocks * n] is a view with a column for every small block, and
+    [blocks, n] the layout of their scales. The arrays are overwritten by the next chunk.
+    """
+    table = rows.reshape(-1, SUPER // length, length)
+    buffer = np.empty(SUPER * min(chunk, len(table)), np.float32)
+    for start in range(0, len(table), chunk):
+        part = table[start : start + chunk]
+        x = buffer[: part.size].reshape(length, SUPER // length, len(part))
+        np.copyto(x, part.transpose(2, 1, 0))
+        blocks = slice(start, start + len(part))
+        yield blocks, x, None if importance is None else _spread(importance, length, blocks)
+
+
+def _spread(importance: F32, length: int, blocks: slice) -> F32:
+    """The importance of every weight of these super-blocks, float32 [length, blocks, n]."""
+    table = importance.reshape(-1, SUPER // length, length)
+    where = np.arange(blocks.start, blocks.stop) % len(table)
+    return np.ascontiguousarray(table[where].transpose(2, 1, 0))
+
+
+def mean_square(rows: F32) -> F32:
+    """[n, length] to [n]: the squares added one by one, as C does, over their number."""
+    total: F32 = np.add.accumulate(rows * rows, axis=1)[:, -1]
+    return total / np.float32(rows.shape[1])
+
+
+def round_as_ggml(values: F32) -> None:
+    """In place ggml's nearest_int, which adds 1.5 * 2**23 and reads the integer off the mantissa.
+
+    Half to even up to 2**22; beyond it, and for inf and NaN, other integers that ggml writes too.
+    """
+    bits = (values + _MAGIC).view(np.int32)
+    bits &= 0x7FFFFF
+    bits -= 0x400000
+    np.copyto(values, bits, casting="unsafe")
+
+
+def round_to_codes(values: F32, low: int, high: int) -> None:
+    """In place: round as ggml does, then clamp to low..high."""
+    # NaN fails the comparison too. rint and clip are the fast way wherever they are the same.
+    top, bottom = np.maximum.reduce(values, axis=None), np.minimum.reduce(values, axis=None)
+    if top <= _ROUNDS_EXACTLY and bottom >= -_ROUNDS_EXACTLY:
+        np.rint(values, out=values)
+    else:
+        round_as_ggml(values)
+    np.clip(values, np.float32(low), np.float32(high), out=values)
