@@ -13,7 +13,20 @@ ROOT = Path(__file__).resolve().parent.parent
 @cache
 def smollm2() -> Path:
     """SmolLM2-135M-Instruct as a Q4_1 GGUF (98 MB); downloaded on the first call."""
-    command = [sys.executable, str(ROOT / "tools" / "fetch_smollm2.py")]
+    return _path_from("fetch_smollm2.py")
+
+
+@cache
+def demo_checkpoint() -> Path:
+    """The demo's Mixtral of four experts, a Hugging Face folder of 1.1 GB in F16.
+
+    Takes 10 seconds the first time. Two test processes may ask at once.
+    """
+    return _path_from("make_demo_model.py")
+
+
+def _path_from(tool: str) -> Path:
+    command = [sys.executable, str(ROOT / "tools" / tool)]
     return Path(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout[:-1])
 
 
