@@ -14,34 +14,44 @@ _ROUNDS_EXACTLY = 4194303.0
 
 
 def sub_block_chunks(
-    rows: F32, length: int, chunk: int, importance: F32 | None = None
+    rows: F32, length: int, chunk: int, importance: F32 | None = None, size: int = SUPER
 ) -> Iterator[tuple[slice, F32, F32 | None]]:
     """(which super-blocks, weights [length, blocks, n], importance likewise) with n <= `chunk`.
 
-    float32 and contiguous: [length, blocks * n] is a view with a column for every small block, and
-    [blocks, n] the layout of their scales. The arrays are overwritten by the next chunk.
+    A super-block is `size` weights in blocks of `length`. The arrays are float32 and contiguous, so
+    that [length, blocks * n] is a view with a column for every small block, and [blocks, n] the
+    layout of their scales. `x` lies in one buffer, which the next chunk overwrites.
     """
-    table = rows.reshape(-1, SUPER // length, length)
-    buffer = np.empty(SUPER * min(chunk, len(table)), np.float32)
+    table = rows.reshape(-1, size // length, length)
+    buffer = np.empty(size * min(chunk, len(table)), np.float32)
     for start in range(0, len(table), chunk):
         part = table[start : start + chunk]
-        x = buffer[: part.size].reshape(length, SUPER // length, len(part))
+        x = buffer[: part.size].reshape(length, size // length, len(part))
         np.copyto(x, part.transpose(2, 1, 0))
         blocks = slice(start, start + len(part))
-        yield blocks, x, None if importance is None else _spread(importance, length, blocks)
+        yield blocks, x, None if importance is None else _spread(importance, length, blocks, size)
 
 
-def _spread(importance: F32, length: int, blocks: slice) -> F32:
+def _spread(importance: F32, length: int, blocks: slice, size: int) -> F32:
     """The importance of every weight of these super-blocks, float32 [length, blocks, n]."""
-    table = importance.reshape(-1, SUPER // length, length)
+    table = importance.reshape(-1, size // length, length)
     where = np.arange(blocks.start, blocks.stop) % len(table)
     return np.ascontiguousarray(table[where].transpose(2, 1, 0))
 
 
-def mean_square(rows: F32) -> F32:
-    """[n, length] to [n]: the squares added one by one, as C does, over their number."""
-    total: F32 = np.add.accumulate(rows * rows, axis=1)[:, -1]
-    return total / np.float32(rows.shape[1])
+def sum_of_squares(rows: F32) -> F32:
+    """[n, length] to [n], the squares added one by one from the left, as C does."""
+    sums: F32 = np.add.accumulate(rows * rows, axis=1)[:, -1]
+    return sums
+
+
+def weigh(x: F32, importance: F32, sigma2: F32) -> F32:
+    """ggml's weights under an importance matrix, importance * sqrt(sigma2 + x*x), of [..., n]."""
+    weights = x * x
+    weights += sigma2
+    np.sqrt(weights, out=weights)
+    weights *= importance
+    return weights
 
 
 def round_as_ggml(values: F32) -> None:

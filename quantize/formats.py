@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import blocks_float, blocks_k, blocks_k_affine, blocks_legacy
+from . import blocks_float, blocks_iq4, blocks_k, blocks_k_affine, blocks_legacy
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -63,5 +63,13 @@ FORMATS: dict[str, BlockFormat] = {
             "Q5_K", 13, 256, 176, blocks_k_affine.quantize_q5_k, blocks_k_affine.dequantize_q5_k
         ),
         BlockFormat("Q6_K", 14, 256, 210, blocks_k.quantize_q6_k, blocks_k.dequantize_q6_k),
+        BlockFormat("IQ4_NL", 20, 32, 18, blocks_iq4.quantize_iq4_nl, blocks_iq4.dequantize_iq4_nl),
+        BlockFormat(
+            "IQ4_XS", 23, 256, 136, blocks_iq4.quantize_iq4_xs, blocks_iq4.dequantize_iq4_xs
+        ),
+        BlockFormat("IQ4_NL", 20, 32, 18, blocks_iq4.quantize_iq4_nl, blocks_iq4.dequantize_iq4_nl),
+        BlockFormat(
+            "IQ4_XS", 23, 256, 136, blocks_iq4.quantize_iq4_xs, blocks_iq4.dequantize_iq4_xs
+        ),
     )
 }
