@@ -28,8 +28,8 @@ format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-bench: $(READY) ## time convert against llama.cpp's own path, where that is installed
-	$(BIN)/python benchmarks/convert.py
+bench: $(READY) ## time convert; BENCH="--llama-cpp DIR" compares with llama.cpp's own path
+	$(BIN)/python benchmarks/convert.py "$$($(BIN)/python tools/make_demo_model.py)" $(BENCH)
 
 clean: ## remove build products; keeps .venv and the downloaded model
 	rm -rf build dist *.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis

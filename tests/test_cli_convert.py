@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from checkpoints import make_checkpoint
 from click.testing import CliRunner, Result
-from demo import demo_checkpoint
+from models import demo_checkpoint
 
 from franken_gguf.runner.cli import main
 
