@@ -131,7 +131,8 @@ def quantize_iq4_xs(rows: F32, importance: F32 | None = None) -> U8:
 
 def _pack_pairs(codes: U8) -> U8:
     """Codes of 2 bits, uint8 [bytes, 4, n], to uint8 [n, bytes], the first in the low bits."""
-    packed: U8 = codes[:, 0] | codes[:, 1] << 2 | codes[:, 2] << 4 | codes[:, 3] << 6
+    shifted: U8 = codes << np.array([0, 2, 4, 6], np.uint8).reshape(4, 1)
+    packed: U8 = np.bitwise_or.reduce(shifted, axis=1)
     return packed.T
 
 

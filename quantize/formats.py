@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import blocks_float, blocks_iq4, blocks_k, blocks_k_affine, blocks_legacy
+from . import blocks_float, blocks_iq4, blocks_k, blocks_k_affine, blocks_legacy, blocks_q3_k
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -56,6 +56,7 @@ FORMATS: dict[str, BlockFormat] = {
         BlockFormat(
             "Q2_K", 10, 256, 84, blocks_k_affine.quantize_q2_k, blocks_k_affine.dequantize_q2_k
         ),
+        BlockFormat("Q3_K", 11, 256, 110, blocks_q3_k.quantize_q3_k, blocks_q3_k.dequantize_q3_k),
         BlockFormat(
             "Q4_K", 12, 256, 144, blocks_k_affine.quantize_q4_k, blocks_k_affine.dequantize_q4_k
         ),
