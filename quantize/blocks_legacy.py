@@ -8,26 +8,19 @@ and uint8 [rows, cols / 32 * block_bytes]. Weights must be finite.
 
 from __future__ import annotations
 
-import numpy as np
+from collections.abc import Iterator
 
-from .blocks_layout import (
-    F32,
-    I8,
-    U8,
-    as_rows,
-    c_arithmetic,
-    column_chunks,
-    first_extreme,
-    first_minimum,
-    from_half,
-    half,
-    reciprocal,
-    scaled,
-    truncated,
-)
+import numpy as np
+from numpy.typing import NDArray
+
+from .blocks_layout import F32, I8, U8, as_rows, c_arithmetic, from_half, reciprocal, scaled
+
+U32 = NDArray[np.uint32]
 
 _LEN = 32
-_CHUNK = 2048
+_CHUNK = 4096
+_LOW_BITS = np.uint32(0x01010101)
+"""The lowest bit of each of the four codes in a word."""
 
 
 # Q8_0, 34 bytes.   x = d * q
@@ -42,21 +35,19 @@ _CHUNK = 2048
 def quantize_q8_0(rows: F32, importance: F32 | None = None) -> U8:
     """Scale max|x| to 127 and round half away from zero. `importance` changes nothing."""
     out = np.empty((rows.size // _LEN, 34), np.uint8)
-    fraction = np.empty((_LEN, min(_CHUNK, len(out))), np.float32)
     with c_arithmetic():
-        for blocks, x in column_chunks(rows, _LEN, _CHUNK):
-            rest = fraction[:, : x.shape[1]]
-            np.abs(x, out=rest)
-            d = rest.max(axis=0) / np.float32(127)
-            x *= reciprocal(d)
+        for blocks, x in _quad_chunks(rows):
+            rest = np.abs(x)
+            d = _fold(np.maximum, rest) / np.float32(127)
+            x *= np.repeat(reciprocal(d), 4)
             # round(x) = trunc(x) + trunc(2 * (x - trunc(x))), every step of it exact.
             np.trunc(x, out=rest)
             x -= rest
             x += x
             np.trunc(x, out=x)
             x += rest
-            out[blocks, :2] = half(d)
-            out[blocks, 2:].view(np.int8)[...] = truncated(x).T
+            _put_half(d, out[blocks, :2])
+            out[blocks, 2:].view("<u4")[...] = _words(x).T
     return as_rows(out, rows, _LEN)
 
 
@@ -107,48 +98,116 @@ def _symmetric(rows: F32, bits: int) -> U8:
     zero = 1 << (bits - 1)
     out = np.empty((rows.size // _LEN, 18 if bits == 4 else 22), np.uint8)
     with c_arithmetic():
-        for blocks, x in column_chunks(rows, _LEN, _CHUNK):
-            d = first_extreme(x) / np.float32(-zero)
-            x *= reciprocal(d)
+        for blocks, x in _quad_chunks(rows):
+            d = _first_extreme(x) / np.float32(-zero)
+            x *= np.repeat(reciprocal(d), 4)
             x += np.float32(zero + 0.5)
-            q = truncated(x)
-            np.minimum(q, 2 * zero - 1, out=q)
-            out[blocks, :2] = half(d)
-            _pack(q, out[blocks, 2:])
+            codes = _words(x)
+            # As far on the other side as the largest weight would be 2 * zero, one too many.
+            excess = codes >> bits
+            excess &= _LOW_BITS
+            codes -= excess
+            _put_half(d, out[blocks, :2])
+            _pack(codes, out[blocks, 2:])
     return as_rows(out, rows, _LEN)
 
 
 def _affine(rows: F32, bits: int) -> U8:
-    top = (1 << bits) - 1
     out = np.empty((rows.size // _LEN, 20 if bits == 4 else 24), np.uint8)
     with c_arithmetic():
-        for blocks, x in column_chunks(rows, _LEN, _CHUNK):
-            low = first_minimum(x)
+        for blocks, x in _quad_chunks(rows):
+            low = _first_minimum(x)
             # The sum with 0 keeps a block of mixed zeros from a scale of -0.
-            d = (x.max(axis=0) - low) / np.float32(top) + np.float32(0)
-            x -= low
-            x *= reciprocal(d)
+            d = (_fold(np.maximum, x) - low) / np.float32((1 << bits) - 1) + np.float32(0)
+            x -= np.repeat(low, 4)
+            x *= np.repeat(reciprocal(d), 4)
             x += np.float32(0.5)
-            q = truncated(x)
-            if bits == 4:
-                np.minimum(q, top, out=q)
-            out[blocks, :2] = half(d)
-            out[blocks, 2:4] = half(low)
-            _pack(q, out[blocks, 4:])
+            _put_half(d, out[blocks, :2])
+            _put_half(low, out[blocks, 2:4])
+            _pack(_words(x), out[blocks, 4:])
     return as_rows(out, rows, _LEN)
 
 
-def _pack(q: I8, out: U8) -> None:
-    """q [32, n] of 4 or 5 bits into out [n, 16 or 20]: the fifth bits, if any, then nibbles."""
-    codes = q.view(np.uint8)
+def _quad_chunks(rows: F32) -> Iterator[tuple[slice, F32]]:
+    """(which blocks, their weights as float32 [8, 4 * n]): [k, 4 * b + i] is weight 4k + i of b.
+
+    No sums are taken here, so no order must be kept, and moving four weights at once is three times
+    as fast as moving each to a column of its own. The buffer is overwritten by the next chunk.
+    """
+    quads = rows.view("V16").reshape(-1, _LEN // 4)
+    buffer = np.empty(_LEN * min(_CHUNK, len(quads)), np.float32)
+    for start in range(0, len(quads), _CHUNK):
+        part = quads[start : start + _CHUNK]
+        x = buffer[: part.size * 4].reshape(_LEN // 4, -1)
+        np.copyto(x.view("V16"), part.T)
+        yield slice(start, start + len(part)), x
+
+
+def _fold(extreme: np.ufunc, x: F32) -> F32:
+    """np.maximum or np.minimum over each block of x [8, 4 * n], to [n]."""
+    quads = extreme.reduce(x, axis=0)
+    pairs = extreme(quads[0::2], quads[1::2])
+    folded: F32 = extreme(pairs[0::2], pairs[1::2])
+    return folded
+
+
+def _blocks(x: F32, which: NDArray[np.intp]) -> F32:
+    """Some blocks of x [8, 4 * n] in the order of their weights, [which, 32]."""
+    return x.reshape(_LEN // 4, -1, 4)[:, which].swapaxes(0, 1).reshape(-1, _LEN)
+
+
+def _first_extreme(x: F32) -> F32:
+    """In each block the weight of the largest magnitude, the first where several are as large.
+
+    A block of zeros gives +0, whatever their signs.
+    """
+    high, low = _fold(np.maximum, x), _fold(np.minimum, x)
+    extreme: F32 = np.where(high > -low, high, low)
+    (ties,) = np.nonzero((high == -low) & (high != 0))
+    if ties.size:
+        tied = _blocks(x, ties)
+        extreme[ties] = tied[np.arange(ties.size), np.abs(tied).argmax(axis=1)]
+    extreme += np.float32(0)
+    return extreme
+
+
+def _first_minimum(x: F32) -> F32:
+    """The smallest weight of each block; where that is zero, the first zero with its sign."""
+    low = _fold(np.minimum, x)
+    (zeros,) = np.nonzero(low == 0)
+    if zeros.size:
+        tied = _blocks(x, zeros)
+        low[zeros] = tied[np.arange(zeros.size), (tied == 0).argmax(axis=1)]
+    return low
+
+
+def _put_half(values: F32, out: U8) -> None:
+    """float32 [n] as little-endian F16 into out [n, 2]; what is too large becomes infinite."""
+    out.view("<f2")[:, 0] = values
+
+
+def _words(x: F32) -> U32:
+    """x [8, 4 * n] as the words uint32 [8, n] of four int8 codes, the first in the low byte.
+
+    Rounded toward zero, as C casts float to int and that to int8_t: what is no number becomes 0.
+    """
+    return x.astype(np.int8).view("<u4")
+
+
+def _pack(codes: U32, out: U8) -> None:
+    """Words [8, n] of codes of 4 or 5 bits into out [n, 16 or 20]; scribbles on the codes."""
     if out.shape[1] > 16:
-        fifth = codes >> 4 & 1
-        groups = fifth.reshape(4, 8, -1)
-        for bit in range(1, 8):
-            groups[:, 0] |= groups[:, bit] << bit
-        out[:, :4] = groups[:, 0].T
-        codes &= 15
-    out[:, -16:] = (codes[:16] | codes[16:] << 4).T
+        # One product puts the bits of four bytes side by side, above whatever else it holds.
+        fifth = codes >> 4
+        fifth &= _LOW_BITS
+        fifth *= np.uint32(0x01020408)
+        fifth >>= 24
+        fifth <<= np.arange(0, _LEN, 4, dtype=np.uint32)[:, None]
+        out[:, :4].view("<u4")[:, 0] = np.bitwise_or.reduce(fifth, axis=0)
+        codes &= np.uint32(0x0F0F0F0F)
+    nibbles = codes[4:] << 4
+    nibbles |= codes[:4]
+    out[:, -16:].view("<u4")[...] = nibbles.T
 
 
 def _unpack(packed: U8) -> I8:
