@@ -10,17 +10,46 @@ Each pair of functions takes and gives whole rows: float32 [rows, cols] with col
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from .blocks_layout import F32, U8, c_arithmetic, from_half, half
 from .blocks_search_affine import Affine, Grid, affine_codes, search_affine
-from .blocks_subblocks import SUPER, round_as_ggml, round_to_codes, sub_block_chunks
+from .blocks_search_refined import search_unsigned
+from .blocks_subblocks import (
+    SUPER,
+    round_as_ggml,
+    round_to_codes,
+    sub_block_chunks,
+    sum_of_squares,
+    weigh,
+)
+
+# Super-blocks whose scales are rounded together: the weighted search for them is a loop over few
+# numbers, which pays for many columns only.
+_BATCH = 4096
+
+
+class _Kind(NamedTuple):
+    """What differs between the formats."""
+
+    block_bytes: int
+    length: int
+    """Weights in a small block."""
+    top: int
+    """The largest code of a scale or a minimum."""
+    plain: Grid
+    weighted: Grid
+    sigma2: float
+    """By what the mean square of a super-block enters its weights under an importance matrix."""
+    chunk: int
+    """Super-blocks searched at once."""
 
 
 class _Blocks(NamedTuple):
-    """One chunk, quantized. n super-blocks of `blocks` small blocks of `length` weights."""
+    """n super-blocks, quantized."""
 
     codes: U8
     """[length, blocks, n]"""
@@ -34,19 +63,66 @@ class _Blocks(NamedTuple):
     """[n, 2], F16"""
 
 
-def _quantize_plain(x: F32, grid: Grid, top: int) -> _Blocks:
-    columns = x.reshape(len(x), -1)
-    weights = np.abs(columns)
-    if not grid.absolute:
-        mean: F32 = np.add.reduce(columns * columns, axis=0)
+def _quantized(rows: F32, importance: F32 | None, kind: _Kind) -> Iterator[tuple[slice, _Blocks]]:
+    """(which super-blocks, their codes), batch by batch: search, round the scales, code again."""
+    total = rows.size // SUPER
+    levels = kind.plain.levels
+    for start in range(0, total, _BATCH):
+        batch = slice(start, min(start + _BATCH, total))
+        found, strength = _search(rows, importance, kind, batch)
+        lows = -found.minimum
+        if importance is None:
+            scales, d = _round_scales(found.scale, kind.top)
+            minimums, dmin = _round_scales(lows, kind.top)
+        else:
+            scales, d = _fit_scales(found.scale, strength, kind.top)
+            minimums, dmin = _fit_scales(lows, strength, kind.top)
+        steps, offsets = from_half(d).T * scales, from_half(dmin).T * minimums
+        for blocks, x, _ in sub_block_chunks(rows, kind.length, kind.chunk, within=batch):
+            part = slice(blocks.start - start, blocks.stop - start)
+            searched = Affine(*(field[:, part].reshape(-1) for field in found))
+            codes = _final_codes(x, searched, steps[:, part], offsets[:, part], levels)
+            yield (
+                blocks,
+                _Blocks(codes, scales[:, part], minimums[:, part], d[part], dmin[part]),
+            )
+
+
+def _search(rows: F32, importance: F32 | None, kind: _Kind, batch: slice) -> tuple[Affine, F32]:
+    """Scales and minimums of a batch, and the sums of weights that they stand for: [blocks, n]."""
+    length = kind.length
+    table = rows.reshape(-1, SUPER)
+    results = np.empty((5, SUPER // length, batch.stop - batch.start), np.float32)
+    for blocks, x, spread in sub_block_chunks(rows, length, kind.chunk, importance, within=batch):
+        columns = x.reshape(length, -1)
+        if spread is None:
+            weights, grid = _plain_weights(columns, kind.plain.absolute), kind.plain
+        else:
+            sigma2 = sum_of_squares(table[blocks]) * np.float32(kind.sigma2 / SUPER)
+            weights, grid = weigh(x, spread, sigma2).reshape(length, -1), kind.weighted
+        part = results[..., blocks.start - batch.start : blocks.stop - batch.start]
+        found = search_affine(columns, weights, grid)
+        part[...] = np.stack([*found, np.add.reduce(weights, axis=0)]).reshape(part.shape)
+    return Affine(*results[:4]), results[4]
+
+
+def _plain_weights(x: F32, absolute: bool) -> F32:
+    """Larger weights count more: |x|, plus the root of the block's mean square if not `absolute`.
+
+    x is [length, n].
+    """
+    weights: F32 = np.abs(x)
+    if not absolute:
+        mean: F32 = np.add.reduce(x * x, axis=0)
         mean /= np.float32(len(x))
         weights += np.sqrt(mean, out=mean)
-    found = search_affine(columns, weights, grid)
-    shape = x.shape[1:]
-    scales, d = _round_scales(found.scale.reshape(shape), top)
-    minimums, dmin = _round_scales(-found.minimum.reshape(shape), top)
-    codes = _final_codes(x, found, from_half(d).T * scales, from_half(dmin).T * minimums, grid)
-    return _Blocks(codes, scales, minimums, d, dmin)
+    return weights
+
+
+def _fit_scales(scales: F32, strength: F32, top: int) -> tuple[U8, U8]:
+    """As `_round_scales`, by a search in which each scale counts as its block's weights do."""
+    unit, codes = search_unsigned(scales, strength, top)
+    return codes.astype(np.uint8), half(unit)
 
 
 def _round_scales(scales: F32, top: int) -> tuple[U8, U8]:
@@ -60,7 +136,7 @@ def _round_scales(scales: F32, top: int) -> tuple[U8, U8]:
     return np.minimum(wrapped, np.uint8(top), out=wrapped), half(largest / np.float32(top))
 
 
-def _final_codes(x: F32, found: Affine, d: F32, m: F32, grid: Grid) -> U8:
+def _final_codes(x: F32, found: Affine, d: F32, m: F32, levels: int) -> U8:
     """The codes under the rounded scales; where a scale became 0, those of the search.
 
     x [length, blocks, n]; d and m [blocks, n].
@@ -72,9 +148,9 @@ def _final_codes(x: F32, found: Affine, d: F32, m: F32, grid: Grid) -> U8:
     if dead.size:
         kept = np.empty((len(x), dead.size), np.float32)
         columns = x.reshape(len(x), -1)[:, dead]
-        affine_codes(columns, found.inverse[dead], found.base[dead], grid.levels, kept)
+        affine_codes(columns, found.inverse[dead], found.base[dead], levels, kept)
         flat[:, dead] = kept
-    round_to_codes(codes, 0, grid.levels)
+    round_to_codes(codes, 0, levels)
     return codes.astype(np.uint8)
 
 
@@ -100,27 +176,42 @@ def _final_codes(x: F32, found: Affine, d: F32, m: F32, grid: Grid) -> U8:
 #     |   |      |            | q[32b+l]         |                |
 #     +---+------+------------+------------------+----------------+
 
-_Q4_K = Grid(levels=15, first=-1.0, step=0.1, tries=20)
-_Q5_K = Grid(levels=31, first=-0.5, step=0.1, tries=15)
-_CHUNK_32 = 128
+_Q4_K = _Kind(
+    block_bytes=144,
+    length=32,
+    top=63,
+    plain=Grid(levels=15, first=-1.0, step=0.1, tries=20),
+    weighted=Grid(levels=15, first=-0.9, step=0.05, tries=36),
+    sigma2=2,
+    chunk=128,
+)
+_Q5_K = _Kind(
+    block_bytes=176,
+    length=32,
+    top=63,
+    plain=Grid(levels=31, first=-0.5, step=0.1, tries=15),
+    weighted=Grid(levels=31, first=-0.9, step=0.05, tries=36),
+    sigma2=2,
+    chunk=128,
+)
 
 
 def quantize_q4_k(rows: F32, importance: F32 | None = None) -> U8:
-    """Codes of 4 bits in blocks of 32, by 21 tries a block."""
-    return _quantize_32(rows, _Q4_K, 144)
+    """Codes of 4 bits in blocks of 32, by 21 tries a block (37 with an importance matrix)."""
+    return _quantize_32(rows, importance, _Q4_K)
 
 
 def quantize_q5_k(rows: F32, importance: F32 | None = None) -> U8:
-    """Codes of 5 bits in blocks of 32, by 16 tries a block."""
-    return _quantize_32(rows, _Q5_K, 176)
+    """Codes of 5 bits in blocks of 32, by 16 tries a block (37 with an importance matrix)."""
+    return _quantize_32(rows, importance, _Q5_K)
 
 
-def _quantize_32(rows: F32, grid: Grid, block_bytes: int) -> U8:
-    out = np.empty((rows.size // SUPER, block_bytes), np.uint8)
+def _quantize_32(rows: F32, importance: F32 | None, kind: _Kind) -> U8:
+    out = np.empty((rows.size // SUPER, kind.block_bytes), np.uint8)
     with c_arithmetic():
-        for blocks, x, _ in sub_block_chunks(rows, 32, _CHUNK_32):
-            _write_32(_quantize_plain(x, grid, 63), out[blocks])
-    return out.reshape(len(rows), rows.shape[1] // SUPER * block_bytes)
+        for blocks, found in _quantized(rows, importance, kind):
+            _write_32(found, out[blocks])
+    return out.reshape(len(rows), rows.shape[1] // SUPER * kind.block_bytes)
 
 
 def _write_32(found: _Blocks, out: U8) -> None:
@@ -188,16 +279,22 @@ def _weights(d: U8, dmin: U8, scales: U8, minimums: U8, codes: U8) -> F32:
 #     +--------------+-------------------------------------+---+------+
 #                                                            F16  F16
 
-_Q2_K = Grid(levels=3, first=-0.5, step=0.1, tries=15, absolute=True)
-_CHUNK_16 = 128
+_Q2_K = _Kind(
+    block_bytes=84,
+    length=16,
+    top=15,
+    plain=Grid(levels=3, first=-0.5, step=0.1, tries=15, absolute=True),
+    weighted=Grid(levels=3, first=-0.9, step=0.05, tries=36),
+    sigma2=1,
+    chunk=128,
+)
 
 
 def quantize_q2_k(rows: F32, importance: F32 | None = None) -> U8:
-    """Codes of 2 bits in blocks of 16, by 16 tries a block."""
+    """Codes of 2 bits in blocks of 16, by 16 tries a block (37 with an importance matrix)."""
     out = np.empty((rows.size // SUPER, 84), np.uint8)
     with c_arithmetic():
-        for blocks, x, _ in sub_block_chunks(rows, 16, _CHUNK_16):
-            found = _quantize_plain(x, _Q2_K, 15)
+        for blocks, found in _quantized(rows, importance, _Q2_K):
             table = out[blocks]
             table[:, :16] = (found.scales | found.minimums << 4).T
             table[:, 80:82] = found.d

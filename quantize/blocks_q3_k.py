@@ -17,7 +17,7 @@ from .blocks_search_refined import search_signed
 from .blocks_subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
 
 _LEN = 16
-_CHUNK = 1024
+_CHUNK = 2048
 _BYTES = 110
 
 # Q3_K, 110 bytes.   x = d * (scale[j/16] - 32) * (q[j] - 4)

@@ -14,18 +14,25 @@ _ROUNDS_EXACTLY = 4194303.0
 
 
 def sub_block_chunks(
-    rows: F32, length: int, chunk: int, importance: F32 | None = None, size: int = SUPER
+    rows: F32,
+    length: int,
+    chunk: int,
+    importance: F32 | None = None,
+    size: int = SUPER,
+    within: slice = slice(None),
 ) -> Iterator[tuple[slice, F32, F32 | None]]:
     """(which super-blocks, weights [length, blocks, n], importance likewise) with n <= `chunk`.
 
-    A super-block is `size` weights in blocks of `length`. The arrays are float32 and contiguous, so
-    that [length, blocks * n] is a view with a column for every small block, and [blocks, n] the
-    layout of their scales. `x` lies in one buffer, which the next chunk overwrites.
+    A super-block is `size` weights in blocks of `length`; `within` limits them to a range. The
+    arrays are float32 and contiguous, so that [length, blocks * n] is a view with a column for
+    every small block, and [blocks, n] the layout of their scales. The weights lie in one buffer,
+    which the next chunk overwrites.
     """
     table = rows.reshape(-1, size // length, length)
-    buffer = np.empty(size * min(chunk, len(table)), np.float32)
-    for start in range(0, len(table), chunk):
-        part = table[start : start + chunk]
+    first, last, _ = within.indices(len(table))
+    buffer = np.empty(size * min(chunk, last - first), np.float32)
+    for start in range(first, last, chunk):
+        part = table[start : min(start + chunk, last)]
         x = buffer[: part.size].reshape(length, size // length, len(part))
         np.copyto(x, part.transpose(2, 1, 0))
         blocks = slice(start, start + len(part))
