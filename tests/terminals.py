@@ -1,0 +1,90 @@
+"""The command run as people run it: at a pseudo-terminal, with keys that arrive while it works."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import subprocess
+import sys
+import time
+from types import TracebackType
+
+_MAIN = "from franken_gguf.runner.cli import main; main(sys.argv[1:], prog_name='franken-gguf')"
+COMMAND = [sys.executable, "-c", f"import sys; {_MAIN}"]
+# Ctrl-C goes to the processes whose controlling terminal it is typed at.
+_AT_TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + _MAIN
+
+CTRL_C, CTRL_D, ENTER = "\x03", "\x04", "\r"
+PATIENCE = 120.0  # seconds; the machine may be busy, and a failure is no slower than its cause
+
+
+class Terminal:
+    """franken-gguf with `arguments` at a terminal of its own; `screen` is all that it has shown."""
+
+    def __init__(self, *arguments: str, **variables: str) -> None:
+        self.screen = ""
+        self._seen = 0
+        self._ours, theirs = pty.openpty()
+        self._child = subprocess.Popen(
+            [sys.executable, "-c", _AT_TERMINAL, *arguments],
+            stdin=theirs,
+            stdout=theirs,
+            stderr=theirs,
+            start_new_session=True,
+            env={**os.environ, "TERM": "xterm", **variables},
+        )
+        os.close(theirs)
+
+    def type(self, keys: str) -> None:
+        os.write(self._ours, keys.encode())
+
+    def wait_for(self, pattern: str) -> str:
+        """What was shown since the last wait, up to the first match of `pattern`."""
+        deadline = time.monotonic() + PATIENCE
+        while True:
+            found = re.search(pattern, self.screen[self._seen :])
+            if found:
+                start, self._seen = self._seen, self._seen + found.end()
+                return self.screen[start : self._seen]
+            if time.monotonic() > deadline or not self._read():
+                raise AssertionError(
+                    f"{pattern!r} did not come after {self.screen[self._seen :]!r}"
+                )
+
+    def at_prompt(self, keys: str) -> None:
+        """Type `keys` once the program asks for them (a Ctrl-D that comes sooner is lost)."""
+        self.wait_for(r"> (\x1b\[\?2004h)?\Z")
+        self.type(keys)
+
+    def leave(self, keys: str) -> int:
+        """Type `keys` at the prompt, wait for the program's end, give its exit status."""
+        self.at_prompt(keys)
+        while self._read():
+            pass
+        return self._child.wait(PATIENCE)
+
+    def _read(self) -> bool:
+        if not select.select([self._ours], [], [], PATIENCE)[0]:
+            return False
+        try:
+            data = os.read(self._ours, 1 << 16)
+        except OSError:  # Linux's way to say that nobody is at the other end
+            return False
+        self.screen += data.decode(errors="replace")
+        return bool(data)
+
+    def __enter__(self) -> Terminal:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self._child.poll() is None:
+            self._child.kill()
+            self._child.wait()
+        os.close(self._ours)
