@@ -64,8 +64,10 @@ class PartialFiles:
                 with self.part(output).open("wb") as file:
                     file.write(output.header)
                     file.truncate(output.nbytes)
-        except OSError as error:
+        except BaseException as error:
             self._delete()
+            if not isinstance(error, OSError):
+                raise
             raise OutputError(
                 f"{error.filename}: {error.strerror}; choose another with -o"
             ) from None

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_a_type_that_does_not_exist_lists_those_that_do_nearest_first(tmp_path: 
 
 BAD_SOURCES = {
     "nowhere": "nowhere: no such file or folder",
-    "empty": "config.json",
+    "empty": "no model.safetensors in it",
     "text.gguf": "not a GGUF file",
 }
 
@@ -116,17 +117,22 @@ def test_a_tokenizer_that_llama_cpp_cuts_otherwise_is_refused_and_nothing_stays(
 def test_ctrl_c_is_status_130_and_leaves_what_was_there(tmp_path: Path) -> None:
     out = tmp_path / "out.gguf"
     out.write_bytes(b"precious")
-    process = subprocess.Popen(
-        [COMMAND, "convert", str(demo_checkpoint()), "-q", "Q8_0", "-o", str(out), "--overwrite"],
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    part = tmp_path / "out.gguf.part"
-    while not part.exists() and process.poll() is None:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    _, errors = process.communicate()
+    command = [
+        COMMAND,
+        "convert",
+        str(demo_checkpoint()),
+        "-q",
+        "Q8_0",
+        "-o",
+        str(out),
+        "--overwrite",
+    ]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
+        part = tmp_path / "out.gguf.part"
+        while not part.exists() and process.poll() is None:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
     assert process.returncode == 130, errors
     assert "Traceback" not in errors
     assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]
@@ -136,24 +142,30 @@ def test_ctrl_c_is_status_130_and_leaves_what_was_there(tmp_path: Path) -> None:
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix's")
 def test_a_terminal_sees_a_bar_that_goes_away(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
-    process = subprocess.Popen(
-        [COMMAND, "convert", str(demo_checkpoint()), "-q", "BF16", "-o", str(tmp_path / "x.gguf")],
-        stdout=subprocess.PIPE,
-        stderr=theirs,
-        env=os.environ | {"TERM": "xterm-256color", "COLUMNS": "80"},
-    )
-    os.close(theirs)
-    seen = b""
-    try:
-        while data := os.read(ours, 65536):
-            seen += data
-    except OSError:  # the other end is closed
-        pass
-    assert process.wait() == 0
+    command = [
+        COMMAND,
+        "convert",
+        str(demo_checkpoint()),
+        "-q",
+        "BF16",
+        "-o",
+        str(tmp_path / "x.gguf"),
+    ]
+    environment = os.environ | {"TERM": "xterm-256color", "COLUMNS": "80"}
+    with subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=theirs, env=environment
+    ) as process:
+        os.close(theirs)
+        seen = b""
+        # Linux ends a pseudo-terminal whose other end is closed with an error.
+        with suppress(OSError):
+            while data := os.read(ours, 65536):
+                seen += data
+        os.close(ours)
+    assert process.returncode == 0
     assert b"tensors" in seen
     assert b"weights/s" in seen
     assert b"\x1b[?25h" in seen  # the cursor is back
-    os.close(ours)
 
 
 def test_the_demo_checkpoint_is_converted_in_less_than_400_mb(tmp_path: Path) -> None:
