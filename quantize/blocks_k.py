@@ -15,17 +15,17 @@ from .blocks_layout import (
     U8,
     as_rows,
     c_arithmetic,
-    column_chunks,
     first_extreme,
     from_half,
     half,
     scaled,
 )
 from .blocks_search import search_symmetric
+from .blocks_subblocks import round_to_codes, sub_block_chunks
 
 _LEN = 256
 _EPSILON = np.float32(1e-15)
-_CHUNK = 128
+_CHUNK = 256
 
 
 # Q6_K, 210 bytes.   x = d * scale[j/16] * (q[j] - 32)
@@ -46,9 +46,9 @@ def quantize_q6_k(rows: F32, importance: F32 | None = None) -> U8:
     """Blocks of 16; scales are searched in float32, then rounded to int8 under one F16."""
     out = np.empty((rows.size // _LEN, 210), np.uint8)
     with c_arithmetic():
-        for blocks, columns in column_chunks(rows, _LEN, _CHUNK):
-            x = np.ascontiguousarray(columns.reshape(16, 16, -1).swapaxes(0, 1))
-            scale, codes = search_symmetric(x.reshape(16, -1), 32)
+        for blocks, x, weights in sub_block_chunks(rows, 16, _CHUNK, importance):
+            w = None if weights is None else weights.reshape(16, -1)
+            scale, codes = search_symmetric(x.reshape(16, -1), 32, w)
             scales, q = scale.reshape(16, -1), codes.reshape(x.shape)
             # Sums that overflowed: no comparison of C's chooses that scale, and its code is 0.
             scales[np.isnan(scales)] = 0
@@ -75,11 +75,11 @@ def _requantize(x: F32, d: F32, q: F32) -> None:
     x and q are [16, 16, n]: weight within the block, block, super-block.
     """
     again = x / d
-    np.rint(again, out=again)
-    np.maximum(again, np.float32(-32), out=again)
-    np.minimum(again, np.float32(31), out=again)
-    again += 32
-    np.copyto(q, again, where=d != 0)
+    (dead,) = np.nonzero(d.reshape(-1) == 0)
+    if dead.size:
+        again.reshape(16, -1)[:, dead] = q.reshape(16, -1)[:, dead] - np.float32(32)
+    round_to_codes(again, -32, 31)
+    np.add(again, np.float32(32), out=q)
 
 
 def _pack_q6(q: F32, out: U8) -> None:

@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks_layout import F32, I8, U8, as_rows, c_arithmetic, from_half, reciprocal, scaled
+from .blocks_legacy_weighted import quantize_affine, quantize_symmetric
 
 U32 = NDArray[np.uint32]
 
@@ -76,21 +77,29 @@ def dequantize_q8_0(blocks: U8) -> F32:
 
 def quantize_q4_0(rows: F32, importance: F32 | None = None) -> U8:
     """Scale the weight of largest magnitude to -8."""
+    if importance is not None:
+        return quantize_symmetric(rows, importance, bits=4)
     return _symmetric(rows, bits=4)
 
 
 def quantize_q5_0(rows: F32, importance: F32 | None = None) -> U8:
     """Scale the weight of largest magnitude to -16."""
+    if importance is not None:
+        return quantize_symmetric(rows, importance, bits=5)
     return _symmetric(rows, bits=5)
 
 
 def quantize_q4_1(rows: F32, importance: F32 | None = None) -> U8:
     """Scale from the smallest to the largest weight onto 0..15."""
+    if importance is not None:
+        return quantize_affine(rows, importance, bits=4)
     return _affine(rows, bits=4)
 
 
 def quantize_q5_1(rows: F32, importance: F32 | None = None) -> U8:
     """Scale from the smallest to the largest weight onto 0..31."""
+    if importance is not None:
+        return quantize_affine(rows, importance, bits=5)
     return _affine(rows, bits=5)
 
 

@@ -11,6 +11,7 @@ from .blocks_layout import F32
 SUPER = 256
 _MAGIC = np.float32(12582912)
 _ROUNDS_EXACTLY = 4194303.0
+_SQUARES = 1 << 16
 
 
 def sub_block_chunks(
@@ -48,7 +49,12 @@ def _spread(importance: F32, length: int, blocks: slice, size: int) -> F32:
 
 def sum_of_squares(rows: F32) -> F32:
     """[n, length] to [n], the squares added one by one from the left, as C does."""
-    sums: F32 = np.add.accumulate(rows * rows, axis=1)[:, -1]
+    sums = np.empty(len(rows), np.float32)
+    at_once = max(1, _SQUARES // max(1, rows.shape[1]))
+    for start in range(0, len(rows), at_once):
+        squares = np.square(rows[start : start + at_once])
+        np.add.accumulate(squares, axis=1, out=squares)
+        sums[start : start + at_once] = squares[:, -1]
     return sums
 
 
