@@ -116,9 +116,16 @@ def talk(chat: Chat, screen: Screen, stop: threading.Event) -> None:
     """Questions from the keyboard and answers, until the user leaves."""
     with suppress(ImportError):  # line editing and history, where Python has them
         import readline  # noqa: F401, PLC0415
+    # Also between two answers: a Ctrl-C that comes just after one must not end the program.
+    with hearing_ctrl_c(stop):
+        _turns(chat, screen, stop)
+
+
+def _turns(chat: Chat, screen: Screen, stop: threading.Event) -> None:
     while True:
         try:
-            line = screen.question()
+            with _raising_ctrl_c():
+                line = screen.question()
         except KeyboardInterrupt:
             screen.console.print()
             screen.notice("Ctrl-D or /bye leaves")
@@ -177,6 +184,16 @@ def hearing_ctrl_c(stop: threading.Event) -> Iterator[None]:
 
     stop.clear()
     before = signal.signal(signal.SIGINT, on_interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def _raising_ctrl_c() -> Iterator[None]:
+    """Ctrl-C is Python's KeyboardInterrupt here, as where a line is read."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
     finally:

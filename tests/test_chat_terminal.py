@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 from models import patched_smollm2, smollm2
@@ -46,7 +47,9 @@ def test_ctrl_c_stops_the_answer_and_the_next_question_is_answered() -> None:
 def test_ctrl_c_at_the_prompt_stays_and_says_how_to_leave() -> None:
     with chat() as terminal:
         terminal.wait_for("/help")
-        terminal.at_prompt(CTRL_C)
+        terminal.at_prompt("")
+        time.sleep(0.5)  # Python's readline is deaf to signals while it draws the prompt
+        terminal.type(CTRL_C)
         terminal.wait_for("Ctrl-D or /bye leaves")
         assert terminal.leave("/exit" + ENTER) == 0
 
