@@ -27,6 +27,8 @@ from .terminal import count, printable, size
 
 # Seconds between two lines of progress where there is no terminal to draw a bar on.
 _QUIET_INTERVAL = 10.0
+# Columns of a terminal that has room for the speed beside the bar.
+_WIDE = 80
 
 
 class _Speed(ProgressColumn):
@@ -51,17 +53,16 @@ def conversion_progress(
 def _bar(console: Console, weights: int, tensors: int) -> Iterator[Callable[[Done], None]]:
     seen: set[str] = set()
     written = 0
-    with Progress(
+    columns: list[ProgressColumn] = [
         BarColumn(bar_width=None),
         TaskProgressColumn(),
         TextColumn("{task.fields[tensors]}"),
         TextColumn("{task.fields[written]}"),
-        _Speed(),
         TimeRemainingColumn(compact=True),
-        console=console,
-        transient=True,
-        expand=True,
-    ) as progress:
+    ]
+    if console.width >= _WIDE:
+        columns.insert(-1, _Speed())
+    with Progress(*columns, console=console, transient=True, expand=True) as progress:
         task = progress.add_task("", total=weights, written="", tensors="")
 
         def update(done: Done) -> None:

@@ -61,7 +61,10 @@ def main() -> None:
         heading(console, f"One pass over it writes {' and '.join(TYPES)}")
         convert(console, checkpoint)
 
-        heading(console, "Both are asked one question, greedily")
+        heading(
+            console,
+            "Both are asked one question, the likeliest token each time (repeat penalty 1.1)",
+        )
         console.print(Text(QUESTION, style="italic"))
         files = [OUT / f"{checkpoint.name}-{name}.gguf" for name in TYPES]
         show(console, [ask(console, file) for file in files])
@@ -96,7 +99,9 @@ def ask(console: Console, file: Path) -> Answer:
         template = Template(stored_template(header), special_tokens(header))
         resources.enter_context(template)
         engine = resources.enter_context(Engine(header, LoadOptions(n_ctx=1024)))
-        chat = Chat(engine, template, Sampling(temperature=0), max_tokens=MAX_TOKENS)
+        # Without the penalty a model as small as this one goes round in circles at 4 bits.
+        sampling = Sampling(temperature=0, repeat_penalty=1.1)
+        chat = Chat(engine, template, sampling, max_tokens=MAX_TOKENS)
         answer = chat.ask(QUESTION)
         for _ in answer:
             count(status, file, answer.generation.tokens)
