@@ -9,6 +9,7 @@ enough to stay in the level-2 cache with the few buffers that a codec keeps besi
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from math import prod
 from typing import Any, TypeVar
 
@@ -21,10 +22,22 @@ F32 = NDArray[np.float32]
 I8 = NDArray[np.int8]
 U8 = NDArray[np.uint8]
 
+_BUFFER = 512
 
-def c_arithmetic() -> np.errstate:
-    """Floats as in C: overflow gives inf, 0/0 gives NaN, and nobody warns."""
-    return np.errstate(divide="ignore", over="ignore", invalid="ignore")
+
+@contextmanager
+def c_arithmetic() -> Iterator[None]:
+    """Floats as in C: overflow gives inf, 0/0 gives NaN, and nobody warns.
+
+    Also a small buffer, for this thread: as long as two rows of an array fit its buffer, numpy
+    copies an operand of one row into it again and again, which doubles the time of `x * scale`.
+    """
+    with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
+        before = np.setbufsize(_BUFFER)
+        try:
+            yield
+        finally:
+            np.setbufsize(before)
 
 
 def column_chunks(rows: F32, block_len: int, chunk: int) -> Iterator[tuple[slice, F32]]:

@@ -28,13 +28,14 @@ def search_symmetric(x: F32, nmax: int, weights: F32 | None = None) -> tuple[F32
     extreme = first_extreme(x)
     dead = np.abs(extreme) < _EPSILON
     extreme[dead] = 1
-    codes, product = np.empty_like(x), np.empty_like(x)
-    lx, l2 = np.empty_like(extreme), np.empty_like(extreme)
+    codes, product = np.empty((2, *x.shape), np.float32)
+    lx, l2, gain, bound = np.empty((4, x.shape[1]), np.float32)
 
     def correlate(inverse: F32) -> None:
         """The sums of w*x*q and of w*q*q for the codes that this inverse scale gives."""
         _symmetric_codes(x, inverse, nmax, codes)
-        np.add.reduce(np.multiply(wx, codes, out=product), axis=0, out=lx)
+        np.multiply(wx, codes, out=product)
+        np.add.reduce(product, axis=0, out=lx)
         np.multiply(w, codes, out=product)
         np.multiply(product, codes, out=product)
         np.add.reduce(product, axis=0, out=l2)
@@ -43,13 +44,16 @@ def search_symmetric(x: F32, nmax: int, weights: F32 | None = None) -> tuple[F32
     correlate(inverse)
     scale = np.where(l2 != 0, lx / l2, np.float32(0))
     best = scale * lx
+    tried = np.empty_like(extreme)
     for step in (*range(-9, 0), *range(1, 10)):
-        tried = np.float32(-(nmax + np.float32(0.1) * np.float32(step))) / extreme
+        np.divide(-(nmax + np.float32(0.1) * np.float32(step)), extreme, out=tried)
         correlate(tried)
-        better = (l2 > 0) & (lx * lx > best * l2)
-        np.divide(lx, l2, out=scale, where=better)
-        np.multiply(scale, lx, out=best, where=better)
-        np.copyto(inverse, tried, where=better)
+        np.multiply(lx, lx, out=gain)
+        np.multiply(best, l2, out=bound)
+        better = np.flatnonzero((gain > bound) & (l2 > 0))
+        inverse[better] = tried[better]
+        scale[better] = lx[better] / l2[better]
+        best[better] = scale[better] * lx[better]
     _symmetric_codes(x, inverse, nmax, codes)
     codes += nmax
     scale[dead] = 0
@@ -60,5 +64,4 @@ def search_symmetric(x: F32, nmax: int, weights: F32 | None = None) -> tuple[F32
 def _symmetric_codes(x: F32, inverse: F32, nmax: int, codes: F32) -> None:
     np.multiply(x, inverse, out=codes)
     np.rint(codes, out=codes)
-    np.maximum(codes, np.float32(-nmax), out=codes)
-    np.minimum(codes, np.float32(nmax - 1), out=codes)
+    np.clip(codes, np.float32(-nmax), np.float32(nmax - 1), out=codes)
