@@ -183,7 +183,7 @@ _Q4_K = _Kind(
     plain=Grid(levels=15, first=-1.0, step=0.1, tries=20),
     weighted=Grid(levels=15, first=-0.9, step=0.05, tries=36),
     sigma2=2,
-    chunk=128,
+    chunk=512,
 )
 _Q5_K = _Kind(
     block_bytes=176,
@@ -192,7 +192,7 @@ _Q5_K = _Kind(
     plain=Grid(levels=31, first=-0.5, step=0.1, tries=15),
     weighted=Grid(levels=31, first=-0.9, step=0.05, tries=36),
     sigma2=2,
-    chunk=128,
+    chunk=512,
 )
 
 
@@ -286,7 +286,7 @@ _Q2_K = _Kind(
     plain=Grid(levels=3, first=-0.5, step=0.1, tries=15, absolute=True),
     weighted=Grid(levels=3, first=-0.9, step=0.05, tries=36),
     sigma2=1,
-    chunk=128,
+    chunk=512,
 )
 
 
