@@ -10,8 +10,9 @@ from .blocks_layout import F32
 
 SUPER = 256
 _MAGIC = np.float32(12582912)
-_ROUNDS_EXACTLY = 4194303.0
+ROUNDS_EXACTLY = 4194303.0
 _SQUARES = 1 << 16
+_NEAR = 32
 
 
 def sub_block_chunks(
@@ -35,7 +36,10 @@ def sub_block_chunks(
     for start in range(first, last, chunk):
         part = table[start : min(start + chunk, last)]
         x = buffer[: part.size].reshape(length, size // length, len(part))
-        np.copyto(x, part.transpose(2, 1, 0))
+        for near in range(0, len(part), _NEAR):
+            # What is read stays in the cache until the last of its columns is written.
+            some = slice(near, near + _NEAR)
+            np.copyto(x[:, :, some], part[some].transpose(2, 1, 0))
         blocks = slice(start, start + len(part))
         yield blocks, x, None if importance is None else _spread(importance, length, blocks, size)
 
@@ -82,7 +86,7 @@ def round_to_codes(values: F32, low: int, high: int) -> None:
     """In place: round as ggml does, then clamp to low..high."""
     # NaN fails the comparison too. rint and clip are the fast way wherever they are the same.
     top, bottom = np.maximum.reduce(values, axis=None), np.minimum.reduce(values, axis=None)
-    if top <= _ROUNDS_EXACTLY and bottom >= -_ROUNDS_EXACTLY:
+    if top <= ROUNDS_EXACTLY and bottom >= -ROUNDS_EXACTLY:
         np.rint(values, out=values)
     else:
         round_as_ggml(values)
