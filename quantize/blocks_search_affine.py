@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .blocks_layout import F32, first_minimum
-from .blocks_subblocks import round_to_codes
+from .blocks_subblocks import ROUNDS_EXACTLY, round_to_codes
 
 
 class Grid(NamedTuple):
@@ -51,83 +51,104 @@ def search_affine(x: F32, w: F32, grid: Grid) -> Affine:
     squares, and replaces the best so far where the weighted error is smaller; the tries that follow
     start from the new minimum.
     """
-    low = first_minimum(x)
-    low[low > 0] = 0
+    lowest = first_minimum(x)
+    low = np.where(lowest > 0, np.float32(0), lowest)
     high: F32 = np.maximum.reduce(x, axis=0)
     flat = np.flatnonzero(high == low)
-    lowest = low[flat]
-    high[flat] = lowest == 0  # any span but none; what is found is thrown away below
+    high[flat] = low[flat] == 0  # any span but none; what is found is thrown away below
 
-    codes, weighted, product = np.empty((3, *x.shape), np.float32)
-    sum_w = np.add.reduce(w, axis=0)
-    sum_x = np.add.reduce(np.multiply(w, x, out=product), axis=0)
-
-    # One row each: scale, minimum, inverse scale, base, error.
-    best = np.empty((5, x.shape[1]), np.float32)
-    trial = np.empty_like(best)
-    scale, minimum, inverse, base, error = trial
-    sum_l, sum_xl, sum_l2 = np.empty((3, x.shape[1]), np.float32)
-
-    def measure() -> None:
-        """Set `error` of the codes under the trial's scale and minimum. Destroys the codes."""
-        np.multiply(codes, scale, out=codes)
-        np.add(codes, minimum, out=codes)
-        np.subtract(codes, x, out=codes)
-        (np.abs if grid.absolute else np.square)(codes, out=codes)
-        np.multiply(codes, w, out=codes)
-        np.add.reduce(codes, axis=0, out=error)
-
-    np.divide(np.float32(grid.levels), high - low, out=inverse)
-    np.divide(np.float32(1), inverse, out=scale)
-    base[...] = minimum[...] = low
-    affine_codes(x, inverse, base, grid.levels, codes)
-    measure()
-    best[...] = trial
+    trial = _Trial(x, w, lowest, grid)
+    levels = np.float32(grid.levels)
+    np.divide(levels, high - low, out=trial.inverse)
+    np.divide(np.float32(1), trial.inverse, out=trial.scale)
+    trial.base[...] = trial.minimum[...] = low
+    trial.code()
+    trial.measure()
+    best = trial.found.copy()
+    best_minimum, best_error = best[1], best[4]
 
     for i in range(grid.tries + 1):
-        numerator = np.float32(grid.first) + np.float32(grid.step) * np.float32(i)
-        base[...] = best[1]
-        np.subtract(high, base, out=inverse)
-        np.divide(numerator + np.float32(grid.levels), inverse, out=inverse)
-        affine_codes(x, inverse, base, grid.levels, codes)
-
-        np.multiply(w, codes, out=weighted)
-        np.add.reduce(weighted, axis=0, out=sum_l)
-        np.multiply(weighted, x, out=product)
-        np.add.reduce(product, axis=0, out=sum_xl)
-        np.multiply(weighted, codes, out=weighted)
-        np.add.reduce(weighted, axis=0, out=sum_l2)
-
-        positive = _fit(sum_w, sum_x, sum_l, sum_xl, sum_l2, scale, minimum)
-        measure()
-        better = np.flatnonzero((error < best[4]) & positive)
-        best[:, better] = trial[:, better]
+        trial.base[...] = best_minimum
+        np.subtract(high, best_minimum, out=trial.inverse)
+        target = np.float32(grid.first) + np.float32(grid.step) * np.float32(i) + levels
+        np.divide(target, trial.inverse, out=trial.inverse)
+        trial.code()
+        fits = trial.fit()
+        trial.measure()
+        (better,) = ((trial.error < best_error) & fits).nonzero()
+        best[:, better] = trial.found[:, better]
 
     best[:, flat] = 0
-    best[1, flat] = lowest
+    best_minimum[flat] = low[flat]
     return Affine(*best[:4])
 
 
-def _fit(
-    sum_w: F32, sum_x: F32, sum_l: F32, sum_xl: F32, sum_l2: F32, scale: F32, minimum: F32
-) -> NDArray[np.bool_]:
-    """Set the scale and the minimum, 0 or less, of least weighted squared error for given codes.
+class _Trial:
+    """One try at all columns: `inverse` and `base` are set from outside, the rest follows."""
 
-    The sums are of w, w*x, w*l, w*l*x and w*l*l over each column's weights w and codes l. Returns
-    where there is such a fit: not where all codes are the same.
-    """
-    divisor = sum_w * sum_l2
-    cross = np.square(sum_l)
-    divisor -= cross
-    np.multiply(sum_w, sum_xl, out=scale)
-    scale -= np.multiply(sum_x, sum_l, out=cross)
-    scale /= divisor
-    np.multiply(sum_l2, sum_x, out=minimum)
-    minimum -= np.multiply(sum_l, sum_xl, out=cross)
-    minimum /= divisor
-    (above,) = np.nonzero(minimum > 0)
-    if above.size:
-        minimum[above] = 0
-        scale[above] = sum_xl[above] / sum_l2[above]
-    positive: NDArray[np.bool_] = divisor > 0
-    return positive
+    def __init__(self, x: F32, w: F32, lowest: F32, grid: Grid) -> None:
+        n = x.shape[1]
+        self.x, self.w, self.lowest, self.grid = x, w, lowest, grid
+        self.found = np.empty((5, n), np.float32)
+        self.scale, self.minimum, self.inverse, self.base, self.error = self.found
+        self._codes, self._weighted, self._product = np.empty((3, *x.shape), np.float32)
+        self._sum_w = np.add.reduce(w, axis=0)
+        # Of w*x, and for the codes l of w*l, w*l*x and w*l*l.
+        self._sums = np.empty((4, n), np.float32)
+        np.multiply(w, x, out=self._product)
+        np.add.reduce(self._product, axis=0, out=self._sums[0])
+        self._fitted, self._cross = np.empty((2, 3, n), np.float32)
+        self._farthest = np.empty(n, np.float32)
+
+    def code(self) -> None:
+        """Set the codes: `affine_codes`, and the fast way where no product is too large for it."""
+        farthest, codes = self._farthest, self._codes
+        np.subtract(self.lowest, self.base, out=farthest)
+        np.multiply(farthest, self.inverse, out=farthest)
+        np.abs(farthest, out=farthest)
+        if not farthest.max(initial=0) <= ROUNDS_EXACTLY:  # NaN is not
+            affine_codes(self.x, self.inverse, self.base, self.grid.levels, codes)
+            return
+        np.subtract(self.x, self.base, out=codes)
+        np.multiply(codes, self.inverse, out=codes)
+        np.rint(codes, out=codes)
+        codes.clip(np.float32(0), np.float32(self.grid.levels), out=codes)
+
+    def fit(self) -> NDArray[np.bool_]:
+        """Set scale and minimum, 0 or less, of least weighted squared error for the codes.
+
+        Returns where there is such a fit: not where all codes are the same.
+        """
+        sum_x, sum_l, sum_xl, sum_l2 = self._sums
+        np.multiply(self.w, self._codes, out=self._weighted)
+        np.add.reduce(self._weighted, axis=0, out=sum_l)
+        np.multiply(self._weighted, self.x, out=self._product)
+        np.add.reduce(self._product, axis=0, out=sum_xl)
+        np.multiply(self._weighted, self._codes, out=self._product)
+        np.add.reduce(self._product, axis=0, out=sum_l2)
+
+        # Three differences of products, computed at once as they cost more in calls than in sums.
+        fitted, cross = self._fitted, self._cross
+        scale_times, divisor, minimum_times = fitted
+        np.multiply(self._sums[2:], self._sum_w, out=fitted[:2])
+        np.multiply(sum_l2, sum_x, out=minimum_times)
+        np.multiply(self._sums[:3], sum_l, out=cross)
+        np.subtract(fitted, cross, out=fitted)
+        np.divide(scale_times, divisor, out=self.scale)
+        np.divide(minimum_times, divisor, out=self.minimum)
+        (above,) = (self.minimum > 0).nonzero()
+        if above.size:
+            self.minimum[above] = 0
+            self.scale[above] = sum_xl[above] / sum_l2[above]
+        fits: NDArray[np.bool_] = divisor > 0
+        return fits
+
+    def measure(self) -> None:
+        """Set the error of the codes under scale and minimum. Destroys the codes."""
+        errors = self._codes
+        np.multiply(errors, self.scale, out=errors)
+        np.add(errors, self.minimum, out=errors)
+        np.subtract(errors, self.x, out=errors)
+        (np.abs if self.grid.absolute else np.square)(errors, out=errors)
+        np.multiply(errors, self.w, out=errors)
+        np.add.reduce(errors, axis=0, out=self.error)
