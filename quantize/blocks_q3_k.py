@@ -38,10 +38,11 @@ def quantize_q3_k(rows: F32, importance: F32 | None = None) -> U8:
     """Codes of 3 bits; the plain search moves single codes, the weighted one tries 19 scales."""
     out = np.empty((rows.size // SUPER, _BYTES), np.uint8)
     table = rows.reshape(-1, SUPER)
+    scratch = np.empty(5 * SUPER * min(_CHUNK, len(out)), np.float32)
     with c_arithmetic():
         for blocks, x, weight in sub_block_chunks(rows, _LEN, _CHUNK, importance):
             if weight is None:
-                scale, codes = search_signed(x.reshape(_LEN, -1), 4)
+                scale, codes = search_signed(x.reshape(_LEN, -1), 4, scratch)
                 scales, d = _round_scales(scale.reshape(_LEN, -1))
             else:
                 sigma2 = np.float32(2) * sum_of_squares(table[blocks]) / np.float32(SUPER)
@@ -52,8 +53,8 @@ def quantize_q3_k(rows: F32, importance: F32 | None = None) -> U8:
                     scale.reshape(_LEN, -1), 32, np.add.reduce(w, axis=0)
                 )
                 d = half(unit)
-            q = _final_codes(x, from_half(d).T * (scales - np.float32(32)), codes.reshape(x.shape))
-            _write(q.astype(np.uint8), scales.astype(np.uint8), d, out[blocks])
+            _code_again(x, from_half(d).T * (scales - np.float32(32)), codes.reshape(x.shape))
+            _write(codes.reshape(x.shape).astype(np.uint8), scales.astype(np.uint8), d, out[blocks])
     return out.reshape(len(rows), rows.shape[1] // SUPER * _BYTES)
 
 
@@ -73,18 +74,18 @@ def _round_scales(scales: F32) -> tuple[F32, U8]:
     return codes, half(unit)
 
 
-def _final_codes(x: F32, d: F32, searched: F32) -> F32:
-    """Codes, plus 4, under the rounded scales; where a scale became 0, those of the search.
+def _code_again(x: F32, d: F32, codes: F32) -> None:
+    """Turn the search's codes -4..3 into 0..7 under the rounded scales (kept where 0).
 
-    x and searched [16, blocks, n]; d [blocks, n].
+    x and codes [16, blocks, n]; d [blocks, n].
     """
-    codes: F32 = x / d
+    columns = codes.reshape(_LEN, -1)
     (dead,) = np.nonzero(d.reshape(-1) == 0)
-    if dead.size:
-        codes.reshape(_LEN, -1)[:, dead] = searched.reshape(_LEN, -1)[:, dead]
+    searched = columns[:, dead]
+    np.divide(x, d, out=codes)
+    columns[:, dead] = searched
     round_to_codes(codes, -4, 3)
     codes += np.float32(4)
-    return codes
 
 
 def _write(q: U8, scales: U8, d: U8, out: U8) -> None:

@@ -7,6 +7,8 @@ here; it runs over many blocks at once, and drops those where a whole round chan
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -18,19 +20,22 @@ _ROUNDS = 5
 _SURELY_NEAREST = np.float32(0.499)
 
 
-def search_signed(x: F32, nmax: int) -> tuple[F32, F32]:
+def search_signed(x: F32, nmax: int, scratch: F32) -> tuple[F32, F32]:
     """Scales for x = scale * q, q in -nmax..nmax-1, errors weighted by x squared.
 
     x is float32 [block_len, n]. Returns (scale [n], q [block_len, n]); a block of zeros has the
-    scale 0 and, as in ggml, the codes -nmax.
+    scale 0 and, as in ggml, the codes -nmax. `scratch`, float32 of 5 * x.size or more, is where q
+    comes to lie: arrays of this size would be fresh pages every time, which cost as much as the
+    search.
     """
+    codes, weights, *work = scratch[: 5 * x.size].reshape(5, *x.shape)
     extreme = first_extreme(x)
     dead = np.abs(extreme) < _EPSILON
     extreme[dead] = 1
-    codes = x * (np.float32(-nmax) / extreme)
+    np.multiply(x, np.float32(-nmax) / extreme, out=codes)
     round_to_codes(codes, -nmax, nmax - 1)
-    weights = x * x
-    sum_lx, sum_l2 = _refine(x, weights, codes, -nmax, nmax - 1)
+    np.multiply(x, x, out=weights)
+    sum_lx, sum_l2 = _refine(x, weights, codes, -nmax, nmax - 1, work)
     scale = np.divide(sum_lx, sum_l2, out=np.zeros_like(sum_lx), where=sum_l2 > 0)
     if dead.any():
         scale[dead] = 0
@@ -62,27 +67,34 @@ def search_unsigned(x: F32, w: F32, nmax: int) -> tuple[F32, F32]:
     codes = x * inverse
     round_as_ggml(codes)
     np.minimum(codes, np.float32(nmax), out=codes)
-    sum_lx, sum_l2 = _refine(x, w, codes, 0, nmax)
+    sum_lx, sum_l2 = _refine(x, w, codes, 0, nmax, list(np.empty((3, *x.shape), np.float32)))
     scale = np.divide(sum_lx, sum_l2, out=np.zeros_like(sum_lx), where=sum_l2 > 0)
     scale[dead] = 0
     codes[:, dead] = 0
     return scale, codes
 
 
-def _refine(x: F32, w: F32, codes: F32, low: int, high: int) -> tuple[F32, F32]:
+def _refine(
+    x: F32, w: F32, codes: F32, low: int, high: int, work: Sequence[F32]
+) -> tuple[F32, F32]:
     """Move single codes within low..high, in place, while (sum w*x*l)^2 / (sum w*l*l) grows.
 
-    Returns the two sums [n] for the codes at the end.
+    `work` is three arrays like x. Returns the two sums [n] for the codes at the end.
     """
-    fit = _Fit(x, w, codes)
-    sums = fit.sum_lx, fit.sum_l2
+    fit = _Fit(x, w, codes, work)
+    zero = np.float32(0)
+    sums = fit.sum_lx, fit.sum_l2 = (
+        np.add.reduce(fit.lx, axis=0, initial=zero),
+        np.add.reduce(fit.l2, axis=0, initial=zero),
+    )
     changed = fit.improve(low, high)
     for _ in range(1, _ROUNDS):
         if not changed.size:
             break
-        fit = _Fit(
-            x[:, changed], w[:, changed], codes[:, changed], sums[0][changed], sums[1][changed]
-        )
+        near = x.take(changed, axis=1)
+        spare = list(np.empty((3, *near.shape), np.float32))
+        fit = _Fit(near, w.take(changed, axis=1), codes.take(changed, axis=1), spare)
+        fit.sum_lx, fit.sum_l2 = (total.take(changed) for total in sums)
         again = fit.improve(low, high)
         codes[:, changed], sums[0][changed], sums[1][changed] = fit.codes, fit.sum_lx, fit.sum_l2
         changed = changed[again]
@@ -92,62 +104,57 @@ def _refine(x: F32, w: F32, codes: F32, low: int, high: int) -> tuple[F32, F32]:
 class _Fit:
     """Blocks, their codes, and the sums by which the codes are judged."""
 
-    def __init__(
-        self, x: F32, w: F32, codes: F32, sum_lx: F32 | None = None, sum_l2: F32 | None = None
-    ) -> None:
+    sum_lx: F32
+    sum_l2: F32
+
+    def __init__(self, x: F32, w: F32, codes: F32, work: Sequence[F32]) -> None:
         self.x, self.w, self.codes = x, w, codes
-        self.wx = w * x
-        # What each code adds to the sums.
-        self.lx = self.wx * codes
-        self.l2 = w * codes
-        self.l2 *= codes
-        zero = np.float32(0)
-        self.sum_lx: F32 = (
-            np.add.reduce(self.lx, axis=0, initial=zero) if sum_lx is None else sum_lx
-        )
-        self.sum_l2: F32 = (
-            np.add.reduce(self.l2, axis=0, initial=zero) if sum_l2 is None else sum_l2
-        )
+        # w * x, and what each code adds to the sums.
+        self.wx, self.lx, self.l2 = work
+        np.multiply(w, x, out=self.wx)
+        np.multiply(self.wx, codes, out=self.lx)
+        np.multiply(w, codes, out=self.l2)
+        np.multiply(self.l2, codes, out=self.l2)
 
     def improve(self, low: int, high: int) -> NDArray[np.intp]:
         """One round over all codes of every block; returns which blocks changed."""
         changed = np.zeros(self.x.shape[1], np.bool_)
-        lx, l2, ideal, distance = np.empty((4, self.x.shape[1]), np.float32)
+        lx, l2, ideal = np.empty((3, self.x.shape[1]), np.float32)
         for i, code in enumerate(self.codes):
-            # The sums without this code, and the code that is best beside them.
+            # The sums without this code, and what would be best beside them.
             np.subtract(self.sum_lx, self.lx[i], out=lx)
             np.subtract(self.sum_l2, self.l2[i], out=l2)
             np.multiply(self.x[i], l2, out=ideal)
             np.divide(ideal, lx, out=ideal)
             # Few codes are not yet the nearest to it; NaN is among them.
-            np.subtract(ideal, code, out=distance)
-            np.abs(distance, out=distance)
-            (movable,) = np.nonzero(~(distance < _SURELY_NEAREST))
+            np.subtract(ideal, code, out=lx)
+            np.abs(lx, out=lx)
+            (movable,) = np.nonzero(~(lx < _SURELY_NEAREST))
             if movable.size:
-                some = movable
-                moved = self._move(i, some, lx[some], l2[some], ideal[some], low, high)
-                changed[moved] = True
+                changed[self._move(i, movable, ideal.take(movable), low, high)] = True
         return np.flatnonzero(changed)
 
     def _move(
-        self, i: int, blocks: NDArray[np.intp], lx: F32, l2: F32, code: F32, low: int, high: int
+        self, i: int, blocks: NDArray[np.intp], code: F32, low: int, high: int
     ) -> NDArray[np.intp]:
         """Give code i of these blocks the value `code`, rounded, where the fit improves.
 
-        `lx` and `l2` are the sums without code i. Returns the blocks that changed.
+        Returns the blocks that changed.
         """
-        better = (lx > 0) & (l2 > 0) if low == 0 else lx > 0
         round_to_codes(code, low, high)
-        better &= code != self.codes[i, blocks]
-        own_lx = self.wx[i, blocks] * code
-        own_l2 = self.w[i, blocks] * code * code
+        (other,) = np.nonzero(code != self.codes[i].take(blocks))
+        blocks, code = blocks.take(other), code.take(other)
+        old_lx, old_l2 = self.sum_lx.take(blocks), self.sum_l2.take(blocks)
+        lx, l2 = old_lx - self.lx[i].take(blocks), old_l2 - self.l2[i].take(blocks)
+        better = (lx > 0) & (l2 > 0) if low == 0 else lx > 0
+        own_lx = self.wx[i].take(blocks) * code
+        own_l2 = self.w[i].take(blocks) * code * code
         lx += own_lx
         l2 += own_l2
-        old_lx, old_l2 = self.sum_lx[blocks], self.sum_l2[blocks]
         better &= (l2 > 0) & (lx * lx * old_l2 > old_lx * old_lx * l2)
         (chosen,) = np.nonzero(better)
         moved = blocks[chosen]
-        self.codes[i, moved] = code[chosen]
-        self.lx[i, moved], self.l2[i, moved] = own_lx[chosen], own_l2[chosen]
+        self.codes[i][moved] = code[chosen]
+        self.lx[i][moved], self.l2[i][moved] = own_lx[chosen], own_l2[chosen]
         self.sum_lx[moved], self.sum_l2[moved] = lx[chosen], l2[chosen]
         return moved
