@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
-from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION
+from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
 from .errors import RecipeError
 from .formats import F32, FORMATS
@@ -52,8 +52,29 @@ class Output:
     @property
     def bits_per_weight(self) -> float:
         """Bits of all tensors over the number of weights, as llama-quantize counts it."""
-        weights = sum(prod(tensor.source.shape) for tensor in self.tensors)
-        return 8 * sum(tensor.nbytes for tensor in self.tensors) / weights
+        return 8 * sum(tensor.nbytes for tensor in self.tensors) / self._weights
+
+    @property
+    def wanted_bits_per_weight(self) -> float:
+        """The same, had every tensor got the type that the preset wanted for it."""
+        bits = 0.0
+        for tensor in self.tensors:
+            block_len, block_bytes = GGML_QUANT_SIZES[tensor.choice.wanted]
+            bits += prod(tensor.source.shape) * 8 * block_bytes / block_len
+        return bits / self._weights
+
+    @property
+    def without_importance(self) -> list[str]:
+        """Names of the quantized tensors that the imatrix does not know."""
+        return [
+            tensor.source.name
+            for tensor in self.tensors
+            if tensor.importance is None and GGML_QUANT_SIZES[tensor.choice.type][0] > 1
+        ]
+
+    @property
+    def _weights(self) -> int:
+        return sum(prod(tensor.source.shape) for tensor in self.tensors)
 
 
 def plan_output(
@@ -62,12 +83,15 @@ def plan_output(
     preset: Preset,
     overrides: Overrides | None = None,
     imatrix: Imatrix | None = None,
+    *,
     allow_requantize: bool = False,
+    strict_types: bool = False,
 ) -> Output:
     """Decide every type, offset and key of the file `path`. Reads no weights.
 
-    Raises RecipeError for a type that does not fit, or for a source that is quantized already
-    unless `allow_requantize`, and ImatrixError for an imatrix of another model.
+    Raises RecipeError for a type that does not fit (with `strict_types` also where llama-quantize
+    would fall back to another), or for a source that is quantized already unless
+    `allow_requantize`, and ImatrixError for an imatrix of another model.
     """
     choices = choose_types(
         [Tensor(tensor.name, tensor.shape, tensor.kept) for tensor in source.tensors],
@@ -78,9 +102,13 @@ def plan_output(
     )
     for tensor, choice in zip(source.tensors, choices, strict=True):
         _check_possible(tensor, choice, allow_requantize)
+    if strict_types:
+        _check_fits(source.tensors, choices, preset)
     metadata = _metadata(source, preset) | (imatrix.metadata() if imatrix else {})
     matrices = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     importances = imatrix.for_tensors(matrices) if imatrix else {}
+    if imatrix and preset.name == "Q2_K_S":
+        _check_complete(source.tensors, choices, imatrix)
     places = _places(source.tensors, choices)
     header = encode_header(
         metadata,
@@ -124,6 +152,31 @@ def _metadata(source: Source, preset: Preset) -> Metadata:
         "general.quantization_version": u32(GGML_QUANT_VERSION),
         "general.file_type": file_type,
     }
+
+
+def _check_fits(tensors: Sequence[SourceTensor], choices: Sequence[Choice], preset: Preset) -> None:
+    fallen = [(t, c) for t, c in zip(tensors, choices, strict=True) if c.fell_back]
+    if fallen:
+        tensor, choice = fallen[0]
+        more = f" (and {len(fallen) - 1} more)" if len(fallen) > 1 else ""
+        raise RecipeError(
+            f"{preset.name} does not fit tensor {tensor.name!r}{more}: rows of {tensor.cols} are "
+            f"no multiple of {choice.wanted.name}'s block; take another type, or drop "
+            "--strict-types to have such tensors in other types"
+        )
+
+
+def _check_complete(
+    tensors: Sequence[SourceTensor], choices: Sequence[Choice], imatrix: Imatrix
+) -> None:
+    """llama-quantize makes no two-bit tensor of this preset without its importances."""
+    for tensor, choice in zip(tensors, choices, strict=True):
+        exempt = tensor.name in ("token_embd.weight", "output.weight", *imatrix.values)
+        if choice.type is GGMLQuantizationType.Q2_K and not exempt:
+            raise RecipeError(
+                f"Q2_K_S needs the importances of {tensor.name!r}, which {imatrix.path} lacks; "
+                "calibrate longer, or take Q2_K"
+            )
 
 
 def _check_possible(tensor: SourceTensor, choice: Choice, allow_requantize: bool) -> None:

@@ -18,6 +18,7 @@ from rich.console import Console
 from franken_gguf.quantize import convert as pipeline
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.quantize.imatrix import read_imatrix
 from franken_gguf.quantize.naming import output_paths
 from franken_gguf.quantize.output import Output, plan_output
 from franken_gguf.quantize.parity import check_parity
@@ -75,11 +76,12 @@ def _tensor_types(
     "types",
     metavar="TYPE",
     multiple=True,
-    default=("Q8_0",),
+    default=("Q4_K_M",),
     show_default=True,
     help="What to write; repeat it to write several files in one pass.",
 )
 @click.option("-o", "out", type=_FILE, help="A file (with one -q) or a folder.  [default: .]")
+@click.option("--imatrix", "imatrix_file", type=_FILE, help="An importance matrix, GGUF or .dat.")
 @click.option(
     "--tensor-type",
     "tensor_types",
@@ -92,6 +94,7 @@ def _tensor_types(
 @click.option("--output-tensor-type", metavar="TYPE", help="The type of output.weight.")
 @click.option("--pure", is_flag=True, help="One type for all, no exceptions by layer.")
 @click.option("--leave-output-tensor", is_flag=True, help="Do not quantize output.weight.")
+@click.option("--strict-types", is_flag=True, help="Refuse types that need a fallback.")
 @click.option("--allow-requantize", is_flag=True, help="Quantize again what is quantized.")
 @click.option("--threads", type=click.IntRange(min=1), help="[default: all cores]")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
@@ -101,11 +104,13 @@ def convert(
     source: Path,
     types: tuple[str, ...],
     out: Path | None,
+    imatrix_file: Path | None,
     tensor_types: tuple[tuple[str, Any], ...],
     token_embedding_type: str | None,
     output_tensor_type: str | None,
     pure: bool,
     leave_output_tensor: bool,
+    strict_types: bool,
     allow_requantize: bool,
     threads: int | None,
     dry_run: bool,
@@ -125,12 +130,22 @@ def convert(
         pure,
         leave_output_tensor,
     )
+    imatrix = read_imatrix(imatrix_file) if imatrix_file else None
     with closing(open_source(source)) as model:
-        paths = output_paths(model.name, presets, out)
         outputs = [
-            plan_output(model, path, preset, overrides, allow_requantize=allow_requantize)
-            for path, preset in zip(paths, presets, strict=True)
+            plan_output(
+                model,
+                path,
+                preset,
+                overrides,
+                imatrix,
+                allow_requantize=allow_requantize,
+                strict_types=strict_types,
+            )
+            for path, preset in zip(output_paths(model.name, presets, out), presets, strict=True)
         ]
+        if imatrix:
+            ui_convert.show_imatrix(Console(stderr=True), imatrix, outputs)
         if not dry_run:
             _write(model, outputs, source, threads, overwrite)
     if as_json:

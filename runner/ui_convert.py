@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+from rich import box
 from rich.console import Console
 from rich.padding import Padding
 from rich.progress import (
@@ -18,10 +19,13 @@ from rich.progress import (
     TextColumn,
     TimeRemainingColumn,
 )
+from rich.table import Table
 from rich.text import Text
 
 from franken_gguf.quantize.convert import Progress as Done
+from franken_gguf.quantize.imatrix import Imatrix
 from franken_gguf.quantize.output import Output
+from franken_gguf.quantize.recipe import layer_of
 
 from .terminal import count, printable, size
 
@@ -132,5 +136,29 @@ def fallback_line(output: Output) -> str:
     which = ", ".join(f"{kind} x{n}" for kind, n in kinds.most_common())
     return (
         f"{len(fallen)} tensors ({size(sum(t.nbytes for t in fallen))}) have rows that do not fit "
-        f"their type and fell back: {which}"
+        f"their type and fell back ({which}): {output.bits_per_weight:.2f} bits/weight instead of "
+        f"{output.wanted_bits_per_weight:.2f}"
     )
+
+
+def show_imatrix(console: Console, imatrix: Imatrix, outputs: Sequence[Output]) -> None:
+    """Say which experts the calibration never reached, by layer, and which tensors it lacks."""
+    layers: dict[int, set[int]] = {}
+    for name, experts in imatrix.unreached.items():
+        layers.setdefault(layer_of(name), set()).update(experts)
+    if layers:
+        table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
+        table.add_column("layer", justify="right")
+        table.add_column("experts that no token of the calibration reached", overflow="fold")
+        for layer, experts_of_layer in sorted(layers.items()):
+            table.add_row(str(layer), ", ".join(map(str, sorted(experts_of_layer))))
+        console.print(table)
+    missing = sorted({name for output in outputs for name in output.without_importance})
+    if missing:
+        more = f" and {len(missing) - 3} more" if len(missing) > 3 else ""
+        console.print(
+            f"{printable(imatrix.path.name)} lacks {printable(', '.join(missing[:3]))}{more}: "
+            "quantized without it",
+            style="dim",
+            markup=False,
+        )

@@ -18,6 +18,10 @@ def _quiet(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
     """Drop llama.cpp's table of tensors, which would bury a failing test's own words."""
 
 
+# llama_model_kv_override_type
+_INTEGER, _STRING = 0, 3
+
+
 class _TensorOverride(ctypes.Structure):
     _fields_ = (("pattern", ctypes.c_char_p), ("type", ctypes.c_int))
 
@@ -28,11 +32,13 @@ def llama_quantize(
     file_type: LlamaFileType,
     tensor_types: Sequence[tuple[str, GGMLQuantizationType]] = (),
     imatrix: Mapping[str, NDArray[np.float32]] | None = None,
+    keys: Mapping[str, str | int] | None = None,
     **params: Any,
 ) -> Path:
     """Run llama_model_quantize; `params` are fields of llama_model_quantize_params.
 
-    `imatrix` maps a tensor's name to its weights, [cols] or [experts * cols].
+    `imatrix` maps a tensor's name to its weights, [cols] or [experts * cols]; `keys` are metadata
+    to add, as llama-quantize adds the facts of its imatrix.
     """
     llama_cpp.llama_backend_init()
     llama_cpp.llama_log_set(_quiet, ctypes.c_void_p(0))
@@ -52,6 +58,16 @@ def llama_quantize(
     if imatrix is not None:
         table = (llama_cpp.llama_model_imatrix_data * (len(entries) + 1))(*entries, (None, None, 0))
         settings.imatrix = ctypes.cast(table, type(settings.imatrix))
+    if keys:
+        added = (llama_cpp.llama_model_kv_override * (len(keys) + 1))()
+        for entry, (key, value) in zip(added, keys.items(), strict=False):
+            entry.key = key.encode()
+            entry.tag = _STRING if isinstance(value, str) else _INTEGER
+            if isinstance(value, str):
+                entry.value.val_str = value.encode()
+            else:
+                entry.value.val_i64 = value
+        settings.kv_overrides = ctypes.cast(added, type(settings.kv_overrides))
     status = llama_cpp.llama_model_quantize(
         str(source).encode(), str(target).encode(), ctypes.byref(settings)
     )

@@ -10,6 +10,7 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from checkpoints import Dtype, make_checkpoint
 from hypothesis import HealthCheck, given, settings
@@ -25,7 +26,7 @@ from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.recipe import PRESETS, Overrides, Type, find_preset
 from franken_gguf.quantize.source import open_source
 
-QUANTS = ["Q8_0", "Q5_1", "Q5_0", "Q4_1", "Q4_0"]
+QUANTS = [name for name in PRESETS if name not in ("F32", "F16", "BF16", "Q2_K_S")]
 
 
 def converted(
@@ -45,7 +46,7 @@ def converted(
     with closing(open_source(source)) as model:
         paths = output_paths(model.name, presets, out)
         outputs = [
-            plan_output(model, path, preset, overrides, imatrix, allow_requantize)
+            plan_output(model, path, preset, overrides, imatrix, allow_requantize=allow_requantize)
             for path, preset in zip(paths, presets, strict=True)
         ]
         convert(model, outputs, threads=threads, overwrite=overwrite)
@@ -60,7 +61,7 @@ def digest(path: Path) -> str:
 MODELS: dict[str, dict[str, Any]] = {
     "4 experts": {},
     "2 experts, tied, F16": {"experts": 2, "tied": True, "dtype": "F16"},
-    "8 experts, plain attention": {"experts": 8, "kv_heads": 4, "layers": 9, "feed_forward": 256},
+    "8 experts, plain attention": {"experts": 8, "kv_heads": 4, "layers": 3, "feed_forward": 256},
     "3 experts in odd sizes": {
         "experts": 3,
         "hidden": 96,
@@ -68,6 +69,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "kv_heads": 1,
         "feed_forward": 160,
     },
+    "gqa 3, tied": {"heads": 6, "kv_heads": 2, "hidden": 768, "layers": 1, "tied": True},
     "dense, F32": {"layout": "dense", "dtype": "F32"},
     "dense Mistral, tied": {"layout": "dense", "tied": True, "dense_class": "MistralForCausalLM"},
 }
@@ -84,10 +86,69 @@ def test_a_quantized_file_is_llama_quantizes_byte_for_byte(tmp_path: Path, kind:
         assert path.read_bytes() == theirs.read_bytes(), name
 
 
+def random_imatrix(gguf: Path, without: str = "token_embd") -> Imatrix:
+    """Importances for all matrices of a model but those whose names start with `without`."""
+    rng = np.random.default_rng(5)
+    values = {
+        tensor.name: rng.exponential(size=prod(tensor.shape[:-2]) * tensor.shape[-1]).astype("<f4")
+        for tensor in read_header(gguf).tensors
+        if len(tensor.shape) > 1 and not tensor.name.startswith(without)
+    }
+    return Imatrix(Path("tales.imatrix"), values, {}, chunks=12, dataset=b"tales.txt")
+
+
+@pytest.mark.parametrize(
+    "kind", ["4 experts", "8 experts, plain attention", "3 experts in odd sizes"]
+)
+def test_a_file_made_with_an_imatrix_is_llama_quantizes_byte_for_byte(
+    tmp_path: Path, kind: str
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", **MODELS[kind])
+    (lossless,) = converted(checkpoint, tmp_path / "lossless", ["BF16"])
+    for names, without in ((QUANTS, "blk.1.attn_q."), (["Q2_K_S"], "token_embd")):
+        imatrix = random_imatrix(lossless, without)
+        keys = {
+            "quantize.imatrix.file": "tales.imatrix",
+            "quantize.imatrix.dataset": "tales.txt",
+            "quantize.imatrix.entries_count": len(imatrix.values),
+            "quantize.imatrix.chunks_count": 12,
+        }
+        ours = converted(checkpoint, tmp_path / "ours", names, imatrix=imatrix)
+        for path, name in zip(ours, names, strict=True):
+            theirs = llama_quantize(
+                lossless,
+                tmp_path / "theirs.gguf",
+                PRESETS[name].file_type,
+                imatrix=imatrix.values,
+                keys=keys,
+            )
+            assert read_header(path).metadata == read_header(theirs).metadata, name
+            assert path.read_bytes() == theirs.read_bytes(), name
+
+
+def test_the_smallest_preset_wants_every_importance(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model")
+    (lossless,) = converted(checkpoint, tmp_path / "lossless", ["BF16"])
+    imatrix = random_imatrix(lossless, without="blk.1.attn_q.")
+    with pytest.raises(RecipeError, match=r"'blk\.1\.attn_q\.weight', which tales\.imatrix lacks"):
+        converted(checkpoint, tmp_path / "ours", ["Q2_K_S"], imatrix=imatrix)
+
+
+def test_strict_types_refuse_where_llama_quantize_would_fall_back(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model", **MODELS["3 experts in odd sizes"])
+    with closing(open_source(checkpoint)) as model:
+        preset = find_preset("Q4_K_M")
+        plan = plan_output(model, tmp_path / "x.gguf", preset)
+        assert plan.wanted_bits_per_weight < plan.bits_per_weight
+        with pytest.raises(RecipeError, match=r"fit tensor 'token_embd\.weight' \(and 14 more\)"):
+            plan_output(model, tmp_path / "x.gguf", preset, strict_types=True)
+        plan_output(model, tmp_path / "x.gguf", find_preset("Q8_0"), strict_types=True)
+
+
 @pytest.mark.parametrize("experts", [2, 3, 4, 8])
 @pytest.mark.parametrize("tied", [False, True])
 def test_both_expert_layouts_give_the_same_files(tmp_path: Path, experts: int, tied: bool) -> None:
-    types = ["F32", "BF16", "F16", "Q8_0", "Q4_0"]
+    types = ["F32", "BF16", "F16", "Q8_0", "Q4_0", "Q4_K_M"]
     files = [
         converted(
             make_checkpoint(tmp_path / layout / "model", layout=layout, experts=experts, tied=tied),
