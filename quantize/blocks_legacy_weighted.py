@@ -17,7 +17,7 @@ from .blocks_search_affine import Grid, affine_codes, search_affine
 from .blocks_subblocks import sub_block_chunks, sum_of_squares, weigh
 
 _LEN = 32
-_CHUNK = 1024
+_CHUNK = 3072
 
 
 def quantize_symmetric(rows: F32, importance: F32, bits: int) -> U8:

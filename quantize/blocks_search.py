@@ -50,7 +50,8 @@ def search_symmetric(x: F32, nmax: int, weights: F32 | None = None) -> tuple[F32
         correlate(tried)
         np.multiply(lx, lx, out=gain)
         np.multiply(best, l2, out=bound)
-        better = np.flatnonzero((gain > bound) & (l2 > 0))
+        (better,) = (gain > bound).nonzero()
+        better = better[l2[better] > 0]
         inverse[better] = tried[better]
         scale[better] = lx[better] / l2[better]
         best[better] = scale[better] * lx[better]
@@ -64,4 +65,4 @@ def search_symmetric(x: F32, nmax: int, weights: F32 | None = None) -> tuple[F32
 def _symmetric_codes(x: F32, inverse: F32, nmax: int, codes: F32) -> None:
     np.multiply(x, inverse, out=codes)
     np.rint(codes, out=codes)
-    np.clip(codes, np.float32(-nmax), np.float32(nmax - 1), out=codes)
+    codes.clip(np.float32(-nmax), np.float32(nmax - 1), out=codes)
