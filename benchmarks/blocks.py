@@ -1,4 +1,11 @@
-"""Speed of every block format beside ggml's C on the same data, with one thread and with all."""
+"""Our block maths against ggml's C, in millions of weights a second, on one thread and on all.
+
+    python benchmarks/blocks.py [TYPE]... [--imatrix] [--dequantize] [--rounds N]
+
+ggml is the libggml-base of the installed llama-cpp-python, called through ctypes on the same rows:
+normally distributed, 2048 columns. Both sides split the rows over threads of this process and the
+best round counts. With --dequantize the other side is gguf-py, for ggml-base exports no such call.
+"""
 
 from __future__ import annotations
 
@@ -11,81 +18,75 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.formats import FORMATS, BlockFormat
 
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
+# The tests' way into libggml-base, so that what is timed is what the bytes are compared with.
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from ggml import ggml_quantize
 
-F32 = NDArray[np.float32]
-Quantizer = Callable[[BlockFormat, F32, "F32 | None"], NDArray[np.uint8]]
+ROWS, COLS = 512, 2048
 
-
-def ours(codec: BlockFormat, rows: F32, importance: F32 | None) -> NDArray[np.uint8]:
-    """This project's quantizer, with ggml_quantize's arguments."""
-    return codec.quantize(rows, importance)
-
-
-def speed(work: Callable[[], object], weights: int, seconds: float) -> float:
-    """Mweights/s of the fastest run within `seconds`."""
-    best = float("inf")
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        start = time.perf_counter()
-        work()
-        best = min(best, time.perf_counter() - start)
-    return weights / best / 1e6
-
-
-def measure(
-    quantizer: Quantizer,
-    codec: BlockFormat,
-    rows: F32,
-    importance: F32 | None,
-    threads: int,
-    seconds: float,
-) -> float:
-    """Mweights/s with the rows split evenly over `threads`."""
-    parts = np.array_split(rows, threads)
-    if threads == 1:
-        return speed(lambda: quantizer(codec, rows, importance), rows.size, seconds)
-    with ThreadPoolExecutor(threads) as pool:
-        return speed(
-            lambda: list(pool.map(lambda part: quantizer(codec, part, importance), parts)),
-            rows.size,
-            seconds,
-        )
+Work = Callable[[NDArray[np.generic]], object]
 
 
 def main() -> None:
-    """Print the table in Markdown."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("formats", nargs="*", help="such as Q4_K; all by default")
-    parser.add_argument("--weighted", action="store_true", help="under an importance matrix")
-    parser.add_argument("--rows", type=int, default=1024, help="of 2048 weights each")
-    parser.add_argument("--seconds", type=float, default=1.5, help="for each figure")
-    options = parser.parse_args()
+    """Print one line for each type."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("types", nargs="*", metavar="TYPE", help="default: every block type")
+    parser.add_argument("--imatrix", action="store_true", help="the weighted searches")
+    parser.add_argument("--dequantize", action="store_true", help="against gguf-py")
+    parser.add_argument("--rounds", type=int, default=5)
+    args = parser.parse_args()
+    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    names = args.types or [codec.name for codec in FORMATS.values() if codec.block_len > 1]
+    rng = np.random.default_rng(1)
+    rows = (rng.standard_normal((ROWS, COLS)) * 0.02).astype(np.float32)
+    importance = rng.random(COLS).astype(np.float32) if args.imatrix else None
 
-    rng = np.random.default_rng(0)
-    rows = (rng.standard_normal((options.rows, 2048)) * 0.02).astype(np.float32)
-    importance = rng.random(2048).astype(np.float32) if options.weighted else None
-    threads = os.cpu_count() or 1
-    names = options.formats or [f.name for f in FORMATS.values() if f.block_len > 1]
-
-    print(f"Mweights/s, {rows.size / 1e6:.1f} M weights, the best of {options.seconds} s.\n")
-    print(f"| format | ours, 1 thread | ggml | ratio | ours, {threads} threads | ggml | ratio |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")
+    other = "gguf-py" if args.dequantize else "ggml"
+    print(
+        f"Mweights/s   1 thread: ours {other:>9} ratio   {threads} threads: ours {other:>9} ratio"
+    )
     for name in names:
-        codec = FORMATS[name]
-        cells = []
-        for count in (1, threads):
-            pair = [
-                measure(quantizer, codec, rows, importance, count, options.seconds)
-                for quantizer in (ours, ggml_quantize)
-            ]
-            cells += [f"{pair[0]:.1f}", f"{pair[1]:.1f}", f"{pair[0] / pair[1]:.2f}"]
-        print(f"| {name} | {' | '.join(cells)} |", flush=True)
+        codec = FORMATS[name.upper()]
+        line = f"{codec.name:<8}"
+        for count, width in ((1, 18), (threads or 1, 20)):
+            if args.dequantize:
+                ours, theirs = _decoders(codec)
+                data: NDArray[np.generic] = codec.quantize(rows, None)
+            else:
+                ours, theirs = _encoders(codec, importance)
+                data = rows
+            pair = [_speed(work, data, count, args.rounds) for work in (ours, theirs)]
+            line += f"{pair[0]:>{width}.1f} {pair[1]:>9.1f} {pair[0] / pair[1]:>5.2f}"
+        print(line, flush=True)
+
+
+def _encoders(codec: BlockFormat, importance: NDArray[np.float32] | None) -> tuple[Work, Work]:
+    return (
+        lambda rows: codec.quantize(rows, importance),
+        lambda rows: ggml_quantize(codec, rows, importance),
+    )
+
+
+def _decoders(codec: BlockFormat) -> tuple[Work, Work]:
+    kind = GGMLQuantizationType[codec.name]
+    return codec.dequantize, lambda blocks: quants.dequantize(blocks, kind)
+
+
+def _speed(work: Work, data: NDArray[np.generic], threads: int, rounds: int) -> float:
+    """Best of `rounds`, in millions of weights a second."""
+    parts = np.array_split(data, threads)
+    best = float("inf")
+    with ThreadPoolExecutor(threads) as pool:
+        for _ in range(rounds + 1):  # the first warms up, and never is the best
+            start = time.perf_counter()
+            list(pool.map(work, parts))
+            best = min(best, time.perf_counter() - start)
+    return ROWS * COLS / best / 1e6
 
 
 if __name__ == "__main__":
