@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from franken_gguf.quantize.recipe import find_preset
+from franken_gguf.quantize.presets import find_preset
 
 _QUANTIZE = """
 import ctypes, sys, llama_cpp

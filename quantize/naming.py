@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from .recipe import PRESETS, Preset
+from .presets import PRESETS, Preset
 
 _TYPE_SUFFIX = re.compile(rf"[-._](?:{'|'.join(PRESETS)})$", re.IGNORECASE)
 

@@ -14,7 +14,8 @@ from .formats import F32, FORMATS
 from .gguf_encode import encode_header, padded
 from .gguf_types import Metadata, u32
 from .imatrix import Imatrix
-from .recipe import Choice, Overrides, Preset, Tensor, choose_types
+from .presets import Preset
+from .recipe import Choice, Overrides, Tensor, choose_types
 from .source import Source, SourceTensor
 
 _PRECISION_PRESETS = ("F32", "F16", "BF16")

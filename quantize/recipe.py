@@ -9,53 +9,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from difflib import get_close_matches
 from math import prod
 
-from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, LlamaFileType
+from gguf import GGML_QUANT_SIZES
 
 from .errors import RecipeError
-
-Type = GGMLQuantizationType
-
-
-@dataclass(frozen=True)
-class Preset:
-    """A name that `-q` takes: the type most tensors get, and the file type it is recorded as."""
-
-    name: str
-    file_type: LlamaFileType
-    default: Type
-
-
-_F = LlamaFileType
-PRESETS: dict[str, Preset] = {
-    name: Preset(name, file_type, default)
-    for name, file_type, default in (
-        ("F32", _F.ALL_F32, Type.F32),
-        ("F16", _F.MOSTLY_F16, Type.F16),
-        ("BF16", _F.MOSTLY_BF16, Type.BF16),
-        ("Q8_0", _F.MOSTLY_Q8_0, Type.Q8_0),
-        ("Q6_K", _F.MOSTLY_Q6_K, Type.Q6_K),
-        ("Q5_K_M", _F.MOSTLY_Q5_K_M, Type.Q5_K),
-        ("Q5_K_S", _F.MOSTLY_Q5_K_S, Type.Q5_K),
-        ("Q5_1", _F.MOSTLY_Q5_1, Type.Q5_1),
-        ("Q5_0", _F.MOSTLY_Q5_0, Type.Q5_0),
-        ("Q4_K_M", _F.MOSTLY_Q4_K_M, Type.Q4_K),
-        ("Q4_K_S", _F.MOSTLY_Q4_K_S, Type.Q4_K),
-        ("Q4_1", _F.MOSTLY_Q4_1, Type.Q4_1),
-        ("Q4_0", _F.MOSTLY_Q4_0, Type.Q4_0),
-        ("IQ4_NL", _F.MOSTLY_IQ4_NL, Type.IQ4_NL),
-        ("IQ4_XS", _F.MOSTLY_IQ4_XS, Type.IQ4_XS),
-        ("Q3_K_L", _F.MOSTLY_Q3_K_L, Type.Q3_K),
-        ("Q3_K_M", _F.MOSTLY_Q3_K_M, Type.Q3_K),
-        ("Q3_K_S", _F.MOSTLY_Q3_K_S, Type.Q3_K),
-        ("Q2_K", _F.MOSTLY_Q2_K, Type.Q2_K),
-        ("Q2_K_S", _F.MOSTLY_Q2_K_S, Type.Q2_K),
-    )
-}
-# llama-quantize's own short names for the medium presets.
-_ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+from .presets import Preset, Type
 
 _FULL_PRECISION = (Type.F32, Type.F16, Type.BF16)
 
@@ -125,30 +84,6 @@ class Choice:
     def fell_back(self) -> bool:
         """True where the rows are no multiple of the wanted type's block."""
         return self.type is not self.wanted
-
-
-def find_preset(name: str) -> Preset:
-    """The preset called `name`, case ignored; RecipeError lists those that exist, nearest first."""
-    upper = name.upper()
-    preset = PRESETS.get(_ALIASES.get(upper, upper))
-    if preset is None:
-        raise RecipeError(f"no type {name!r}; there are: {_nearest_first(upper, PRESETS)}")
-    return preset
-
-
-def find_type(name: str) -> Type:
-    """The tensor type called `name`, case ignored; RecipeError lists those that exist."""
-    known = {preset.default.name: preset.default for preset in PRESETS.values()}
-    try:
-        return known[name.upper()]
-    except KeyError:
-        nearest = _nearest_first(name.upper(), known)
-        raise RecipeError(f"no tensor type {name!r}; there are: {nearest}") from None
-
-
-def _nearest_first(name: str, known: dict[str, Preset] | dict[str, Type]) -> str:
-    nearest = get_close_matches(name, known, n=3, cutoff=0.5)
-    return ", ".join([*nearest, *(other for other in known if other not in nearest)])
 
 
 def layer_of(name: str) -> int:

@@ -22,7 +22,8 @@ from franken_gguf.quantize.imatrix import read_imatrix
 from franken_gguf.quantize.naming import output_paths
 from franken_gguf.quantize.output import Output, plan_output
 from franken_gguf.quantize.parity import check_parity
-from franken_gguf.quantize.recipe import Overrides, find_preset, find_type
+from franken_gguf.quantize.presets import find_preset, find_type
+from franken_gguf.quantize.recipe import Overrides
 from franken_gguf.quantize.source import Source, open_source
 
 from . import engine, ui_chat, ui_convert, ui_inspect

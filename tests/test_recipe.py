@@ -14,17 +14,8 @@ from franken_gguf.quantize.errors import RecipeError
 from franken_gguf.quantize.gguf_encode import encode_header, padded
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.gguf_types import f32, string, u32
-from franken_gguf.quantize.recipe import (
-    PRESETS,
-    ModelShape,
-    Overrides,
-    Tensor,
-    Type,
-    choose_types,
-    file_order,
-    find_preset,
-    find_type,
-)
+from franken_gguf.quantize.presets import PRESETS, Type, find_preset, find_type
+from franken_gguf.quantize.recipe import ModelShape, Overrides, Tensor, choose_types, file_order
 
 UNWEIGHTED = [preset for preset in PRESETS.values() if preset.name != "Q2_K_S"]
 
