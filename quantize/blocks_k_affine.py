@@ -77,6 +77,8 @@ def _quantized(rows: F32, importance: F32 | None, kind: _Kind) -> Iterator[tuple
         else:
             scales, d = _fit_scales(found.scale, strength, kind.top)
             minimums, dmin = _fit_scales(lows, strength, kind.top)
+            if scales.max() > kind.top:
+                scales, minimums = _as_stored(scales, minimums, kind)
         steps, offsets = from_half(d).T * scales, from_half(dmin).T * minimums
         for blocks, x, _ in sub_block_chunks(rows, kind.length, kind.chunk, within=batch):
             part = slice(blocks.start - start, blocks.stop - start)
@@ -123,6 +125,23 @@ def _fit_scales(scales: F32, strength: F32, top: int) -> tuple[U8, U8]:
     """As `_round_scales`, by a search in which each scale counts as its block's weights do."""
     unit, codes = search_unsigned(scales, strength, top)
     return codes.astype(np.uint8), half(unit)
+
+
+def _as_stored(scales: U8, minimums: U8, kind: _Kind) -> tuple[U8, U8]:
+    """Scales and minimums [blocks, n] as they come back from ggml's bytes.
+
+    Its search makes codes beyond `top` of negative scales, which fits of blocks with hardly any
+    weight can have. Q5_K limits them; in Q2_K and Q4_K their upper bits end up in other codes.
+    """
+    if kind is _Q5_K:
+        return np.minimum(scales, np.uint8(kind.top)), minimums
+    stored = scales.copy()
+    if kind is _Q2_K:
+        stored &= 15
+        return stored, minimums | scales >> np.uint8(4)
+    stored &= 63
+    stored[4:] = scales[4:] & 15 | (scales[:4] >> 6 | scales[4:] >> 4 & 3) << 4
+    return stored, minimums
 
 
 def _round_scales(scales: F32, top: int) -> tuple[U8, U8]:

@@ -17,6 +17,9 @@ from .blocks_subblocks import round_as_ggml, round_to_codes
 
 _EPSILON = np.float32(1e-15)
 _ROUNDS = 5
+_UINT8 = np.float32(256)
+_ANY = -(1 << 22)
+"""No lower bound: ggml's nearest_int gives no less."""
 _SURELY_NEAREST = np.float32(0.499)
 
 
@@ -44,10 +47,11 @@ def search_signed(x: F32, nmax: int, scratch: F32) -> tuple[F32, F32]:
 
 
 def search_unsigned(x: F32, w: F32, nmax: int) -> tuple[F32, F32]:
-    """Scales for x = scale * q, q in 0..nmax, of x that are not negative, errors weighted by w.
+    """Scales for x = scale * q, q in 0..nmax, errors weighted by w.
 
     x and w are float32 [block_len, n]. Returns (scale [n], q [block_len, n]), after 9 tries around
-    the scale that puts the largest x on nmax, and the moves of single codes.
+    the scale that puts the largest x on nmax, and the moves of single codes. x should not be
+    negative; for one that is, q is what ggml's uint8_t makes of the negative code, up to 255.
     """
     largest: F32 = np.fmax.reduce(x, axis=0, initial=np.float32(0))
     dead = largest < _EPSILON
@@ -59,6 +63,8 @@ def search_unsigned(x: F32, w: F32, nmax: int) -> tuple[F32, F32]:
         codes = x * tried
         round_as_ggml(codes)
         np.minimum(codes, np.float32(nmax), out=codes)
+        if i == 0:
+            codes %= _UINT8
         error = x - np.float32(1) / tried * codes
         mse = np.add.reduce(w * error * error, axis=0)
         better = mse < best if i else np.True_
@@ -87,6 +93,12 @@ def _refine(
         np.add.reduce(fit.lx, axis=0, initial=zero),
         np.add.reduce(fit.l2, axis=0, initial=zero),
     )
+    if low == 0 and codes.min(initial=0) < 0:
+        # From here on ggml reads them back from uint8_t, with sums that they no longer give.
+        codes %= _UINT8
+        wrapped = _Fit(x, w, codes, work)
+        wrapped.sum_lx, wrapped.sum_l2 = sums
+        fit = wrapped
     changed = fit.improve(low, high)
     for _ in range(1, _ROUNDS):
         if not changed.size:
@@ -141,7 +153,7 @@ class _Fit:
 
         Returns the blocks that changed.
         """
-        round_to_codes(code, low, high)
+        round_to_codes(code, low or _ANY, high)
         (other,) = np.nonzero(code != self.codes[i].take(blocks))
         blocks, code = blocks.take(other), code.take(other)
         old_lx, old_l2 = self.sum_lx.take(blocks), self.sum_l2.take(blocks)
@@ -156,5 +168,14 @@ class _Fit:
         moved = blocks[chosen]
         self.codes[i][moved] = code[chosen]
         self.lx[i][moved], self.l2[i][moved] = own_lx[chosen], own_l2[chosen]
+        if low == 0 and (negative := chosen[code[chosen] < 0]).size:
+            self._wrap(i, blocks[negative], code[negative])
         self.sum_lx[moved], self.sum_l2[moved] = lx[chosen], l2[chosen]
         return moved
+
+    def _wrap(self, i: int, blocks: NDArray[np.intp], code: F32) -> None:
+        """Give code i of these blocks what a uint8_t makes of a negative one."""
+        code = code % _UINT8
+        self.codes[i][blocks] = code
+        self.lx[i][blocks] = self.wx[i].take(blocks) * code
+        self.l2[i][blocks] = self.w[i].take(blocks) * code * code

@@ -61,6 +61,7 @@ IMPORTANCE: dict[str, Draw] = {
     "varied": lambda rng: rng.random(COLS),
     "on few columns": lambda rng: 1000 * rng.random(COLS) ** 8,
     "zero on half of the columns": lambda rng: (rng.random(COLS) < 0.5).astype(float),
+    "zero on whole blocks": lambda rng: np.repeat(rng.random(COLS // 16) < 0.5, 16).astype(float),
     "zero": lambda rng: np.zeros(COLS),
     "tiny": lambda rng: 1e-30 * rng.random(COLS),
 }
@@ -80,6 +81,17 @@ def test_weighted_blocks_are_ggmls_byte_for_byte(
     found = codec.quantize(rows, importance)
     assert found.tobytes() == ggml_quantize(codec, rows, importance).tobytes()
     assert (rows.tobytes(), importance.tobytes()) == before, "the caller's arrays were changed"
+
+
+@needs_exact_ggml
+@pytest.mark.parametrize("name", ["Q2_K", "Q4_K", "Q5_K"])
+def test_negative_scales_of_blocks_with_hardly_any_importance_spill_as_in_ggml(name: str) -> None:
+    rng = np.random.default_rng(3)
+    codec = FORMATS[name]
+    rows = np.repeat(rng.standard_normal((600, 64)), 8, axis=1).astype(np.float32)
+    importance = (np.repeat(rng.random(64) < 0.3, 8) * rng.random(512)).astype(np.float32)
+    found = codec.quantize(rows, importance)
+    assert found.tobytes() == ggml_quantize(codec, rows, importance).tobytes()
 
 
 @needs_exact_ggml
