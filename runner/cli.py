@@ -26,13 +26,14 @@ from franken_gguf.quantize.presets import find_preset, find_type
 from franken_gguf.quantize.recipe import Overrides
 from franken_gguf.quantize.source import Source, open_source
 
-from . import engine, ui_chat, ui_convert, ui_inspect
+from . import ui_chat, ui_convert, ui_inspect
 from .chat import Chat
 from .engine import Engine, LoadOptions
 from .inspect import summarize
 from .prompt import Template, special_tokens, stored_template
 from .sampling import RANDOM_SEED, sampling_for
 from .terminal import printable
+from .vocabulary import load_vocabulary
 
 _FILE = click.Path(path_type=Path)
 
@@ -175,7 +176,7 @@ def _write(
 
 def _check_tokens(folder: Path, part: Path) -> None:
     """Refuse a file whose tokenizer gives other ids than the checkpoint's own."""
-    with engine.load_vocabulary(part) as vocabulary:
+    with load_vocabulary(part) as vocabulary:
         check_parity(folder, vocabulary.tokenize)
 
 

@@ -1,10 +1,13 @@
-"""What memory there is."""
+"""What memory and cores there are, and what memory a model takes of it; loads nothing."""
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import psutil
+
+from franken_gguf.quantize.gguf_header import Header
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -33,3 +36,31 @@ def available_memory(cgroup: Path = _CGROUP) -> int:
             continue  # no such version here, or no limit ("max")
         available = min(available, max(0, most - used + cache))
     return available
+
+
+def default_threads() -> int:
+    """One for each physical core that this process may use: llama.cpp gains nothing from more."""
+    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):
+        physical = min(physical, len(os.sched_getaffinity(0)))
+    return physical
+
+
+def needed_memory(header: Header, n_ctx: int) -> int:
+    """Bytes of all weights and a KV cache of `n_ctx` tokens."""
+    return sum(tensor.nbytes for tensor in header.tensors) + kv_cache_bytes(header, n_ctx)
+
+
+def kv_cache_bytes(header: Header, n_ctx: int) -> int:
+    """Bytes of an F16 KV cache of `n_ctx` tokens; 0 where the file does not say enough."""
+    arch = header.text("general.architecture")
+
+    def number(key: str) -> int:
+        value = header.metadata.get(f"{arch}.{key}")
+        return value.data if value is not None and isinstance(value.data, int) else 0
+
+    heads = number("attention.head_count_kv") or number("attention.head_count")
+    head_size = number("embedding_length") // max(1, number("attention.head_count"))
+    keys = number("attention.key_length") or head_size
+    values = number("attention.value_length") or head_size
+    return number("block_count") * n_ctx * heads * (keys + values) * 2

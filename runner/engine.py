@@ -1,163 +1,29 @@
-"""The only file that loads a model through llama.cpp; it knows nothing of chats or templates."""
+"""A loaded model with its context, and answers from it; knows nothing of chats or templates."""
 
 from __future__ import annotations
 
-import ctypes
-import os
-import re
 import threading
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import cache
-from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import psutil
 from llama_cpp import llama_cpp as lib
 
-from franken_gguf.quantize.errors import FrankenError
-from franken_gguf.quantize.gguf_header import Header, read_header
+from franken_gguf.quantize.gguf_header import Header
 
-from .devices import available_memory
+from .backend import EngineError, has_gpu, loaded_model, log
+from .devices import available_memory, default_threads, needed_memory
+from .sampler import sampler_chain
 from .sampling import Sampling
 from .terminal import size
+from .vocabulary import Vocabulary
 
 DEFAULT_N_CTX = 4096
 # Tokens evaluated at once: large enough for full speed, small enough that a stop is heard between.
 _N_BATCH = 512
-_MAX_TOKENS = 1 << 28
-
-
-class EngineError(FrankenError):
-    """llama.cpp refused the model or the request; the text carries its reason and the mend."""
-
-
-# ggml_log_level: 4 is ERROR, 5 CONT (the rest of the line before it).
-_ERROR, _CONT = 4, 5
-_MAX_LOG_LINES = 50
-
-
-class _Log:
-    """llama.cpp's log: nothing reaches the terminal, the last errors are kept for our one line."""
-
-    def __init__(self) -> None:
-        self.errors: deque[str] = deque(maxlen=_MAX_LOG_LINES)
-        self._level = 0
-
-    def receive(self, level: int, text: bytes, _: object) -> None:
-        if level != _CONT:
-            self._level = level
-        if self._level == _ERROR:
-            line = text.decode(errors="replace").strip()
-            if line:
-                self.errors.append(line)
-
-    def reason(self) -> str:
-        """Why the last call failed, without llama.cpp's function names."""
-        # The first error is the cause; those after it say who gave up because of it.
-        line = self.errors[0] if self.errors else "it gives no reason"
-        return re.sub(r"^([a-z_]\w*: |error loading model( \w+)?: )*", "", line)
-
-
-_log = _Log()
-# ctypes does not keep the callback alive: the module must.
-_log_callback = lib.llama_log_callback(_log.receive)
-
-
-@cache
-def _start_backend() -> None:
-    lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
-    lib.llama_backend_init()
-
-
-def _load_model(header: Header, params: lib.llama_model_params) -> Any:
-    """A llama_model, for llama_model_free. Raises EngineError."""
-    _start_backend()
-    _log.errors.clear()
-    model = lib.llama_model_load_from_file(os.fsencode(header.path), params)
-    if not model:
-        raise EngineError(f"{header.path}: llama.cpp cannot load it: {_log.reason()}")
-    return model
-
-
-class Vocabulary:
-    """The tokenizer of a loaded model: text to token ids and token ids to bytes."""
-
-    def __init__(self, header: Header, model: Any) -> None:
-        self._vocab = lib.llama_model_get_vocab(model)
-        _check_tokenizer(header, lib.llama_vocab_type(self._vocab))
-        self.size = int(lib.llama_vocab_n_tokens(self._vocab))
-        self._buffer = ctypes.create_string_buffer(256)
-
-    def tokenize(self, text: str) -> list[int]:
-        """The token ids of `text`; special tokens in it are recognized, none is added."""
-        data = text.encode()
-        room = len(data) + 8
-        while True:
-            tokens = (lib.llama_token * room)()
-            count = lib.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
-            if count >= 0:
-                return list(tokens[:count])
-            if -count <= room or -count > _MAX_TOKENS:
-                raise EngineError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
-            # Normalization may lengthen a text: the negative count is the room it wants.
-            room = -count
-
-    def prompt(self, text: str) -> list[int]:
-        """`tokenize`, after a BOS token where the model wants one and `text` does not have it."""
-        tokens = self.tokenize(text)
-        bos = lib.llama_vocab_bos(self._vocab)
-        if lib.llama_vocab_get_add_bos(self._vocab) and bos >= 0 and tokens[:1] != [bos]:
-            return [bos, *tokens]
-        return tokens
-
-    def piece(self, token: int) -> bytes:
-        """The bytes of `token`, often a part of a character; none for a control token."""
-        room = len(self._buffer)
-        count = lib.llama_token_to_piece(self._vocab, token, self._buffer, room, 0, False)
-        if count < 0:
-            self._buffer = ctypes.create_string_buffer(-count)
-            return self.piece(token)
-        return self._buffer.raw[:count]
-
-    def ends_answer(self, token: int) -> bool:
-        """Whether `token` is one of the model's end tokens: EOS, EOT or EOM."""
-        return bool(lib.llama_vocab_is_eog(self._vocab, token))
-
-
-# llama_vocab_type: 0 is none, 1 SentencePiece's BPE.
-_NO_VOCABULARY, _SENTENCEPIECE = 0, 1
-
-
-def _check_tokenizer(header: Header, kind: int) -> None:
-    # Both would end the whole process inside llama_tokenize.
-    if kind == _NO_VOCABULARY:
-        raise EngineError(f"{header.path}: holds no tokenizer; convert it again with its tokenizer")
-    if kind == _SENTENCEPIECE:
-        stored = set(header.metadata["tokenizer.ggml.tokens"].data)
-        if not all(f"<0x{byte:02X}>" in stored for byte in range(256)):
-            raise EngineError(
-                f"{header.path}: its SentencePiece tokens lack the 256 bytes, <0x00> to <0xFF>; "
-                "convert it again with a tokenizer that has them"
-            )
-
-
-@contextmanager
-def load_vocabulary(path: Path) -> Iterator[Vocabulary]:
-    """The tokenizer of the GGUF file `path`, without its weights. Raises GGUFError, EngineError."""
-    # llama.cpp asserts, hangs or allocates without bound on some damaged headers: ours goes first.
-    header = read_header(path)
-    params = lib.llama_model_default_params()
-    params.vocab_only = True
-    model = _load_model(header, params)
-    try:
-        yield Vocabulary(header, model)
-    finally:
-        lib.llama_model_free(model)
 
 
 @dataclass(frozen=True)
@@ -190,10 +56,9 @@ class Engine:
         self.header = header
         self.stop = threading.Event() if stop is None else stop
         self.n_ctx = _context_size(header, options.n_ctx)
-        has_gpu = lib.llama_supports_gpu_offload()
         n_gpu_layers = options.n_gpu_layers
         if n_gpu_layers is None:
-            n_gpu_layers = -1 if has_gpu else 0
+            n_gpu_layers = -1 if has_gpu() else 0
         if n_gpu_layers == 0:
             _check_memory(header, self.n_ctx)
         self._evaluated: list[int] = []
@@ -215,12 +80,11 @@ class Engine:
         params.n_gpu_layers = n_gpu_layers
         params.progress_callback = lib.llama_progress_callback(progress)
         try:
-            model = _load_model(self.header, params)
+            model = self._resources.enter_context(loaded_model(self.header, params))
         except EngineError:
             if self.stop.is_set():
                 raise KeyboardInterrupt from None
             raise
-        self._resources.callback(lib.llama_model_free, model)
         self._check_kind(model)
         self.vocabulary = Vocabulary(self.header, model)
 
@@ -228,11 +92,11 @@ class Engine:
         context_params.n_ctx = self.n_ctx
         context_params.n_batch = context_params.n_ubatch = _N_BATCH
         context_params.n_threads = context_params.n_threads_batch = n_threads
-        _log.errors.clear()
+        log.clear()
         self._context = lib.llama_init_from_model(model, context_params)
         if not self._context:
             raise EngineError(
-                f"{self.header.path}: no context of {self.n_ctx} tokens: {_log.reason()}; "
+                f"{self.header.path}: no context of {self.n_ctx} tokens: {log.reason()}; "
                 "try a smaller one with -c"
             )
         self._resources.callback(lib.llama_free, self._context)
@@ -310,7 +174,7 @@ class Engine:
     def decode(self, tokens: Sequence[int]) -> None:
         """Add up to 512 `tokens` to the context. Raises EngineError, KeyboardInterrupt."""
         self._batch[: len(tokens)] = tokens
-        _log.errors.clear()
+        log.clear()
         batch = lib.llama_batch_get_one(self._batch, len(tokens))
         status = lib.llama_decode(self._context, batch)
         if status == 0:
@@ -320,7 +184,11 @@ class Engine:
         self._forget_from(len(self._evaluated))
         if status == _ABORTED:
             raise KeyboardInterrupt
-        raise EngineError(f"llama.cpp cannot evaluate the prompt: {_log.reason()}")
+        raise EngineError(f"llama.cpp cannot evaluate the prompt: {log.reason()}")
+
+    def sample(self, chain: Any) -> int:
+        """The token that a llama_sampler chain draws after the last one in the context."""
+        return int(lib.llama_sampler_sample(chain, self._context, -1))
 
     def _forget_from(self, count: int) -> None:
         if lib.llama_memory_seq_rm(self._memory, 0, count, -1):
@@ -362,9 +230,8 @@ class Generation:
         return (self.tokens - 1) / self.seconds if self.tokens > 1 else 0.0
 
     def __iter__(self) -> Iterator[int]:
-        engine = self._engine
-        context, stop, ends_answer = engine._context, engine.stop, engine.vocabulary.ends_answer
-        with _sampler(engine.vocabulary, self._sampling, self._prompt) as sampler:
+        engine, vocabulary = self._engine, self._engine.vocabulary
+        with sampler_chain(self._sampling, self._prompt, vocabulary.size) as chain:
             started = time.perf_counter()
             try:
                 self.prompt_evaluated = engine.evaluate(self._prompt)
@@ -372,13 +239,13 @@ class Generation:
                 self.finish = "interrupted"
                 return
             first = 0.0
-            while not stop.is_set():
-                token = lib.llama_sampler_sample(sampler, context, -1)
+            while not engine.stop.is_set():
+                token = engine.sample(chain)
                 now = time.perf_counter()
                 if not self.tokens:
                     first = now
                     self.prompt_seconds = now - started
-                if ends_answer(token):
+                if vocabulary.ends_answer(token):
                     self.finish = "stop"
                     return
                 self.tokens += 1
@@ -389,43 +256,6 @@ class Generation:
                     return
                 engine.decode((token,))
             self.finish = "interrupted"
-
-
-@contextmanager
-def _sampler(vocabulary: Vocabulary, sampling: Sampling, prompt: list[int]) -> Iterator[Any]:
-    """A llama_sampler chain in llama.cpp's own order, which has seen the end of the prompt."""
-    params = lib.llama_sampler_chain_default_params()
-    chain = lib.llama_sampler_chain_init(params)
-    try:
-        if sampling.repeat_penalty != 1 and sampling.repeat_last_n:
-            penalties = lib.llama_sampler_init_penalties(
-                vocabulary.size, sampling.repeat_last_n, sampling.repeat_penalty, 0.0, 0.0
-            )
-            lib.llama_sampler_chain_add(chain, penalties)
-            for token in prompt[-sampling.repeat_last_n :]:
-                lib.llama_sampler_accept(penalties, token)
-        if sampling.temperature == 0:
-            lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_greedy())
-        else:
-            for sampler in (
-                lib.llama_sampler_init_top_k(sampling.top_k),
-                lib.llama_sampler_init_top_p(sampling.top_p, 1),
-                lib.llama_sampler_init_min_p(sampling.min_p, 1),
-                lib.llama_sampler_init_temp(sampling.temperature),
-                lib.llama_sampler_init_dist(sampling.seed),
-            ):
-                lib.llama_sampler_chain_add(chain, sampler)
-        yield chain
-    finally:
-        lib.llama_sampler_free(chain)
-
-
-def default_threads() -> int:
-    """One for each physical core that this process may use: llama.cpp gains nothing from more."""
-    physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
-    if hasattr(os, "sched_getaffinity"):
-        physical = min(physical, len(os.sched_getaffinity(0)))
-    return physical
 
 
 def _context_size(header: Header, wanted: int | None) -> int:
@@ -443,26 +273,9 @@ def _context_size(header: Header, wanted: int | None) -> int:
 
 
 def _check_memory(header: Header, n_ctx: int) -> None:
-    weights = sum(tensor.nbytes for tensor in header.tensors)
-    needed = weights + kv_cache_bytes(header, n_ctx)
-    available = available_memory()
+    needed, available = needed_memory(header, n_ctx), available_memory()
     if needed > available:
         raise EngineError(
             f"{header.path}: weights and a context of {n_ctx} take {size(needed)}, "
             f"{size(available)} of memory is free; take a smaller quant, or less context with -c"
         )
-
-
-def kv_cache_bytes(header: Header, n_ctx: int) -> int:
-    """Bytes of an F16 KV cache of `n_ctx` tokens; 0 where the file does not say enough."""
-    arch = header.text("general.architecture")
-
-    def number(key: str) -> int:
-        value = header.metadata.get(f"{arch}.{key}")
-        return value.data if value is not None and isinstance(value.data, int) else 0
-
-    heads = number("attention.head_count_kv") or number("attention.head_count")
-    head_size = number("embedding_length") // max(1, number("attention.head_count"))
-    keys = number("attention.key_length") or head_size
-    values = number("attention.value_length") or head_size
-    return number("block_count") * n_ctx * heads * (keys + values) * 2

@@ -1,0 +1,90 @@
+"""A model's tokenizer: text to token ids and token ids to bytes, with or without its weights."""
+
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from llama_cpp import llama_cpp as lib
+
+from franken_gguf.quantize.gguf_header import Header, read_header
+
+from .backend import EngineError, loaded_model
+
+_MAX_TOKENS = 1 << 28
+
+
+class Vocabulary:
+    """The tokenizer of a loaded model: text to token ids and token ids to bytes."""
+
+    def __init__(self, header: Header, model: Any) -> None:
+        self._vocab = lib.llama_model_get_vocab(model)
+        _check_tokenizer(header, lib.llama_vocab_type(self._vocab))
+        self.size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self._buffer = ctypes.create_string_buffer(256)
+
+    def tokenize(self, text: str) -> list[int]:
+        """The token ids of `text`; special tokens in it are recognized, none is added."""
+        data = text.encode()
+        room = len(data) + 8
+        while True:
+            tokens = (lib.llama_token * room)()
+            count = lib.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
+            if count >= 0:
+                return list(tokens[:count])
+            if -count <= room or -count > _MAX_TOKENS:
+                raise EngineError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
+            # Normalization may lengthen a text: the negative count is the room it wants.
+            room = -count
+
+    def prompt(self, text: str) -> list[int]:
+        """`tokenize`, after a BOS token where the model wants one and `text` does not have it."""
+        tokens = self.tokenize(text)
+        bos = lib.llama_vocab_bos(self._vocab)
+        if lib.llama_vocab_get_add_bos(self._vocab) and bos >= 0 and tokens[:1] != [bos]:
+            return [bos, *tokens]
+        return tokens
+
+    def piece(self, token: int) -> bytes:
+        """The bytes of `token`, often a part of a character; none for a control token."""
+        room = len(self._buffer)
+        count = lib.llama_token_to_piece(self._vocab, token, self._buffer, room, 0, False)
+        if count < 0:
+            self._buffer = ctypes.create_string_buffer(-count)
+            return self.piece(token)
+        return self._buffer.raw[:count]
+
+    def ends_answer(self, token: int) -> bool:
+        """Whether `token` is one of the model's end tokens: EOS, EOT or EOM."""
+        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+
+
+# llama_vocab_type: 0 is none, 1 SentencePiece's BPE.
+_NO_VOCABULARY, _SENTENCEPIECE = 0, 1
+
+
+def _check_tokenizer(header: Header, kind: int) -> None:
+    # Both would end the whole process inside llama_tokenize.
+    if kind == _NO_VOCABULARY:
+        raise EngineError(f"{header.path}: holds no tokenizer; convert it again with its tokenizer")
+    if kind == _SENTENCEPIECE:
+        stored = set(header.metadata["tokenizer.ggml.tokens"].data)
+        if not all(f"<0x{byte:02X}>" in stored for byte in range(256)):
+            raise EngineError(
+                f"{header.path}: its SentencePiece tokens lack the 256 bytes, <0x00> to <0xFF>; "
+                "convert it again with a tokenizer that has them"
+            )
+
+
+@contextmanager
+def load_vocabulary(path: Path) -> Iterator[Vocabulary]:
+    """The tokenizer of the GGUF file `path`, without its weights. Raises GGUFError, EngineError."""
+    # llama.cpp asserts, hangs or allocates without bound on some damaged headers: ours goes first.
+    header = read_header(path)
+    params = lib.llama_model_default_params()
+    params.vocab_only = True
+    with loaded_model(header, params) as model:
+        yield Vocabulary(header, model)
