@@ -11,6 +11,7 @@ from gguf import GGMLQuantizationType, GGUFReader, GGUFValueType
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from franken_gguf.quantize import gguf_header
 from franken_gguf.quantize.errors import GGUFError
 from franken_gguf.quantize.gguf_encode import encode_header
 from franken_gguf.quantize.gguf_header import read_header
@@ -47,6 +48,38 @@ def test_what_is_encoded_is_read_back(tmp_path: Path) -> None:
     assert [(t.name, t.shape, t.type) for t in header.tensors] == [t[:3] for t in TENSORS]
     start = len(encode_header(METADATA, TENSORS))
     assert [(t.offset, t.nbytes) for t in header.tensors] == [(start, 128), (start + 128, 12)]
+
+
+def many_texts(longest: int) -> Value:
+    """An array of strings of about 1.3 MB: empty, short, no UTF-8, and one of `longest` bytes."""
+    short = ["", "née π 🚀" * 9, "x" * 255, b"\xff" * 3] * 3000
+    return Value(GGUFValueType.ARRAY, [*short, "y" * longest, *short[:9]], GGUFValueType.STRING)
+
+
+@pytest.mark.parametrize("longest", [0, (1 << 20) - 8, 1 << 20, 3 << 20])
+def test_an_array_of_strings_larger_than_what_is_read_at_once_is_read_back(
+    tmp_path: Path, longest: int
+) -> None:
+    metadata = {"texts": many_texts(longest), "next": u32(7)}
+    assert read_header(written(tmp_path, encode_header(metadata, []))).metadata == metadata
+
+
+def test_a_large_array_of_strings_that_the_file_cuts_is_refused_where_it_is_cut(
+    tmp_path: Path,
+) -> None:
+    data = encode_header({"texts": many_texts(0)}, [])
+    for end in range(1_100_000, 1_100_500, 37):
+        with pytest.raises(GGUFError, match=r"(the length of )?an item of 'texts' (is|needs) "):
+            read_header(written(tmp_path, data[:end]))
+
+
+def test_a_header_beyond_its_bound_is_refused_in_an_array_of_strings_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = encode_header({"texts": many_texts(0)}, [])
+    monkeypatch.setattr(gguf_header, "MAX_HEADER_BYTES", 1_100_000)
+    with pytest.raises(GGUFError, match="the header is larger than 1100000 bytes"):
+        read_header(written(tmp_path, data))
 
 
 def test_the_gguf_library_reads_the_encoded_header_the_same(tmp_path: Path) -> None:
