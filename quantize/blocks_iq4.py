@@ -49,7 +49,8 @@ def _search(x: F32, w: F32) -> F32:
         np.copyto(steps, product, casting="unsafe")
         np.take(_NEAREST, steps, out=nearest, mode="wrap")
         np.multiply(w, nearest, out=wq)
-        np.add.reduce(np.multiply(wq, x, out=product), axis=0, out=sum_qx)
+        np.multiply(wq, x, out=product)
+        np.add.reduce(product, axis=0, out=sum_qx, initial=np.float32(0))  # never -0, as in C
         np.add.reduce(np.multiply(wq, nearest, out=product), axis=0, out=sum_q2)
 
     correlate(np.float32(1) / (extreme / -_VALUES[0]))

@@ -2,8 +2,8 @@
 
 A chunk of n blocks is held transposed, float32 [block_len, n]. Every ufunc then runs along rows of
 n numbers, and a sum over axis 0 adds row after row: ggml's order, so that float32 rounds alike.
-(numpy sums the last axis in pairs, and einsum and BLAS in orders of their own.) A chunk is small
-enough to stay in the level-2 cache with the few buffers that a codec keeps beside it.
+(numpy sums the last axis in pairs, and einsum and BLAS in orders of their own.) How large a chunk
+is best is measured: numpy's calls cost more than the misses of the level-2 cache.
 """
 
 from __future__ import annotations
@@ -19,7 +19,6 @@ from numpy.typing import NDArray
 DType = TypeVar("DType", bound=np.generic)
 
 F32 = NDArray[np.float32]
-I8 = NDArray[np.int8]
 U8 = NDArray[np.uint8]
 
 _BUFFER = 512
@@ -38,20 +37,6 @@ def c_arithmetic() -> Iterator[None]:
             yield
         finally:
             np.setbufsize(before)
-
-
-def column_chunks(rows: F32, block_len: int, chunk: int) -> Iterator[tuple[slice, F32]]:
-    """(which blocks, their weights as float32 [block_len, n]) with n <= `chunk`.
-
-    The columns lie in one buffer that the next chunk overwrites; a codec may scribble on them.
-    """
-    blocks = rows.reshape(-1, block_len)
-    buffer = np.empty(block_len * min(chunk, len(blocks)), np.float32)
-    for start in range(0, len(blocks), chunk):
-        part = blocks[start : start + chunk]
-        columns = buffer[: part.size].reshape(block_len, len(part))
-        np.copyto(columns, part.T)
-        yield slice(start, start + len(part)), columns
 
 
 def as_rows(values: NDArray[DType], rows: NDArray[Any], per_block: int) -> NDArray[DType]:
@@ -85,11 +70,6 @@ def from_half(raw: U8) -> F32:
 def reciprocal(values: F32) -> F32:
     """1 / x, and 0 where x is 0; infinite where x is so small that its reciprocal overflows."""
     return np.divide(np.float32(1), values, out=np.zeros_like(values), where=values != 0)
-
-
-def truncated(values: F32) -> I8:
-    """Toward zero, as C casts float to int and that to int8_t: what is no number becomes 0."""
-    return values.astype(np.int8)
 
 
 def first_extreme(columns: F32) -> F32:

@@ -13,9 +13,10 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from .blocks_layout import F32, I8, U8, as_rows, c_arithmetic, from_half, reciprocal, scaled
+from .blocks_layout import F32, U8, as_rows, c_arithmetic, from_half, reciprocal, scaled
 from .blocks_legacy_weighted import quantize_affine, quantize_symmetric
 
+I8 = NDArray[np.int8]
 U32 = NDArray[np.uint32]
 
 _LEN = 32

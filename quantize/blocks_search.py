@@ -35,7 +35,7 @@ def search_symmetric(x: F32, nmax: int, weights: F32 | None = None) -> tuple[F32
         """The sums of w*x*q and of w*q*q for the codes that this inverse scale gives."""
         _symmetric_codes(x, inverse, nmax, codes)
         np.multiply(wx, codes, out=product)
-        np.add.reduce(product, axis=0, out=lx)
+        np.add.reduce(product, axis=0, out=lx, initial=np.float32(0))  # never -0, as in C
         np.multiply(w, codes, out=product)
         np.multiply(product, codes, out=product)
         np.add.reduce(product, axis=0, out=l2)

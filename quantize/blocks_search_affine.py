@@ -96,7 +96,9 @@ class _Trial:
         # Of w*x, and for the codes l of w*l, w*l*x and w*l*l.
         self._sums = np.empty((4, n), np.float32)
         np.multiply(w, x, out=self._product)
-        np.add.reduce(self._product, axis=0, out=self._sums[0])
+        # C starts this sum with its first term and the others at 0: of terms that are all -0 this
+        # one makes -0 and the others 0, which shows in the sign of a minimum of 0.
+        np.add.reduce(self._product, axis=0, out=self._sums[0], initial=np.float32(-0.0))
         self._fitted, self._cross = np.empty((2, 3, n), np.float32)
         self._farthest = np.empty(n, np.float32)
 
@@ -123,7 +125,7 @@ class _Trial:
         np.multiply(self.w, self._codes, out=self._weighted)
         np.add.reduce(self._weighted, axis=0, out=sum_l)
         np.multiply(self._weighted, self.x, out=self._product)
-        np.add.reduce(self._product, axis=0, out=sum_xl)
+        np.add.reduce(self._product, axis=0, out=sum_xl, initial=np.float32(0))
         np.multiply(self._weighted, self._codes, out=self._product)
         np.add.reduce(self._product, axis=0, out=sum_l2)
 

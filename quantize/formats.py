@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import blocks_float, blocks_iq4, blocks_k, blocks_k_affine, blocks_legacy, blocks_q3_k
+from . import (
+    blocks_float,
+    blocks_iq4,
+    blocks_legacy,
+    blocks_q2_k,
+    blocks_q3_k,
+    blocks_q4_k,
+    blocks_q6_k,
+)
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -53,21 +61,11 @@ FORMATS: dict[str, BlockFormat] = {
         BlockFormat("Q4_1", 3, 32, 20, blocks_legacy.quantize_q4_1, blocks_legacy.dequantize_q4_1),
         BlockFormat("Q5_0", 6, 32, 22, blocks_legacy.quantize_q5_0, blocks_legacy.dequantize_q5_0),
         BlockFormat("Q5_1", 7, 32, 24, blocks_legacy.quantize_q5_1, blocks_legacy.dequantize_q5_1),
-        BlockFormat(
-            "Q2_K", 10, 256, 84, blocks_k_affine.quantize_q2_k, blocks_k_affine.dequantize_q2_k
-        ),
+        BlockFormat("Q2_K", 10, 256, 84, blocks_q2_k.quantize_q2_k, blocks_q2_k.dequantize_q2_k),
         BlockFormat("Q3_K", 11, 256, 110, blocks_q3_k.quantize_q3_k, blocks_q3_k.dequantize_q3_k),
-        BlockFormat(
-            "Q4_K", 12, 256, 144, blocks_k_affine.quantize_q4_k, blocks_k_affine.dequantize_q4_k
-        ),
-        BlockFormat(
-            "Q5_K", 13, 256, 176, blocks_k_affine.quantize_q5_k, blocks_k_affine.dequantize_q5_k
-        ),
-        BlockFormat("Q6_K", 14, 256, 210, blocks_k.quantize_q6_k, blocks_k.dequantize_q6_k),
-        BlockFormat("IQ4_NL", 20, 32, 18, blocks_iq4.quantize_iq4_nl, blocks_iq4.dequantize_iq4_nl),
-        BlockFormat(
-            "IQ4_XS", 23, 256, 136, blocks_iq4.quantize_iq4_xs, blocks_iq4.dequantize_iq4_xs
-        ),
+        BlockFormat("Q4_K", 12, 256, 144, blocks_q4_k.quantize_q4_k, blocks_q4_k.dequantize_q4_k),
+        BlockFormat("Q5_K", 13, 256, 176, blocks_q4_k.quantize_q5_k, blocks_q4_k.dequantize_q5_k),
+        BlockFormat("Q6_K", 14, 256, 210, blocks_q6_k.quantize_q6_k, blocks_q6_k.dequantize_q6_k),
         BlockFormat("IQ4_NL", 20, 32, 18, blocks_iq4.quantize_iq4_nl, blocks_iq4.dequantize_iq4_nl),
         BlockFormat(
             "IQ4_XS", 23, 256, 136, blocks_iq4.quantize_iq4_xs, blocks_iq4.dequantize_iq4_xs

@@ -48,6 +48,9 @@ WEIGHTS: dict[str, Draw] = {
     "close to one another": lambda rng: 1 + 1e-6 * normal(rng),
     "mostly zero": lambda rng: normal(rng) * (rng.random((ROWS, COLS)) < 0.03),
     "zeros of both signs": lambda rng: np.maximum(normal(rng), 0) * rng.choice([1, -1], COLS),
+    "negative zeros and a few others": lambda rng: np.where(
+        rng.random((ROWS, COLS)) < 0.05, -np.abs(normal(rng)), -0.0
+    ),
     "equal magnitudes": lambda rng: rng.choice([-1.0, 1.0], (ROWS, COLS)),
     "few values": lambda rng: rng.integers(-3, 4, (ROWS, COLS)).astype(float),
     "subnormal": lambda rng: normal(rng) * 1e-40,

@@ -1,9 +1,10 @@
-"""K-quants: super-blocks of 256 weights whose small blocks have quantized scales, ggml's bytes.
+"""Q6_K: super-blocks of 256 weights in blocks of 16, each with a signed scale, ggml's bytes.
 
-Source of every formula: quantize_row_*_K_ref in llama.cpp's ggml/src/ggml-quants.c.
+Source of every formula: quantize_row_q6_K_ref (plain) and _impl (with an importance matrix) in
+llama.cpp's ggml/src/ggml-quants.c.
 
-Each pair of functions takes and gives whole rows: float32 [rows, cols] with cols a multiple of
-256, and uint8 [rows, cols / 256 * block_bytes]. Weights must be finite.
+The functions take and give whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
+[rows, cols / 256 * 210]. Weights must be finite. `importance` is float32 [cols], not negative.
 """
 
 from __future__ import annotations
