@@ -1,7 +1,8 @@
-"""Tokenizer files to GGUF keys: both kinds, every place of a template, and every broken file.
+"""Tokenizer files to GGUF keys: vocabularies of both kinds, and every broken file.
 
-That all of it equals what llama.cpp's converter writes is in test_metadata.py; that llama.cpp then
-cuts text as it should is in test_parity.py.
+Special tokens and chat templates are in test_special_tokens.py. That all of it equals what
+llama.cpp's converter writes is in test_metadata.py; that llama.cpp then cuts text as it should is
+in test_parity.py.
 """
 
 from __future__ import annotations
@@ -16,9 +17,9 @@ from cases import change
 from gguf import TokenType
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tokenizer_keys import CONFIG, VOCAB, error_of, keys
 from tokenizers_fixture import (
     BYTES,
-    CHATML,
     DIGITS,
     LLAMA3,
     LLAMA3_REGEX,
@@ -37,12 +38,9 @@ from tokenizers_fixture import (
     write_sentencepiece_json,
 )
 
-from franken_gguf.quantize.errors import FrankenError, TokenizerError
+from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.tokenizer import tokenizer_metadata
 from franken_gguf.quantize.tokenizer_pre import CHECK_TEXT, PRE_BY_HASH
-
-VOCAB = 1200
-CONFIG = {"architectures": ["LlamaForCausalLM"], "vocab_size": VOCAB}
 
 
 @pytest.fixture
@@ -57,22 +55,6 @@ def spm(tmp_path: Path) -> Path:
     write_json(tmp_path / "config.json", CONFIG)
     write_sentencepiece(tmp_path)
     return tmp_path
-
-
-def keys(folder: Path, vocab_size: int = VOCAB) -> dict[str, Any]:
-    return {
-        key.removeprefix("tokenizer.").removeprefix("ggml."): value.data
-        for key, value in tokenizer_metadata(folder, vocab_size).items()
-    }
-
-
-def error_of(folder: Path, vocab_size: int = VOCAB) -> str:
-    with pytest.raises(TokenizerError) as caught:
-        tokenizer_metadata(folder, vocab_size)
-    line = str(caught.value)
-    assert str(folder) in line
-    assert line.isprintable()
-    return line
 
 
 # Byte-level BPE
@@ -245,110 +227,6 @@ def test_an_added_token_without_an_id_is_named(spm: Path, id_: object) -> None:
 def test_an_added_tokens_decoder_of_another_shape_is_named(spm: Path, entries: object) -> None:
     change(spm, "tokenizer_config.json", added_tokens_decoder=entries or "x")
     assert "added_tokens_decoder" in error_of(spm)
-
-
-# Special tokens
-
-
-def test_ids_of_config_json_fill_in_what_the_tokenizer_leaves_open(spm: Path) -> None:
-    change(spm, "config.json", bos_token_id=1, eos_token_id=[2, 3], pad_token_id=VOCAB)
-    found = keys(spm)
-    assert found["bos_token_id"] == 1
-    # A list of ends has no single id, and the padding lies beyond the vocabulary.
-    assert "eos_token_id" not in found and "padding_token_id" not in found
-
-
-def test_the_post_processor_goes_before_the_config(bpe: Path) -> None:
-    change(bpe, "tokenizer.json", post_processor=BYTES)
-    change(bpe, "tokenizer_config.json", add_bos_token=True)
-    assert keys(bpe)["add_bos_token"] is False
-
-
-def template(*single: str) -> dict[str, Any]:
-    steps = [
-        {"Sequence": {"id": "A", "type_id": 0}}
-        if step == "A"
-        else {"SpecialToken": {"id": step, "type_id": 0}}
-        for step in single
-    ]
-    ids = {token: n for n, token in enumerate(("<|endoftext|>", "<|im_start|>", "<|im_end|>"))}
-    specials = {
-        step: {"id": step, "ids": [ids[step]], "tokens": [step]} for step in single if step != "A"
-    }
-    pair = [*steps, {"Sequence": {"id": "B", "type_id": 0}}]
-    return {
-        "type": "TemplateProcessing",
-        "single": steps,
-        "pair": pair,
-        "special_tokens": specials,
-    }
-
-
-def test_another_token_at_the_end_becomes_eos_and_the_old_one_ends_a_turn(bpe: Path) -> None:
-    change(bpe, "tokenizer.json", post_processor=template("A", "<|endoftext|>"))
-    found = keys(bpe)
-    assert (found["eos_token_id"], found["eot_token_id"], found["add_eos_token"]) == (0, 2, True)
-
-
-def test_a_token_in_front_that_nobody_names_becomes_bos(bpe: Path) -> None:
-    change(bpe, "tokenizer.json", post_processor=template("<|endoftext|>", "A"))
-    change(bpe, "tokenizer_config.json", bos_token=None)
-    found = keys(bpe)
-    assert (found["bos_token_id"], found["add_bos_token"]) == (0, True)
-
-
-def test_roberta_puts_tokens_at_both_ends_and_between(bpe: Path) -> None:
-    roberta = {
-        "type": "RobertaProcessing",
-        "sep": ["<|im_end|>", 2],
-        "cls": ["<|im_start|>", 1],
-        "trim_offsets": True,
-        "add_prefix_space": False,
-    }
-    change(bpe, "tokenizer.json", post_processor=roberta)
-    found = keys(bpe)
-    assert found["add_bos_token"] is found["add_eos_token"] is found["add_sep_token"] is True
-    assert found["seperator_token_id"] == 2
-
-
-def test_two_families_are_known_by_the_size_of_their_vocabulary(bpe: Path) -> None:
-    assert keys(bpe, 49152)["add_bos_token"] is False
-    assert keys(bpe, 32016)["eot_token_id"] == 32010
-    assert not {"add_bos_token", "eot_token_id"} & set(keys(bpe))
-
-
-# Chat templates
-
-
-def test_the_template_of_the_config_goes_before_every_file(bpe: Path) -> None:
-    (bpe / "chat_template.jinja").write_text("jinja", encoding="utf-8")
-    write_json(bpe / "chat_template.json", {"chat_template": "json"})
-    assert keys(bpe)["chat_template"] == CHATML
-    change(bpe, "tokenizer_config.json", chat_template=None)
-    assert keys(bpe)["chat_template"] == "jinja"
-    (bpe / "chat_template.jinja").unlink()
-    assert keys(bpe)["chat_template"] == "json"
-
-
-def test_a_template_of_null_does_not_hide_the_file(bpe: Path) -> None:
-    write_json(bpe / "tokenizer_config.json", bpe_tokenizer_config() | {"chat_template": None})
-    (bpe / "chat_template.jinja").write_text("jinja", encoding="utf-8")
-    assert keys(bpe)["chat_template"] == "jinja"
-
-
-def test_named_templates_get_names_that_fit_in_keys(bpe: Path) -> None:
-    named = [{"name": "tool use!", "template": "t"}, {"name": "default", "template": "d"}]
-    change(bpe, "tokenizer_config.json", chat_template=named)
-    found = keys(bpe)
-    assert found["chat_template"] == "d"
-    assert found["chat_template.tool_use_"] == "t"
-    assert found["chat_templates"] == ["tool_use_"]
-
-
-@pytest.mark.parametrize("value", [7, {"a": 1}, ["x"], [{"name": 1, "template": "t"}], [{}]])
-def test_a_template_of_another_type_is_named(bpe: Path, value: object) -> None:
-    change(bpe, "tokenizer_config.json", chat_template=value)
-    assert "chat_template" in error_of(bpe)
 
 
 # Files that are missing or broken
