@@ -19,10 +19,19 @@ class Preset:
     name: str
     file_type: LlamaFileType
     default: Type
+    exceptions: tuple[tuple[str, Type], ...] = ()
+    """(part of a tensor's name, type), the first that fits: the rules of a preset of our own."""
+    like: str = ""
+    """The llama-quantize preset whose rules hold for all that `exceptions` leaves."""
+
+    @property
+    def rules(self) -> str:
+        """The name under which llama-quantize's policy knows this preset."""
+        return self.like or self.name
 
 
 _F = LlamaFileType
-PRESETS: dict[str, Preset] = {
+LLAMA_PRESETS: dict[str, Preset] = {
     name: Preset(name, file_type, default)
     for name, file_type, default in (
         ("F32", _F.ALL_F32, Type.F32),
@@ -47,6 +56,25 @@ PRESETS: dict[str, Preset] = {
         ("Q2_K_S", _F.MOSTLY_Q2_K_S, Type.Q2_K),
     )
 }
+# Ours, for any number of experts. Keys and values in Q8_0 and the attention's output in Q5_K are
+# what llama-quantize gives to models of exactly 8 experts. The bytes come from the experts' gate
+# and up matrices, half of all weights and the least sensitive. Measured in docs/log.md.
+MOE_PRESETS: dict[str, Preset] = {
+    "Q4_K_MOE": Preset(
+        "Q4_K_MOE",
+        _F.MOSTLY_Q4_K_M,
+        Type.Q4_K,
+        exceptions=(
+            ("attn_v.", Type.Q8_0),
+            ("attn_k.", Type.Q8_0),
+            ("attn_output.", Type.Q5_K),
+            ("ffn_gate_exps.", Type.IQ4_XS),
+            ("ffn_up_exps.", Type.IQ4_XS),
+        ),
+        like="Q4_K_M",
+    ),
+}
+PRESETS = LLAMA_PRESETS | MOE_PRESETS
 # llama-quantize's own short names for the medium presets.
 _ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 

@@ -120,13 +120,15 @@ def choose_types(
 ) -> list[Choice]:
     """The type of every tensor, in the order given, as llama-quantize would choose it.
 
-    Raises RecipeError for Q2_K_S without an imatrix, for a --tensor-type pattern that matches no
-    tensor (llama-quantize ignores it), and for a type asked for by name or with --pure whose block
-    does not divide the rows.
+    Raises RecipeError for Q2_K_S without an imatrix, for a MoE preset on a dense model, for a
+    --tensor-type pattern that matches no tensor (llama-quantize ignores it), and for a type asked
+    for by name or with --pure whose block does not divide the rows.
     """
     overrides = overrides or Overrides()
     if preset.name == "Q2_K_S" and not has_imatrix:
         raise RecipeError("Q2_K_S needs an importance matrix; add --imatrix FILE or take Q2_K")
+    if preset.exceptions and model.experts < 2:
+        raise RecipeError(f"{preset.name} is for mixtures of experts; take {preset.like}")
     _check_patterns(overrides, tensors)
     in_file_order = sorted(tensors, key=lambda tensor: file_order(tensor.name))
     rules = _Rules(
@@ -190,6 +192,9 @@ def _by_preset(tensor: Tensor, rules: _Rules) -> Type:
         if tensor.shape[-1] % GGML_QUANT_SIZES[default][0]:
             return Type.Q8_0
         return default if default is Type.Q8_0 else Type.Q6_K
+    for part, kind in rules.preset.exceptions:
+        if part in tensor.name:
+            return kind
     if "attn_v.weight" in tensor.name:
         return _attn_v(rules.attn_v[tensor.name], rules)
     if "attn_k.weight" in tensor.name:
@@ -220,7 +225,7 @@ def _attn_v(i: int, rules: _Rules) -> Type:
         "IQ4_NL": lambda: Type.Q5_K if model.gqa >= 4 else default,
         "IQ4_XS": lambda: Type.Q5_K if model.gqa >= 4 else default,
     }
-    kind = by_preset.get(rules.preset.name, lambda: default)()
+    kind = by_preset.get(rules.preset.rules, lambda: default)()
     # llama.cpp knows a 70B by its 80 layers and grouped queries.
     if (
         model.layers == 80
@@ -247,16 +252,16 @@ def _ffn_down(i: int, rules: _Rules) -> Type:
         "Q4_0": lambda: Type.Q4_1 if i < n // 8 and rules.has_imatrix else default,
         "Q5_0": lambda: Type.Q5_1 if i < n // 8 and rules.has_imatrix else default,
     }
-    return by_preset.get(rules.preset.name, lambda: default)()
+    return by_preset.get(rules.preset.rules, lambda: default)()
 
 
 def _attn_output(rules: _Rules) -> Type:
     default = rules.preset.default
     if rules.model.experts == 8:
         low = {"Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_NL", "IQ4_XS"}
-        return Type.Q5_K if rules.preset.name in low else default
+        return Type.Q5_K if rules.preset.rules in low else default
     return {"Q2_K": Type.Q3_K, "Q3_K_M": Type.Q4_K, "Q3_K_L": Type.Q5_K}.get(
-        rules.preset.name, default
+        rules.preset.rules, default
     )
 
 

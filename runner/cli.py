@@ -122,7 +122,8 @@ def convert(
     """Write SOURCE as GGUF: a Hugging Face folder, or a GGUF file to quantize again.
 
     TYPE is one of F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0
-    IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S (case ignored).
+    IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S (case ignored), as llama-quantize has them, or
+    Q4_K_MOE, our own for mixtures of experts: of Q4_K_M's size, nearer to the model.
     """
     presets = list(dict.fromkeys(find_preset(name) for name in types))
     overrides = Overrides(

@@ -23,11 +23,11 @@ from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.imatrix import Imatrix
 from franken_gguf.quantize.naming import output_paths
 from franken_gguf.quantize.output import plan_output
-from franken_gguf.quantize.presets import PRESETS, Type, find_preset
+from franken_gguf.quantize.presets import LLAMA_PRESETS, PRESETS, Type, find_preset
 from franken_gguf.quantize.recipe import Overrides
 from franken_gguf.quantize.source import open_source
 
-QUANTS = [name for name in PRESETS if name not in ("F32", "F16", "BF16", "Q2_K_S")]
+QUANTS = [name for name in LLAMA_PRESETS if name not in ("F32", "F16", "BF16", "Q2_K_S")]
 
 
 def converted(

@@ -14,10 +14,17 @@ from franken_gguf.quantize.errors import RecipeError
 from franken_gguf.quantize.gguf_encode import encode_header, padded
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.gguf_types import f32, string, u32
-from franken_gguf.quantize.presets import PRESETS, Type, find_preset, find_type
+from franken_gguf.quantize.presets import (
+    LLAMA_PRESETS,
+    MOE_PRESETS,
+    PRESETS,
+    Type,
+    find_preset,
+    find_type,
+)
 from franken_gguf.quantize.recipe import ModelShape, Overrides, Tensor, choose_types, file_order
 
-UNWEIGHTED = [preset for preset in PRESETS.values() if preset.name != "Q2_K_S"]
+UNWEIGHTED = [preset for preset in LLAMA_PRESETS.values() if preset.name != "Q2_K_S"]
 
 
 def tensors(model: ModelShape, cols: int, ff: int, tied: bool) -> list[Tensor]:
@@ -90,7 +97,7 @@ def test_every_preset_chooses_what_llama_quantize_chooses(tmp_path: Path, kind: 
     source = zeros_file(tmp_path / "zeros.gguf", model, rows, cols, ff)
     ones = {t.name: np.ones(prod(t.shape[:-2]) * t.shape[-1], np.float32) for t in rows}
     for preset, weighted in [(p, False) for p in UNWEIGHTED] + [
-        (p, True) for p in PRESETS.values()
+        (p, True) for p in LLAMA_PRESETS.values()
     ]:
         imatrix = ones if weighted else None
         target = llama_quantize(source, tmp_path / "out.gguf", preset.file_type, imatrix=imatrix)
@@ -173,3 +180,24 @@ def test_an_explicit_type_that_does_not_fit_is_refused_and_not_replaced() -> Non
     for overrides in (Overrides(pure=True), Overrides(token_embedding=Type.Q4_K)):
         with pytest.raises(RecipeError, match=r"rows of 576, no multiple of Q4_K's block of 256"):
             choose_types(rows, model, PRESETS["Q4_K_M"], overrides)
+
+
+@pytest.mark.parametrize("kind", ["4 experts", "2 experts, tied", "rows of 576"])
+@pytest.mark.parametrize("name", MOE_PRESETS)
+def test_a_moe_preset_is_a_llama_preset_with_its_exceptions(
+    tmp_path: Path, kind: str, name: str
+) -> None:
+    model, cols, ff, tied = MODELS[kind]
+    rows = tensors(model, cols, ff, tied)
+    source = zeros_file(tmp_path / "zeros.gguf", model, rows, cols, ff)
+    preset = MOE_PRESETS[name]
+    overrides = [(part.replace(".", r"\."), type_) for part, type_ in preset.exceptions]
+    target = llama_quantize(source, tmp_path / "out.gguf", preset.file_type, tensor_types=overrides)
+    theirs = [tensor.type for tensor in read_header(target).tensors]
+    assert [choice.type for choice in choose_types(rows, model, preset)] == theirs
+
+
+def test_a_moe_preset_is_not_for_a_dense_model() -> None:
+    model, cols, ff, tied = MODELS["dense"]
+    with pytest.raises(RecipeError, match="Q4_K_MOE is for mixtures of experts; take Q4_K_M"):
+        choose_types(tensors(model, cols, ff, tied), model, PRESETS["Q4_K_MOE"])
