@@ -37,7 +37,7 @@ _Q2_K = Kind(
     plain=Grid(levels=3, first=-0.5, step=0.1, tries=15, absolute=True),
     weighted=Grid(levels=3, first=-0.9, step=0.05, tries=36),
     sigma2=1,
-    chunk=512,
+    chunk=1024,
     stored=_spilled,
 )
 

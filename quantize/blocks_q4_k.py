@@ -56,7 +56,7 @@ _Q4_K = Kind(
     plain=Grid(levels=15, first=-1.0, step=0.1, tries=20),
     weighted=Grid(levels=15, first=-0.9, step=0.05, tries=36),
     sigma2=2,
-    chunk=512,
+    chunk=1024,
     stored=_spilled,
 )
 _Q5_K = Kind(
@@ -66,7 +66,7 @@ _Q5_K = Kind(
     plain=Grid(levels=31, first=-0.5, step=0.1, tries=15),
     weighted=Grid(levels=31, first=-0.9, step=0.05, tries=36),
     sigma2=2,
-    chunk=512,
+    chunk=1024,
     stored=_limited,
 )
 
