@@ -22,7 +22,8 @@ from safetensors import safe_open
 from franken_gguf.quantize.convert import convert
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.output import plan_output
-from franken_gguf.quantize.recipe import Overrides, find_preset
+from franken_gguf.quantize.presets import find_preset
+from franken_gguf.quantize.recipe import Overrides
 from franken_gguf.quantize.source import open_source
 from franken_gguf.runner.engine import Engine, LoadOptions
 
