@@ -23,31 +23,36 @@ each_format = pytest.mark.parametrize("codec", FORMATS.values(), ids=lambda code
 ROWS, COLS = 24, 768
 
 Draw = Callable[[np.random.Generator], NDArray[np.floating]]
-NORMAL: Draw = lambda rng: rng.standard_normal((ROWS, COLS))  # noqa: E731 - a table of draws
+
+
+def normal(rng: np.random.Generator) -> NDArray[np.floating]:
+    return rng.standard_normal((ROWS, COLS))
+
+
 KINDS: dict[str, Draw] = {
-    "bell-shaped": NORMAL,
+    "bell-shaped": normal,
     "heavy-tailed": lambda rng: rng.standard_cauchy((ROWS, COLS)),
     "all zero": lambda rng: np.zeros((ROWS, COLS)),
     "zeros of both signs": lambda rng: rng.choice([0.0, -0.0], (ROWS, COLS)),
     "constant": lambda rng: np.repeat(rng.standard_normal((ROWS, 1)), COLS, axis=1),
-    "positive": lambda rng: np.abs(NORMAL(rng)),
-    "negative": lambda rng: -np.abs(NORMAL(rng)),
+    "positive": lambda rng: np.abs(normal(rng)),
+    "negative": lambda rng: -np.abs(normal(rng)),
     "positive or zeros of both signs": lambda rng: (
-        np.maximum(NORMAL(rng), 0) * rng.choice([1, -1], COLS)
+        np.maximum(normal(rng), 0) * rng.choice([1, -1], COLS)
     ),
-    "mostly zero": lambda rng: NORMAL(rng) * (rng.random((ROWS, COLS)) < 0.03),
+    "mostly zero": lambda rng: normal(rng) * (rng.random((ROWS, COLS)) < 0.03),
     "equal magnitudes": lambda rng: rng.choice([-1.0, 1.0], (ROWS, COLS)),
     "few values": lambda rng: rng.integers(-3, 4, (ROWS, COLS)).astype(float),
     "halfway between codes": lambda rng: rng.integers(-254, 255, (ROWS, COLS)) / 2,
-    "subnormal": lambda rng: NORMAL(rng) * 1e-40,
+    "subnormal": lambda rng: normal(rng) * 1e-40,
     "below ggml's epsilon and above": lambda rng: (
-        NORMAL(rng) * 10.0 ** rng.uniform(-18, -12, (ROWS, 1))
+        normal(rng) * 10.0 ** rng.uniform(-18, -12, (ROWS, 1))
     ),
-    "with scales that are subnormal in F16": lambda rng: NORMAL(rng) * 1e-6,
-    "with scales beyond F16": lambda rng: NORMAL(rng) * 1e7,
-    "with squares beyond F32": lambda rng: NORMAL(rng) * 1e30,
+    "with scales that are subnormal in F16": lambda rng: normal(rng) * 1e-6,
+    "with scales beyond F16": lambda rng: normal(rng) * 1e7,
+    "with squares beyond F32": lambda rng: normal(rng) * 1e30,
     "as large as F32 can be": lambda rng: rng.choice([-1, 1], (ROWS, COLS)) * 3.4e38,
-    "small beside one outlier": lambda rng: NORMAL(rng) + 1000 * (rng.random((ROWS, COLS)) < 0.005),
+    "small beside one outlier": lambda rng: normal(rng) + 1000 * (rng.random((ROWS, COLS)) < 0.005),
 }
 
 
@@ -70,7 +75,7 @@ def test_blocks_are_ggmls_byte_for_byte(codec: BlockFormat, kind: str) -> None:
 
 @each_block_format
 def test_blocks_are_as_near_to_the_weights_as_ggmls(codec: BlockFormat) -> None:
-    rows = NORMAL(np.random.default_rng(7)).astype(np.float32)
+    rows = normal(np.random.default_rng(7)).astype(np.float32)
     ours = codec.dequantize(codec.quantize(rows, None)) - rows
     theirs = codec.dequantize(ggml_quantize(codec, rows)) - rows
     assert np.square(ours).mean() <= 1.001 * np.square(theirs).mean()
