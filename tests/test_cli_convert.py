@@ -13,6 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from cases import CASES
 from checkpoints import make_checkpoint
 from click.testing import CliRunner, Result
 from models import demo_checkpoint
@@ -43,6 +44,13 @@ def test_one_type_may_name_its_file(tmp_path: Path) -> None:
     result = franken("convert", checkpoint, "-q", "Q8_0", "-o", tmp_path / "story.gguf")
     assert result.exit_code == 0, result.output
     assert (tmp_path / "story.gguf").read_bytes()[:4] == b"GGUF"
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_every_kind_of_folder_passes_the_token_check(tmp_path: Path, name: str) -> None:
+    CASES[name](tmp_path / name)
+    result = franken("convert", tmp_path / name, "-q", "Q8_0", "-o", tmp_path / "out.gguf")
+    assert result.exit_code == 0, result.output
 
 
 def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
