@@ -72,7 +72,7 @@ def main() -> None:
     bare = bare_loop(options.model, engine.n_ctx, options.threads)
     prompt = engine.vocabulary.prompt(PROMPT)
     best = {"bare": 0.0, "greedy": 0.0, "sampled": 0.0}
-    for number in range(options.rounds):
+    for _ in range(options.rounds):
         tokens, rate = bare(prompt, options.tokens)
         best["bare"] = max(best["bare"], rate)
         for name, sampling in (("greedy", Sampling(temperature=0)), ("sampled", Sampling())):
@@ -85,7 +85,6 @@ def main() -> None:
             seconds = time.perf_counter() - started - answer.prompt_seconds
             if answer.tokens > 1:
                 best[name] = max(best[name], (answer.tokens - 1) / seconds)
-            # Later rounds find their prompt evaluated: another batch, and sums of another order.
             if (
                 name == "greedy"
                 and number == 0
