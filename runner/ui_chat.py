@@ -114,8 +114,8 @@ def figures(answer: Answer) -> str:
 
 def talk(chat: Chat, screen: Screen, stop: threading.Event) -> None:
     """Questions from the keyboard and answers, until the user leaves."""
-    with suppress(ImportError):  # line editing and history, where Python has them
-        import readline  # noqa: F401, PLC0415
+    with suppress(ImportError):
+        import readline  # noqa: F401, PLC0415 - gives input() line editing, where Python has it
     # Also between two answers: a Ctrl-C that comes just after one must not end the program.
     with hearing_ctrl_c(stop):
         _turns(chat, screen, stop)

@@ -1,11 +1,30 @@
-"""Hypothesis looks for new examples at a desk, and repeats the same ones in CI."""
+"""What all tests share: where hypothesis finds its examples, and a folder for each tokenizer."""
 
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
+import pytest
 from hypothesis import settings
+from tokenizer_keys import CONFIG
+from tokenizers_fixture import write_bpe_tokenizer, write_json, write_sentencepiece
 
+# At a desk new examples are welcome; CI repeats the same ones.
 settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     settings.load_profile("ci")
+
+
+@pytest.fixture
+def bpe(tmp_path: Path) -> Path:
+    write_json(tmp_path / "config.json", CONFIG)
+    write_bpe_tokenizer(tmp_path)
+    return tmp_path
+
+
+@pytest.fixture
+def spm(tmp_path: Path) -> Path:
+    write_json(tmp_path / "config.json", CONFIG)
+    write_sentencepiece(tmp_path)
+    return tmp_path

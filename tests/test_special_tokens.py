@@ -7,29 +7,13 @@ from typing import Any
 
 import pytest
 from cases import change
-from tokenizer_keys import CONFIG, VOCAB, error_of, keys
+from tokenizer_keys import VOCAB, error_of, keys
 from tokenizers_fixture import (
     BYTES,
     CHATML,
     bpe_tokenizer_config,
-    write_bpe_tokenizer,
     write_json,
-    write_sentencepiece,
 )
-
-
-@pytest.fixture
-def bpe(tmp_path: Path) -> Path:
-    write_json(tmp_path / "config.json", CONFIG)
-    write_bpe_tokenizer(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def spm(tmp_path: Path) -> Path:
-    write_json(tmp_path / "config.json", CONFIG)
-    write_sentencepiece(tmp_path)
-    return tmp_path
 
 
 def test_ids_of_config_json_fill_in_what_the_tokenizer_leaves_open(spm: Path) -> None:

@@ -32,7 +32,6 @@ from tokenizers_fixture import (
     sentencepiece_pieces,
     sequence,
     split,
-    write_bpe_tokenizer,
     write_json,
     write_sentencepiece,
     write_sentencepiece_json,
@@ -41,21 +40,6 @@ from tokenizers_fixture import (
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.tokenizer import tokenizer_metadata
 from franken_gguf.quantize.tokenizer_pre import CHECK_TEXT, PRE_BY_HASH
-
-
-@pytest.fixture
-def bpe(tmp_path: Path) -> Path:
-    write_json(tmp_path / "config.json", CONFIG)
-    write_bpe_tokenizer(tmp_path)
-    return tmp_path
-
-
-@pytest.fixture
-def spm(tmp_path: Path) -> Path:
-    write_json(tmp_path / "config.json", CONFIG)
-    write_sentencepiece(tmp_path)
-    return tmp_path
-
 
 # Byte-level BPE
 
