@@ -13,6 +13,8 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
 from typing import Any, TypeVar
 
+import numpy as np
+
 from .errors import WorkerError
 
 Item = TypeVar("Item")
@@ -62,7 +64,17 @@ def _start(work: Callable[[Any], Any]) -> None:
     _work = work
     # Ctrl-C reaches every process of a terminal; the parent decides what comes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    _keep_freed_memory()
     threading.Thread(target=_end_with_parent, daemon=True).start()
+
+
+def _keep_freed_memory() -> None:
+    """Have the C library keep what is freed for the next item, instead of asking for pages anew.
+
+    glibc gives memory above a threshold back at once, and raises the threshold, to 32 MiB at most,
+    when a larger block is freed: this one, which is never touched.
+    """
+    np.empty((32 << 20) - (64 << 10), np.uint8)
 
 
 def _end_with_parent() -> None:
