@@ -48,7 +48,8 @@ class Arrangement:
 
     def partial_pattern(self) -> str:
         """The projections of one layer that stay in RAM."""
-        return rf"blk\.{self.n_cpu_moe}\.ffn_({'|'.join(self.partly)})_(ch|)exps"
+        names = self.partly[0] if len(self.partly) == 1 else f"({'|'.join(self.partly)})"
+        return rf"blk\.{self.n_cpu_moe}\.ffn_{names}_(ch|)exps"
 
 
 def arrangements(shape: ModelShape, wishes: Wishes, device: Device | None) -> Iterator[Arrangement]:

@@ -86,7 +86,7 @@ def model_shape(header: Header) -> ModelShape:
         raise GGUFError(f"{header.path}: uses {used} of {n_expert} experts; the file is damaged")
     n_q = max((_rows(tensors, f"blk.{n}.attn_q.weight") or (n_embd, 0))[0] for n in range(n_layer))
     return ModelShape(
-        name=header.path.name,
+        name=str(header.path),
         n_layer=n_layer,
         n_ctx_train=n_ctx_train,
         n_vocab=n_vocab,

@@ -116,7 +116,7 @@ def chat(
     if not is_dialogue and not question.strip():
         raise click.UsageError("there is nothing to answer: give -p TEXT, or text on a pipe")
 
-    options = LoadOptions(n_ctx, n_gpu_layers, n_threads)
+    options = LoadOptions(n_ctx=n_ctx, n_gpu_layers=n_gpu_layers, n_threads=n_threads)
     stop = threading.Event()
     with ExitStack() as resources:
         template = Template(stored_template(header), special_tokens(header))

@@ -1,0 +1,125 @@
+"""ggml's devices as llama-cpp-python's own library instance sees them; ctypes stops here."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import sys
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+# Not llama_cpp._ggml: in the wheel that opens a second copy of ggml, with a registry of its own.
+from llama_cpp.llama_cpp import _lib
+
+from .devices import available_memory
+from .memory import CPU
+from .placement import Device, Machine, Override
+
+_KINDS = {0: "CPU", 1: "GPU", 2: "IGPU", 3: "ACCEL", 4: "META"}
+_Pointer = ctypes.c_void_p
+
+
+@dataclass(frozen=True)
+class GgmlDevice:
+    """A device that ggml has registered. Memory in bytes, as the backend reports it."""
+
+    name: str
+    description: str
+    kind: str
+    """CPU, GPU, IGPU (integrated), ACCEL (helps the CPU) or META."""
+    backend: str
+    """The registry it came from: CPU, CUDA, Metal, Vulkan, RPC."""
+    total: int
+    free: int
+
+
+class _Override(ctypes.Structure):
+    """llama_model_tensor_buft_override."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", _Pointer))
+
+
+@cache
+def function(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml's public C API, typed."""
+    found = getattr(_lib, name)
+    found.restype, found.argtypes = result, list(arguments)
+    return found
+
+
+def devices() -> list[GgmlDevice]:
+    """All that are registered, the CPU among them."""
+    return [_described(handle) for handle in _handles()]
+
+
+def machine() -> Machine:
+    """The memory that is free here now, and the devices that layers can go to.
+
+    As llama.cpp chooses: GPUs, integrated ones only where there is no other.
+    """
+    found = devices()
+    gpus = [device for device in found if device.kind == "GPU"]
+    gpus = gpus or [device for device in found if device.kind == "IGPU"]
+    ram = available_memory()
+    return Machine(ram, tuple(_plannable(device, ram) for device in gpus))
+
+
+def _plannable(device: GgmlDevice, ram: int) -> Device:
+    is_remote = device.backend.startswith("RPC")
+    shares_ram = device.kind == "IGPU" or (sys.platform == "darwin" and not is_remote)
+    free = min(device.free, ram) if shares_ram else device.free
+    # The scheduler asks a backend's offload_op; RPC's has none.
+    return Device(device.name, free, copies_weights=not is_remote, shares_ram=shares_ram)
+
+
+def device_array(names: tuple[str, ...]) -> ctypes.Array[ctypes.c_void_p]:
+    """For llama_model_params.devices: those of `names`, ended by NULL. Keep it while loading."""
+    handles = {_described(handle).name: handle for handle in _handles()}
+    return (_Pointer * (len(names) + 1))(*(handles[name] for name in names), None)
+
+
+def override_array(overrides: tuple[Override, ...]) -> ctypes.Array[_Override]:
+    """For llama_model_params.tensor_buft_overrides. Keep it while loading."""
+    cpu = function("ggml_backend_cpu_buffer_type", _Pointer)()
+    buffer_type = function("ggml_backend_dev_buffer_type", _Pointer, _Pointer)
+    handles = {_described(handle).name: handle for handle in _handles()}
+    rows = [
+        _Override(
+            one.pattern.encode(), cpu if one.device == CPU else buffer_type(handles[one.device])
+        )
+        for one in overrides
+    ]
+    return (_Override * (len(rows) + 1))(*rows, _Override(None, None))
+
+
+def load_backend(path: str) -> bool:
+    """Register the backends of a library beside the build; False where ggml refuses it."""
+    return bool(function("ggml_backend_load", _Pointer, ctypes.c_char_p)(os.fsencode(path)))
+
+
+def _handles() -> list[int]:
+    count = function("ggml_backend_dev_count", ctypes.c_size_t)()
+    get = function("ggml_backend_dev_get", _Pointer, ctypes.c_size_t)
+    return [get(index) for index in range(count)]
+
+
+def _described(handle: int) -> GgmlDevice:
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    size_out = ctypes.POINTER(ctypes.c_size_t)
+    memory = function("ggml_backend_dev_memory", None, _Pointer, size_out, size_out)
+    memory(handle, ctypes.byref(free), ctypes.byref(total))
+    registry = function("ggml_backend_dev_backend_reg", _Pointer, _Pointer)(handle)
+    kind = function("ggml_backend_dev_type", ctypes.c_int, _Pointer)(handle)
+    return GgmlDevice(
+        name=_text("ggml_backend_dev_name", handle),
+        description=_text("ggml_backend_dev_description", handle),
+        kind=_KINDS.get(kind, str(kind)),
+        backend=_text("ggml_backend_reg_name", registry),
+        total=total.value,
+        free=free.value,
+    )
+
+
+def _text(name: str, handle: int) -> str:
+    return bytes(function(name, ctypes.c_char_p, _Pointer)(handle) or b"").decode(errors="replace")
