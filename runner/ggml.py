@@ -93,9 +93,26 @@ def override_array(overrides: tuple[Override, ...]) -> ctypes.Array[_Override]:
     return (_Override * (len(rows) + 1))(*rows, _Override(None, None))
 
 
+def main_device() -> int:
+    """The handle of the device that others are lent: the first GPU, the CPU without one."""
+    handles = {_described(handle).kind: handle for handle in reversed(_handles())}
+    return handles.get("GPU") or handles.get("IGPU") or handles["CPU"]
+
+
 def load_backend(path: str) -> bool:
     """Register the backends of a library beside the build; False where ggml refuses it."""
     return bool(function("ggml_backend_load", _Pointer, ctypes.c_char_p)(os.fsencode(path)))
+
+
+def rpc_function(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml's RPC backend, None where the build has none."""
+    registry = function("ggml_backend_reg_by_name", _Pointer, ctypes.c_char_p)(b"RPC")
+    if not registry:
+        return None
+    address = function("ggml_backend_reg_get_proc_address", _Pointer, _Pointer, ctypes.c_char_p)(
+        registry, name.encode()
+    )
+    return ctypes.CFUNCTYPE(result, *arguments)(address) if address else None
 
 
 def _handles() -> list[int]:
