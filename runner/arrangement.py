@@ -132,7 +132,8 @@ def _made(
     there = [one for one in machine.devices if one.name in in_use]
     taken_of_ram = [one.name for one in there if one.shares_ram]
     for name in taken_of_ram:  # one memory, however llama.cpp calls its parts
-        used[CPU].update(used.pop(name))
+        for kind, nbytes in used.pop(name).items():
+            used[CPU][kind] = used[CPU].get(kind, 0) + nbytes
     own = () if choice.n_gpu_layers == 0 else choice.overrides()
     return Plan(
         model=shape.name,
@@ -140,6 +141,7 @@ def _made(
         devices=tuple(sorted(in_use, key=lambda name: name != home)),
         n_gpu_layers=choice.n_gpu_layers,
         n_cpu_moe=choice.n_cpu_moe if choice.n_gpu_layers else 0,
+        partly=choice.partly if choice.n_gpu_layers else (),
         overrides=(*wishes.overrides, *own),
         used=used,
         available={CPU: machine.ram} | {one.name: one.free for one in there},

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import sys
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
@@ -12,9 +11,8 @@ from typing import Any
 # Not llama_cpp._ggml: in the wheel that opens a second copy of ggml, with a registry of its own.
 from llama_cpp.llama_cpp import _lib
 
-from .devices import available_memory
 from .memory import CPU
-from .placement import Device, Machine, Override
+from .placement import Override
 
 _KINDS = {0: "CPU", 1: "GPU", 2: "IGPU", 3: "ACCEL", 4: "META"}
 _Pointer = ctypes.c_void_p
@@ -51,26 +49,6 @@ def function(name: str, result: Any, *arguments: Any) -> Any:
 def devices() -> list[GgmlDevice]:
     """All that are registered, the CPU among them."""
     return [_described(handle) for handle in _handles()]
-
-
-def machine() -> Machine:
-    """The memory that is free here now, and the devices that layers can go to.
-
-    As llama.cpp chooses: GPUs, integrated ones only where there is no other.
-    """
-    found = devices()
-    gpus = [device for device in found if device.kind == "GPU"]
-    gpus = gpus or [device for device in found if device.kind == "IGPU"]
-    ram = available_memory()
-    return Machine(ram, tuple(_plannable(device, ram) for device in gpus))
-
-
-def _plannable(device: GgmlDevice, ram: int) -> Device:
-    is_remote = device.backend.startswith("RPC")
-    shares_ram = device.kind == "IGPU" or (sys.platform == "darwin" and not is_remote)
-    free = min(device.free, ram) if shares_ram else device.free
-    # The scheduler asks a backend's offload_op; RPC's has none.
-    return Device(device.name, free, copies_weights=not is_remote, shares_ram=shares_ram)
 
 
 def device_array(names: tuple[str, ...]) -> ctypes.Array[ctypes.c_void_p]:

@@ -13,10 +13,10 @@ from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.gguf_header import Header
 
-from .backend import AllocationError, Buffer, EngineError, loaded_model, log, start
+from .backend import AllocationError, Buffer, EngineError, loaded_model, log
 from .devices import default_threads
 from .ggml import device_array, override_array
-from .ggml import machine as this_machine
+from .machine import this_machine
 from .memory import CPU, KV_TYPES, N_BATCH, N_OUTPUTS
 from .placement import Machine, Plan, Wishes
 from .plan import smaller_plans
@@ -31,6 +31,8 @@ class LoadOptions(Wishes):
 
     n_threads: int | None = None
     """None is one for each physical core that this process may use."""
+    mmap: bool = True
+    """Map the file, as llama.cpp does by default, or read it into memory of its own."""
 
 
 DEFAULTS = LoadOptions()
@@ -62,7 +64,6 @@ def load(
     Where a device has less memory than it said, the next smaller plan is tried and `on_notice` is
     told. Raises EngineError, PlanError, KeyboardInterrupt once `stop` is set.
     """
-    start()
     plans = smaller_plans(model_shape(header), machine or this_machine(), options)
     plan = next(plans)
     _check_ram(header, plan)
@@ -71,7 +72,9 @@ def load(
     while True:
         try:
             with ExitStack() as resources:
-                model = resources.enter_context(_model(header, plan, stop, on_progress))
+                model = resources.enter_context(
+                    _model(header, plan, options.mmap, stop, on_progress)
+                )
                 vocabulary = Vocabulary(header, model)
                 context = _context(header, model, plan, options.n_threads or default_threads())
                 resources.callback(lib.llama_free, context)
@@ -89,7 +92,11 @@ def load(
 
 @contextmanager
 def _model(
-    header: Header, plan: Plan, stop: threading.Event, on_progress: Callable[[float], None]
+    header: Header,
+    plan: Plan,
+    mmap: bool,
+    stop: threading.Event,
+    on_progress: Callable[[float], None],
 ) -> Iterator[Any]:
     def progress(part: float, _: object) -> bool:
         on_progress(part)
@@ -97,6 +104,8 @@ def _model(
 
     params = lib.llama_model_default_params()
     params.n_gpu_layers = plan.n_gpu_layers
+    if not mmap:
+        params.load_mode = lib.LLAMA_LOAD_MODE_NONE
     params.progress_callback = lib.llama_progress_callback(progress)
     # ctypes does not keep these alive, and llama.cpp reads them while it loads.
     devices = device_array(plan.devices)

@@ -55,7 +55,7 @@ KV_TYPES = {
 _PAD = 256  # llama.cpp rounds a context up to a multiple of it
 _BATCH_INPUT_BYTES = 20  # of one token: its id, its position and its cells in the KV cache
 
-Bytes = dict[str, Counter[str]]
+Bytes = dict[str, dict[str, int]]
 """Device name to kind to bytes."""
 
 
@@ -101,7 +101,7 @@ def memory_of(
     `copies_weights` is the device to which llama.cpp copies weights kept in RAM while it evaluates
     a prompt, if there is one.
     """
-    found: Bytes = {CPU: Counter()}
+    found: dict[str, Counter[str]] = {CPU: Counter()}
     for weight, device in weights:
         if not (weight.is_tied and device == CPU):
             found.setdefault(device, Counter())[weight.group] += weight.nbytes
@@ -109,7 +109,7 @@ def memory_of(
         found.setdefault(device, Counter())[KV_CACHE] += cache.nbytes(keys, values)
     for device, nbytes in _compute(shape, cache, layers, weights, copies_weights).items():
         found.setdefault(device, Counter())[COMPUTE] += nbytes
-    return found
+    return {device: dict(kinds) for device, kinds in found.items()}
 
 
 def _compute(

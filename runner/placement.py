@@ -72,7 +72,10 @@ class Plan:
     """Those that llama.cpp is to use; the layers go to the first. None of them is the CPU alone."""
     n_gpu_layers: int
     n_cpu_moe: int
+    partly: tuple[str, ...]
+    """Projections of the experts of layer `n_cpu_moe` that stay in RAM too."""
     overrides: tuple[Override, ...]
+    """All that llama.cpp is given: the user's, then those for the experts."""
     used: Bytes
     """Device to kind to bytes; those of RAM under "CPU"."""
     available: dict[str, int]

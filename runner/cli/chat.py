@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -12,19 +13,12 @@ from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner import ui_chat
 from franken_gguf.runner.chat import Chat
 from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.machine import this_machine, with_vram
 from franken_gguf.runner.prompt import Template, special_tokens, stored_template
 from franken_gguf.runner.sampling import RANDOM_SEED, sampling_for
 
 from .parameters import FILE
-
-
-def _layers(ctx: click.Context, parameter: click.Parameter, value: str) -> int | None:
-    if value == "auto":
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        raise click.BadParameter("give a number of layers, -1 for all, or auto") from None
+from .placement import placement_options
 
 
 def _limit(ctx: click.Context, parameter: click.Parameter, value: int) -> int | None:
@@ -43,23 +37,8 @@ def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
     "-p", "--prompt", metavar="TEXT", help="Answer this and leave; piped text goes first."
 )
 @click.option("-sys", "--system-prompt", "system", metavar="TEXT", default="", help="System text.")
-@click.option(
-    "-c",
-    "--ctx-size",
-    "n_ctx",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Tokens of context; 0 is all that the model has.  [default: at most 4096]",
-)
-@click.option(
-    "-ngl",
-    "--gpu-layers",
-    "n_gpu_layers",
-    metavar="N|auto",
-    default="auto",
-    callback=_layers,
-    help="Layers on the GPU; auto is all of them where llama.cpp was built for one.",
-)
+@placement_options
+@click.option("--mmap/--no-mmap", default=True, help="Map the file, or read it into memory.")
 @click.option(
     "-t",
     "--threads",
@@ -96,8 +75,10 @@ def chat(
     model: Path,
     prompt: str | None,
     system: str,
-    n_ctx: int | None,
-    n_gpu_layers: int | None,
+    wishes: dict[str, Any],
+    vram: int | None,
+    rpc: tuple[str, ...],
+    mmap: bool,
     n_threads: int | None,
     max_tokens: int | None,
     **sampling: float | None,
@@ -116,13 +97,23 @@ def chat(
     if not is_dialogue and not question.strip():
         raise click.UsageError("there is nothing to answer: give -p TEXT, or text on a pipe")
 
-    options = LoadOptions(n_ctx=n_ctx, n_gpu_layers=n_gpu_layers, n_threads=n_threads)
+    options = LoadOptions(**wishes, n_threads=n_threads, mmap=mmap)
+    machine = this_machine(rpc)
+    if vram is not None:
+        machine = with_vram(machine, vram)
     stop = threading.Event()
     with ExitStack() as resources:
         template = Template(stored_template(header), special_tokens(header))
         resources.enter_context(template)
         with ui_chat.hearing_ctrl_c(stop), screen.loading(model.name) as show_progress:
-            loaded = Engine(header, options, stop=stop, on_progress=show_progress)
+            loaded = Engine(
+                header,
+                options,
+                machine=machine,
+                stop=stop,
+                on_progress=show_progress,
+                on_notice=screen.notice,
+            )
         resources.enter_context(loaded)
         if template.is_fallback:
             screen.notice("the file holds no chat template: talking ChatML")

@@ -1,0 +1,82 @@
+"""The screen of `franken-gguf plan`."""
+
+from __future__ import annotations
+
+import shlex
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from .memory import COMPUTE, CPU, KV_CACHE
+from .placement import Plan
+from .shape import ModelShape
+from .terminal import printable, size
+
+_KINDS = ("attention", "experts", "feed-forward", "router", "norms", "embeddings", "other")
+_NARROW = 80
+
+
+def show_plan(console: Console, shape: ModelShape, plan: Plan) -> None:
+    """Print the decision, the table of bytes, and what to change where it does not fit."""
+    console.print(_decision(shape, plan), Text(), _table(plan, console.width), Text())
+    for note in plan.notes:
+        console.print(Text(printable(note)), soft_wrap=True)
+    for name, missing in plan.short.items():
+        where = "RAM" if name == CPU else name
+        console.print(Text(f"{where} is short of {size(missing)}", "bold"), soft_wrap=True)
+    for line in plan.advice:
+        console.print(Text(f"- {printable(line)}"), soft_wrap=True)
+    if plan.fits:
+        console.print(
+            Text(f"llama-cli {shlex.join(('-m', shape.name, *plan.flags))}"), soft_wrap=True
+        )
+
+
+def _decision(shape: ModelShape, plan: Plan) -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold", no_wrap=True)
+    grid.add_column(overflow="fold")
+    cache = plan.cache
+    grid.add_row("model", printable(shape.name))
+    grid.add_row("context", f"{cache.n_ctx:,} of {shape.n_ctx_train:,} tokens")
+    grid.add_row("KV cache", f"keys {cache.type_k}, values {cache.type_v}")
+    every = shape.n_layer + 1
+    if not plan.devices:
+        grid.add_row("layers", f"all {every} on the CPU")
+        return grid
+    grid.add_row("layers", f"{plan.n_gpu_layers} of {every} on {printable(plan.devices[0])}")
+    if shape.n_expert:
+        grid.add_row("experts", _experts(shape, plan))
+    return grid
+
+
+def _experts(shape: ModelShape, plan: Plan) -> str:
+    if not plan.n_cpu_moe and not plan.partly:
+        return "beside the rest of their layers"
+    partly = f", and {' and '.join(plan.partly)} of one more" if plan.partly else ""
+    return f"those of {plan.n_cpu_moe} of {shape.n_layer} layers in RAM{partly}"
+
+
+def _table(plan: Plan, width: int) -> Table:
+    gap = 1 if width < _NARROW else 3
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
+    table.add_column("bytes", no_wrap=True)
+    names = [*plan.devices, CPU]
+    for name in names:
+        heading = "RAM" if name == CPU else printable(name)
+        table.add_column(heading, justify="right", no_wrap=True)
+    for kind in (*_KINDS, KV_CACHE, COMPUTE):
+        row = [plan.used.get(name, {}).get(kind, 0) for name in names]
+        if any(row):
+            table.add_row(kind, *map(_cell, row))
+    table.add_section()
+    table.add_row("in all", *(_cell(plan.total(name)) for name in names), style="bold")
+    table.add_row("headroom", *(_cell(plan.headroom.get(name, 0)) for name in names))
+    table.add_row("free there", *(_cell(plan.available.get(name, 0)) for name in names))
+    return table
+
+
+def _cell(nbytes: int) -> str:
+    return size(nbytes) if nbytes else "-"
