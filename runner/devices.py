@@ -37,6 +37,17 @@ def available_memory(cgroup: Path = _CGROUP) -> int:
     return available
 
 
+def total_memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes of RAM that there are, or that a container may have."""
+    total = int(psutil.virtual_memory().total)
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int((cgroup / limit).read_text()))
+        except (OSError, ValueError):
+            continue
+    return total
+
+
 def default_threads() -> int:
     """One for each physical core that this process may use: llama.cpp gains nothing from more."""
     physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1

@@ -51,6 +51,13 @@ def devices() -> list[GgmlDevice]:
     return [_described(handle) for handle in _handles()]
 
 
+def backends() -> tuple[str, ...]:
+    """The names of all backends in the build, also of those that have no device here."""
+    count = function("ggml_backend_reg_count", ctypes.c_size_t)()
+    get = function("ggml_backend_reg_get", _Pointer, ctypes.c_size_t)
+    return tuple(_text("ggml_backend_reg_name", get(index)) for index in range(count))
+
+
 def device_array(names: tuple[str, ...]) -> ctypes.Array[ctypes.c_void_p]:
     """For llama_model_params.devices: those of `names`, ended by NULL. Keep it while loading."""
     handles = {_described(handle).name: handle for handle in _handles()}
