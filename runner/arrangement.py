@@ -139,6 +139,7 @@ def _made(
         model=shape.name,
         cache=cache,
         devices=tuple(sorted(in_use, key=lambda name: name != home)),
+        n_layers=shape.n_layer + 1,
         n_gpu_layers=choice.n_gpu_layers,
         n_cpu_moe=choice.n_cpu_moe if choice.n_gpu_layers else 0,
         partly=choice.partly if choice.n_gpu_layers else (),

@@ -19,7 +19,7 @@ from .ggml import device_array, override_array
 from .machine import this_machine
 from .memory import CPU, KV_TYPES, N_BATCH, N_OUTPUTS
 from .placement import Machine, Plan, Wishes
-from .plan import smaller_plans
+from .planner import smaller_plans
 from .shape import model_shape
 from .terminal import size
 from .vocabulary import Vocabulary
@@ -87,6 +87,8 @@ def load(
             on_notice(f"{error}; trying {' '.join(smaller.flags)}")
             plan = smaller
     with kept:
+        if plan.devices:
+            on_notice(plan.summary())
         yield Loaded(plan, tuple(log.buffers), vocabulary, context)
 
 

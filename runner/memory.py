@@ -14,8 +14,9 @@ in floats for each token, found by varying one width at a time and asking llama.
 
 with E the width of the embedding, Q and KV those of all heads together, F that of an expert and u
 the number of experts at work. The attention's mask comes to it, 2 bytes for each token of the batch
-and of the context. The last layer's feed-forward sees only tokens whose logits are wanted, one, and
-does not count. Everywhere this is what llama.cpp takes or a little more, never less.
+and of the context; where no layer is on the CPU, other tensors take its place there. The last
+layer's feed-forward sees only tokens whose logits are wanted, one, and does not count. It is what
+llama.cpp takes, or up to a quarter more of these buffers, and never 1 % less.
 """
 
 from __future__ import annotations
@@ -132,12 +133,36 @@ def _compute(
     tokens = min(N_BATCH, cache.n_ctx)
     mask_and_inputs = tokens * (2 * cache.cells + _BATCH_INPUT_BYTES)
     found = Counter({device: 4 * tokens * n + mask_and_inputs for device, n in floats.items()})
+    if CPU not in layers[: shape.n_layer]:
+        found[CPU] -= _room_of_mask(shape, cache, experts, 4 * tokens, found[CPU])
     output = layers[-1]
     found[output] = max(found[output], 4 * N_OUTPUTS * (shape.n_vocab + shape.n_embd))
     found[CPU] += 4 * N_OUTPUTS * shape.n_vocab
     if copies_weights and copied:
         found[copies_weights] += copied
     return found
+
+
+def _room_of_mask(
+    shape: ModelShape,
+    cache: Cache,
+    experts: Sequence[dict[str, str]],
+    scale: int,
+    peak: int,
+) -> int:
+    """Bytes of the CPU's `peak` that lie where the mask was, which only the device needs longer.
+
+    `scale` is the bytes of one float for each token of the batch.
+    """
+    ff, embd = shape.n_expert_used * shape.n_ff, shape.n_embd
+    whole = any(set(one.values()) == {CPU} for one in experts[:-1])
+    tensors = (embd, ff, ff, ff) if whole else (ff, shape.n_expert_used * embd)
+    mask = room = scale // 2 * cache.cells
+    for floats in tensors:
+        if floats * scale <= room:
+            room -= floats * scale
+    before = mask + 2 * embd * scale
+    return min(mask - room, max(0, peak - before))
 
 
 def _peaks(

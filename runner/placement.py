@@ -70,6 +70,8 @@ class Plan:
     cache: Cache
     devices: tuple[str, ...]
     """Those that llama.cpp is to use; the layers go to the first. None of them is the CPU alone."""
+    n_layers: int
+    """All that the model has, the output being one."""
     n_gpu_layers: int
     n_cpu_moe: int
     partly: tuple[str, ...]
@@ -91,6 +93,18 @@ class Plan:
     def total(self, device: str) -> int:
         """Bytes taken on `device`, without its headroom."""
         return sum(self.used[device].values()) if device in self.used else 0
+
+    def summary(self) -> str:
+        """Who holds the layers, in a few words."""
+        every = self.n_layers
+        if not self.devices:
+            return f"all {every} layers on the CPU"
+        text = f"{self.n_gpu_layers} of {every} layers on {self.devices[0]}"
+        if self.n_cpu_moe:
+            text += f", the experts of {self.n_cpu_moe} in RAM"
+        if self.partly:
+            text += f", and {' and '.join(self.partly)} of one more"
+        return text
 
     @property
     def short(self) -> dict[str, int]:

@@ -42,21 +42,8 @@ def _decision(shape: ModelShape, plan: Plan) -> Table:
     grid.add_row("model", printable(shape.name))
     grid.add_row("context", f"{cache.n_ctx:,} of {shape.n_ctx_train:,} tokens")
     grid.add_row("KV cache", f"keys {cache.type_k}, values {cache.type_v}")
-    every = shape.n_layer + 1
-    if not plan.devices:
-        grid.add_row("layers", f"all {every} on the CPU")
-        return grid
-    grid.add_row("layers", f"{plan.n_gpu_layers} of {every} on {printable(plan.devices[0])}")
-    if shape.n_expert:
-        grid.add_row("experts", _experts(shape, plan))
+    grid.add_row("layers", printable(plan.summary()))
     return grid
-
-
-def _experts(shape: ModelShape, plan: Plan) -> str:
-    if not plan.n_cpu_moe and not plan.partly:
-        return "beside the rest of their layers"
-    partly = f", and {' and '.join(plan.partly)} of one more" if plan.partly else ""
-    return f"those of {plan.n_cpu_moe} of {shape.n_layer} layers in RAM{partly}"
 
 
 def _table(plan: Plan, width: int) -> Table:
@@ -74,7 +61,7 @@ def _table(plan: Plan, width: int) -> Table:
     table.add_section()
     table.add_row("in all", *(_cell(plan.total(name)) for name in names), style="bold")
     table.add_row("headroom", *(_cell(plan.headroom.get(name, 0)) for name in names))
-    table.add_row("free there", *(_cell(plan.available.get(name, 0)) for name in names))
+    table.add_row("available", *(_cell(plan.available.get(name, 0)) for name in names))
     return table
 
 

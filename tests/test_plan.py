@@ -17,7 +17,7 @@ from shapes import MIXTRAL_4X7B, sparse_model
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner.memory import CPU
 from franken_gguf.runner.placement import Device, Machine, Override, Plan, PlanError, Wishes
-from franken_gguf.runner.plan import plan, smaller_plans
+from franken_gguf.runner.planner import plan, smaller_plans
 from franken_gguf.runner.shape import ModelShape, model_shape
 
 GIB = 1 << 30

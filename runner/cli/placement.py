@@ -102,4 +102,3 @@ _PLACEMENT = (
         help="Use the device of a `franken-gguf worker`, too.",
     ),
 )
->>>>>>> 5c34682 (franken-gguf plan, and its options on chat)
