@@ -12,7 +12,6 @@ from rich.console import Console
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner import ui_plan
-from franken_gguf.runner.machine import this_machine, with_vram
 from franken_gguf.runner.placement import Device, Machine, Plan, Wishes
 from franken_gguf.runner.planner import plan as make_plan
 from franken_gguf.runner.shape import model_shape
@@ -49,6 +48,9 @@ def plan(
 def _machine(vram: int | None, ram: int | None, rpc: tuple[str, ...]) -> Machine:
     if vram is not None and ram is not None and not rpc:
         return Machine(ram, (Device("GPU", vram),) if vram else ())
+    # llama.cpp takes a while to load, and a machine that is not here does not need it.
+    from franken_gguf.runner.machine import this_machine, with_vram  # noqa: PLC0415
+
     here = this_machine(rpc)
     if vram is not None:
         here = with_vram(here, vram) if here.devices else Machine(here.ram, (Device("GPU", vram),))

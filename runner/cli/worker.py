@@ -44,8 +44,9 @@ def worker(host: str, port: int, public: bool, n_threads: int | None) -> None:
         if not public:
             raise click.UsageError(f"{host} is not loopback; --public allows it. {WARNING}")
         click.echo(f"Warning: {WARNING}", err=True)
-    # Python's own handler would wait for llama.cpp to return, which it does not.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # Handlers of Python's would wait for llama.cpp to return, which it does not.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     rpc.serve(host, port, n_threads or default_threads())
 
 
