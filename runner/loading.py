@@ -21,6 +21,7 @@ from .memory import CPU, KV_TYPES, N_BATCH, N_OUTPUTS
 from .placement import Machine, Plan, Wishes
 from .planner import smaller_plans
 from .shape import model_shape
+from .split import joined
 from .terminal import size
 from .vocabulary import Vocabulary
 
@@ -64,7 +65,7 @@ def load(
     Where a device has less memory than it said, the next smaller plan is tried and `on_notice` is
     told. Raises EngineError, PlanError, KeyboardInterrupt once `stop` is set.
     """
-    plans = smaller_plans(model_shape(header), machine or this_machine(), options)
+    plans = smaller_plans(model_shape(joined(header)), machine or this_machine(), options)
     plan = next(plans)
     _check_ram(header, plan)
     for note in (*plan.notes, *_shortages(plan)):

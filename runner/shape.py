@@ -70,11 +70,6 @@ def model_shape(header: Header) -> ModelShape:
     n_ctx_train = header.integer(f"{arch}.context_length")
     if n_ctx_train < 1:
         raise GGUFError(f"{header.path}: its context length is {n_ctx_train}; the file is damaged")
-    if header.integer("split.count", 1) > 1:
-        raise GGUFError(
-            f"{header.path}: is one part of a split model; join the parts with llama-gguf-split "
-            "--merge"
-        )
     tensors = {tensor.name: tensor for tensor in header.tensors}
     embd = _rows(tensors, "token_embd.weight")
     if embd is None:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from models import demo_gguf
+from models import demo_gguf, smollm2
 from shapes import MIXTRAL_4X7B, sparse_model
 from workers import COMMAND, rpc_environment, worker
 
+from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.runner import Engine, LoadOptions
 from franken_gguf.runner.cli import main
 
 
@@ -67,6 +69,24 @@ def test_json_is_the_plan_and_nothing_else(model: Path) -> None:
     for device, used in document["used"].items():
         spare = document["headroom"][device]
         assert sum(used.values()) + spare <= document["available"][device]
+
+
+def test_a_model_in_several_files_is_planned_and_loaded_as_the_whole(tmp_path: Path) -> None:
+    words = ["-q", "Q4_1", "--split-max-size", "50MB", "-o", tmp_path / "parts.gguf"]
+    made = run("convert", smollm2(), *words)
+    assert made.exit_code == 0, made.output
+    first, *rest = sorted(tmp_path.glob("parts-*.gguf"))
+    assert rest
+    machine = ("--vram", "100MiB", "--ram", "1GiB", "--json")
+    one, many = (json.loads(run("plan", path, *machine).stdout) for path in (smollm2(), first))
+    assert many | {"model": None} == one | {"model": None}
+    with Engine(read_header(first), LoadOptions(n_ctx=256, n_threads=1)) as engine:
+        everywhere = sum(used["attention"] for used in one["used"].values())
+        assert engine.plan.used["CPU"]["attention"] == everywhere
+    second = run("plan", rest[0], *machine)
+    assert f"name the first, ...-00001-of-{len(rest) + 1:05}.gguf" in second.stderr
+    rest[0].unlink()
+    assert run("plan", first, *machine).stderr == f"Error: {rest[0]}: no such file\n"
 
 
 def test_where_it_does_not_fit_the_screen_says_what_to_change(model: Path) -> None:

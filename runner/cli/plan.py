@@ -15,6 +15,7 @@ from franken_gguf.runner import ui_plan
 from franken_gguf.runner.placement import Device, Machine, Plan, Wishes
 from franken_gguf.runner.planner import plan as make_plan
 from franken_gguf.runner.shape import model_shape
+from franken_gguf.runner.split import joined
 
 from .parameters import FILE, size
 from .placement import placement_options
@@ -37,7 +38,7 @@ def plan(
 
     For this machine, or with --vram and --ram for one that is not here. Nothing is loaded.
     """
-    shape = model_shape(read_header(model))
+    shape = model_shape(joined(read_header(model)))
     decided = make_plan(shape, _machine(vram, ram, rpc), Wishes(**wishes))
     if as_json:
         click.echo(json.dumps(_document(decided), indent=2))
