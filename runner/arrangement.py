@@ -130,10 +130,6 @@ def _made(
         copies_weights=home if device and device.copies_weights and home in in_use else None,
     )
     there = [one for one in machine.devices if one.name in in_use]
-    taken_of_ram = [one.name for one in there if one.shares_ram]
-    for name in taken_of_ram:  # one memory, however llama.cpp calls its parts
-        for kind, nbytes in used.pop(name).items():
-            used[CPU][kind] = used[CPU].get(kind, 0) + nbytes
     own = () if choice.n_gpu_layers == 0 else choice.overrides()
     return Plan(
         model=shape.name,
@@ -145,6 +141,7 @@ def _made(
         partly=choice.partly if choice.n_gpu_layers else (),
         overrides=(*wishes.overrides, *own),
         used=used,
+        shared=tuple(one.name for one in there if one.shares_ram),
         available={CPU: machine.ram} | {one.name: one.free for one in there},
         headroom={CPU: headroom(machine.ram, RAM_HEADROOM)}
         | {one.name: headroom(one.free, DEVICE_HEADROOM) for one in there},

@@ -162,7 +162,7 @@ def _context(header: Header, model: Any, plan: Plan, n_threads: int) -> Any:
 def _check_ram(header: Header, plan: Plan) -> None:
     if CPU not in plan.short:
         return
-    needed, spare, free = plan.total(CPU), plan.headroom[CPU], plan.available[CPU]
+    needed, spare, free = plan.total_ram, plan.headroom[CPU], plan.available[CPU]
     raise EngineError(
         f"{header.path}: takes {size(needed)} of RAM with a context of {plan.cache.n_ctx}, "
         f"{size(free)} is free and {size(spare)} of it is to stay so; {'; '.join(plan.advice)}"

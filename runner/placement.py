@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from franken_gguf.quantize.errors import FrankenError
 
-from .memory import Bytes, Cache
+from .memory import CPU, Bytes, Cache
 
 
 class PlanError(FrankenError):
@@ -80,6 +80,8 @@ class Plan:
     """All that llama.cpp is given: the user's, then those for the experts."""
     used: Bytes
     """Device to kind to bytes; those of RAM under "CPU"."""
+    shared: tuple[str, ...]
+    """Devices whose memory is RAM: an integrated GPU's, Apple silicon's."""
     available: dict[str, int]
     headroom: dict[str, int]
     """Bytes that are to stay free."""
@@ -93,6 +95,11 @@ class Plan:
     def total(self, device: str) -> int:
         """Bytes taken on `device`, without its headroom."""
         return sum(self.used[device].values()) if device in self.used else 0
+
+    @property
+    def total_ram(self) -> int:
+        """Bytes taken of RAM, by the CPU and by devices that share it."""
+        return sum(map(self.total, (CPU, *self.shared)))
 
     def summary(self) -> str:
         """Who holds the layers, in a few words."""
@@ -110,7 +117,9 @@ class Plan:
     def short(self) -> dict[str, int]:
         """Device to the bytes that are missing there, headroom included; empty where all fits."""
         missing = {
-            name: self.total(name) + self.headroom[name] - available
+            name: (self.total_ram if name == CPU else self.total(name))
+            + self.headroom[name]
+            - available
             for name, available in self.available.items()
         }
         return {name: nbytes for name, nbytes in missing.items() if nbytes > 0}

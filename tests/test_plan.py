@@ -10,15 +10,19 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
+from gguf import GGUFValueType
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from shapes import MIXTRAL_4X7B, sparse_model
 
-from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.quantize.gguf_header import Header, read_header
+from franken_gguf.quantize.gguf_types import Value, array, boolean, f32, string, u32
 from franken_gguf.runner.memory import CPU
 from franken_gguf.runner.placement import Device, Machine, Override, Plan, PlanError, Wishes
 from franken_gguf.runner.planner import plan, smaller_plans
 from franken_gguf.runner.shape import ModelShape, model_shape
+from franken_gguf.runner.split import joined
 
 GIB = 1 << 30
 
@@ -132,12 +136,43 @@ def test_of_two_cards_the_larger_is_taken_and_that_is_said() -> None:
     assert found.notes == ("one device is used, the one with the most memory free",)
 
 
-def test_memory_that_both_share_is_counted_once() -> None:
-    shared = Machine(16 * GIB, (Device("MTL0", 16 * GIB, shares_ram=True),))
-    found = plan(mixtral(), shared)
-    assert found.fits
-    assert set(found.used) == {CPU}
-    assert not plan(mixtral(), replace(shared, ram=12 * GIB)).fits
+def test_of_memory_that_both_share_the_sum_must_fit_and_the_devices_part_in_its_limit() -> None:
+    here = Machine(16 * GIB, (Device("MTL0", 12 * GIB, shares_ram=True),))
+    found = plan(mixtral(), here)
+    assert decided(found) == (33, 6, ("gate", "down"))
+    assert found.total_ram == found.total(CPU) + found.total("MTL0")
+    less = plan(mixtral(), replace(here, ram=13 * GIB))
+    assert list(less.short) == [CPU]
+    assert less.short[CPU] == less.total_ram + less.headroom[CPU] - 13 * GIB
+
+
+ODD = st.one_of(
+    st.integers(-(2**63), 2**64 - 1).map(lambda n: Value(GGUFValueType.INT64, n)),
+    st.lists(st.integers(-9, 9), max_size=4).map(lambda n: array(GGUFValueType.INT32, n)),
+    st.sampled_from([string("many"), f32(1.5), boolean(True), u32(0), u32(1)]),
+)
+
+
+@cache
+def small() -> Header:
+    with TemporaryDirectory() as folder:
+        shape = MIXTRAL_4X7B | {"layers": 2}
+        return read_header(sparse_model(Path(folder) / "small.gguf", **shape))
+
+
+@given(st.data())
+def test_whatever_a_header_claims_there_is_a_plan_or_one_line(data: st.DataObject) -> None:
+    header = small()
+    keys = [key for key in header.metadata if key.startswith("llama.")] + ["split.count"]
+    lies = data.draw(st.dictionaries(st.sampled_from(keys), ODD, max_size=3))
+    kept = data.draw(st.lists(st.sampled_from(header.tensors), unique=True))
+    claimed = replace(header, metadata=header.metadata | lies, tensors=tuple(kept))
+    try:
+        found = plan(model_shape(joined(claimed)), machine(2, 16))
+    except FrankenError as error:
+        assert "\n" not in str(error)
+    else:
+        assert all(nbytes >= 0 for kinds in found.used.values() for nbytes in kinds.values())
 
 
 def test_a_context_that_does_not_fit_gives_way_to_8_bits_and_then_to_fewer_tokens() -> None:
