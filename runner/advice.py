@@ -29,7 +29,7 @@ def advice(shape: ModelShape, machine: Machine, wishes: Wishes, wished: Plan) ->
         yield f"a shorter context fits: -c {shorter}"
     small = replace(cache, type_k="q8_0", type_v="q8_0")
     saved = _kv_bytes(shape, cache) - _kv_bytes(shape, small)
-    if saved > 0 and shape.head_size % 32 == 0:
+    if saved > 0 and shape.head_size % 32 == 0 and cache.flash_attention:
         enough = "" if fitting(shape, machine, wishes, small).fits else ", which is not enough"
         yield f"a KV cache in 8 bits, -ctk q8_0 -ctv q8_0, saves {size(saved)}{enough}"
     yield _smaller_quant(shape, machine, wishes, cache)

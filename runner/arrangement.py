@@ -157,6 +157,8 @@ def _flags(cache: Cache, choice: Arrangement, wishes: Wishes) -> tuple[str, ...]
         flags += ["-ncmoe", str(choice.n_cpu_moe)]
     if choice.n_gpu_layers and choice.partly:
         flags += ["-ot", f"{choice.partial_pattern()}={CPU}"]
+    if not cache.flash_attention:
+        flags += ["-fa", "off"]
     if (cache.type_k, cache.type_v) != ("f16", "f16"):
         flags += ["-ctk", cache.type_k, "-ctv", cache.type_v]
     return tuple(flags)

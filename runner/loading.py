@@ -147,6 +147,8 @@ def _context(header: Header, model: Any, plan: Plan, n_threads: int) -> Any:
     params.n_outputs_max = N_OUTPUTS
     params.type_k = KV_TYPES[plan.cache.type_k]
     params.type_v = KV_TYPES[plan.cache.type_v]
+    if not plan.cache.flash_attention:
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.n_threads = params.n_threads_batch = n_threads
     log.clear()
     context = lib.llama_init_from_model(model, params)

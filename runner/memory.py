@@ -11,6 +11,8 @@ in floats for each token, found by varying one width at a time and asking llama.
     experts elsewhere (u + 2) E + Q on the device of the attention, and where they are:
                       max(3 u F + 2 E, (2 u + 3) E) for all, u F + (1 + u) E for some projections
     input             2 E, always on the CPU
+    without flash     max(3 E + 2 Q, 2 E + 3 Q) + KV and a float for each head and token of the
+    attention         context; the mask then takes 4 bytes, the feed-forward KV in place of Q
 
 with E the width of the embedding, Q and KV those of all heads together, F that of an expert and u
 the number of experts at work. The attention's mask comes to it, 2 bytes for each token of the batch
@@ -67,6 +69,7 @@ class Cache:
     n_ctx: int
     type_k: str = "f16"
     type_v: str = "f16"
+    flash_attention: bool = True
 
     @property
     def cells(self) -> int:
@@ -131,7 +134,8 @@ def _compute(
         floats[copies_weights] = max(floats[copies_weights], _feed_forward(shape, cache))
 
     tokens = min(N_BATCH, cache.n_ctx)
-    mask_and_inputs = tokens * (2 * cache.cells + _BATCH_INPUT_BYTES)
+    mask = (2 if cache.flash_attention else 4) * cache.cells
+    mask_and_inputs = tokens * (mask + _BATCH_INPUT_BYTES)
     found = Counter({device: 4 * tokens * n + mask_and_inputs for device, n in floats.items()})
     if CPU not in layers[: shape.n_layer]:
         found[CPU] -= _room_of_mask(shape, cache, experts, 4 * tokens, found[CPU])
@@ -173,6 +177,9 @@ def _peaks(
     ff = used * shape.n_ff
     kv = max((keys + values for keys, values in shape.kv), default=0)
     attention = max(2 * embd + 2 * q + kv, 3 * embd + 2 * q)
+    if not cache.flash_attention:
+        scores = shape.n_head * cache.cells
+        attention = scores + max(3 * embd + 2 * q, 2 * embd + 3 * q) + kv
     last = shape.n_layer - 1
     peak: Counter[str] = Counter({CPU: 2 * embd})
 
@@ -201,8 +208,10 @@ def _peaks(
 def _feed_forward(shape: ModelShape, cache: Cache) -> int:
     embd, used = shape.n_embd, shape.n_expert_used
     # A quantized cache makes other copies of the queries, which are gone sooner.
-    queries = 0 if cache.is_quantized else shape.n_q
+    held = 0 if cache.is_quantized else shape.n_q
+    if not cache.flash_attention:
+        held = max((keys + values for keys, values in shape.kv), default=0)
     return max(
-        3 * used * shape.n_ff + 2 * embd + queries,
+        3 * used * shape.n_ff + 2 * embd + held,
         (2 * used + 3) * embd + shape.n_q,
     )

@@ -55,6 +55,7 @@ class Wishes:
     """Layers on the device, counted from the last, the output being one; -1 is all."""
     n_cpu_moe: int | None = None
     """Layers whose experts stay in RAM, counted from the first."""
+    flash_attention: bool | None = None
     overrides: tuple[Override, ...] = ()
     """The first whose pattern is found decides; they go before what the plan adds."""
 

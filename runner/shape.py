@@ -50,6 +50,8 @@ class ModelShape:
     n_expert: int
     n_q: int
     """Width of all query heads of a layer together."""
+    n_head: int
+    """Heads of queries; 0 where the header does not tell."""
     head_size: int
     """Of one head of keys; 0 where the header does not tell."""
     kv: tuple[tuple[int, int], ...]
@@ -90,6 +92,7 @@ def model_shape(header: Header) -> ModelShape:
         n_expert_used=used,
         n_expert=n_expert,
         n_q=n_q,
+        n_head=max(0, _for_layer(header, f"{arch}.attention.head_count", 0, 0)),
         head_size=_head_size(header, arch, n_embd),
         kv=tuple(_kv_widths(header, arch, tensors, n, n_embd) for n in range(n_layer)),
         parameters=sum(_parameters(tensor) for tensor in header.tensors),

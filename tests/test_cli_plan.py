@@ -125,6 +125,8 @@ def test_a_plan_for_another_machine_does_not_wait_for_llama_cpp(model: Path) -> 
         (["-ctk", "q9_9"], 1, "Error: no KV cache type 'q9_9'; there are f32, f16, bf16, q8_0"),
         (["-c", "40000"], 1, "was trained for a context of 32768 tokens, not 40000"),
         (["-c", "-1"], 2, "-1 is not in the range"),
+        (["-fa", "maybe"], 2, "'maybe' is not on, off or auto"),
+        (["-fa", "off", "-ctv", "q4_0"], 1, "Error: values in q4_0 need flash attention"),
         (["-ngl", "-5"], 1, "Error: -ngl -5: give a number of layers, -1 for all, or auto"),
         (["-ngl", "many"], 2, "'many': give a number of layers, -1 for all, or auto"),
         (["--n-cpu-moe", "-3"], 1, "Error: --n-cpu-moe -3: give a number of layers, or auto"),
@@ -180,7 +182,7 @@ def test_two_processes_give_the_answer_of_one() -> None:
 def chat(words: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
     command = [COMMAND, "chat", str(demo_gguf("Q8_0")), "-p", "Hello", "-c", "512", "-t", "1"]
     return subprocess.run(
-        [*command, "--temp", "0", "-n", "12", *words],
+        [*command, "-fa", "on", "--temp", "0", "-n", "12", *words],
         env=rpc_environment() if env is None else env,
         stdin=subprocess.DEVNULL,
         capture_output=True,

@@ -187,6 +187,17 @@ def test_a_context_that_does_not_fit_gives_way_to_8_bits_and_then_to_fewer_token
     assert fewer.cache.n_ctx == 1024
 
 
+def test_a_cpu_attends_without_flash_where_the_scores_are_small() -> None:
+    # 32 heads x 4096 tokens x a batch of 512 x 4 bytes are 256 MiB, the most there may be.
+    at_most = plan(mixtral(), machine(0, 32), Wishes(n_ctx=4096))
+    assert (at_most.cache.flash_attention, at_most.flags[-2:]) == (False, ("-fa", "off"))
+    assert plan(mixtral(), machine(0, 32), Wishes(n_ctx=4097)).cache.flash_attention
+    assert plan(mixtral(), machine(0, 32), Wishes(type_v="q8_0")).cache.flash_attention
+    assert plan(mixtral(), machine(24, 32)).cache.flash_attention
+    tight = plan(mixtral(), machine(0, 13.7))
+    assert (tight.fits, tight.cache.flash_attention, tight.notes) == (True, True, ())
+
+
 def test_a_context_that_was_asked_for_does_not_give_way() -> None:
     wishes = Wishes(n_ctx=4096, type_k="f16", type_v="f16")
     found = plan(mixtral(), machine(0, 13.6), wishes)

@@ -25,6 +25,13 @@ def layers(text: str) -> int | None:
     return int(text)
 
 
+def switch(text: str) -> bool | None:
+    """on or off, None for auto."""
+    if text not in ("on", "off", "auto"):
+        raise click.BadParameter(f"{text!r} is not on, off or auto")
+    return None if text == "auto" else text == "on"
+
+
 def override(text: str) -> Override:
     """REGEX=DEVICE as in llama.cpp's -ot; what stands after the last = is the device."""
     pattern, equals, device = text.rpartition("=")
@@ -91,6 +98,15 @@ _PLACEMENT = (
     ),
     click.option(
         "-ctv", "--cache-type-v", "type_v", metavar="TYPE", help="KV cache: type of values."
+    ),
+    click.option(
+        "-fa",
+        "--flash-attn",
+        "flash_attention",
+        type=switch,
+        metavar="on|off|auto",
+        default="auto",
+        help="Flash attention; auto is what is faster: off on a CPU, on elsewhere.",
     ),
     click.option(
         "--vram", type=size, metavar="SIZE", help="Memory of the GPU to plan with, as in 6GiB."
