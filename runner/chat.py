@@ -12,7 +12,6 @@ from . import summary
 from .conversation import Conversation, Message, turn_starts
 from .engine import Engine, Generation
 from .prompt import Template
-from .reuse import spelling_prefixes
 from .sampling import RANDOM_SEED, Sampling
 from .text_stream import text_of
 
@@ -136,7 +135,7 @@ class Chat:
         sampling = self.sampling
         if sampling.seed != RANDOM_SEED:  # the same again is no other answer
             sampling = replace(sampling, seed=(sampling.seed + self._tries) % RANDOM_SEED)
-        tokens = self._tokens(self._prompt(said, head, forgotten))
+        tokens = self.engine.vocabulary.prompt(self._prompt(said, head, forgotten))
         return self.engine.generate(tokens, sampling, self.max_tokens)
 
     def _prompt(self, said: list[Message], head: str, forgotten: int) -> str:
@@ -149,24 +148,6 @@ class Chat:
         whole = self.template.render(messages, add_generation_prompt=False)
         place = whole.find(head, len(start)) if whole.startswith(start) else -1
         return whole[: place + len(head)] if place >= 0 else start + head
-
-    def _tokens(self, text: str) -> list[int]:
-        """The tokens of a prompt, those that are in the context as they are."""
-        vocabulary, evaluated, data = self.engine.vocabulary, self.engine.evaluated, text.encode()
-        if evaluated and evaluated[0] == vocabulary.added_bos:
-            spelled = vocabulary.spelling(evaluated[0])
-            data = data if data.startswith(spelled) else spelled + data
-        for count, place in spelling_prefixes(
-            evaluated, data, vocabulary.spelling, vocabulary.is_control
-        ):
-            rest = vocabulary.tokenize(data[place:].decode(errors="replace"))
-            if (
-                not rest
-                or vocabulary.is_control(rest[0])
-                or vocabulary.is_control(evaluated[count - 1])
-            ):
-                return [*evaluated[:count], *rest]
-        return vocabulary.prompt(text)
 
     def _forgotten(self, said: list[Message], head: str) -> int:
         """How many first messages the model shall no longer read, so that there is room."""

@@ -24,9 +24,6 @@ class Vocabulary:
         self._vocab = lib.llama_model_get_vocab(model)
         _check_tokenizer(header, lib.llama_vocab_type(self._vocab))
         self.size = int(lib.llama_vocab_n_tokens(self._vocab))
-        wants_bos = lib.llama_vocab_get_add_bos(self._vocab)
-        self.added_bos = int(lib.llama_vocab_bos(self._vocab)) if wants_bos else -1
-        """The token that a prompt begins with; -1 is none."""
         self._buffer = ctypes.create_string_buffer(256)
 
     def tokenize(self, text: str) -> list[int]:
@@ -46,8 +43,9 @@ class Vocabulary:
     def prompt(self, text: str) -> list[int]:
         """`tokenize`, after a BOS token where the model wants one and `text` does not have it."""
         tokens = self.tokenize(text)
-        if self.added_bos >= 0 and tokens[:1] != [self.added_bos]:
-            return [self.added_bos, *tokens]
+        bos = lib.llama_vocab_bos(self._vocab)
+        if lib.llama_vocab_get_add_bos(self._vocab) and bos >= 0 and tokens[:1] != [bos]:
+            return [bos, *tokens]
         return tokens
 
     def piece(self, token: int) -> bytes:
@@ -65,10 +63,6 @@ class Vocabulary:
             self._buffer = ctypes.create_string_buffer(-count)
             return self._bytes(token, special=special)
         return self._buffer.raw[:count]
-
-    def is_control(self, token: int) -> bool:
-        """Whether `token` is none of the text's but marks a place in it."""
-        return bool(lib.llama_vocab_is_control(self._vocab, token))
 
     def ends_answer(self, token: int) -> bool:
         """Whether `token` is one of the model's end tokens: EOS, EOT or EOM."""

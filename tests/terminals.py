@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 from types import TracebackType
 
@@ -16,17 +19,23 @@ COMMAND = [sys.executable, "-c", f"import sys; {_MAIN}"]
 # Ctrl-C goes to the processes whose controlling terminal it is typed at.
 _AT_TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + _MAIN
 
-CTRL_C, CTRL_D, ENTER = "\x03", "\x04", "\r"
+CTRL_C, CTRL_D, ENTER, TAB, UP = "\x03", "\x04", "\r", "\t", "\x1b[A"
+ALT_ENTER = "\x1b\r"
+_STEERING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\r\b]")
 PATIENCE = 120.0  # seconds; the machine may be busy, and a failure is no slower than its cause
 
 
 class Terminal:
-    """franken-gguf with `arguments` at a terminal of its own; `screen` is all that it has shown."""
+    """franken-gguf with `arguments` at a terminal of its own.
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    `screen` is all that it was sent, `text` the same without what steers a terminal.
+    """
+
+    def __init__(self, *arguments: str, columns: int = 200, **variables: str) -> None:
         self.screen = ""
         self._seen = 0
         self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         self._child = subprocess.Popen(
             [sys.executable, "-c", _AT_TERMINAL, *arguments],
             stdin=theirs,
@@ -37,6 +46,10 @@ class Terminal:
         )
         os.close(theirs)
 
+    @property
+    def text(self) -> str:
+        return _STEERING.sub("", self.screen)
+
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
 
@@ -44,18 +57,17 @@ class Terminal:
         """What was shown since the last wait, up to the first match of `pattern`."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            found = re.search(pattern, self.screen[self._seen :])
+            text = self.text
+            found = re.search(pattern, text[self._seen :])
             if found:
                 start, self._seen = self._seen, self._seen + found.end()
-                return self.screen[start : self._seen]
+                return text[start : self._seen]
             if time.monotonic() > deadline or not self._read():
-                raise AssertionError(
-                    f"{pattern!r} did not come after {self.screen[self._seen :]!r}"
-                )
+                raise AssertionError(f"{pattern!r} did not come after {text[self._seen :]!r}")
 
     def at_prompt(self, keys: str) -> None:
         """Type `keys` once the program asks for them (a Ctrl-D that comes sooner is lost)."""
-        self.wait_for(r"> (\x1b\[\?2004h)?\Z")
+        self.wait_for(r"(?m)^> ?\Z")
         self.type(keys)
 
     def leave(self, keys: str) -> int:
