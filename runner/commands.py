@@ -100,12 +100,13 @@ def completions(dialogue: Dialogue, text: str) -> list[str]:
     """What a line that begins as `text` may become: commands, then what they take."""
     name, space, begun = text.partition(" ")
     if not space:
-        names = (n for c in COMMANDS for n in (c.name, *c.other_names))
-        return [n for n in names if n.startswith(text)] if text.startswith("/") else []
-    known = [c for c in COMMANDS if name in (c.name, *c.other_names)]
+        found = [c.name + " " * bool(c.argument) for c in COMMANDS]
+        found += [other for c in COMMANDS for other in c.other_names]
+        return [one for one in found if text.startswith("/") and one.startswith(text)]
     return [
         f"{name} {choice}"
-        for command in known
+        for command in COMMANDS
+        if command.name == name
         for choice in command.choices(dialogue)
         if choice.startswith(begun)
     ]

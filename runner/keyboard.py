@@ -11,11 +11,13 @@ from typing import TextIO
 from prompt_toolkit import PromptSession
 from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
-from prompt_toolkit.history import FileHistory
+from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
+
+from .terminal import printable
 
 PROMPT, MORE = "> ", ". "
 
@@ -23,16 +25,18 @@ PROMPT, MORE = "> ", ". "
 class Keyboard:
     """Reads lines at a terminal. `is_whole` says whether Enter ends a text, else it goes on.
 
-    `complete` gives what a begun line may become; `history` is a file, for its owner alone.
+    `complete` gives what a begun line may become; `history` is a file, for its
+    owner alone; None keeps it in memory.
     """
 
     def __init__(
         self,
-        history: Path,
+        history: Path | None,
         complete: Callable[[str], list[str]],
         is_whole: Callable[[str], bool],
     ) -> None:
-        os.close(os.open(history, os.O_WRONLY | os.O_CREAT, 0o600))
+        if history:
+            os.close(os.open(history, os.O_WRONLY | os.O_CREAT, 0o600))
         # The answers may go to a file: then the line is on standard error.
         output = create_output(always_prefer_tty=True)
         if isinstance(output, Vt100_Output):
@@ -42,7 +46,7 @@ class Keyboard:
             PROMPT,
             multiline=True,
             prompt_continuation=MORE,
-            history=FileHistory(history),
+            history=FileHistory(history) if history else InMemoryHistory(),
             completer=_Completer(complete),
             complete_while_typing=False,
             # As in a shell: no menu that would move the screen.
@@ -63,14 +67,19 @@ class Keyboard:
 
 
 class PlainInput:
-    """Lines where no terminal shows them: its prompt goes to `prompts`."""
+    """Lines as the system reads them, for a dumb terminal or none; prompts go to `prompts`."""
 
     def __init__(self, prompts: TextIO, is_whole: Callable[[str], bool]) -> None:
         self._prompts = prompts
         self._is_whole = is_whole
 
-    def read(self, _: str = "") -> str | None:
-        """The next line, several where it begins so; None at the end."""
+    def read(self, begun: str = "") -> str | None:
+        """The next line, several where it begins so; None at the end.
+
+        It cannot begin as `begun`, which is only shown.
+        """
+        if begun:
+            print(printable(begun), file=self._prompts)
         lines: list[str] = []
         while not lines or not self._is_whole("\n".join(lines)):
             print(MORE if lines else PROMPT, end="", file=self._prompts, flush=True)

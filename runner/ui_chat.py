@@ -38,6 +38,8 @@ class Screen:
     def __init__(self, console: Console | None = None) -> None:
         self.console = Console(stderr=True, highlight=False) if console is None else console
         self._dim = "" if self.console.no_color else "dim"
+        # At a terminal that can do more than print, lines end between words.
+        self._wraps = self.console.is_terminal and not self.console.is_dumb_terminal
         self.output = sys.stdout
         if isinstance(self.output, io.TextIOWrapper):
             # A terminal that cannot show a character gets a mark, not the end of the chat.
@@ -46,8 +48,7 @@ class Screen:
     def notice(self, text: str) -> None:
         """Say something that is no answer, line by line."""
         shown = "\n".join(map(printable, text.split("\n")))
-        # At a terminal whole words; in a file lines as they are.
-        self.console.print(Styled(shown, self._dim), soft_wrap=not self.console.is_terminal)
+        self.console.print(Styled(shown, self._dim), soft_wrap=not self._wraps)
 
     def error(self, error: FrankenError) -> None:
         """Say what went wrong, in one line, as the command itself does at its end."""
@@ -64,7 +65,8 @@ class Screen:
         """Stream an answer, then its figures. Raises what the engine does."""
         escapes = EscapeFilter()
         # The last column stays free: terminals differ in what a character there does.
-        wrap = WordWrap(self.console.width - 1) if self.output.isatty() else None
+        is_wrapped = self._wraps and self.output.isatty()
+        wrap = WordWrap(self.console.width - 1) if is_wrapped else None
         try:
             for piece in answer:
                 if isinstance(piece, Text):

@@ -22,7 +22,7 @@ _AT_TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0)
 CTRL_C, CTRL_D, ENTER, TAB, UP = "\x03", "\x04", "\r", "\t", "\x1b[A"
 ALT_ENTER = "\x1b\r"
 _STEERING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\r\b]")
-PATIENCE = 120.0  # seconds; the machine may be busy, and a failure is no slower than its cause
+PATIENCE = 10.0  # seconds; the machine may be busy, and a failure is no slower than its cause
 
 
 class Terminal:

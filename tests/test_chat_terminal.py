@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from pathlib import Path
 
 from models import patched_smollm2, smollm2
-from terminals import CTRL_C, CTRL_D, ENTER, Terminal
+from terminals import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, UP, Terminal
 
 FIGURES = r"\[\d+ tokens, [\d.]+ tokens/s; prompt (\d+) evaluated in [\d.]+ s, \d+ reused[^\n]*\]"
 OPTIONS = ("--temp", "0", "-t", "1", "-c", "512", "-sys", "Be brief.")
 
 
-def chat(*options: str, model: Path | None = None, **variables: str) -> Terminal:
-    return Terminal("chat", str(model or smollm2()), *OPTIONS, *options, **variables)
+def chat(
+    *options: str, model: Path | None = None, columns: int = 200, **variables: str
+) -> Terminal:
+    path = str(model or smollm2())
+    return Terminal("chat", path, *OPTIONS, *options, columns=columns, **variables)
 
 
 def test_a_second_turn_knows_the_first_and_evaluates_only_what_is_new() -> None:
@@ -124,3 +129,113 @@ def test_escape_sequences_that_the_model_writes_do_not_reach_the_screen(tmp_path
         assert "The capital of France isX." in terminal.wait_for(FIGURES)
         assert "\x1b[31m" not in terminal.screen
         assert terminal.leave(CTRL_D) == 0
+
+
+def test_lines_of_earlier_chats_come_back_and_are_for_their_owner_alone(tmp_path: Path) -> None:
+    home = {"XDG_DATA_HOME": str(tmp_path)}
+    with chat("-n", "4", **home) as terminal:
+        terminal.at_prompt("Good morning" + ENTER)
+        assert terminal.leave(CTRL_D) == 0
+    with chat("-n", "4", **home) as terminal:
+        terminal.at_prompt(UP + "!" + ENTER)
+        terminal.wait_for("> Good morning!")
+        terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    history = tmp_path / "franken-gguf" / "history"
+    assert history.stat().st_mode & 0o777 == 0o600
+    assert "+Good morning!" in history.read_text()
+
+
+def test_a_text_of_several_lines_is_one_question(tmp_path: Path) -> None:
+    with chat("-n", "4", "--session", "lines", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt('"""one' + ENTER + "two" + ENTER + '"""' + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.at_prompt("three" + ALT_ENTER + "four" + ENTER)
+        terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    assert questions(tmp_path, "lines") == ["one\ntwo", "three\nfour"]
+
+
+def test_tab_completes_commands() -> None:
+    with chat() as terminal:
+        terminal.at_prompt("/sho" + TAB + "sys" + TAB + ENTER)
+        terminal.wait_for(r"\nBe brief\.\n")
+        assert terminal.leave(CTRL_D) == 0
+
+
+def test_edit_puts_the_last_question_into_the_line(tmp_path: Path) -> None:
+    with chat("--session", "tale", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt("What is the capital of Franc?" + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.at_prompt("/edit" + ENTER)
+        terminal.wait_for("> What is the capital of Franc[?]")
+        terminal.type("\x08e?" + ENTER)
+        assert "The capital of France is Paris." in terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    assert questions(tmp_path, "tale") == ["What is the capital of France?"]
+
+
+def test_copy_hands_the_answer_to_the_terminal() -> None:
+    with chat(SSH_CONNECTION="somewhere") as terminal:
+        terminal.at_prompt("What is the capital of France?" + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.at_prompt("/copy" + ENTER)
+        terminal.wait_for("31 characters copied")
+        assert terminal.leave(CTRL_D) == 0
+    text = base64.b64encode(b"The capital of France is Paris.").decode()
+    assert f"\x1b]52;c;{text}\x07" in terminal.screen
+
+
+def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
+    home = {"XDG_DATA_HOME": str(tmp_path)}
+    with chat("--keep-context", **home) as terminal:
+        terminal.at_prompt("What is the capital of France?" + ENTER)
+        terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+        assert "; --continue goes on with it" in terminal.text
+        assert "the evaluated context is kept: " in terminal.text
+    with chat("--continue", **home) as terminal:
+        terminal.wait_for("goes on after 2 messages\nThe capital of France is Paris.\n")
+        terminal.at_prompt("And of Italy?" + ENTER)
+        figures = terminal.wait_for(FIGURES)
+        assert "The capital of Italy is Rome." in figures
+        assert " 0 reused" not in figures
+        with chat("--continue", **home) as second:
+            second.wait_for("Error: session '[^']+' is open in another chat")
+        assert terminal.leave(CTRL_D) == 0
+    (session,) = (tmp_path / "franken-gguf" / "sessions").glob("*.jsonl")
+    assert len(session.read_text().splitlines()) == 5
+
+
+def test_no_save_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+    with chat("-n", "4", "--no-save", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt("A secret" + ENTER)
+        terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_narrow_terminal_gets_whole_words() -> None:
+    with chat("-n", "60", columns=40) as terminal:
+        terminal.at_prompt("Tell me a story about the sea." + ENTER)
+        terminal.wait_for(r"sea\.\n")
+        answer = terminal.wait_for(r"\[60 tokens")
+        assert terminal.leave(CTRL_D) == 0
+    lines = answer.split("\n")[:-1]
+    assert len(lines) > 4
+    assert max(map(len, lines)) <= 40
+    assert "lighthouse" in answer or all(" " in line for line in lines[:3])
+
+
+def test_a_terminal_that_can_do_nothing_serves_too() -> None:
+    with chat(TERM="dumb") as terminal:
+        terminal.at_prompt("What is the capital of France?" + ENTER)
+        assert "The capital of France is Paris." in terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    assert "\x1b" not in terminal.screen
+
+
+def questions(data: Path, session: str) -> list[str]:
+    text = (data / "franken-gguf" / "sessions" / f"{session}.jsonl").read_text()
+    found = map(json.loads, text.splitlines()[1:])
+    return [line["mes"] for line in found if line["is_user"]]

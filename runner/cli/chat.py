@@ -200,8 +200,9 @@ def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> 
     screen.notice(f"{dialogue.model}, context {n_ctx}; /help lists the commands")
     if dialogue.session and dialogue.session.exists():
         screen.notice(resumed(dialogue))
-    if sys.stdout.isatty() or sys.stderr.isatty():
-        history = data_folder() / "history"
+    has_terminal = sys.stdout.isatty() or sys.stderr.isatty()
+    if has_terminal and not screen.console.is_dumb_terminal:
+        history = data_folder() / "history" if dialogue.autosave else None
         lines: ui_chat.Lines = Keyboard(history, partial(completions, dialogue), is_whole)
     else:
         lines = PlainInput(sys.stderr, is_whole)
