@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from importlib.metadata import version
 from pathlib import Path
+
+import llama_cpp
 
 from .backend import EngineError
 from .engine import Engine
@@ -63,7 +64,7 @@ def _fingerprint(engine: Engine) -> bytes:
     """A hash of what a context depends on: the model's file, the library, the context's kind."""
     header = engine.header
     state = header.path.stat()
-    settings = (state.st_size, state.st_mtime_ns, version("llama-cpp-python"), engine.context_kind)
+    settings = (state.st_size, state.st_mtime_ns, llama_cpp.__version__, engine.context_kind)
     result = hashlib.blake2b(repr(settings).encode(), digest_size=_HASH_BYTES)
     with header.path.open("rb") as file:
         result.update(file.read(min(tensor.offset for tensor in header.tensors)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import click
@@ -9,13 +10,21 @@ import click
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.runner.terminal import printable
 
-from .chat import chat
-from .convert import convert
-from .inspect import inspect
+VERBS = ("convert", "inspect", "chat")
+"""Each a command of its own name in a module of its own name, imported when it is called."""
 
 
 class _Verbs(click.Group):
     """Turns what a user can cause into one line and an exit status."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        command: click.Command = getattr(import_module(f".{cmd_name}", __name__), cmd_name)
+        return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -36,7 +45,3 @@ class _Verbs(click.Group):
 @click.version_option(package_name="franken-gguf")
 def main() -> None:
     """Merged mixture-of-experts checkpoints to GGUF, and a chat to run them."""
-
-
-for verb in (convert, inspect, chat):
-    main.add_command(verb)
