@@ -69,7 +69,7 @@ def start(model: Path, threads: int) -> None:
     rounds = [[first_byte(c) for c in ([*bare, "0"], [*bare, str(count)], ours)] for _ in range(5)]
     loaded, evaluated, first = (min(times) for times in zip(*rounds, strict=True))
     print(
-        f"start    first token after {first:.2f} s; bare load {loaded:.2f} s: {first / loaded:.2f}; "
+        f"start    first token {first:.2f} s; bare load {loaded:.2f} s: {first / loaded:.2f}; "
         f"with its {count} tokens {evaluated:.2f} s: {first / evaluated:.2f}"
     )
 

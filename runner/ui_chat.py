@@ -15,8 +15,9 @@ from rich.text import Text as Styled
 from franken_gguf.quantize.errors import FrankenError
 
 from . import clipboard
+from .actions import Copy, Edit, Leave, Outcome
 from .chat import Answer, Forgotten, Piece, Remembered, Text
-from .commands import Copy, Edit, Leave, Outcome, respond
+from .commands import respond
 from .dialogue import Dialogue
 from .escapes import EscapeFilter
 from .interrupt import hearing_ctrl_c, raising_ctrl_c
@@ -52,7 +53,15 @@ class Screen:
 
     def error(self, error: FrankenError) -> None:
         """Say what went wrong, in one line, as the command itself does at its end."""
-        self.console.print(Styled(f"Error: {printable(str(error))}"), soft_wrap=True)
+        self.console.print(Styled(f"Error: {printable(str(error))}"), soft_wrap=not self._wraps)
+
+    @contextmanager
+    def saying_errors(self) -> Iterator[None]:
+        """Let what the user can mend end what is done here, and no more than that."""
+        try:
+            yield
+        except FrankenError as error:
+            self.error(error)
 
     @contextmanager
     def loading(self, name: str) -> Iterator[Callable[[float], None]]:
@@ -126,20 +135,18 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
                 continue
             if line is None:
                 return
-            try:
+            outcome = None
+            with screen.saying_errors():
                 outcome = respond(dialogue, clean(line), is_edit=begun is not None)
-                begun = outcome if isinstance(outcome, Edit) else None
-                if isinstance(outcome, Leave):
-                    return
-                with hearing_ctrl_c(stop):
-                    _show(outcome, dialogue, screen)
-            except FrankenError as error:
-                begun = None
-                screen.error(error)
+            begun = outcome if isinstance(outcome, Edit) else None
+            if isinstance(outcome, Leave):
+                return
             try:
-                dialogue.save()
-            except FrankenError as error:
-                screen.error(error)
+                with screen.saying_errors(), hearing_ctrl_c(stop):
+                    _show(outcome, dialogue, screen)
+            finally:  # also where the terminal is gone: what came of an answer is kept
+                with screen.saying_errors():
+                    dialogue.save()
 
 
 def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:

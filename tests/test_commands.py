@@ -10,11 +10,9 @@ from models import smollm2
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Message, Sessions, load
+from franken_gguf.runner.actions import Copy, Edit, Leave
 from franken_gguf.runner.commands import (
     COMMANDS,
-    Copy,
-    Edit,
-    Leave,
     completions,
     is_whole,
     respond,

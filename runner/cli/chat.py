@@ -12,8 +12,9 @@ import click
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner import ui_chat
+from franken_gguf.runner.actions import resumed
 from franken_gguf.runner.api import load
-from franken_gguf.runner.commands import completions, is_whole, resumed
+from franken_gguf.runner.commands import completions, is_whole
 from franken_gguf.runner.conversation import Conversation
 from franken_gguf.runner.dialogue import Dialogue
 from franken_gguf.runner.engine import LoadOptions
