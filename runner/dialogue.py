@@ -66,7 +66,7 @@ class Dialogue:
         if self.session is None:
             if not self.autosave:
                 return
-            self.session = self.sessions.open(self.sessions.new_name(self.model))
+            self.session = self.sessions.open_new(self.model)
         text = encode(conversation, self.model)
         if text != self._saved:
             self.session.save(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -25,8 +24,8 @@ PROMPT, MORE = "> ", ". "
 class Keyboard:
     """Reads lines at a terminal. `is_whole` says whether Enter ends a text, else it goes on.
 
-    `complete` gives what a begun line may become; `history` is a file, for its
-    owner alone; None keeps it in memory.
+    `complete` gives what a begun line may become; `history` is a file; None
+    keeps it in memory.
     """
 
     def __init__(
@@ -35,8 +34,6 @@ class Keyboard:
         complete: Callable[[str], list[str]],
         is_whole: Callable[[str], bool],
     ) -> None:
-        if history:
-            os.close(os.open(history, os.O_WRONLY | os.O_CREAT, 0o600))
         # The answers may go to a file: then the line is on standard error.
         output = create_output(always_prefer_tty=True)
         if isinstance(output, Vt100_Output):

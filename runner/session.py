@@ -23,12 +23,19 @@ _SUFFIX = ".jsonl"
 _MAX_NAME = 80
 
 
+class SessionInUse(SessionError):  # noqa: N818 - it is no mistake
+    """Another chat has the session."""
+
+
 def data_folder() -> Path:
-    """Where this user's sessions and history are, made where it is missing; for them alone."""
-    folder = user_data_path("franken-gguf", appauthor=False)
+    """Where this user's sessions and history are, by their platform's custom."""
+    return user_data_path("franken-gguf", appauthor=False)
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder for its owner alone. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
-    return folder
 
 
 @dataclass(frozen=True)
@@ -49,12 +56,11 @@ class Sessions:
     def all(self) -> list[Listed]:
         """All sessions, the one changed last first."""
         found = []
-        with suppress(FileNotFoundError):
-            for path in self.folder.iterdir():
-                if path.suffix == _SUFFIX and not path.name.startswith("."):
-                    state = path.stat()
-                    changed = datetime.fromtimestamp(state.st_mtime)
-                    found.append(Listed(path.stem, changed, state.st_size))
+        for path in self.folder.glob(f"[!.]*{_SUFFIX}"):
+            with suppress(FileNotFoundError):
+                state = path.stat()
+                changed = datetime.fromtimestamp(state.st_mtime)
+                found.append(Listed(path.stem, changed, state.st_size))
         return sorted(found, key=lambda listed: listed.changed, reverse=True)
 
     def open(self, name: str) -> Session:
@@ -77,9 +83,16 @@ class Sessions:
             raise SessionError(f"{session.path}: there is no such chat; /sessions lists them")
         return session
 
-    def new_name(self, model: str) -> str:
-        """A name that nobody chose: the time and the model."""
-        return file_name(f"{datetime.now():%Y-%m-%d %H.%M.%S} {model}")
+    def open_new(self, model: str) -> Session:
+        """A session that nobody named: by the time and the model. Raises SessionError."""
+        name = file_name(f"{datetime.now():%Y-%m-%d %H.%M.%S} {model}")
+        for number in range(1, 100):
+            with suppress(SessionInUse):
+                session = Session(self.folder, name if number == 1 else f"{name} {number}")
+                if not session.exists():
+                    return session
+                session.close()
+        raise SessionError(f"{self.folder}: too many chats of one second; name this one")
 
 
 class Session:
@@ -88,15 +101,16 @@ class Session:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.path = folder / (name + _SUFFIX)
-        folder.mkdir(parents=True, exist_ok=True)
-        folder.chmod(0o700)
         self._lock = FileLock(folder / f".{name}.lock", timeout=0, mode=0o600)
         try:
+            make_private(folder)
             self._lock.acquire()
         except Timeout:
-            raise SessionError(
+            raise SessionInUse(
                 f"session {name!r} is open in another chat; leave that one, or take another name"
             ) from None
+        except OSError as error:
+            raise SessionError(f"{self.path}: cannot be opened: {error.strerror}") from None
 
     def exists(self) -> bool:
         """Whether it was ever saved."""

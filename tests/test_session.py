@@ -229,6 +229,20 @@ def test_two_chats_on_one_session_the_second_is_refused(tmp_path: Path) -> None:
     sessions.open("tale").close()
 
 
+def test_chats_begun_in_one_second_have_names_of_their_own(tmp_path: Path) -> None:
+    sessions = Sessions(tmp_path)
+    opened = [sessions.open_new("model") for _ in range(3)]
+    assert len({session.path for session in opened}) == 3
+    for session in opened:
+        session.close()
+
+
+def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(SessionError, match=r"tale\.jsonl: cannot be opened: Not a directory"):
+        Sessions(tmp_path / "file" / "sessions").open("tale")
+
+
 def test_the_last_one_saved_is_found_and_one_that_is_missing_is_said(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     with pytest.raises(SessionError, match="there is no saved chat yet"):

@@ -21,7 +21,7 @@ from franken_gguf.runner.engine import LoadOptions
 from franken_gguf.runner.interrupt import hearing_ctrl_c
 from franken_gguf.runner.kv_file import load_context, save_context
 from franken_gguf.runner.sampling import RANDOM_SEED
-from franken_gguf.runner.session import Session, Sessions, data_folder
+from franken_gguf.runner.session import Session, Sessions, data_folder, make_private
 from franken_gguf.runner.standard_input import clean, has_keyboard, piped_text
 from franken_gguf.runner.terminal import size
 
@@ -203,10 +203,21 @@ def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> 
         screen.notice(resumed(dialogue))
     has_terminal = sys.stdout.isatty() or sys.stderr.isatty()
     if has_terminal and not screen.console.is_dumb_terminal:
-        history = data_folder() / "history" if dialogue.autosave else None
+        history = _history() if dialogue.autosave else None
         lines: ui_chat.Lines = Keyboard(history, partial(completions, dialogue), is_whole)
     else:
         lines = PlainInput(sys.stderr, is_whole)
     ui_chat.talk(dialogue, screen, lines, stop)
     if dialogue.session and dialogue.session.exists():
         screen.notice(f"saved as {dialogue.session.name!r}; --continue goes on with it")
+
+
+def _history() -> Path | None:
+    """The file of earlier lines, for its owner alone; None where there can be none."""
+    path = data_folder() / "history"
+    try:
+        make_private(path.parent)
+        path.touch(0o600)
+    except OSError:
+        return None
+    return path
