@@ -239,3 +239,12 @@ def questions(data: Path, session: str) -> list[str]:
     text = (data / "franken-gguf" / "sessions" / f"{session}.jsonl").read_text()
     found = map(json.loads, text.splitlines()[1:])
     return [line["mes"] for line in found if line["is_user"]]
+
+
+def test_where_nothing_can_be_saved_the_chat_goes_on_and_says_so() -> None:
+    with chat("-n", "4", XDG_DATA_HOME="/dev/null") as terminal:
+        for _ in range(2):
+            terminal.at_prompt("Hello" + ENTER)
+            terminal.wait_for(FIGURES)
+            terminal.wait_for(r"Error: /dev/null/.*\.jsonl: cannot be opened: Not a directory\n")
+        assert terminal.leave(CTRL_D) == 0
