@@ -6,6 +6,7 @@ from bisect import bisect_left
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from functools import cache
 from types import TracebackType
 
 from . import summary
@@ -103,7 +104,10 @@ class Chat:
 
     def context_used(self) -> int:
         """Tokens of the conversation as the model would read it now."""
-        text = self.template.render(self.conversation.read_by_model(), add_generation_prompt=False)
+        messages = self.conversation.read_by_model()
+        if not messages:
+            return 0
+        text = self.template.render(messages, add_generation_prompt=False)
         return len(self.engine.vocabulary.prompt(text))
 
     def close(self) -> None:
@@ -126,20 +130,21 @@ class Chat:
         self, said: list[Message], place_after: int | None = None, begun: Message | None = None
     ) -> Answer:
         after = [] if place_after is None else self.conversation.messages[place_after:]
-        head = begun.content if begun else ""
-        forgotten = self._forgotten(said, head)
-        generation = self._generate(said, head, forgotten)
-        return Answer(self, said, begun, after, forgotten, generation)
+        forgotten, prompt = self._fitting(said, begun.content if begun else "")
+        return Answer(self, said, begun, after, forgotten, self._generate(prompt))
 
-    def _generate(self, said: list[Message], head: str, forgotten: int) -> Generation:
+    def _generate(self, prompt: list[int]) -> Generation:
         sampling = self.sampling
         if sampling.seed != RANDOM_SEED:  # the same again is no other answer
             sampling = replace(sampling, seed=(sampling.seed + self._tries) % RANDOM_SEED)
-        tokens = self.engine.vocabulary.prompt(self._prompt(said, head, forgotten))
-        return self.engine.generate(tokens, sampling, self.max_tokens)
+        return self.engine.generate(prompt, sampling, self.max_tokens)
 
-    def _prompt(self, said: list[Message], head: str, forgotten: int) -> str:
-        messages = self.conversation.read_by_model(said, forgotten)
+    def _prompt(self, said: list[Message], head: str, forgotten: int) -> list[int]:
+        return self.engine.vocabulary.prompt(self._text(said, head, forgotten))
+
+    def _text(self, said: list[Message], head: str, forgotten: int) -> str:
+        # Templates look at the first message, so there must be one.
+        messages = self.conversation.read_by_model(said, forgotten) or [Message("user", "")]
         start = self.template.render(messages)
         if not head:
             return start
@@ -149,35 +154,45 @@ class Chat:
         place = whole.find(head, len(start)) if whole.startswith(start) else -1
         return whole[: place + len(head)] if place >= 0 else start + head
 
-    def _forgotten(self, said: list[Message], head: str) -> int:
-        """How many first messages the model shall no longer read, so that there is room."""
+    def _fitting(self, said: list[Message], head: str) -> tuple[int, list[int]]:
+        """How many first messages the model shall no longer read, and the prompt without them."""
         n_ctx, kept = self.engine.n_ctx, self.conversation.forgotten
         room = min(n_ctx // 4, self.max_tokens or n_ctx)
 
-        def length(forgotten: int) -> int:
-            characters = sum(len(message.content) for message in said[forgotten:])
-            if characters > _MAX_CHARACTERS_PER_TOKEN * n_ctx:
-                return characters
-            text = self._prompt(said, head, forgotten)
-            return len(self.engine.vocabulary.prompt(text))
+        @cache
+        def prompt(forgotten: int) -> list[int]:
+            return self._prompt(said, head, forgotten)
 
-        if length(kept) + room <= n_ctx:
-            return kept
+        def fits(forgotten: int, most: int) -> bool:
+            characters = sum(len(message.content) for message in said[forgotten:])
+            return (
+                characters <= _MAX_CHARACTERS_PER_TOKEN * n_ctx and len(prompt(forgotten)) <= most
+            )
+
         starts = turn_starts(said, kept)
-        place = bisect_left(starts, True, key=lambda start: length(start) <= n_ctx // 2)
-        return starts[min(place, len(starts) - 1)] if starts else kept
+        if not starts or fits(kept, n_ctx - room):
+            return kept, prompt(kept)
+        place = bisect_left(starts, True, key=lambda start: fits(start, n_ctx // 2))
+        chosen = starts[min(place, len(starts) - 1)]
+        return chosen, prompt(chosen)
 
     def _summary(self, leaving: list[Message]) -> str:
-        """What the model says in short of its memory and the messages that leave."""
+        """What the model says in short of its memory and the messages that leave.
+
+        Nothing where the context is too small for it.
+        """
         vocabulary, n_ctx = self.engine.vocabulary, self.engine.n_ctx
         limit = n_ctx // 8
         text = summary.transcript(self.conversation.memory, leaving)
         # The request and the template's own words have the other quarter.
         tokens = vocabulary.tokenize(text)[-(n_ctx // 2) :]
         text = b"".join(map(vocabulary.piece, tokens)).decode(errors="replace")
-        prompt = self.template.render([Message("user", summary.request(text, limit))])
+        request = [Message("user", summary.request(text, limit))]
+        prompt = vocabulary.prompt(self.template.render(request))
+        if len(prompt) + limit > n_ctx:
+            return ""
         sampling = Sampling(temperature=0, repeat_penalty=1.1)
-        generation = self.engine.generate(vocabulary.prompt(prompt), sampling, limit)
+        generation = self.engine.generate(prompt, sampling, limit)
         return "".join(text_of(generation, vocabulary.piece, self.template.stops)).strip()
 
 
@@ -196,7 +211,6 @@ class Answer:
         self.generation = generation
         self.text = ""
         """What has come; where an answer goes on, only what is new."""
-        self.is_more = begun is not None
         self._chat = chat
         self._said = said
         self._begun = begun
@@ -235,10 +249,14 @@ class Answer:
             return  # and the generation hears it too: nothing has changed
         conversation.forgotten = self._forgotten
         if memory:
-            conversation.memory = memory
+            before, conversation.memory = conversation.memory, memory
             head = self._begun.content if self._begun else ""
-            self.generation = chat._generate(self._said, head, self._forgotten)
-            yield Remembered(memory)
+            prompt = chat._prompt(self._said, head, self._forgotten)
+            if len(prompt) < chat.engine.n_ctx:
+                self.generation = chat._generate(prompt)
+                yield Remembered(memory)
+            else:  # beside a last turn as large as the context
+                conversation.memory = before
 
     def _keep(self) -> None:
         begun = self._begun or Message("assistant", "")

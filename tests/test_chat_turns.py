@@ -87,9 +87,7 @@ def test_an_answer_that_was_cut_goes_on_as_if_it_had_not_been(chat: Chat) -> Non
     chat.max_tokens = 3
     chat.ask(FRANCE).read()
     chat.max_tokens = 16
-    more = chat.resume()
-    assert more.is_more
-    more.read()
+    assert whole.endswith(chat.resume().read())
     assert said(chat)[2:] == [("user", FRANCE), ("assistant", whole)]
 
 
@@ -97,6 +95,24 @@ def test_another_question_takes_the_last_ones_place(chat: Chat) -> None:
     chat.ask("What is the capital of Italy?").read()
     assert chat.ask_instead(FRANCE).read() == PARIS
     assert said(chat) == [("user", FRANCE), ("assistant", PARIS)]
+
+
+def test_a_greeting_without_a_system_text_goes_on_too(chat: Chat) -> None:
+    chat.conversation = Conversation(messages=[Message("assistant", "Welcome, traveller")])
+    chat.resume().read()
+    assert said(chat)[0][1].startswith("Welcome, traveller")
+    chat.regenerate().read()
+    assert len(said(chat)) == 1
+
+
+def test_a_context_too_small_for_a_summary_has_none() -> None:
+    options = LoadOptions(n_ctx=96, n_threads=1, n_gpu_layers=0)
+    sampling = {"temperature": 0}
+    with load(smollm2(), options, sampling=sampling, max_tokens=8, summarize=True) as small:
+        small.conversation.system = "Be brief."
+        kinds = {type(piece) for _ in range(6) for piece in small.ask(FRANCE)}
+        assert kinds == {Text, Forgotten}
+        assert small.conversation.memory == ""
 
 
 def test_a_greeting_and_what_follows_it_are_given_again_and_go_on(chat: Chat) -> None:

@@ -193,6 +193,8 @@ def test_tokens_are_counted_of_the_conversation_and_of_a_text(dialogue: Dialogue
     text = "<|im_start|>system\nBe brief.<|im_end|>\n"
     count = len(dialogue.chat.engine.vocabulary.tokenize(text))
     assert do(dialogue, "/tokens") == f"the conversation has {count} of 512 tokens"
+    do(dialogue, '/system ""')
+    assert do(dialogue, "/tokens") == "the conversation has 0 of 512 tokens"
     assert do(dialogue, "/tokens The lighthouse") == "2 tokens: The| lighthouse"
 
 
