@@ -25,6 +25,11 @@ _STEERING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\r\b]")
 PATIENCE = 10.0  # seconds; the machine may be busy, and a failure is no slower than its cause
 
 
+def _environment() -> dict[str, str]:
+    """Ours, without the size of our own terminal: pytest's readline leaves it there."""
+    return {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
+
+
 class Terminal:
     """franken-gguf with `arguments` at a terminal of its own.
 
@@ -42,7 +47,7 @@ class Terminal:
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm", **variables},
+            env={**_environment(), "TERM": "xterm", **variables},
         )
         os.close(theirs)
 
