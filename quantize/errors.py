@@ -11,6 +11,10 @@ class CheckpointError(FrankenError):
     """The source is missing, cut, inconsistent, or holds what cannot be converted."""
 
 
+class ReadError(CheckpointError):
+    """A file of the source cannot be read now; it may be later."""
+
+
 class TokenizerError(FrankenError):
     """The tokenizer files are missing, unknown, or disagree with the written GGUF."""
 
@@ -29,3 +33,11 @@ class ImatrixError(FrankenError):
 
 class OutputError(FrankenError):
     """An output exists, does not fit on the disk, or would overwrite its own source."""
+
+
+class WorkerError(FrankenError):
+    """A worker process ended before its work did."""
+
+
+class VerifyError(FrankenError):
+    """A finished file is not what its source says it should be."""

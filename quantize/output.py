@@ -1,9 +1,11 @@
-"""One GGUF to be written: its types, header and places, all known before the first byte."""
+"""One GGUF to be written: its types, headers and places, all known before the first byte."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from math import prod
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from .gguf_types import Metadata, u32
 from .imatrix import Imatrix
 from .presets import Preset
 from .recipe import Choice, Overrides, Tensor, choose_types
+from .shards import shard_counts, shard_metadata, shard_path
 from .source import Source, SourceTensor
 
 _PRECISION_PRESETS = ("F32", "F16", "BF16")
@@ -27,8 +30,10 @@ class PlannedTensor:
 
     source: SourceTensor
     choice: Choice
+    shard: int
+    """Which of the output's files it stands in."""
     offset: int
-    """From the start of the file, in bytes."""
+    """From the start of that file, in bytes."""
     row_bytes: int
     importance: F32 | None
     """float32 [matrices, cols], one row for each expert; None for the plain search."""
@@ -40,15 +45,29 @@ class PlannedTensor:
 
 
 @dataclass(frozen=True)
-class Output:
-    """One file to be written."""
+class Shard:
+    """One file of an output."""
 
     path: Path
-    preset: Preset
     header: bytes
-    tensors: tuple[PlannedTensor, ...]
     nbytes: int
     """The exact size of the finished file."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One model to be written: one file, or several where it is split."""
+
+    path: Path
+    """The file's name; of a split model, the name that its shards' are made from."""
+    preset: Preset
+    shards: tuple[Shard, ...]
+    tensors: tuple[PlannedTensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """The exact size of all files together."""
+        return sum(shard.nbytes for shard in self.shards)
 
     @property
     def bits_per_weight(self) -> float:
@@ -78,6 +97,11 @@ class Output:
         return sum(prod(tensor.source.shape) for tensor in self.tensors)
 
 
+def type_counts(output: Output) -> dict[str, int]:
+    """Type name to number of tensors, most first."""
+    return dict(Counter(t.choice.type.name for t in output.tensors).most_common())
+
+
 def plan_output(
     source: Source,
     path: Path,
@@ -87,9 +111,11 @@ def plan_output(
     *,
     allow_requantize: bool = False,
     strict_types: bool = False,
+    split_max_size: int | None = None,
 ) -> Output:
     """Decide every type, offset and key of the file `path`. Reads no weights.
 
+    With `split_max_size`, bytes, the model is cut into shards with no more than that of tensors.
     Raises RecipeError for a type that does not fit (with `strict_types` also where llama-quantize
     would fall back to another), or for a source that is quantized already unless
     `allow_requantize`, and ImatrixError for an imatrix of another model.
@@ -110,31 +136,34 @@ def plan_output(
     importances = imatrix.for_tensors(matrices) if imatrix else {}
     if imatrix and preset.name == "Q2_K_S":
         _check_complete(source.tensors, choices, imatrix)
-    places = _places(source.tensors, choices)
-    header = encode_header(
-        metadata,
-        [
-            (tensor.name, tensor.shape, choice.type, offset)
-            for tensor, choice, (offset, _) in zip(source.tensors, choices, places, strict=True)
-        ],
-    )
-    tensors = tuple(
-        PlannedTensor(tensor, choice, len(header) + offset, row_bytes, importances.get(tensor.name))
-        for tensor, choice, (offset, row_bytes) in zip(source.tensors, choices, places, strict=True)
-    )
-    end = max((padded(t.offset + t.nbytes) for t in tensors), default=len(header))
-    return Output(path, preset, header, tensors, end)
+    sizes = [
+        tensor.rows * _row_bytes(tensor, choice)
+        for tensor, choice in zip(source.tensors, choices, strict=True)
+    ]
+    counts = shard_counts([tensor.name for tensor in source.tensors], sizes, split_max_size)
+    shards: list[Shard] = []
+    tensors: list[PlannedTensor] = []
+    for number, count in enumerate(counts):
+        some = range(len(tensors), len(tensors) + count)
+        ends = list(accumulate(padded(sizes[i]) for i in some))
+        header = encode_header(
+            shard_metadata(metadata, number, len(counts), len(sizes)),
+            [
+                (source.tensors[i].name, source.tensors[i].shape, choices[i].type, offset)
+                for i, offset in zip(some, [0, *ends[:-1]], strict=True)
+            ],
+        )
+        for i, offset in zip(some, [0, *ends[:-1]], strict=True):
+            tensor, choice = source.tensors[i], choices[i]
+            place = number, len(header) + offset, _row_bytes(tensor, choice)
+            tensors.append(PlannedTensor(tensor, choice, *place, importances.get(tensor.name)))
+        shards.append(Shard(shard_path(path, number, len(counts)), header, len(header) + ends[-1]))
+    return Output(path, preset, tuple(shards), tuple(tensors))
 
 
-def _places(tensors: Sequence[SourceTensor], choices: Sequence[Choice]) -> list[tuple[int, int]]:
-    """(offset from the first tensor, bytes of a row) of each tensor, in file order."""
-    places, offset = [], 0
-    for tensor, choice in zip(tensors, choices, strict=True):
-        block_len, block_bytes = GGML_QUANT_SIZES[choice.type]
-        row_bytes = tensor.cols // block_len * block_bytes
-        places.append((offset, row_bytes))
-        offset = padded(offset + tensor.rows * row_bytes)
-    return places
+def _row_bytes(tensor: SourceTensor, choice: Choice) -> int:
+    block_len, block_bytes = GGML_QUANT_SIZES[choice.type]
+    return tensor.cols // block_len * block_bytes
 
 
 def _metadata(source: Source, preset: Preset) -> Metadata:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .errors import CheckpointError
-from .files import PositionedReader
+from .files import read_at
 from .formats import U8
 
 # safetensors' own bound on the JSON in front of the data.
@@ -28,7 +28,6 @@ class SafetensorsFolder:
 
     def __init__(self, folder: Path) -> None:
         self.tensors: dict[str, _Tensor] = {}
-        self._reader = PositionedReader()
         for file, expected in _files(folder).items():
             tensors = _read_header(file)
             for name in expected:
@@ -58,12 +57,8 @@ class SafetensorsFolder:
         tensor = self.tensors[name]
         row_bytes = tensor.cols * _ITEM_BYTES[tensor.dtype]
         offset = tensor.offset + start * row_bytes
-        raw = self._reader.read(tensor.file, offset, (stop - start) * row_bytes, name)
+        raw = read_at(tensor.file, offset, (stop - start) * row_bytes, name)
         return raw.reshape(stop - start, row_bytes)
-
-    def close(self) -> None:
-        """Close the files."""
-        self._reader.close()
 
 
 class _Tensor:

@@ -12,7 +12,7 @@ from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from .config import read_config
 from .errors import CheckpointError, GGUFError
-from .files import PositionedReader
+from .files import FileStamp, file_stamp, read_at
 from .formats import F32, U8
 from .gguf_header import read_header
 from .gguf_types import Metadata
@@ -42,6 +42,9 @@ class Source(Protocol):
     """In llama-quantize's order: by layer, then by name."""
     is_gguf: bool
 
+    stamps: list[FileStamp]
+    """Of every file that is read, when it was opened."""
+
     @property
     def files(self) -> set[Path]:
         """Every file that is read."""
@@ -49,11 +52,9 @@ class Source(Protocol):
     def read(self, tensor: SourceTensor, piece: Piece, start: int, stop: int) -> U8:
         """Rows `start` to `stop` of one piece, as stored: uint8 [rows, row_bytes].
 
-        Rotary tensors are read by whole heads. Safe to call from many threads.
+        Rotary tensors are read by whole heads. A source can be pickled, so that other processes
+        read from it too.
         """
-
-    def close(self) -> None:
-        """Close the files."""
 
 
 def open_source(path: Path) -> Source:
@@ -76,6 +77,7 @@ class FolderSource:
     def __init__(self, path: Path) -> None:
         self.name = path.resolve().name or "model"
         self._weights = SafetensorsFolder(path)
+        self.stamps = [file_stamp(file) for file in self.files]
         config = read_config(path)
         self.model = ModelShape(config.layers, config.experts, config.heads, config.kv_heads)
         self._computed: dict[str, F32] = {}
@@ -100,10 +102,6 @@ class FolderSource:
         rows = self._weights.read(piece.source, start, stop)
         return _interleaved(rows, tensor) if tensor.rotary_heads else rows
 
-    def close(self) -> None:
-        """Close the files."""
-        self._weights.close()
-
     def _typed(self, tensor: MappedTensor) -> SourceTensor:
         dtypes = {self._weights.tensors[piece.source].dtype for piece in tensor.pieces}
         if len(dtypes) > 1:
@@ -126,6 +124,7 @@ class GGUFSource:
     is_gguf = True
 
     def __init__(self, path: Path) -> None:
+        self.stamps = [file_stamp(path)]
         header = read_header(path)
         architecture = header.text("general.architecture")
         if architecture != "llama":
@@ -142,7 +141,6 @@ class GGUFSource:
         if heads < 1 or kv_heads < 1:
             raise GGUFError(f"{path}: llama.attention.head_count is {heads} and {kv_heads}")
         self._path = path
-        self._reader = PositionedReader()
         self._offsets = {tensor.name: tensor.offset for tensor in header.tensors}
         self.name = path.stem
         self.metadata = header.metadata
@@ -169,12 +167,8 @@ class GGUFSource:
         block_len, block_bytes = GGML_QUANT_SIZES[tensor.stored]
         row_bytes = tensor.cols // block_len * block_bytes
         offset = self._offsets[piece.source] + start * row_bytes
-        raw = self._reader.read(self._path, offset, (stop - start) * row_bytes, tensor.name)
+        raw = read_at(self._path, offset, (stop - start) * row_bytes, tensor.name)
         return raw.reshape(stop - start, row_bytes)
-
-    def close(self) -> None:
-        """Close the file."""
-        self._reader.close()
 
 
 def _matrices(name: str, shape: tuple[int, ...]) -> tuple[Piece, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import psutil
@@ -44,6 +45,12 @@ def default_threads() -> int:
     if hasattr(os, "sched_getaffinity"):
         physical = min(physical, len(os.sched_getaffinity(0)))
     return physical
+
+
+def cores() -> int:
+    """Logical cores that this process may use."""
+    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
 
 
 def needed_memory(header: Header, n_ctx: int) -> int:

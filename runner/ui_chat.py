@@ -129,7 +129,9 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
             try:
                 with raising_ctrl_c():
                     line = lines.read(begun.text if begun else "")
-            except KeyboardInterrupt:
+            except KeyboardInterrupt as interrupt:
+                if type(interrupt) is not KeyboardInterrupt:
+                    raise  # a SIGTERM means it
                 screen.notice("Ctrl-D or /bye leaves")
                 begun = None
                 continue

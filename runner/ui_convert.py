@@ -1,130 +1,118 @@
-"""The screen of `franken-gguf convert`: what will be written, how far it is, what came out."""
+"""What `franken-gguf convert` says: what will be written, what came out, what fell back."""
 
 from __future__ import annotations
 
-import time
+import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from rich import box
-from rich.console import Console
+from rich.console import Console, RenderableType
 from rich.padding import Padding
-from rich.progress import (
-    BarColumn,
-    Progress,
-    ProgressColumn,
-    Task,
-    TaskProgressColumn,
-    TextColumn,
-    TimeRemainingColumn,
-)
 from rich.table import Table
 from rich.text import Text
 
-from franken_gguf.quantize.convert import Progress as Done
+from franken_gguf.quantize.convert import Result
+from franken_gguf.quantize.estimate import Estimate
 from franken_gguf.quantize.imatrix import Imatrix
-from franken_gguf.quantize.output import Output
+from franken_gguf.quantize.output import Output, PlannedTensor, type_counts
 from franken_gguf.quantize.recipe import layer_of
+from franken_gguf.quantize.rows import Seconds
+from franken_gguf.quantize.verify import TensorCheck
 
-from .terminal import count, printable, size
+from .terminal import duration, printable, size
+from .ui_verify import worst_tensors
 
-# Seconds between two lines of progress where there is no terminal to draw a bar on.
-_QUIET_INTERVAL = 10.0
-# Columns of a terminal that has room for the speed beside the bar.
-_WIDE = 80
-
-
-class _Speed(ProgressColumn):
-    """Weights a second."""
-
-    def render(self, task: Task) -> Text:
-        """Draw the column."""
-        return Text(f"{count(task.speed or 0)}weights/s")
+_LAYER = re.compile(r"^blk\.\d+\.")
+_NARROW = 80
 
 
-@contextmanager
-def conversion_progress(
-    console: Console, weights: int, tensors: int
-) -> Iterator[Callable[[Done], None]]:
-    """Report `weights` in `tensors` as they are written: a bar at a terminal, else a few lines."""
-    report = _bar if console.is_terminal else _lines
-    with report(console, weights, tensors) as update:
-        yield update
+def say(console: Console, line: str) -> None:
+    """Print a notice."""
+    console.print(printable(line), style="dim", markup=False, soft_wrap=True)
 
 
-@contextmanager
-def _bar(console: Console, weights: int, tensors: int) -> Iterator[Callable[[Done], None]]:
-    seen: set[str] = set()
-    written = 0
-    columns: list[ProgressColumn] = [
-        BarColumn(bar_width=None),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[tensors]}"),
-        TextColumn("{task.fields[written]}"),
-        TimeRemainingColumn(compact=True),
-    ]
-    if console.width >= _WIDE:
-        columns.insert(-1, _Speed())
-    with Progress(*columns, console=console, transient=True, expand=True) as progress:
-        task = progress.add_task("", total=weights, written="", tensors="")
-
-        def update(done: Done) -> None:
-            nonlocal written
-            seen.add(done.tensor)
-            written += done.bytes_written
-            progress.update(
-                task,
-                advance=done.weights,
-                written=size(written),
-                tensors=f"{len(seen)}/{tensors} tensors",
-            )
-
-        yield update
-
-
-@contextmanager
-def _lines(console: Console, weights: int, tensors: int) -> Iterator[Callable[[Done], None]]:
-    seen: set[str] = set()
-    converted = written = 0
-    started = said = time.monotonic()
-
-    def update(done: Done) -> None:
-        nonlocal converted, written, said
-        seen.add(done.tensor)
-        converted += done.weights
-        written += done.bytes_written
-        now = time.monotonic()
-        if now - said >= _QUIET_INTERVAL:
-            said = now
-            left = (now - started) * (weights - converted) / converted
-            console.print(
-                f"{100 * converted // weights} %, {len(seen)} of {tensors} tensors, "
-                f"{size(written)} written, {left:.0f} s left",
-                soft_wrap=True,
-            )
-
-    yield update
-
-
-def show_outputs(console: Console, outputs: Sequence[Output]) -> None:
-    """Print each output's path, size, bits per weight, types and fallbacks."""
+def show_outputs(
+    console: Console, outputs: Sequence[Output], checks: Mapping[Path, Sequence[TensorCheck]]
+) -> None:
+    """Print each output's files, size, bits per weight, types, fallbacks and worst tensors."""
     for output in outputs:
-        types = ", ".join(f"{name} x{n}" for name, n in type_counts(output).items())
-        console.print(Text(printable(str(output.path)), style="bold"), soft_wrap=True)
-        console.print(
-            Padding(
-                Text(f"{size(output.nbytes)}, {output.bits_per_weight:.2f} bits/weight: {types}"),
-                (0, 0, 0, 2),
-            )
-        )
-        if line := fallback_line(output):
-            console.print(Padding(Text(line, style="yellow"), (0, 0, 0, 2)))
+        _show_files(console, output, size(output.nbytes))
+        if output.path in checks:
+            console.print(_indented(worst_tensors(checks[output.path], console.width)))
 
 
-def type_counts(output: Output) -> dict[str, int]:
-    """Type name to number of tensors, most first."""
-    return dict(Counter(t.choice.type.name for t in output.tensors).most_common())
+def _show_files(console: Console, output: Output, nbytes: str) -> None:
+    for shard in output.shards:
+        console.print(Text(printable(str(shard.path)), style="bold"), soft_wrap=True)
+    types = ", ".join(f"{name} x{n}" for name, n in type_counts(output).items())
+    facts = f"{nbytes}, {output.bits_per_weight:.2f} bits/weight: {types}"
+    console.print(_indented(Text(facts)))
+    if fallen := fallback_line(output):
+        console.print(_indented(Text(fallen, style="yellow")))
+
+
+def _indented(what: RenderableType) -> Padding:
+    return Padding(what, (0, 0, 0, 2), expand=False)
+
+
+def show_time(console: Console, result: Result, spent: Seconds) -> None:
+    """Print what the time went to, by stage, and the workers' time by step."""
+    stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
+    whole = sum(spent) or 1.0
+    steps = ", ".join(
+        f"{name} {100 * seconds / whole:.0f} %" for name, seconds in spent._asdict().items()
+    )
+    workers = "1 process" if result.share.workers == 1 else f"{result.share.workers} processes"
+    console.print(f"{stages}; {workers}: {steps}", style="dim", soft_wrap=True)
+
+
+def show_plan(console: Console, outputs: Sequence[Output], expected: Estimate) -> None:
+    """Print a dry run: the tensors by kind, each output to the byte, and what it will all take."""
+    console.print(_tensor_kinds(outputs, console.width), Text())
+    for output in outputs:
+        _show_files(console, output, f"{output.nbytes:,} bytes")
+    workers = "1 process" if expected.workers == 1 else f"{expected.workers} processes"
+    console.print(
+        Text(),
+        f"disk    {size(expected.disk_bytes)}",
+        f"memory  {size(expected.memory_bytes)} and {workers}",
+        f"time    about {duration(expected.seconds)}, if the disk keeps up",
+        sep="\n",
+        highlight=False,
+    )
+
+
+def _tensor_kinds(outputs: Sequence[Output], width: int) -> Table:
+    gap = 1 if width < _NARROW else 2
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
+    table.add_column("tensor", overflow="fold", ratio=2)
+    table.add_column("shape", overflow="fold", ratio=1)
+    for output in outputs:
+        table.add_column(f"{output.preset.name}", overflow="fold", ratio=1)
+    kinds: dict[tuple[str, tuple[int, ...], str], list[int]] = {}
+    for index, tensor in enumerate(outputs[0].tensors):
+        name = _LAYER.sub("blk.*.", tensor.source.name)
+        kind = name, tensor.source.shape, tensor.source.stored.name
+        kinds.setdefault(kind, []).append(index)
+    for (name, shape, stored), indices in kinds.items():
+        number = f"{len(indices)} x " if len(indices) > 1 else ""
+        cells = [_types_and_size([output.tensors[i] for i in indices]) for output in outputs]
+        table.add_row(printable(name), f"{number}{list(shape)} {stored}", *cells)
+    return table
+
+
+def _types_and_size(tensors: Sequence[PlannedTensor]) -> str:
+    """A line for each type, the commonest first: how many tensors, how many bytes."""
+    bytes_of: dict[str, list[int]] = {}
+    for tensor in tensors:
+        bytes_of.setdefault(tensor.choice.type.name, []).append(tensor.nbytes)
+    ranked = sorted(bytes_of.items(), key=lambda item: len(item[1]), reverse=True)
+    return "\n".join(
+        f"{name}{f' x{len(sizes)}' if len(ranked) > 1 else ''} {size(sum(sizes))}"
+        for name, sizes in ranked
+    )
 
 
 def fallback_line(output: Output) -> str:

@@ -78,6 +78,14 @@ class Terminal:
     def leave(self, keys: str) -> int:
         """Type `keys` at the prompt, wait for the program's end, give its exit status."""
         self.at_prompt(keys)
+        return self._ended()
+
+    def end(self) -> int:
+        """Send SIGTERM, wait for the program's end, give its exit status."""
+        self._child.terminate()
+        return self._ended()
+
+    def _ended(self) -> int:
         while self._read():
             pass
         return self._child.wait(PATIENCE)

@@ -248,3 +248,16 @@ def test_where_nothing_can_be_saved_the_chat_goes_on_and_says_so() -> None:
             terminal.wait_for(FIGURES)
             terminal.wait_for(r"Error: /dev/null/.*\.jsonl: cannot be opened: Not a directory\n")
         assert terminal.leave(CTRL_D) == 0
+
+
+def test_a_sigterm_ends_the_chat_and_what_came_is_saved(tmp_path: Path) -> None:
+    with chat("--session", "tale", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt("Tell me a very long story about the sea." + ENTER)
+        terminal.wait_for("(?i)the sea[^.]+ [a-z]+ ")
+        assert terminal.end() == 143
+        assert "Traceback" not in terminal.screen
+    assert questions(tmp_path, "tale") == ["Tell me a very long story about the sea."]
+    with chat() as terminal:
+        terminal.at_prompt("")
+        assert terminal.end() == 143
+        assert "Traceback" not in terminal.screen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,9 @@ from checkpoints import make_checkpoint
 from click.testing import CliRunner, Result
 from models import demo_checkpoint
 
+from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner.cli import main
+from franken_gguf.runner.cli.parameters import size
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 
@@ -36,7 +39,11 @@ def test_several_types_are_written_into_a_folder_that_is_made_for_them(tmp_path:
     written = sorted(path.name for path in (tmp_path / "new" / "out").iterdir())
     assert written == ["tales-F16.gguf", "tales-Q8_0.gguf"]
     assert "bits/weight" in result.stdout
-    assert result.stderr == ""
+    assert re.fullmatch(
+        r"converting \d+\.\d s, saving \d+\.\d s; \d+ process(es)?: read \d+ %, widen \d+ %, "
+        r"quantize \d+ %, write \d+ %\n",
+        result.stderr,
+    )
 
 
 def test_one_type_may_name_its_file(tmp_path: Path) -> None:
@@ -56,7 +63,7 @@ def test_every_kind_of_folder_passes_the_token_check(tmp_path: Path, name: str) 
 def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "tales")
     result = franken("convert", checkpoint, "-q", "Q8_0", "-q", "Q4_0", "-o", tmp_path, "--json")
-    documents = json.loads(result.stdout)
+    documents = json.loads(result.stdout)["outputs"]
     assert [document["type"] for document in documents] == ["Q8_0", "Q4_0"]
     for document in documents:
         assert Path(document["path"]).stat().st_size == document["bytes"]
@@ -65,9 +72,21 @@ def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
 def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "tales")
     words = ("convert", checkpoint, "-q", "Q8_0", "-q", "Q4_0", "-o", tmp_path / "out", "--json")
-    planned = franken(*words, "--dry-run")
+    planned = json.loads(franken(*words, "--dry-run").stdout)
     assert not (tmp_path / "out").exists()
-    assert planned.stdout == franken(*words).stdout
+    written = json.loads(franken(*words).stdout)
+    for before, after in zip(planned["outputs"], written["outputs"], strict=True):
+        tensors = before.pop("tensors")
+        assert before == after
+        header = read_header(Path(after["path"]))
+        assert [(t.name, list(t.shape), t.type.name, t.nbytes) for t in header.tensors] == [
+            (t["name"], t["shape"], t["type"], t["bytes"]) for t in tensors
+        ]
+        assert Path(after["path"]).stat().st_size == before["bytes"]
+    expected = planned["expected"]
+    assert expected["disk_bytes"] == sum(document["bytes"] for document in written["outputs"])
+    assert expected["memory_bytes"] <= 512 << 20
+    assert 0 < expected["seconds"] < 60
 
 
 def test_a_type_that_does_not_exist_lists_those_that_do_nearest_first(tmp_path: Path) -> None:
@@ -122,29 +141,66 @@ def test_a_tokenizer_that_llama_cpp_cuts_otherwise_is_refused_and_nothing_stays(
     assert not (tmp_path / "out.gguf.part").exists()
 
 
-def test_ctrl_c_is_status_130_and_leaves_what_was_there(tmp_path: Path) -> None:
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_what_is_interrupted_keeps_what_was_there_and_goes_on_when_asked_again(
+    tmp_path: Path, sent: signal.Signals, status: int
+) -> None:
     out = tmp_path / "out.gguf"
     out.write_bytes(b"precious")
-    command = [
-        COMMAND,
-        "convert",
-        str(demo_checkpoint()),
-        "-q",
-        "Q8_0",
-        "-o",
-        str(out),
-        "--overwrite",
-    ]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        part = tmp_path / "out.gguf.part"
-        while not part.exists() and process.poll() is None:
+    command = [COMMAND, "convert", str(demo_checkpoint()), "-q", "Q8_0", "-o", str(out)]
+    command += ["--overwrite", "--threads", "2"]
+    # A group of its own, which gets the signal whole, as from a terminal.
+    with subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, start_new_session=True
+    ) as process:
+        journal = tmp_path / "out.gguf.journal"
+        while process.poll() is None and (not journal.exists() or journal.stat().st_size < 300):
             time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
+        (os.killpg if sent is signal.SIGINT else os.kill)(process.pid, sent)
         _, errors = process.communicate()
-    assert process.returncode == 130, errors
-    assert "Traceback" not in errors
-    assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]
+    assert process.returncode == status, errors
+    assert re.fullmatch(r"Interrupted at \d+ %; the same command goes on from there\.\n", errors)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "out.gguf",
+        "out.gguf.journal",
+        "out.gguf.part",
+    ]
     assert out.read_bytes() == b"precious"
+    again = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.match(r".*out\.gguf: going on from \d+ %\n", again.stderr)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]
+    assert out.read_bytes()[:4] == b"GGUF"
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5.2G", "3iB", "99999999T"])
+def test_a_size_that_is_none_is_wrong_usage(tmp_path: Path, text: str) -> None:
+    result = franken("convert", tmp_path, "--max-memory", text)
+    assert result.exit_code == 2
+    assert "--max-memory" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "nbytes"), [("512", 512), ("2K", 2000), ("1.5MB", 1_500_000), ("6GiB", 6 << 30)]
+)
+def test_sizes_are_decimal_unless_they_say_binary(text: str, nbytes: int) -> None:
+    assert size(text) == nbytes
+
+
+def test_a_model_is_cut_into_files_of_the_size_that_was_asked_for(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "tales")
+    result = franken(
+        "convert", checkpoint, "-q", "Q8_0", "-o", tmp_path, "--split-max-size", "2M", "--json"
+    )
+    (document,) = json.loads(result.stdout)["outputs"]
+    files = [Path(file) for file in document["files"]]
+    assert files[0].name == f"tales-Q8_0-00001-of-{len(files):05}.gguf"
+    assert len(files) > 2
+    assert sum(file.stat().st_size for file in files) == document["bytes"]
+    again = franken("convert", checkpoint, "-q", "Q8_0", "-o", tmp_path, "--split-max-size", "2M")
+    assert again.exit_code == 1
+    assert "00001-of" in again.stderr
+    assert "exists already" in again.stderr
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix's")

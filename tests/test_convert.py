@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Sequence
-from contextlib import closing
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -44,13 +43,13 @@ def converted(
     """Convert as the command does; `out` is a folder."""
     out.mkdir(exist_ok=True)
     presets = [find_preset(name) for name in types]
-    with closing(open_source(source)) as model:
-        paths = output_paths(model.name, presets, out)
-        outputs = [
-            plan_output(model, path, preset, overrides, imatrix, allow_requantize=allow_requantize)
-            for path, preset in zip(paths, presets, strict=True)
-        ]
-        convert(model, outputs, threads=threads, overwrite=overwrite)
+    model = open_source(source)
+    paths = output_paths(model.name, presets, out)
+    outputs = [
+        plan_output(model, path, preset, overrides, imatrix, allow_requantize=allow_requantize)
+        for path, preset in zip(paths, presets, strict=True)
+    ]
+    convert(model, outputs, threads=threads, overwrite=overwrite)
     assert [path.stat().st_size for path in paths] == [output.nbytes for output in outputs]
     return paths
 
@@ -137,13 +136,13 @@ def test_the_smallest_preset_wants_every_importance(tmp_path: Path) -> None:
 
 def test_strict_types_refuse_where_llama_quantize_would_fall_back(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "model", **MODELS["3 experts in odd sizes"])
-    with closing(open_source(checkpoint)) as model:
-        preset = find_preset("Q4_K_M")
-        plan = plan_output(model, tmp_path / "x.gguf", preset)
-        assert plan.wanted_bits_per_weight < plan.bits_per_weight
-        with pytest.raises(RecipeError, match=r"fit tensor 'token_embd\.weight' \(and 14 more\)"):
-            plan_output(model, tmp_path / "x.gguf", preset, strict_types=True)
-        plan_output(model, tmp_path / "x.gguf", find_preset("Q8_0"), strict_types=True)
+    model = open_source(checkpoint)
+    preset = find_preset("Q4_K_M")
+    plan = plan_output(model, tmp_path / "x.gguf", preset)
+    assert plan.wanted_bits_per_weight < plan.bits_per_weight
+    with pytest.raises(RecipeError, match=r"fit tensor 'token_embd\.weight' \(and 14 more\)"):
+        plan_output(model, tmp_path / "x.gguf", preset, strict_types=True)
+    plan_output(model, tmp_path / "x.gguf", find_preset("Q8_0"), strict_types=True)
 
 
 @pytest.mark.parametrize("experts", [2, 3, 4, 8])

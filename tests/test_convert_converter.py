@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import closing
 from hashlib import sha256
 from pathlib import Path
 
@@ -24,8 +23,8 @@ RUNS = [(name, outtype) for name in CASES for outtype in EXPECTED[name]]
 def test_a_file_holds_what_the_converter_wrote(tmp_path: Path, name: str, outtype: str) -> None:
     folder, path = tmp_path / name, tmp_path / "out.gguf"
     CASES[name](folder)
-    with closing(open_source(folder)) as source:
-        convert(source, [plan_output(source, path, find_preset(outtype))])
+    source = open_source(folder)
+    convert(source, [plan_output(source, path, find_preset(outtype))])
     expected = EXPECTED[name][outtype]
     header = read_header(path)
     assert as_expected(header.metadata) == expected["metadata"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import tempfile
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -120,7 +119,8 @@ def test_every_shard_is_named_in_the_index_and_the_licence_is_kept() -> None:
 def test_it_says_what_smollm2_says() -> None:
     """As near as the experts' noise leaves it: 0.03 nats; a slip in the widening costs several."""
     original = log_probabilities(smollm2())
-    with tempfile.TemporaryDirectory() as folder, closing(open_source(demo_checkpoint())) as source:
+    source = open_source(demo_checkpoint())
+    with tempfile.TemporaryDirectory() as folder:
         gguf = Path(folder) / "demo.gguf"
         convert(source, [plan_output(source, gguf, find_preset("Q8_0"), Overrides())])
         merged = log_probabilities(gguf)

@@ -40,7 +40,6 @@ def test_rows_come_back_as_they_were_written(tmp_path: Path, shards: int) -> Non
         assert (
             folder.read(name, len(rows) // 2, len(rows)).view("<u2") == rows[len(rows) // 2 :]
         ).all()
-    folder.close()
 
 
 def test_an_index_that_names_a_missing_file_is_refused(tmp_path: Path) -> None:
@@ -119,7 +118,6 @@ def test_a_file_cut_after_its_header_was_read_is_named_with_the_tensor(tmp_path:
         stream.truncate(file.stat().st_size - 100)
     with pytest.raises(CheckpointError, match=r"inside 'lm_head\.weight'"):
         folder.read("lm_head.weight", 0, 1024)
-    folder.close()
 
 
 BAD = {

@@ -1,8 +1,12 @@
-"""The command line: its verbs, a file each, and what all of them do with errors."""
+"""The command line: its verbs, a file each, and what all of them do with errors and signals."""
 
 from __future__ import annotations
 
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib import import_module
+from types import FrameType
 from typing import Any
 
 import click
@@ -10,25 +14,33 @@ import click
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.runner.terminal import printable
 
-VERBS = ("convert", "inspect", "chat")
-"""Each a command of its own name in a module of its own name, imported when it is called."""
+_VERBS = ("chat", "convert", "inspect")
+
+
+class Terminated(KeyboardInterrupt):
+    """SIGTERM: the same as Ctrl-C, but for the exit status."""
 
 
 class _Verbs(click.Group):
-    """Turns what a user can cause into one line and an exit status."""
+    """Turns what a user can cause into one line and an exit status.
+
+    A verb's module is imported when the verb is called: converting needs no llama.cpp to start,
+    nor do the worker processes, which import this module too.
+    """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return list(VERBS)
+        return list(_VERBS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in VERBS:
+        if cmd_name not in _VERBS:
             return None
-        command: click.Command = getattr(import_module(f".{cmd_name}", __name__), cmd_name)
+        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            return super().invoke(ctx)
+            with _sigterm_raises():
+                return super().invoke(ctx)
         except FrankenError as error:
             raise click.ClickException(printable(str(error))) from None
         except OSError as error:
@@ -36,9 +48,21 @@ class _Verbs(click.Group):
                 raise
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(printable(f"{where}{error.strerror or error}")) from None
-        except KeyboardInterrupt:
-            click.echo("Interrupted.", err=True)
-            ctx.exit(130)
+        except KeyboardInterrupt as interrupt:
+            click.echo(printable(str(interrupt)) or "Interrupted.", err=True)
+            ctx.exit(128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT))
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def terminate(_: int, __: FrameType | None) -> None:
+        raise Terminated
+
+    before = signal.signal(signal.SIGTERM, terminate)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

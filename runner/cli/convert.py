@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Callable
-from contextlib import closing
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,17 +11,21 @@ import click
 from rich.console import Console
 
 from franken_gguf.quantize import convert as pipeline
+from franken_gguf.quantize.estimate import estimate
 from franken_gguf.quantize.imatrix import read_imatrix
+from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY
 from franken_gguf.quantize.naming import output_paths
-from franken_gguf.quantize.output import Output, plan_output
-from franken_gguf.quantize.parity import check_parity
+from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.presets import find_preset, find_type
 from franken_gguf.quantize.recipe import Overrides
-from franken_gguf.quantize.source import Source, open_source
-from franken_gguf.runner import ui_convert
-from franken_gguf.runner.vocabulary import load_vocabulary
+from franken_gguf.quantize.source import open_source
+from franken_gguf.runner import convert_json, ui_convert
+from franken_gguf.runner.devices import cores
+from franken_gguf.runner.meter import Meter
+from franken_gguf.runner.token_check import check_tokens
+from franken_gguf.runner.ui_progress import conversion_progress
 
-from .parameters import FILE
+from .parameters import FILE, size
 
 
 def _tensor_types(
@@ -63,7 +64,21 @@ def _tensor_types(
 @click.option("--leave-output-tensor", is_flag=True, help="Do not quantize output.weight.")
 @click.option("--strict-types", is_flag=True, help="Refuse types that need a fallback.")
 @click.option("--allow-requantize", is_flag=True, help="Quantize again what is quantized.")
-@click.option("--threads", type=click.IntRange(min=1), help="[default: all cores]")
+@click.option(
+    "--split-max-size", type=size, metavar="SIZE", help="Cut the model into files of this size."
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 512), help="Worker processes.  [default: one a core]"
+)
+@click.option(
+    "--max-memory",
+    type=size,
+    metavar="SIZE",
+    default=f"{DEFAULT_MAX_MEMORY >> 20}MiB",
+    show_default=True,
+    help="What all workers may use beyond their interpreters.",
+)
+@click.option("--verify", is_flag=True, help="Read the files back and compare with the source.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
@@ -79,7 +94,10 @@ def convert(
     leave_output_tensor: bool,
     strict_types: bool,
     allow_requantize: bool,
+    split_max_size: int | None,
     threads: int | None,
+    max_memory: int,
+    verify: bool,
     dry_run: bool,
     overwrite: bool,
     as_json: bool,
@@ -89,6 +107,8 @@ def convert(
     TYPE is one of F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0
     IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S (case ignored), as llama-quantize has them, or
     Q4_K_MOE, our own for mixtures of experts: of Q4_K_M's size, nearer to the model.
+
+    A conversion that was interrupted goes on where it stopped when the same command is given again.
     """
     presets = list(dict.fromkeys(find_preset(name) for name in types))
     overrides = Overrides(
@@ -99,68 +119,55 @@ def convert(
         leave_output_tensor,
     )
     imatrix = read_imatrix(imatrix_file) if imatrix_file else None
-    with closing(open_source(source)) as model:
-        outputs = [
-            plan_output(
-                model,
-                path,
-                preset,
-                overrides,
-                imatrix,
-                allow_requantize=allow_requantize,
-                strict_types=strict_types,
-            )
-            for path, preset in zip(output_paths(model.name, presets, out), presets, strict=True)
-        ]
-        if imatrix:
-            ui_convert.show_imatrix(Console(stderr=True), imatrix, outputs)
-        if not dry_run:
-            _write(model, outputs, source, threads, overwrite)
-    if as_json:
-        click.echo(json.dumps([_described(output) for output in outputs], indent=2))
-    else:
-        ui_convert.show_outputs(Console(), outputs)
-
-
-def _write(
-    model: Source, outputs: list[Output], source: Path, threads: int | None, overwrite: bool
-) -> None:
+    model = open_source(source)
+    outputs = [
+        plan_output(
+            model,
+            path,
+            preset,
+            overrides,
+            imatrix,
+            allow_requantize=allow_requantize,
+            strict_types=strict_types,
+            split_max_size=split_max_size,
+        )
+        for path, preset in zip(output_paths(model.name, presets, out), presets, strict=True)
+    ]
+    notices = Console(stderr=True, highlight=False)
+    if imatrix:
+        ui_convert.show_imatrix(notices, imatrix, outputs)
+    threads = threads or cores()
+    if dry_run:
+        expected = estimate(model, outputs, threads, max_memory)
+        if as_json:
+            click.echo(json.dumps(convert_json.planned(outputs, expected), indent=2))
+        else:
+            ui_convert.show_plan(Console(), outputs, expected)
+        return
+    if not model.is_gguf:
+        check_tokens(source, model.metadata)
     if len(outputs) > 1:
         outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
-    weights = pipeline.total_weights(model)
-    progress = ui_convert.conversion_progress(Console(stderr=True), weights, len(model.tensors))
-    with progress as report:
-        pipeline.convert(
-            model,
-            outputs,
-            threads=threads or _cores(),
-            overwrite=overwrite,
-            report=report,
-            check=(lambda part: None) if model.is_gguf else partial(_check_tokens, source),
-        )
-
-
-def _check_tokens(folder: Path, part: Path) -> None:
-    """Refuse a file whose tokenizer gives other ids than the checkpoint's own."""
-    with load_vocabulary(part) as vocabulary:
-        check_parity(folder, vocabulary.tokenize)
-
-
-def _cores() -> int:
-    affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
-    return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def _described(output: Output) -> dict[str, Any]:
-    return {
-        "path": str(output.path),
-        "type": output.preset.name,
-        "bytes": output.nbytes,
-        "bits_per_weight": output.bits_per_weight,
-        "tensor_types": ui_convert.type_counts(output),
-        "fallbacks": [
-            {"tensor": t.source.name, "wanted": t.choice.wanted.name, "type": t.choice.type.name}
-            for t in output.tensors
-            if t.choice.fell_back
-        ],
-    }
+    meter = Meter(model, outputs)
+    try:
+        with conversion_progress(notices, meter) as report:
+            result = pipeline.convert(
+                model,
+                outputs,
+                threads=threads,
+                max_memory=max_memory,
+                overwrite=overwrite,
+                check=verify,
+                report=report,
+                say=partial(ui_convert.say, notices),
+            )
+    except KeyboardInterrupt as interrupt:
+        done = 100 * meter.weights // meter.total
+        raise type(interrupt)(
+            f"Interrupted at {done} %; the same command goes on from there."
+        ) from None
+    if as_json:
+        click.echo(json.dumps(convert_json.written(outputs, result), indent=2))
+    else:
+        ui_convert.show_outputs(Console(), outputs, result.checks)
+        ui_convert.show_time(notices, result, meter.seconds)

@@ -10,19 +10,45 @@ import click
 from rich.console import Console
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner import ui_inspect
+from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY, share_memory
+from franken_gguf.quantize.source import open_source
+from franken_gguf.quantize.verify import TensorCheck, refuse_unsound, verify
+from franken_gguf.runner import convert_json, ui_inspect
+from franken_gguf.runner.devices import cores
 from franken_gguf.runner.inspect import summarize
+from franken_gguf.runner.ui_verify import show_checks
 
 from .parameters import FILE
 
 
 @click.command()
 @click.argument("model", type=FILE)
+@click.option(
+    "--verify",
+    "source",
+    type=FILE,
+    metavar="SOURCE",
+    help="Compare every tensor with what it was made from.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def inspect(model: Path, as_json: bool) -> None:
+def inspect(model: Path, source: Path | None, as_json: bool) -> None:
     """Say what a GGUF file holds, from its header alone."""
     summary = summarize(read_header(model))
+    checks = _checks(model, source) if source else []
     if as_json:
-        click.echo(json.dumps(asdict(summary), indent=2))
+        document = asdict(summary)
+        if source:
+            document["checks"] = [convert_json.checked(check) for check in checks]
+        click.echo(json.dumps(document, indent=2))
+    elif source:
+        show_checks(Console(), checks)
     else:
         ui_inspect.show_summary(Console(), summary)
+    if checks:
+        refuse_unsound(model, checks)
+
+
+def _checks(model: Path, source: Path) -> list[TensorCheck]:
+    reference = open_source(source)
+    share = share_memory(reference.tensors, cores(), DEFAULT_MAX_MEMORY)
+    return verify(reference, [model], share)

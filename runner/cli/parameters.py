@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import click
 
 FILE = click.Path(path_type=Path)
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
+_POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def size(text: str) -> int:
+    """Bytes: 500M and 500MB are decimal, as in llama.cpp's gguf-split; 512MiB and 6GiB binary.
+
+    A type of click's: raises BadParameter for anything else, also for nothing.
+    """
+    match = _SIZE.fullmatch(str(text).strip())
+    if match is None or (match[3] and not match[2]):
+        raise click.BadParameter(f"{text!r} is no size; write 512MiB, 2G or a number of bytes")
+    base = 1024 if match[3] else 1000
+    nbytes = int(float(match[1]) * base ** _POWER[match[2].upper()])
+    if not 0 < nbytes < 1 << 63:
+        raise click.BadParameter(f"{text!r} is out of range")
+    return nbytes
