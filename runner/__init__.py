@@ -1,6 +1,6 @@
 """GGUF to words and figures: the command line, the engine and the chat.
 
-    from franken_gguf.runner import load
+    from franken_gguf.runner import Text, load
 
     with load("model.gguf", system="You tell stories.") as chat:
         for piece in chat.ask("Tell me one about a lighthouse."):

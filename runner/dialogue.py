@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from .chat import Answer, Chat
 from .conversation import Conversation
 from .session import Session, Sessions
-from .session_format import encode
 
 
 @dataclass
@@ -41,20 +40,17 @@ class Dialogue:
     session: Session | None = None
     show_figures: bool = True
     totals: Totals = field(default_factory=Totals)
-    _saved: str = ""
 
     def go_on(self, session: Session | None, conversation: Conversation) -> None:
         """Go on with what an open session holds, or without one."""
         self.close()
         self.session = session
         self.chat.conversation = conversation
-        self._saved = ""
 
     def move_to(self, session: Session) -> None:
         """Save what has been said under another name and go on there. Raises SessionError."""
         self.close()
         self.session = session
-        self._saved = ""
         self.save()
 
     def save(self) -> None:
@@ -67,10 +63,7 @@ class Dialogue:
             if not self.autosave:
                 return
             self.session = self.sessions.open_new(self.model)
-        text = encode(conversation, self.model)
-        if text != self._saved:
-            self.session.save(text)
-            self._saved = text
+        self.session.save(conversation, self.model)
 
     def close(self) -> None:
         """Let another chat have the session."""

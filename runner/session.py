@@ -16,7 +16,7 @@ from filelock import FileLock, Timeout
 from platformdirs import user_data_path
 
 from .conversation import Conversation
-from .session_format import SessionError, decode
+from .session_format import SessionError, decode, encode
 
 MAX_BYTES = 1 << 25
 _SUFFIX = ".jsonl"
@@ -101,6 +101,7 @@ class Session:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.path = folder / (name + _SUFFIX)
+        self._saved = ""
         self._lock = FileLock(folder / f".{name}.lock", timeout=0, mode=0o600)
         try:
             make_private(folder)
@@ -123,7 +124,9 @@ class Session:
                 data = file.read(MAX_BYTES + 1)
             if len(data) > MAX_BYTES:
                 raise SessionError(f"it is larger than {MAX_BYTES >> 20} MiB")
-            return decode(data.decode())
+            conversation = decode(data.decode())
+            self._saved = encode(conversation)
+            return conversation
         except FileNotFoundError:
             return Conversation(kept={"create_date": f"{datetime.now():%Y-%m-%d@%Hh%Mm%Ss}"})
         except UnicodeDecodeError:
@@ -134,15 +137,22 @@ class Session:
             f"{self.path}: {reason}; the file stays as it is, --session NAME begins another"
         )
 
-    def save(self, text: str) -> None:
-        """Replace its file by `text`, at once or not at all. Raises SessionError."""
+    def save(self, conversation: Conversation, model: str = "") -> None:
+        """Replace its file by this conversation, at once or not at all. Raises SessionError.
+
+        `model` is named in the file for those who look into it.
+        """
+        said = encode(conversation)
+        if said == self._saved:
+            return
         try:
             with replacing(self.path) as part:
-                part.write_bytes(text.encode(errors="replace"))
+                part.write_bytes(encode(conversation, model).encode(errors="replace"))
         except OSError as error:
             raise SessionError(
                 f"{self.path}: not saved: {error.strerror}; the chat goes on without"
             ) from None
+        self._saved = said
 
     @property
     def context_path(self) -> Path:

@@ -26,7 +26,7 @@ class SessionError(FrankenError):
     """A session cannot be opened, read or written; its file is as it was."""
 
 
-def encode(conversation: Conversation, model: str) -> str:
+def encode(conversation: Conversation, model: str = "") -> str:
     """The text of a session file; `model` is for those who look into it."""
     kept = conversation.kept
     user = kept.get("user_name", "User")

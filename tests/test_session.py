@@ -202,21 +202,31 @@ def test_a_session_is_for_its_owner_alone_and_replaced_whole(tmp_path: Path) -> 
     with Sessions(folder).open("tale") as session:
         assert not session.exists()
         assert session.read().messages == []
-        session.save(encode(TALK, "m"))
+        session.save(TALK)
         assert session.read().messages == TALK.messages
         before = session.path.stat().st_ino
-        session.save(encode(TALK, "m"))
+        session.save(TALK)  # nothing new, nothing written
+        assert session.path.stat().st_ino == before
+        session.save(Conversation("Be brief.", TALK.messages))
         assert session.path.stat().st_ino != before
     assert stat.S_IMODE(session.path.stat().st_mode) == 0o600
     assert stat.S_IMODE(folder.stat().st_mode) == 0o700
     assert {path.name for path in folder.iterdir()} == {"tale.jsonl", ".tale.lock"}
 
 
+def test_reading_a_session_and_saying_nothing_leaves_its_file_as_it_was(tmp_path: Path) -> None:
+    theirs = '{"user_name":"Ada"}\n{"mes":"Hello","is_user":true,"send_date":1704164645000}\n'
+    with Sessions(tmp_path).open("tale") as session:
+        session.path.write_text(theirs)
+        session.save(session.read(), "m.gguf")
+        assert session.path.read_text() == theirs
+
+
 def test_a_session_that_cannot_be_written_is_one_line_and_leaves_no_part(tmp_path: Path) -> None:
     with Sessions(tmp_path).open("tale") as session:
         session.path.mkdir()
         with pytest.raises(SessionError, match=r"tale\.jsonl: not saved: Is a directory"):
-            session.save("")
+            session.save(TALK)
     assert {path.name for path in tmp_path.iterdir()} == {"tale.jsonl", ".tale.lock"}
 
 
@@ -249,7 +259,7 @@ def test_the_last_one_saved_is_found_and_one_that_is_missing_is_said(tmp_path: P
         sessions.open_saved()
     for age, name in enumerate(("new", "old", "oldest")):
         with sessions.open(name) as session:
-            session.save(encode(TALK, "m"))
+            session.save(TALK)
         os.utime(session.path, (1e9 - age, 1e9 - age))
     assert [listed.name for listed in sessions.all()] == ["new", "old", "oldest"]
     with sessions.open_saved() as session:
