@@ -1,12 +1,16 @@
-"""What Ctrl-C does: an event for the engine to hear, or Python's exception where a line is read."""
+"""The keyboard while the model works: Ctrl-C is heard, other keys wait without being shown."""
 
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
+
+if sys.platform != "win32":
+    import termios
 
 
 @contextmanager
@@ -32,3 +36,19 @@ def raising_ctrl_c() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
+
+
+@contextmanager
+def hiding_keys() -> Iterator[None]:
+    """What is typed here is not shown amid the answer; it waits for the next line."""
+    if sys.platform == "win32" or not sys.stdin.isatty():
+        yield
+        return
+    before = termios.tcgetattr(sys.stdin)
+    hidden = [*before]
+    hidden[3] &= ~termios.ECHO  # the local modes
+    termios.tcsetattr(sys.stdin, termios.TCSANOW, hidden)
+    try:
+        yield
+    finally:
+        termios.tcsetattr(sys.stdin, termios.TCSANOW, before)

@@ -20,7 +20,7 @@ from .chat import Answer, Forgotten, Piece, Remembered, Text
 from .commands import respond
 from .dialogue import Dialogue
 from .escapes import EscapeFilter
-from .interrupt import hearing_ctrl_c, raising_ctrl_c
+from .interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
 from .standard_input import clean
 from .terminal import printable
 from .wrap import WordWrap
@@ -144,7 +144,7 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
             if isinstance(outcome, Leave):
                 return
             try:
-                with screen.saying_errors(), hearing_ctrl_c(stop):
+                with screen.saying_errors(), hearing_ctrl_c(stop), hiding_keys():
                     _show(outcome, dialogue, screen)
             finally:  # also where the terminal is gone: what came of an answer is kept
                 with screen.saying_errors():

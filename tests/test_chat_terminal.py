@@ -250,6 +250,16 @@ def test_where_nothing_can_be_saved_the_chat_goes_on_and_says_so() -> None:
         assert terminal.leave(CTRL_D) == 0
 
 
+def test_what_is_typed_during_an_answer_waits_for_its_end() -> None:
+    with chat("-n", "40") as terminal:
+        terminal.at_prompt("Tell me a very long story about the sea." + ENTER)
+        terminal.wait_for("(?i)the sea[^.]+ [a-z]+ ")
+        terminal.type("/show system" + ENTER)
+        assert "/show" not in terminal.wait_for(FIGURES)
+        terminal.wait_for("> /show system\nBe brief\\.\n")
+        assert terminal.leave(CTRL_D) == 0
+
+
 def test_a_sigterm_ends_the_chat_and_what_came_is_saved(tmp_path: Path) -> None:
     with chat("--session", "tale", XDG_DATA_HOME=str(tmp_path)) as terminal:
         terminal.at_prompt("Tell me a very long story about the sea." + ENTER)
