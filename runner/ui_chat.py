@@ -94,8 +94,8 @@ class Screen:
         if isinstance(piece, Forgotten):
             turns = "turn leaves" if piece.turns == 1 else f"{piece.turns} turns leave"
             self.notice(
-                f"the conversation outgrew the context: its oldest {turns} it; the session keeps "
-                "all (-c gives more context, --summarize a memory)"
+                f"the conversation outgrew the context: its oldest {turns} it, the transcript "
+                "keeps them (-c gives more context, --summarize a memory)"
             )
         elif isinstance(piece, Remembered):
             self.notice(f"what the model remembers of it: {' '.join(piece.text.split())}")

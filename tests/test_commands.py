@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from models import smollm2
+from models import ROOT, smollm2
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Message, Sessions, load
@@ -119,6 +120,11 @@ def test_help_names_every_command_in_60_columns(dialogue: Dialogue) -> None:
     text = do(dialogue, "/help")
     assert all(command.name in text for command in COMMANDS)
     assert max(map(len, text.splitlines())) < 60
+
+
+def test_the_documentation_shows_the_help_as_it_is(dialogue: Dialogue) -> None:
+    page = (ROOT / "docs" / "chat.md").read_text(encoding="utf-8")
+    assert textwrap.indent(do(dialogue, "/help"), "    ") + "\n" in page
 
 
 @pytest.mark.parametrize("line", ["/bye", "/exit", "/quit"])
