@@ -16,6 +16,7 @@ from franken_gguf.runner.conversation import Conversation
 
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
+TURN = [Message("user", FRANCE), Message("assistant", PARIS)]
 
 
 @pytest.fixture(scope="module")
@@ -149,23 +150,21 @@ def test_a_question_too_long_for_the_context_is_refused_and_changes_nothing(chat
 
 def test_what_leaves_is_summed_up_and_remembered(chat: Chat) -> None:
     chat.summarize = True
-    seen = []
-    for number in range(8):
-        answer = chat.ask(f"Name number {number} of the things that sailors know.")
-        seen += [type(piece).__name__ for piece in answer if not isinstance(piece, Text)]
-    assert seen == ["Forgotten", "Remembered"]
+    chat.conversation.messages = TURN * 10
+    seen = [piece for piece in chat.ask(FRANCE) if not isinstance(piece, Text)]
     memory = chat.conversation.memory
+    assert seen == [Forgotten(6), Remembered(memory)]
     assert memory
     assert len(chat.engine.vocabulary.tokenize(memory)) <= 256 // 8
     assert memory in chat.conversation.read_by_model()[0].content
     # The next time the old summary is a part of what is summed up.
-    assert list(filter(lambda p: isinstance(p, Remembered), chat.ask("sea " * 100)))
-    assert chat.conversation.memory != memory
+    chat.conversation.messages += TURN * 6
+    assert Remembered in [type(piece) for piece in chat.ask(FRANCE)]
+    assert len(chat.conversation.messages) == 2 * 18
 
 
 def test_a_transcript_far_longer_than_the_context_is_taken_up_at_its_end(chat: Chat) -> None:
-    turns = [Message("user", FRANCE), Message("assistant", PARIS)]
-    chat.conversation.messages = turns * 5000
+    chat.conversation.messages = TURN * 5000
     answer = chat.ask("And of Italy?")
     (left, *_) = list(answer)
     assert isinstance(left, Forgotten)
@@ -191,15 +190,14 @@ def test_a_stopped_answer_is_kept_and_one_stopped_before_its_first_word_is_taken
 
 def test_a_stop_while_it_sums_up_changes_nothing(chat: Chat) -> None:
     chat.summarize = True
-    for number in range(4):
-        chat.ask(f"Name number {number} of the things that sailors know.").read()
-    for piece in chat.ask("sea " * 120):
+    chat.conversation.messages = TURN * 10
+    for piece in chat.ask(FRANCE):
         assert isinstance(piece, Forgotten)
         chat.engine.stop.set()
     chat.engine.stop.clear()
     assert chat.conversation.forgotten == 0
     assert chat.conversation.memory == ""
-    assert len(chat.conversation.messages) == 8
+    assert chat.conversation.messages == TURN * 10
 
 
 def test_importing_the_package_loads_no_engine() -> None:
