@@ -6,7 +6,7 @@ from pathlib import Path
 
 from .conversation import NOTE, Conversation
 from .escapes import EscapeFilter
-from .session_format import SessionError, encode
+from .session_format import SessionError, encode, names
 
 
 def write_transcript(path: Path, conversation: Conversation, model: str) -> None:
@@ -31,12 +31,11 @@ def write_transcript(path: Path, conversation: Conversation, model: str) -> None
 
 
 def _readable(conversation: Conversation, mark: str) -> str:
-    user = conversation.kept.get("user_name", "User")
-    character = conversation.kept.get("character_name", "Assistant")
-    parts = [
-        f"{mark}{user if message.role == 'user' else character}:{mark} {message.content.strip()}\n"
-        for message in conversation.messages
-        if message.role != NOTE
-    ]
+    user, character = names(conversation)
+    parts = []
+    for message in conversation.messages:
+        if message.role != NOTE:
+            name = message.kept.get("name") or (user if message.role == "user" else character)
+            parts.append(f"{mark}{name}:{mark} {message.content.strip()}\n")
     # What the model wrote must not steer the terminal of who reads the file.
     return EscapeFilter().feed("\n".join(parts))

@@ -29,8 +29,7 @@ class SessionError(FrankenError):
 def encode(conversation: Conversation, model: str = "") -> str:
     """The text of a session file; `model` is for those who look into it."""
     kept = conversation.kept
-    user = kept.get("user_name", "User")
-    character = kept.get("character_name", "Assistant")
+    user, character = names(conversation)
     ours = {
         "version": VERSION,
         "model": model,
@@ -39,13 +38,28 @@ def encode(conversation: Conversation, model: str = "") -> str:
         "forgotten": conversation.forgotten,
     }
     first = {
-        **kept,
         "user_name": user,
         "character_name": character,
+        **kept,
         "chat_metadata": {**kept.get("chat_metadata", {}), _OURS: ours},
     }
     lines = [first, *(_line(m, user, character) for m in conversation.messages)]
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+_NO_NAME = "unused"  # what SillyTavern puts into the first line since it reads no names there
+
+
+def names(conversation: Conversation) -> tuple[str, str]:
+    """Who talks, user and character, by what their last messages and then the file's head say."""
+    found = {"user": "User", "assistant": "Assistant"}
+    for role, key in (("user", "user_name"), ("assistant", "character_name")):
+        if conversation.kept.get(key, _NO_NAME) != _NO_NAME:
+            found[role] = conversation.kept[key]
+    for message in conversation.messages:
+        if message.role in found and message.kept.get("name"):
+            found[message.role] = message.kept["name"]
+    return found["user"], found["assistant"]
 
 
 def _line(message: Message, user: str, character: str) -> dict[str, Any]:
@@ -69,17 +83,20 @@ def decode(text: str) -> Conversation:
     lines = text.split("\n")
     if len(lines) > _MAX_LINES:
         raise SessionError(f"more than {_MAX_LINES} lines")
-    if lines.pop():
-        raise SessionError(f"line {len(lines) + 1} is cut: it has no end")
+    if not lines[-1]:  # SillyTavern ends its files without a newline, we with one
+        lines.pop()
     if not lines:
         raise SessionError("it is empty")
-    first = _parsed(lines[0], 1)
+    first = _parsed(lines[0], 1, is_last=len(lines) == 1)
     kept = {**first, "chat_metadata": _member(first, "chat_metadata", dict, {}, 1)}
     for name in ("user_name", "character_name"):
         _member(kept, name, str, "", 1)
-    if not {"user_name", "character_name"} & kept.keys():
+    if not {"user_name", "character_name", "chat_metadata"} & first.keys():
         raise SessionError("line 1 is not a chat's: it names neither user nor character")
-    messages = [_message(_parsed(line, n), n) for n, line in enumerate(lines[1:], 2)]
+    messages = [
+        _message(_parsed(line, n, is_last=n == len(lines)), n)
+        for n, line in enumerate(lines[1:], 2)
+    ]
     ours = _member(kept["chat_metadata"], _OURS, dict, {}, 1)
     version = _member(ours, "version", int, VERSION, 1)
     if version > VERSION:
@@ -93,11 +110,12 @@ def decode(text: str) -> Conversation:
     return Conversation(_clean(system), messages, forgotten, _clean(memory), kept)
 
 
-def _parsed(line: str, number: int) -> dict[str, Any]:
+def _parsed(line: str, number: int, *, is_last: bool) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        raise SessionError(f"line {number} is no JSON") from None
+        cut = " and the last one: the file may be cut" if is_last else ""
+        raise SessionError(f"line {number} is no JSON{cut}") from None
     if not isinstance(found, dict) or not _is_shallow(found):
         raise SessionError(f"line {number} is no JSON object that a chat would hold")
     return found
@@ -118,6 +136,7 @@ def _message(line: dict[str, Any], number: int) -> Message:
     content = _member(line, "mes", str, None, number)
     is_user = _member(line, "is_user", bool, False, number)
     is_note = _member(line, "is_system", bool, False, number)
+    _member(line, "name", str, "", number)
     date = line.get("send_date", "")  # a number, in old files
     kept = {key: value for key, value in line.items() if key not in _WRITTEN}
     role = NOTE if is_note else "user" if is_user else "assistant"

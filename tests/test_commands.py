@@ -244,7 +244,7 @@ def test_a_chat_goes_on_under_another_name_and_back(dialogue: Dialogue) -> None:
 def test_a_damaged_session_is_refused_and_the_chat_goes_on(dialogue: Dialogue) -> None:
     do(dialogue, FRANCE)
     (dialogue.sessions.folder / "bad.jsonl").write_text("{")
-    with pytest.raises(FrankenError, match=r"bad\.jsonl: line 1 is cut"):
+    with pytest.raises(FrankenError, match=r"bad\.jsonl: line 1 is no JSON and the last"):
         respond(dialogue, "/load bad")
     dialogue.sessions.open("bad").close()
     assert do(dialogue, ITALY) == ROME
