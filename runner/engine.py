@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -45,14 +48,15 @@ class Engine:
     ) -> None:
         self.header = header
         self.stop = threading.Event() if stop is None else stop
-        self._evaluated: list[int] = []
+        self.evaluated: list[int] = []
+        """The tokens in the context, in their order."""
         self._resources = ExitStack()
         loaded = self._resources.enter_context(
             load(header, options, machine, self.stop, on_progress, on_notice)
         )
         self.plan, self.buffers, self.vocabulary = loaded.plan, loaded.buffers, loaded.vocabulary
         self.n_ctx = self.plan.cache.n_ctx
-        self._context = loaded.context
+        self._context, self._context_params = loaded.context, loaded.params
         self._memory = lib.llama_get_memory(self._context)
         # A llama_batch points to its tokens and does not keep them alive: they live here.
         self._batch: Any = (lib.llama_token * N_BATCH)()
@@ -96,12 +100,12 @@ class Engine:
         were evaluated. Raises EngineError, KeyboardInterrupt when `stop` was set.
         """
         kept = 0
-        for old, new in zip(self._evaluated, tokens[:-1], strict=False):
+        for old, new in zip(self.evaluated, tokens[:-1], strict=False):
             if old != new:
                 break
             kept += 1
         self._forget_from(kept)
-        kept = len(self._evaluated)
+        kept = len(self.evaluated)
         # Heard at every node of the graph: too often for single tokens, right for a long prompt.
         lib.llama_set_abort_callback(self._context, self._abort, None)
         try:
@@ -120,10 +124,10 @@ class Engine:
         batch = lib.llama_batch_get_one(self._batch, len(tokens))
         status = lib.llama_decode(self._context, batch)
         if status == 0:
-            self._evaluated += tokens
+            self.evaluated += tokens
             return
         # A part of the batch may be in the context's memory: back to what is known.
-        self._forget_from(len(self._evaluated))
+        self._forget_from(len(self.evaluated))
         if status == _ABORTED:
             raise KeyboardInterrupt
         raise EngineError(f"llama.cpp cannot evaluate the prompt: {log.reason()}")
@@ -132,12 +136,42 @@ class Engine:
         """The token that a llama_sampler chain draws after the last one in the context."""
         return int(lib.llama_sampler_sample(chain, self._context, -1))
 
+    @property
+    def context_kind(self) -> tuple[object, ...]:
+        """All settings that a saved context depends on, besides the model."""
+        params = self._context_params
+        names = ("n_ctx", "type_k", "type_v", "flash_attn_type", "swa_full", "kv_unified")
+        return tuple(getattr(params, name) for name in names)
+
+    def save_state(self, path: Path) -> None:
+        """Write what the context holds to `path`. Raises EngineError."""
+        tokens = (lib.llama_token * len(self.evaluated))(*self.evaluated)
+        name = os.fsencode(path)
+        log.clear()
+        if not lib.llama_state_seq_save_file(self._context, name, 0, tokens, len(tokens)):
+            raise EngineError(f"{path}: llama.cpp cannot write the context: {log.reason()}")
+
+    def load_state(self, path: Path) -> None:
+        """Bring the context to what `save_state` wrote, which the caller vouches for.
+
+        Raises EngineError, and then the context is empty.
+        """
+        tokens, count = (lib.llama_token * self.n_ctx)(), ctypes.c_size_t()
+        log.clear()
+        done = lib.llama_state_seq_load_file(
+            self._context, os.fsencode(path), 0, tokens, self.n_ctx, ctypes.byref(count)
+        )
+        self.evaluated = list(tokens[: count.value]) if done else []
+        if not done:
+            lib.llama_memory_clear(self._memory, True)
+            raise EngineError(f"{path}: llama.cpp cannot read the context: {log.reason()}")
+
     def _forget_from(self, count: int) -> None:
         if lib.llama_memory_seq_rm(self._memory, 0, count, -1):
-            del self._evaluated[count:]
+            del self.evaluated[count:]
         else:  # a recurrent model's state cannot be cut
             lib.llama_memory_clear(self._memory, True)
-            self._evaluated.clear()
+            self.evaluated.clear()
 
 
 _ABORTED = 2  # llama_decode's status
@@ -154,6 +188,7 @@ class Generation:
         self, engine: Engine, prompt: list[int], sampling: Sampling, max_tokens: int | None
     ) -> None:
         self.finish = "stop"
+        self.n_ctx = engine.n_ctx
         self.prompt_tokens = len(prompt)
         self.prompt_evaluated = 0
         self.prompt_seconds = 0.0

@@ -49,6 +49,8 @@ class Loaded:
     """What llama.cpp took for it."""
     vocabulary: Vocabulary
     context: Any
+    params: Any
+    """llama_context_params that it was made with."""
 
 
 @contextmanager
@@ -77,7 +79,8 @@ def load(
                     _model(header, plan, options.mmap, stop, on_progress)
                 )
                 vocabulary = Vocabulary(header, model)
-                context = _context(header, model, plan, options.n_threads or default_threads())
+                params = _context_params(plan, options.n_threads or default_threads())
+                context = _context(header, model, plan, params)
                 resources.callback(lib.llama_free, context)
                 kept = resources.pop_all()
             break
@@ -90,7 +93,7 @@ def load(
     with kept:
         if plan.devices:
             on_notice(plan.summary())
-        yield Loaded(plan, tuple(log.buffers), vocabulary, context)
+        yield Loaded(plan, tuple(log.buffers), vocabulary, context, params)
 
 
 @contextmanager
@@ -140,7 +143,7 @@ def _check_kind(header: Header, model: Any) -> None:
         )
 
 
-def _context(header: Header, model: Any, plan: Plan, n_threads: int) -> Any:
+def _context_params(plan: Plan, n_threads: int) -> Any:
     params = lib.llama_context_default_params()
     params.n_ctx = plan.cache.n_ctx
     params.n_batch = params.n_ubatch = N_BATCH
@@ -150,6 +153,10 @@ def _context(header: Header, model: Any, plan: Plan, n_threads: int) -> Any:
     if not plan.cache.flash_attention:
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.n_threads = params.n_threads_batch = n_threads
+    return params
+
+
+def _context(header: Header, model: Any, plan: Plan, params: Any) -> Any:
     log.clear()
     context = lib.llama_init_from_model(model, params)
     if not context:
