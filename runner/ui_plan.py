@@ -29,9 +29,8 @@ def show_plan(console: Console, shape: ModelShape, plan: Plan) -> None:
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)
     if plan.fits:
-        console.print(
-            Text(f"llama-cli {shlex.join(('-m', shape.name, *plan.flags))}"), soft_wrap=True
-        )
+        command = shlex.join(("llama-cli", "-m", shape.name, *plan.flags))
+        console.print(Text(printable(command)), soft_wrap=True)
 
 
 def _decision(shape: ModelShape, plan: Plan) -> Table:
