@@ -71,7 +71,7 @@ def override_array(overrides: tuple[Override, ...]) -> ctypes.Array[_Override]:
     handles = {_described(handle).name: handle for handle in _handles()}
     rows = [
         _Override(
-            one.pattern.encode(), cpu if one.device == CPU else buffer_type(handles[one.device])
+            os.fsencode(one.pattern), cpu if one.device == CPU else buffer_type(handles[one.device])
         )
         for one in overrides
     ]

@@ -18,7 +18,7 @@ def show_checkup(console: Console, checkup: Checkup) -> None:
     for one in checkup.unused:
         _show_unused(console, one)
     if not checkup.unused and all(device.kind == "CPU" for device in checkup.devices):
-        console.print(Text("no GPU was found here: models run on the CPU"), soft_wrap=True)
+        console.print(Text("no GPU was found here: models run on the CPU"))
 
 
 def _machine(checkup: Checkup) -> Table:
@@ -60,12 +60,12 @@ def _devices(checkup: Checkup) -> Table:
 
 
 def _show_unused(console: Console, one: Unused) -> None:
+    gpu = printable(one.gpu)
     if not one.command:
-        console.print(Text(f"{printable(one.gpu)} wants {one.needs}", "bold"), soft_wrap=True)
+        console.print(Text(f"{gpu} wants {one.needs}", "bold"))
         return
-    console.print(
-        Text(f"{printable(one.gpu)} is not used; to change that:", "bold"), soft_wrap=True
-    )
+    console.print(Text(f"{gpu} is not used; to change that:", "bold"))
+    # In one piece, to be copied.
     console.print(Text(f"  {one.command}"), soft_wrap=True)
     if one.needs:
-        console.print(Text(f"  after installing {one.needs}"), soft_wrap=True)
+        console.print(Text(f"  after installing {one.needs}"))

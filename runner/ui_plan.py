@@ -21,17 +21,16 @@ _NARROW = 80
 def show_plan(console: Console, shape: ModelShape, plan: Plan) -> None:
     """Print the decision, the table of bytes, and what to change where it does not fit."""
     console.print(_decision(shape, plan), Text(), _table(plan, console.width), Text())
-    for note in plan.notes:
-        console.print(Text(printable(note)), soft_wrap=True)
+    lines = [Text(printable(note)) for note in plan.notes]
     for name, missing in plan.short.items():
-        where = "RAM" if name == CPU else name
-        console.print(Text(f"{where} is short of {size(missing)}", "bold"), soft_wrap=True)
-    for line in plan.advice:
-        console.print(Text(f"- {printable(line)}"), soft_wrap=True)
+        where = "RAM" if name == CPU else printable(name)
+        lines.append(Text(f"{where} is short of {size(missing)}", "bold"))
+    lines += [Text(f"- {printable(line)}") for line in plan.advice]
+    for line in lines:
+        console.print(line, soft_wrap=not console.is_terminal)
     if plan.fits:
-        console.print(
-            Text(f"llama-cli {shlex.join(('-m', shape.name, *plan.flags))}"), soft_wrap=True
-        )
+        command = shlex.join(("llama-cli", "-m", shape.name, *plan.flags))
+        console.print(Text(printable(command)), soft_wrap=True)
 
 
 def _decision(shape: ModelShape, plan: Plan) -> Table:

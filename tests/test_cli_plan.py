@@ -97,6 +97,15 @@ def test_where_it_does_not_fit_the_screen_says_what_to_change(model: Path) -> No
     assert "llama-cli" not in result.stdout
 
 
+def test_a_files_name_does_not_steer_the_terminal(model: Path, tmp_path: Path) -> None:
+    evil = tmp_path / "4x7b\x1b[2J.gguf"
+    evil.symlink_to(model)
+    result = run("plan", evil, "--vram", "8GiB", "--ram", "16GiB", "-ot", "\udcff=CPU")
+    assert result.exit_code == 0
+    assert "\x1b" not in result.stdout
+    assert "-ot \\udcff=CPU: no tensor has such a name" in result.stdout
+
+
 @pytest.mark.parametrize("columns", ["60", "120"])
 def test_the_table_fits_the_terminal(model: Path, columns: str) -> None:
     result = CliRunner(env={"COLUMNS": columns}).invoke(

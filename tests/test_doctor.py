@@ -137,7 +137,7 @@ def test_json_tells_of_the_real_build() -> None:
 
 def test_the_screen_gives_the_command_in_one_line_that_can_be_copied() -> None:
     (unused,) = unused_gpus(replace(NVIDIA, tools=()))
-    console = Console(record=True, width=40, force_terminal=True)
+    console = Console(record=True, width=60, force_terminal=True)
     with console.capture() as shown:
         ui_doctor.show_checkup(console, replace(checkup(), unused=(unused,)))
     lines = [line.rstrip() for line in Console().render_str(shown.get()).plain.splitlines()]
