@@ -10,6 +10,7 @@ from franken_gguf.quantize.errors import FrankenError
 
 from .chat import Answer
 from .dialogue import Dialogue
+from .escapes import EscapeFilter
 from .export import write_transcript
 from .sampling import RANDOM_SEED, with_setting
 from .session_format import SessionError
@@ -233,7 +234,9 @@ def tokens(dialogue: Dialogue, text: str) -> str:
 def copy(dialogue: Dialogue, _: str) -> Copy:
     """The last answer, for the clipboard."""
     conversation = dialogue.chat.conversation
-    return Copy(conversation.messages[conversation.last_answer()].content)
+    text = conversation.messages[conversation.last_answer()].content
+    # It may be pasted into a terminal.
+    return Copy(EscapeFilter().feed(text))
 
 
 def _context(dialogue: Dialogue) -> str:

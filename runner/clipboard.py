@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from contextlib import suppress
 
 from franken_gguf.quantize.errors import FrankenError
 
@@ -21,8 +22,9 @@ def copy(text: str) -> None:
     """Put `text` on the clipboard. Raises ClipboardError."""
     program = _program()
     if program:
-        done = subprocess.run(program, input=text.encode(), stderr=subprocess.DEVNULL, check=False)
-        if not done.returncode:
+        data = text.encode("utf-16" if program == ["clip"] else "utf-8")
+        with suppress(subprocess.SubprocessError):
+            subprocess.run(program, input=data, stderr=subprocess.DEVNULL, timeout=5, check=True)
             return
     sequence = b"\x1b]52;c;" + base64.b64encode(text.encode()) + b"\x07"
     if not sys.stdout.isatty() or len(sequence) > _MAX_SEQUENCE:

@@ -267,6 +267,7 @@ def test_a_transcript_is_written_in_three_forms_and_never_over_a_file(
 ) -> None:
     do(dialogue, FRANCE)
     dialogue.chat.conversation.messages[1] = Message("assistant", "It is \x1b[31mParis.")
+    assert respond(dialogue, "/copy") == Copy("It is Paris.")
     for suffix in ("md", "txt", "jsonl"):
         do(dialogue, f"/export {tmp_path}/my tale.{suffix}")
     markdown = (tmp_path / "my tale.md").read_text()
