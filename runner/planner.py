@@ -2,8 +2,8 @@
 
 On the device go first the dense parts, which work on every token: attention, the KV cache and the
 output. Then the experts, a layer at a time, and of one more layer what fits of its projections. The
-experts left in RAM are those of the first layers, as with llama.cpp's --n-cpu-moe; its own --fit
-fills in the same order. Where not even the dense parts fit, fewer layers go on the device.
+experts left in RAM are those of the first layers, as with llama.cpp's --n-cpu-moe (its --fit fills
+in the same order from the other end). Where not even the dense parts fit, fewer layers go there.
 """
 
 from __future__ import annotations

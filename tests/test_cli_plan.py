@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -12,7 +14,7 @@ import pytest
 from click.testing import CliRunner, Result
 from models import demo_gguf, smollm2
 from shapes import MIXTRAL_4X7B, sparse_model
-from workers import COMMAND, rpc_environment, worker
+from workers import COMMAND, rpc_environment, wait_until_listening, worker
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner import Engine, LoadOptions
@@ -165,6 +167,25 @@ def test_a_worker_answers_beyond_loopback_only_when_told_to() -> None:
     refused = run("worker", "--host", "0.0.0.0")
     assert refused.exit_code == 2
     assert "0.0.0.0 is not loopback; --public allows it. Anyone who reaches" in refused.stderr
+
+
+def test_a_public_worker_warns_and_ctrl_c_ends_it() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    process = subprocess.Popen(
+        [COMMAND, "worker", "--host", "0.0.0.0", "--public", "--port", str(port), "-t", "1"],
+        env=rpc_environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stderr
+    assert process.stderr.readline().startswith("Warning: Anyone who reaches this port")
+    wait_until_listening(port, process)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(10) == -signal.SIGINT
+    process.stderr.close()
 
 
 def test_where_nobody_listens_the_chat_says_so_and_does_not_crash() -> None:

@@ -39,7 +39,7 @@ def worker(memory: int | None = None) -> Iterator[str]:
         text=True,
     )
     try:
-        _wait_until_listening(port, process)
+        wait_until_listening(port, process)
         if memory is not None:
             most = psutil.Process(process.pid).memory_info().vms + memory
             resource.prlimit(process.pid, resource.RLIMIT_AS, (most, most))
@@ -49,7 +49,8 @@ def worker(memory: int | None = None) -> Iterator[str]:
         process.communicate()
 
 
-def _wait_until_listening(port: int, process: subprocess.Popen[str]) -> None:
+def wait_until_listening(port: int, process: subprocess.Popen[str]) -> None:
+    """Until the worker takes connections. Raises AssertionError where it ends before."""
     for _ in range(200):
         if process.poll() is not None:
             raise AssertionError(process.communicate()[1])
