@@ -85,7 +85,7 @@ class Sessions:
 
     def open_new(self, model: str) -> Session:
         """A session that nobody named: by the time and the model. Raises SessionError."""
-        name = file_name(f"{datetime.now():%Y-%m-%d %H.%M.%S} {model}")
+        name = file_name(f"{datetime.now():%Y-%m-%d %H.%M.%S} {model.removesuffix('.gguf')}")
         for number in range(1, 100):
             with suppress(SessionInUse):
                 session = Session(self.folder, name if number == 1 else f"{name} {number}")

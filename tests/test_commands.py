@@ -220,7 +220,7 @@ def test_every_turn_is_saved_under_a_name_of_its_own_and_listed(dialogue: Dialog
     do(dialogue, FRANCE)
     session = dialogue.session
     assert session is not None
-    assert session.name.endswith(" smollm2.gguf")
+    assert session.name.endswith(" smollm2")
     assert [message.content for message in session.read().messages] == [FRANCE, PARIS]
     assert do(dialogue, "/sessions").startswith("* 20")
     assert do(dialogue, "/save") == f"saved as {session.name!r}: {session.path}"
