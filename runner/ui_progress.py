@@ -45,21 +45,19 @@ def _bars(console: Console, meter: Meter) -> Iterator[Callable[[Progress], None]
 
 def _tensor_line(meter: Meter) -> Text:
     name = printable(meter.tensor) or "starting"
-    line = Text(f"{name}, {meter.tensor_number} of {meter.tensors} tensors", no_wrap=True)
-    line.truncate(200, overflow="ellipsis")
-    return line
+    numbers = f"{meter.tensor_number} of {meter.tensors} tensors"
+    return Text(f"{meter.stage}{name}, {numbers}", no_wrap=True, overflow="ellipsis")
 
 
 def _table(meter: Meter) -> Table:
     grid = Table.grid(padding=(0, 1), expand=True)
-    grid.add_column(no_wrap=True, overflow="ellipsis", ratio=3)
-    grid.add_column(ratio=4)
+    grid.add_column(no_wrap=True)
+    grid.add_column(ratio=1)
     grid.add_column(justify="right", no_wrap=True)
     grid.add_column(justify="right", no_wrap=True)
     for output, written in zip(meter.outputs, meter.written, strict=True):
-        name = printable(output.path.name)
         of = f"{size(written)} of {size(output.nbytes)}"
-        grid.add_row(name, *_bar(written, output.nbytes), of)
+        grid.add_row(output.preset.name, *_bar(written, output.nbytes), of)
     left = "" if meter.seconds_left is None else f"{duration(meter.seconds_left)} left"
     grid.add_row(
         Text("all", style="bold"), *_bar(meter.weights, meter.total), Text(left, style="bold")

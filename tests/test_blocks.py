@@ -146,3 +146,14 @@ def test_floats_come_back_as_numpy_rounds_them(rows: F32) -> None:
 def test_a_row_that_is_no_multiple_of_the_block_has_no_size() -> None:
     with pytest.raises(ValueError, match="33 columns are no multiple of Q8_0's 32"):
         FORMATS["Q8_0"].row_bytes(33)
+
+
+def test_every_half_there_is_becomes_the_float_that_numpy_makes_of_it() -> None:
+    halves = np.arange(1 << 16, dtype="<u2").reshape(-1, 256)
+    expected = halves.view("<f2").astype(np.float32)
+    found = FORMATS["F16"].dequantize(halves.view(np.uint8))
+    assert found.tobytes() == expected.tobytes()
+    finite = halves[np.isfinite(expected).all(axis=1)]
+    found = FORMATS["F16"].dequantize(finite.view(np.uint8))
+    assert found.tobytes() == finite.view("<f2").astype(np.float32).tobytes()
+    assert len(finite) == 248

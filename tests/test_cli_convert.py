@@ -13,10 +13,12 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
+import psutil
 import pytest
 from cases import CASES
 from checkpoints import make_checkpoint
 from click.testing import CliRunner, Result
+from mixtral import make_mixtral
 from models import demo_checkpoint
 
 from franken_gguf.quantize.gguf_header import read_header
@@ -251,3 +253,20 @@ def test_the_demo_checkpoint_is_converted_in_less_than_400_mb(tmp_path: Path) ->
     )
     peak = int(measured.stdout) * (1 if sys.platform == "darwin" else 1024)
     assert 20e6 < peak < 400e6
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="/proc and its like are Unix's")
+def test_a_layer_of_mixtral_is_converted_in_less_than_700_mb(tmp_path: Path) -> None:
+    """Its expert tensors are 1.9 GB in float32. The weights are a hole in a file, all zero."""
+    checkpoint = make_mixtral(tmp_path / "mixtral", layers=1, sparse=True)
+    command = [COMMAND, "convert", str(checkpoint), "-q", "Q4_0", "-o", str(tmp_path / "out.gguf")]
+    process = psutil.Popen([*command, "--threads", "2"])
+    peak = 0
+    while process.poll() is None:
+        with suppress(psutil.Error):
+            tree = (process, *process.children(recursive=True))
+            peak = max(peak, sum(one.memory_info().rss for one in tree))
+        time.sleep(0.02)
+    assert process.returncode == 0
+    (tmp_path / "out.gguf").unlink()
+    assert 60e6 < peak < 700e6

@@ -159,6 +159,7 @@ def convert(
                 overwrite=overwrite,
                 check=verify,
                 report=report,
+                report_check=meter.compare,
                 say=partial(ui_convert.say, notices),
             )
     except KeyboardInterrupt as interrupt:

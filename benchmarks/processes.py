@@ -1,0 +1,54 @@
+"""Run a command and measure it with all its processes: wall time, and the peak of their memory."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+
+import psutil
+
+_INTERVAL = 0.02
+
+
+@dataclass(frozen=True)
+class Run:
+    """One finished command."""
+
+    seconds: float
+    peak_mib: float
+    """Resident memory of the process and its children, added up, at its highest."""
+
+
+def run(command: list[str]) -> Run:
+    """Run `command` silently; ends the benchmark where it fails."""
+    with tempfile.TemporaryFile() as errors:
+        started = time.perf_counter()
+        process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
+        peak = 0
+        while process.poll() is None:
+            peak = max(peak, _resident(process))
+            time.sleep(_INTERVAL)
+        seconds = time.perf_counter() - started
+        if process.returncode:
+            errors.seek(0)
+            text = errors.read()[-2000:].decode(errors="replace")
+            sys.exit(f"{' '.join(command)}\nfailed:\n{text}")
+    return Run(seconds, peak / (1 << 20))
+
+
+def fastest(command: list[str], repeat: int) -> Run:
+    """The fastest of `repeat` runs."""
+    return min((run(command) for _ in range(repeat)), key=lambda one: one.seconds)
+
+
+def _resident(process: psutil.Popen) -> int:
+    total = 0
+    try:
+        for one in (process, *process.children(recursive=True)):
+            total += one.memory_info().rss
+    except psutil.Error:  # one ended meanwhile: the next look is complete again
+        return 0
+    return total
