@@ -20,10 +20,10 @@ import numpy as np
 from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.chat import text_of
 from franken_gguf.runner.devices import default_threads
 from franken_gguf.runner.engine import Engine, LoadOptions
 from franken_gguf.runner.sampling import Sampling
+from franken_gguf.runner.text_stream import text_of
 
 PROMPT = "Once upon a time, in a harbour town at the end of the world,"
 
@@ -38,6 +38,8 @@ def bare_loop(
     params = lib.llama_context_default_params()
     params.n_ctx = n_ctx
     params.n_threads = params.n_threads_batch = threads
+    if not lib.llama_supports_gpu_offload():  # as the engine does; other rounding, other texts
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     context = lib.llama_init_from_model(model, params)
     n_vocab = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
 

@@ -8,6 +8,7 @@ import re
 from collections import deque
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -16,21 +17,44 @@ from llama_cpp import llama_cpp as lib
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import Header
 
+from .ggml import load_backend
+
 
 class EngineError(FrankenError):
     """llama.cpp refused the model or the request; the text carries its reason and the mend."""
 
 
+class AllocationError(EngineError):
+    """A device has less memory than it was asked for."""
+
+
 # ggml_log_level: 4 is ERROR, 5 CONT (the rest of the line before it).
 _ERROR, _CONT = 4, 5
 _MAX_LOG_LINES = 50
+_BUFFER = re.compile(r"(\S+) +(\w+) buffer size = +([\d.]+) MiB")
+
+
+@dataclass(frozen=True)
+class Buffer:
+    """A piece of memory that llama.cpp took, by its own report."""
+
+    device: str
+    """With what ggml calls this buffer's type: CPU, CPU_Mapped, CPU_REPACK, CUDA0, CUDA_Host."""
+    holds: str
+    """model, KV, compute or output."""
+    nbytes: int
+    """To a hundredth of a MiB."""
 
 
 class _Log:
-    """llama.cpp's log: nothing reaches the terminal, the last errors are kept for our one line."""
+    """llama.cpp's log: nothing reaches the terminal, what we say of it is kept.
+
+    The last errors for our one line, and the buffers since the last model was loaded.
+    """
 
     def __init__(self) -> None:
         self._errors: deque[str] = deque(maxlen=_MAX_LOG_LINES)
+        self.buffers: list[Buffer] = []
         self._level = 0
 
     def receive(self, level: int, text: bytes, _: object) -> None:
@@ -41,6 +65,8 @@ class _Log:
             line = text.decode(errors="replace").strip()
             if line:
                 self._errors.append(line)
+        elif b" buffer size = " in text and (found := _BUFFER.search(text.decode())):
+            self.buffers.append(Buffer(found[1], found[2], round(float(found[3]) * 2**20)))
 
     def clear(self) -> None:
         """Forget the errors of earlier calls; goes before each call that may fail."""
@@ -52,6 +78,10 @@ class _Log:
         line = self._errors[0] if self._errors else "it gives no reason"
         return re.sub(r"^([a-z_]\w*: |error loading model( \w+)?: )*", "", line)
 
+    def tells_of_memory(self) -> bool:
+        """Whether the last call failed for want of memory."""
+        return any(re.search(r"\balloc|out of memory", line) for line in self._errors)
+
 
 log = _Log()
 """One for the process, as llama.cpp's own is."""
@@ -60,28 +90,31 @@ _log_callback = lib.llama_log_callback(log.receive)
 
 
 @cache
-def _start() -> None:
+def start() -> None:
+    """Start llama.cpp once; the backend that GGML_BACKEND_PATH names is loaded beside its own.
+
+    Raises EngineError where ggml refuses that.
+    """
     lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
     lib.llama_backend_init()
-
-
-def has_gpu() -> bool:
-    """Whether llama.cpp was built for a GPU and finds one."""
-    _start()
-    return bool(lib.llama_supports_gpu_offload())
+    path = os.environ.get("GGML_BACKEND_PATH")
+    if path and not load_backend(path):
+        raise EngineError(f"GGML_BACKEND_PATH={path}: no backend that this llama.cpp can load")
 
 
 @contextmanager
 def loaded_model(header: Header, params: lib.llama_model_params) -> Iterator[Any]:
     """The llama_model of the file that `header` was read from, freed at the end.
 
-    Raises EngineError where llama.cpp refuses the file.
+    Raises EngineError where llama.cpp refuses the file, AllocationError where memory lacks.
     """
-    _start()
+    start()
     log.clear()
+    log.buffers.clear()
     model = lib.llama_model_load_from_file(os.fsencode(header.path), params)
     if not model:
-        raise EngineError(f"{header.path}: llama.cpp cannot load it: {log.reason()}")
+        kind = AllocationError if log.tells_of_memory() else EngineError
+        raise kind(f"{header.path}: llama.cpp cannot load it: {log.reason()}")
     try:
         yield model
     finally:

@@ -2,17 +2,56 @@
 
 from __future__ import annotations
 
-import codecs
-from collections.abc import Callable, Iterable, Iterator
+from bisect import bisect_left
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+from functools import cache
+from types import TracebackType
 
-from .conversation import Conversation
+from . import summary
+from .conversation import Conversation, Message, turn_starts
 from .engine import Engine, Generation
 from .prompt import Template
-from .sampling import Sampling
+from .sampling import RANDOM_SEED, Sampling
+from .text_stream import text_of
+
+# A text that has more characters than this for each token of the context does not fit it: not
+# worth a template's and a tokenizer's time. (Few tokens are as long, and then runs of spaces.)
+_MAX_CHARACTERS_PER_TOKEN = 64
+
+
+@dataclass(frozen=True)
+class Text:
+    """A part of the answer, in whole characters."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Forgotten:
+    """Comes before the answer: the conversation outgrew the context, its oldest turns leave it."""
+
+    turns: int
+
+
+@dataclass(frozen=True)
+class Remembered:
+    """Comes after Forgotten: the model's summary of all that has left."""
+
+    text: str
+
+
+Piece = Text | Forgotten | Remembered
 
 
 class Chat:
-    """Joins an engine, the model's template and a conversation; knows no screen."""
+    """Joins an engine, the model's template and a conversation; knows no screen.
+
+    `conversation`, `sampling`, `max_tokens` and `summarize` (whether the model sums up the turns
+    that leave the context) may be changed between two answers. Close it, or use it in a `with`
+    statement: engine and template are closed with it.
+    """
 
     def __init__(
         self,
@@ -22,92 +61,209 @@ class Chat:
         *,
         system: str = "",
         max_tokens: int | None = None,
+        summarize: bool = False,
     ) -> None:
         self.conversation = Conversation(system)
-        self._engine = engine
-        self._template = template
-        self._sampling = sampling
-        self._max_tokens = max_tokens
+        self.engine = engine
+        self.template = template
+        self.sampling = sampling
+        self.max_tokens = max_tokens
+        self.summarize = summarize
+        self._tries = 0
 
     def ask(self, question: str) -> Answer:
-        """The model's answer: iterate over it for its text. Raises PromptError, EngineError.
+        """The model's answer: iterate over it for its pieces. Raises PromptError, EngineError.
 
-        Where the conversation outgrows the context, whole turns are forgotten, the oldest first,
-        until half of the context is free: seldom and much, so that most turns find their start
-        evaluated already. The system text stays. A question that is refused changes nothing.
+        Where the conversation outgrows the context, whole turns leave what the model reads, the
+        oldest first, until half of the context is free: seldom and much, so that most turns find
+        their start evaluated already. The system text stays. A refused question changes nothing.
         """
-        past = list(self.conversation.messages)
-        dropped = 0
-        prompt = self._prompt(question)
-        n_ctx = self._engine.n_ctx
-        room = n_ctx // 4 if self._max_tokens is None else min(self._max_tokens, n_ctx // 4)
-        if len(prompt) + room > n_ctx:
-            while len(prompt) > n_ctx // 2 and self.conversation.drop_oldest_turn():
-                dropped += 1
-                prompt = self._prompt(question)
-        try:
-            generation = self._engine.generate(prompt, self._sampling, self._max_tokens)
-        except Exception:
-            self.conversation.messages = past
-            raise
-        return Answer(self, question, generation, dropped)
+        self._tries = 0
+        return self._answer([*self.conversation.messages, Message("user", question, now())])
 
-    def _prompt(self, question: str) -> list[int]:
-        text = self._template.render(self.conversation.with_question(question))
-        return self._engine.vocabulary.prompt(text)
+    def ask_instead(self, question: str) -> Answer:
+        """The answer to `question` in place of the last question and all after it.
 
-    def _text(self, generation: Generation) -> Iterator[str]:
-        return text_of(generation, self._engine.vocabulary.piece, self._template.stops)
+        Raises ConversationError, and as `ask` does.
+        """
+        self._tries = 0
+        before = self.conversation.messages[: self.conversation.last_question()]
+        return self._answer([*before, Message("user", question, now())])
+
+    def regenerate(self) -> Answer:
+        """Another answer in place of the last one. Raises ConversationError, and as `ask` does."""
+        self._tries += 1
+        place = self.conversation.last_answer()
+        return self._answer(self.conversation.messages[:place], place + 1)
+
+    def resume(self) -> Answer:
+        """More of the last answer. Raises ConversationError, and as `ask` does."""
+        place = self.conversation.last_answer()
+        messages = self.conversation.messages
+        return self._answer(messages[:place], place + 1, messages[place])
+
+    def context_used(self) -> int:
+        """Tokens of the conversation as the model would read it now."""
+        messages = self.conversation.read_by_model()
+        if not messages:
+            return 0
+        text = self.template.render(messages, add_generation_prompt=False)
+        return len(self.engine.vocabulary.prompt(text))
+
+    def close(self) -> None:
+        """Free the model and end the template's process."""
+        self.engine.close()
+        self.template.close()
+
+    def __enter__(self) -> Chat:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _answer(
+        self, said: list[Message], place_after: int | None = None, begun: Message | None = None
+    ) -> Answer:
+        after = [] if place_after is None else self.conversation.messages[place_after:]
+        forgotten, prompt = self._fitting(said, begun.content if begun else "")
+        return Answer(self, said, begun, after, forgotten, self._generate(prompt))
+
+    def _generate(self, prompt: list[int]) -> Generation:
+        sampling = self.sampling
+        if sampling.seed != RANDOM_SEED:  # the same again is no other answer
+            sampling = replace(sampling, seed=(sampling.seed + self._tries) % RANDOM_SEED)
+        return self.engine.generate(prompt, sampling, self.max_tokens)
+
+    def _prompt(self, said: list[Message], head: str, forgotten: int) -> list[int]:
+        return self.engine.vocabulary.prompt(self._text(said, head, forgotten))
+
+    def _text(self, said: list[Message], head: str, forgotten: int) -> str:
+        # Templates look at the first message, so there must be one.
+        messages = self.conversation.read_by_model(said, forgotten) or [Message("user", "")]
+        start = self.template.render(messages)
+        if not head:
+            return start
+        # As the template writes an answer that stands (some put a space before it).
+        messages.append(Message("assistant", head))
+        whole = self.template.render(messages, add_generation_prompt=False)
+        place = whole.find(head, len(start)) if whole.startswith(start) else -1
+        return whole[: place + len(head)] if place >= 0 else start + head
+
+    def _fitting(self, said: list[Message], head: str) -> tuple[int, list[int]]:
+        """How many first messages the model shall no longer read, and the prompt without them."""
+        n_ctx, kept = self.engine.n_ctx, self.conversation.forgotten
+        room = min(n_ctx // 4, self.max_tokens or n_ctx)
+
+        @cache
+        def prompt(forgotten: int) -> list[int]:
+            return self._prompt(said, head, forgotten)
+
+        def fits(forgotten: int, most: int) -> bool:
+            characters = sum(len(message.content) for message in said[forgotten:])
+            return (
+                characters <= _MAX_CHARACTERS_PER_TOKEN * n_ctx and len(prompt(forgotten)) <= most
+            )
+
+        starts = turn_starts(said, kept)
+        if not starts or fits(kept, n_ctx - room):
+            return kept, prompt(kept)
+        place = bisect_left(starts, True, key=lambda start: fits(start, n_ctx // 2))
+        chosen = starts[min(place, len(starts) - 1)]
+        return chosen, prompt(chosen)
+
+    def _summary(self, leaving: list[Message]) -> str:
+        """What the model says in short of its memory and the messages that leave.
+
+        Nothing where the context is too small for it.
+        """
+        vocabulary, n_ctx = self.engine.vocabulary, self.engine.n_ctx
+        limit = n_ctx // 8
+        text = summary.transcript(self.conversation.memory, leaving)
+        # The request and the template's own words have the other quarter.
+        tokens = vocabulary.tokenize(text)[-(n_ctx // 2) :]
+        text = b"".join(map(vocabulary.piece, tokens)).decode(errors="replace")
+        request = [Message("user", summary.request(text, limit))]
+        prompt = vocabulary.prompt(self.template.render(request))
+        if len(prompt) + limit > n_ctx:
+            return ""
+        sampling = Sampling(temperature=0, repeat_penalty=1.1)
+        generation = self.engine.generate(prompt, sampling, limit)
+        return "".join(text_of(generation, vocabulary.piece, self.template.stops)).strip()
 
 
 class Answer:
     """An answer as it comes. The conversation keeps what came of it, also where it was stopped."""
 
-    def __init__(self, chat: Chat, question: str, generation: Generation, dropped: int) -> None:
+    def __init__(
+        self,
+        chat: Chat,
+        said: list[Message],
+        begun: Message | None,
+        after: list[Message],
+        forgotten: int,
+        generation: Generation,
+    ) -> None:
         self.generation = generation
-        self.dropped_turns = dropped
         self.text = ""
+        """What has come; where an answer goes on, only what is new."""
         self._chat = chat
-        self._question = question
+        self._said = said
+        self._begun = begun
+        self._after = after
+        self._forgotten = forgotten
 
-    def __iter__(self) -> Iterator[str]:
+    def __iter__(self) -> Iterator[Piece]:
+        chat = self._chat
+        if self._forgotten > chat.conversation.forgotten:
+            yield from self._forget()
+        pieces = text_of(self.generation, chat.engine.vocabulary.piece, chat.template.stops)
         try:
-            for piece in self._chat._text(self.generation):
-                self.text += piece
-                yield piece
+            for text in pieces:
+                # SentencePiece begins an answer with a space, which is no part of what is said.
+                text = text if self.text or self._begun else text.lstrip()
+                self.text += text
+                if text:
+                    yield Text(text)
         finally:
             # A question that was stopped before its first word was taken back.
             if self.text or self.generation.finish != "interrupted":
-                self._chat.conversation.keep(self._question, self.text)
+                self._keep()
+
+    def read(self) -> str:
+        """All of the answer's text, once it has come."""
+        for _ in self:
+            pass
+        return self.text
+
+    def _forget(self) -> Iterator[Piece]:
+        chat, conversation = self._chat, self._chat.conversation
+        leaving = self._said[conversation.forgotten : self._forgotten]
+        yield Forgotten(max(1, sum(message.role == "user" for message in leaving)))
+        memory = chat._summary(leaving) if chat.summarize else ""
+        if chat.engine.stop.is_set():
+            return  # and the generation hears it too: nothing has changed
+        conversation.forgotten = self._forgotten
+        if memory:
+            before, conversation.memory = conversation.memory, memory
+            head = self._begun.content if self._begun else ""
+            prompt = chat._prompt(self._said, head, self._forgotten)
+            if len(prompt) < chat.engine.n_ctx:
+                self.generation = chat._generate(prompt)
+                yield Remembered(memory)
+            else:  # beside a last turn as large as the context
+                conversation.memory = before
+
+    def _keep(self) -> None:
+        begun = self._begun or Message("assistant", "")
+        said = replace(begun, content=begun.content + self.text, date=now())
+        self._chat.conversation.messages = [*self._said, said, *self._after]
 
 
-def text_of(
-    tokens: Iterable[int], piece: Callable[[int], bytes], stops: tuple[str, ...] = ()
-) -> Iterator[str]:
-    """The text of `tokens` in whole characters, each as soon as it is whole, up to any of `stops`.
-
-    `piece` gives a token's bytes. Bytes that are no UTF-8 become U+FFFD.
-    """
-    decoder = codecs.getincrementaldecoder("utf-8")("replace")
-    held = ""
-    for token in tokens:
-        held += decoder.decode(piece(token))
-        found = [held.index(stop) for stop in stops if stop in held]
-        if found:
-            held = held[: min(found)]
-            break
-        # The end of what came may be the start of a stop: it waits for the rest.
-        safe = len(held) - max((_overlap(held, stop) for stop in stops), default=0)
-        if safe:
-            yield held[:safe]
-            held = held[safe:]
-    else:
-        held += decoder.decode(b"", final=True)
-    if held:
-        yield held
-
-
-def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that `stop` begins with."""
-    longest = min(len(text), len(stop) - 1)
-    return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)
+def now() -> str:
+    """The time in UTC as ISO 8601 writes it."""
+    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,4 +1,4 @@
-"""What memory and cores there are, and what memory a model takes of it; loads nothing."""
+"""What memory and cores there are; loads nothing."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import psutil
-
-from franken_gguf.quantize.gguf_header import Header
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -39,6 +37,17 @@ def available_memory(cgroup: Path = _CGROUP) -> int:
     return available
 
 
+def total_memory(cgroup: Path = _CGROUP) -> int:
+    """Bytes of RAM that there are, or that a container may have."""
+    total = int(psutil.virtual_memory().total)
+    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
+        try:
+            total = min(total, int((cgroup / limit).read_text()))
+        except (OSError, ValueError):
+            continue
+    return total
+
+
 def default_threads() -> int:
     """One for each physical core that this process may use: llama.cpp gains nothing from more."""
     physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
@@ -51,23 +60,3 @@ def cores() -> int:
     """Logical cores that this process may use."""
     affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
-
-
-def needed_memory(header: Header, n_ctx: int) -> int:
-    """Bytes of all weights and a KV cache of `n_ctx` tokens."""
-    return sum(tensor.nbytes for tensor in header.tensors) + kv_cache_bytes(header, n_ctx)
-
-
-def kv_cache_bytes(header: Header, n_ctx: int) -> int:
-    """Bytes of an F16 KV cache of `n_ctx` tokens; 0 where the file does not say enough."""
-    arch = header.text("general.architecture")
-
-    def number(key: str) -> int:
-        value = header.metadata.get(f"{arch}.{key}")
-        return value.data if value is not None and isinstance(value.data, int) else 0
-
-    heads = number("attention.head_count_kv") or number("attention.head_count")
-    head_size = number("embedding_length") // max(1, number("attention.head_count"))
-    keys = number("attention.key_length") or head_size
-    values = number("attention.value_length") or head_size
-    return number("block_count") * n_ctx * heads * (keys + values) * 2

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import ctypes
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -14,107 +16,51 @@ from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.gguf_header import Header
 
-from .backend import EngineError, has_gpu, loaded_model, log
-from .devices import available_memory, default_threads, needed_memory
+from .backend import EngineError, log
+from .loading import DEFAULTS, LoadOptions, load
+from .memory import N_BATCH
+from .placement import Machine
 from .sampler import sampler_chain
 from .sampling import Sampling
-from .terminal import size
-from .vocabulary import Vocabulary
 
-DEFAULT_N_CTX = 4096
-# Tokens evaluated at once: large enough for full speed, small enough that a stop is heard between.
-_N_BATCH = 512
-
-
-@dataclass(frozen=True)
-class LoadOptions:
-    """What of a model goes where. None leaves the choice to the engine."""
-
-    n_ctx: int | None = None
-    """Tokens of context; 0 is all that the model was trained for, None that or 4096."""
-    n_gpu_layers: int | None = None
-    """Layers on the GPU; None is all where llama.cpp was built for one."""
-    n_threads: int | None = None
-    """None is one for each physical core that this process may use."""
+__all__ = ["Engine", "Generation", "LoadOptions"]
 
 
 class Engine:
     """A loaded model and its context. Close it, or use it in a `with` statement.
 
-    `stop`, once set, ends a load or an evaluation soon, and a Generation after its current token.
-    `on_progress` is called while loading with what part is done, 0 to 1. Raises EngineError.
+    It goes where the plan for `machine`, by default this one, says; where a device has less memory
+    than it said, by the next smaller plan. `plan` is the one that was followed, `buffers` what
+    llama.cpp took for it. `stop`, once set, ends a load or an evaluation soon, and a Generation
+    after its current token. `on_progress` is called while loading with what part is done, 0 to 1,
+    `on_notice` with a line for the user. Raises EngineError, PlanError.
     """
 
     def __init__(
         self,
         header: Header,
-        options: LoadOptions = LoadOptions(),
+        options: LoadOptions = DEFAULTS,
         *,
+        machine: Machine | None = None,
         stop: threading.Event | None = None,
         on_progress: Callable[[float], None] = lambda _: None,
+        on_notice: Callable[[str], None] = lambda _: None,
     ) -> None:
         self.header = header
         self.stop = threading.Event() if stop is None else stop
-        self.n_ctx = _context_size(header, options.n_ctx)
-        n_gpu_layers = options.n_gpu_layers
-        if n_gpu_layers is None:
-            n_gpu_layers = -1 if has_gpu() else 0
-        if n_gpu_layers == 0:
-            _check_memory(header, self.n_ctx)
-        self._evaluated: list[int] = []
+        self.evaluated: list[int] = []
+        """The tokens in the context, in their order."""
         self._resources = ExitStack()
-        try:
-            self._load(n_gpu_layers, options.n_threads or default_threads(), on_progress)
-        except BaseException:
-            self.close()
-            raise
-
-    def _load(
-        self, n_gpu_layers: int, n_threads: int, on_progress: Callable[[float], None]
-    ) -> None:
-        def progress(part: float, _: object) -> bool:
-            on_progress(part)
-            return not self.stop.is_set()
-
-        params = lib.llama_model_default_params()
-        params.n_gpu_layers = n_gpu_layers
-        params.progress_callback = lib.llama_progress_callback(progress)
-        try:
-            model = self._resources.enter_context(loaded_model(self.header, params))
-        except EngineError:
-            if self.stop.is_set():
-                raise KeyboardInterrupt from None
-            raise
-        self._check_kind(model)
-        self.vocabulary = Vocabulary(self.header, model)
-
-        context_params = lib.llama_context_default_params()
-        context_params.n_ctx = self.n_ctx
-        context_params.n_batch = context_params.n_ubatch = _N_BATCH
-        context_params.n_threads = context_params.n_threads_batch = n_threads
-        log.clear()
-        self._context = lib.llama_init_from_model(model, context_params)
-        if not self._context:
-            raise EngineError(
-                f"{self.header.path}: no context of {self.n_ctx} tokens: {log.reason()}; "
-                "try a smaller one with -c"
-            )
-        self._resources.callback(lib.llama_free, self._context)
+        loaded = self._resources.enter_context(
+            load(header, options, machine, self.stop, on_progress, on_notice)
+        )
+        self.plan, self.buffers, self.vocabulary = loaded.plan, loaded.buffers, loaded.vocabulary
+        self.n_ctx = self.plan.cache.n_ctx
+        self._context, self._context_params = loaded.context, loaded.params
         self._memory = lib.llama_get_memory(self._context)
         # A llama_batch points to its tokens and does not keep them alive: they live here.
-        self._batch: Any = (lib.llama_token * _N_BATCH)()
+        self._batch: Any = (lib.llama_token * N_BATCH)()
         self._abort = lib.ggml_abort_callback(lambda _: self.stop.is_set())
-
-    def _check_kind(self, model: Any) -> None:
-        if (
-            lib.llama_model_has_encoder(model)
-            or not lib.llama_model_has_decoder(model)
-            or lib.llama_model_is_diffusion(model)
-        ):
-            raise EngineError(
-                f"{self.header.path}: architecture {self.header.text('general.architecture')!r} "
-                "does not write text token by token; take a decoder model"
-            )
 
     def close(self) -> None:
         """Free the context and the model."""
@@ -154,19 +100,19 @@ class Engine:
         were evaluated. Raises EngineError, KeyboardInterrupt when `stop` was set.
         """
         kept = 0
-        for old, new in zip(self._evaluated, tokens[:-1], strict=False):
+        for old, new in zip(self.evaluated, tokens[:-1], strict=False):
             if old != new:
                 break
             kept += 1
         self._forget_from(kept)
-        kept = len(self._evaluated)
+        kept = len(self.evaluated)
         # Heard at every node of the graph: too often for single tokens, right for a long prompt.
         lib.llama_set_abort_callback(self._context, self._abort, None)
         try:
-            for start in range(kept, len(tokens), _N_BATCH):
+            for start in range(kept, len(tokens), N_BATCH):
                 if self.stop.is_set():
                     raise KeyboardInterrupt
-                self.decode(tokens[start : start + _N_BATCH])
+                self.decode(tokens[start : start + N_BATCH])
         finally:
             lib.llama_set_abort_callback(self._context, lib.ggml_abort_callback(), None)
         return len(tokens) - kept
@@ -178,10 +124,10 @@ class Engine:
         batch = lib.llama_batch_get_one(self._batch, len(tokens))
         status = lib.llama_decode(self._context, batch)
         if status == 0:
-            self._evaluated += tokens
+            self.evaluated += tokens
             return
         # A part of the batch may be in the context's memory: back to what is known.
-        self._forget_from(len(self._evaluated))
+        self._forget_from(len(self.evaluated))
         if status == _ABORTED:
             raise KeyboardInterrupt
         raise EngineError(f"llama.cpp cannot evaluate the prompt: {log.reason()}")
@@ -190,12 +136,42 @@ class Engine:
         """The token that a llama_sampler chain draws after the last one in the context."""
         return int(lib.llama_sampler_sample(chain, self._context, -1))
 
+    @property
+    def context_kind(self) -> tuple[object, ...]:
+        """All settings that a saved context depends on, besides the model."""
+        params = self._context_params
+        names = ("n_ctx", "type_k", "type_v", "flash_attn_type", "swa_full", "kv_unified")
+        return tuple(getattr(params, name) for name in names)
+
+    def save_state(self, path: Path) -> None:
+        """Write what the context holds to `path`. Raises EngineError."""
+        tokens = (lib.llama_token * len(self.evaluated))(*self.evaluated)
+        name = os.fsencode(path)
+        log.clear()
+        if not lib.llama_state_seq_save_file(self._context, name, 0, tokens, len(tokens)):
+            raise EngineError(f"{path}: llama.cpp cannot write the context: {log.reason()}")
+
+    def load_state(self, path: Path) -> None:
+        """Bring the context to what `save_state` wrote, which the caller vouches for.
+
+        Raises EngineError, and then the context is empty.
+        """
+        tokens, count = (lib.llama_token * self.n_ctx)(), ctypes.c_size_t()
+        log.clear()
+        done = lib.llama_state_seq_load_file(
+            self._context, os.fsencode(path), 0, tokens, self.n_ctx, ctypes.byref(count)
+        )
+        self.evaluated = list(tokens[: count.value]) if done else []
+        if not done:
+            lib.llama_memory_clear(self._memory, True)
+            raise EngineError(f"{path}: llama.cpp cannot read the context: {log.reason()}")
+
     def _forget_from(self, count: int) -> None:
         if lib.llama_memory_seq_rm(self._memory, 0, count, -1):
-            del self._evaluated[count:]
+            del self.evaluated[count:]
         else:  # a recurrent model's state cannot be cut
             lib.llama_memory_clear(self._memory, True)
-            self._evaluated.clear()
+            self.evaluated.clear()
 
 
 _ABORTED = 2  # llama_decode's status
@@ -212,6 +188,7 @@ class Generation:
         self, engine: Engine, prompt: list[int], sampling: Sampling, max_tokens: int | None
     ) -> None:
         self.finish = "stop"
+        self.n_ctx = engine.n_ctx
         self.prompt_tokens = len(prompt)
         self.prompt_evaluated = 0
         self.prompt_seconds = 0.0
@@ -256,26 +233,3 @@ class Generation:
                     return
                 engine.decode((token,))
             self.finish = "interrupted"
-
-
-def _context_size(header: Header, wanted: int | None) -> int:
-    trained = header.integer(f"{header.text('general.architecture')}.context_length")
-    if trained < 1:
-        raise EngineError(f"{header.path}: its context length is {trained}; the file is damaged")
-    if wanted is None:
-        return min(trained, DEFAULT_N_CTX)
-    if wanted < 0 or wanted > trained:
-        raise EngineError(
-            f"{header.path}: was trained for a context of {trained} tokens, not {wanted}; "
-            f"give -c {trained} or less"
-        )
-    return wanted or trained
-
-
-def _check_memory(header: Header, n_ctx: int) -> None:
-    needed, available = needed_memory(header, n_ctx), available_memory()
-    if needed > available:
-        raise EngineError(
-            f"{header.path}: weights and a context of {n_ctx} take {size(needed)}, "
-            f"{size(available)} of memory is free; take a smaller quant, or less context with -c"
-        )

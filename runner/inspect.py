@@ -67,7 +67,7 @@ def summarize(header: Header) -> Summary:
     experts = header.integer(f"{architecture}.expert_count", 0)
     used = header.integer(f"{architecture}.expert_used_count", 0)
     parameters = sum(prod(tensor.shape) for tensor in header.tensors)
-    in_experts = sum(prod(t.shape) for t in header.tensors if _group(t.name) == "experts")
+    in_experts = sum(prod(t.shape) for t in header.tensors if tensor_group(t.name) == "experts")
     idle = in_experts * (experts - used) // experts if 0 < used <= experts else 0
     nbytes = sum(tensor.nbytes for tensor in header.tensors)
     return Summary(
@@ -88,7 +88,8 @@ def summarize(header: Header) -> Summary:
     )
 
 
-def _group(name: str) -> str:
+def tensor_group(name: str) -> str:
+    """The job that the tensor called `name` does: attention, experts, router and so on."""
     for group, patterns in _GROUPS:
         if any(pattern in name for pattern in patterns):
             return group
@@ -98,7 +99,7 @@ def _group(name: str) -> str:
 def _groups(tensors: tuple[TensorInfo, ...]) -> list[Group]:
     members: dict[str, list[TensorInfo]] = {}
     for tensor in tensors:
-        members.setdefault(_group(tensor.name), []).append(tensor)
+        members.setdefault(tensor_group(tensor.name), []).append(tensor)
     groups = [
         Group(
             name=name,

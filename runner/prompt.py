@@ -9,7 +9,6 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from itertools import groupby
 from types import TracebackType
 
@@ -49,7 +48,7 @@ class Template:
     ) -> None:
         self.is_fallback = source is None
         self.stops = CHATML_STOPS if source is None else ()
-        self._source = CHATML if source is None else source
+        self.source = CHATML if source is None else source
         self._tokens = tokens
         self._deadline = deadline
         # Started at once: it gets ready while the model loads.
@@ -64,7 +63,7 @@ class Template:
         """
         reason = ""
         for shape in shapes(messages):
-            turns = [asdict(message) for message in shape]
+            turns = [{"role": message.role, "content": message.content} for message in shape]
             reply = self._ask(
                 {"messages": turns, "add_generation_prompt": add_generation_prompt, **self._tokens}
             )
@@ -105,7 +104,7 @@ class Template:
             encoding="ascii",
             start_new_session=True,  # the terminal's Ctrl-C is for us, not for the child
         )
-        _write(child, {"template": self._source})
+        _write(child, {"template": self.source})
         return child
 
     def _ask(self, request: dict[str, object]) -> dict[str, str]:

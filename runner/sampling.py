@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from franken_gguf.quantize.errors import FrankenError
@@ -80,6 +80,26 @@ def sampling_for(metadata: Metadata, wanted: Mapping[str, float | None]) -> Samp
         elif isinstance(stored, int | float) and _fits(field.name, stored):
             settings[field.name] = type(getattr(Sampling, field.name))(stored)
     return Sampling(**settings)
+
+
+def with_setting(sampling: Sampling, name: str, text: str) -> Sampling:
+    """`sampling` with one setting changed, as a user writes it: ("temp", "0.7").
+
+    Raises SamplingError.
+    """
+    key = _SHORT.get(name, name.replace("-", "_"))
+    kinds = {field.name: type(getattr(Sampling, field.name)) for field in fields(Sampling)}
+    if key not in kinds:
+        raise SamplingError(f"there is no setting {name!r}; there are {', '.join(kinds)}")
+    try:
+        value = kinds[key](text)
+    except ValueError:
+        what = "whole number" if kinds[key] is int else "number"
+        raise SamplingError(f"{key} is a {what}, not {text!r}") from None
+    return replace(sampling, **{key: RANDOM_SEED if key == "seed" and value == -1 else value})
+
+
+_SHORT = {"temp": "temperature"}
 
 
 def _fits(name: str, value: float) -> bool:

@@ -1,38 +1,36 @@
-"""The screen and keyboard of `franken-gguf chat`: answers on stdout, all else on stderr."""
+"""The screen of `franken-gguf chat`: answers on stdout, all else on stderr; its loop of turns."""
 
 from __future__ import annotations
 
 import io
-import os
-import select
-import signal
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from types import FrameType
+from contextlib import contextmanager
+from typing import Protocol
 
 from rich.console import Console
-from rich.text import Text
+from rich.text import Text as Styled
 
 from franken_gguf.quantize.errors import FrankenError
 
-from .chat import Answer, Chat
+from . import clipboard
+from .actions import Copy, Edit, Leave, Outcome
+from .chat import Answer, Forgotten, Piece, Remembered, Text
+from .commands import respond
+from .dialogue import Dialogue
 from .escapes import EscapeFilter
+from .interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
+from .standard_input import clean
 from .terminal import printable
+from .wrap import WordWrap
 
-MAX_PIPED_BYTES = 1 << 24
-# A pipe that nobody writes to may never end: with -p there is something to answer without it.
-_PIPE_PATIENCE = 10.0
 
-HELP = {
-    "/clear": "forget the conversation, keep the system text",
-    "/help": "this list",
-    "/bye": "leave; so do /exit, /quit and Ctrl-D",
-    "//...": "send a text that begins with a slash",
-    "Ctrl-C": "stop the answer; what came of it stays",
-}
-_LEAVE = ("/bye", "/exit", "/quit")
+class Lines(Protocol):
+    """Where the user's lines come from."""
+
+    def read(self, begun: str = "") -> str | None:
+        """The next one, None at the end. Raises KeyboardInterrupt."""
 
 
 class Screen:
@@ -41,18 +39,29 @@ class Screen:
     def __init__(self, console: Console | None = None) -> None:
         self.console = Console(stderr=True, highlight=False) if console is None else console
         self._dim = "" if self.console.no_color else "dim"
+        # At a terminal that can do more than print, lines end between words.
+        self._wraps = self.console.is_terminal and not self.console.is_dumb_terminal
         self.output = sys.stdout
         if isinstance(self.output, io.TextIOWrapper):
             # A terminal that cannot show a character gets a mark, not the end of the chat.
             self.output.reconfigure(errors="replace")
 
     def notice(self, text: str) -> None:
-        """Say something that is no answer."""
-        self.console.print(Text(printable(text), self._dim), soft_wrap=True)
+        """Say something that is no answer, line by line."""
+        shown = "\n".join(map(printable, text.split("\n")))
+        self.console.print(Styled(shown, self._dim), soft_wrap=not self._wraps)
 
     def error(self, error: FrankenError) -> None:
         """Say what went wrong, in one line, as the command itself does at its end."""
-        self.console.print(Text(f"Error: {printable(str(error))}"), soft_wrap=True)
+        self.console.print(Styled(f"Error: {printable(str(error))}"), soft_wrap=not self._wraps)
+
+    @contextmanager
+    def saying_errors(self) -> Iterator[None]:
+        """Let what the user can mend end what is done here, and no more than that."""
+        try:
+            yield
+        except FrankenError as error:
+            self.error(error)
 
     @contextmanager
     def loading(self, name: str) -> Iterator[Callable[[float], None]]:
@@ -61,37 +70,35 @@ class Screen:
         with self.console.status(label) as status:
             yield lambda part: status.update(f"{label} {100 * part:.0f} %")
 
-    def show(self, answer: Answer) -> None:
+    def show(self, answer: Answer, *, with_figures: bool = True) -> None:
         """Stream an answer, then its figures. Raises what the engine does."""
-        shown = EscapeFilter()
-        begun = False
-        if answer.dropped_turns:
-            self.notice(
-                f"the conversation outgrew the context: its first {answer.dropped_turns} turns "
-                "are forgotten (-c gives more context)"
-            )
+        escapes = EscapeFilter()
+        # The last column stays free: terminals differ in what a character there does.
+        is_wrapped = self._wraps and self.output.isatty()
+        wrap = WordWrap(self.console.width - 1) if is_wrapped else None
         try:
             for piece in answer:
-                # SentencePiece begins an answer with a space, which is no part of what is said.
-                text = shown.feed(piece) if begun else shown.feed(piece).lstrip()
-                begun = begun or bool(text)
-                self.output.write(text)
-                self.output.flush()
+                if isinstance(piece, Text):
+                    text = escapes.feed(piece.text)
+                    self.output.write(wrap.feed(text) if wrap else text)
+                    self.output.flush()
+                else:
+                    self._say_what_left(piece)
         finally:
-            self.output.write("\n")
+            self.output.write((wrap.end() if wrap else "") + "\n")
             self.output.flush()
-        self.notice(figures(answer))
+        if with_figures:
+            self.notice(figures(answer))
 
-    def question(self) -> str | None:
-        """The user's next line at the terminal; None at its end (Ctrl-D)."""
-        try:
-            if self.output.isatty():
-                return input("> ")
-            self.console.print("> ", end="")
-            return sys.stdin.readline().removesuffix("\n") or None
-        except EOFError:
-            self.console.print()
-            return None
+    def _say_what_left(self, piece: Piece) -> None:
+        if isinstance(piece, Forgotten):
+            turns = "turn leaves" if piece.turns == 1 else f"{piece.turns} turns leave"
+            self.notice(
+                f"the conversation outgrew the context: its oldest {turns} it, the transcript "
+                "keeps them (-c gives more context, --summarize a memory)"
+            )
+        elif isinstance(piece, Remembered):
+            self.notice(f"what the model remembers of it: {' '.join(piece.text.split())}")
 
 
 def figures(answer: Answer) -> str:
@@ -101,6 +108,7 @@ def figures(answer: Answer) -> str:
     parts = [
         f"{done.tokens} tokens, {done.tokens_per_second:.1f} tokens/s",
         f"prompt {done.prompt_evaluated} evaluated in {done.prompt_seconds:.2f} s, {reused} reused",
+        f"context {done.prompt_tokens + done.tokens} of {done.n_ctx}",
     ]
     reasons = {
         "length": "stopped at the limit of -n",
@@ -112,123 +120,57 @@ def figures(answer: Answer) -> str:
     return f"[{'; '.join(parts)}]"
 
 
-def talk(chat: Chat, screen: Screen, stop: threading.Event) -> None:
-    """Questions from the keyboard and answers, until the user leaves."""
-    with suppress(ImportError):
-        import readline  # noqa: F401, PLC0415 - gives input() line editing, where Python has it
+def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event) -> None:
+    """Questions from the keyboard and answers, saved after each, until the user leaves."""
+    begun: Edit | None = None
     # Also between two answers: a Ctrl-C that comes just after one must not end the program.
     with hearing_ctrl_c(stop):
-        _turns(chat, screen, stop)
+        while True:
+            try:
+                with raising_ctrl_c():
+                    line = lines.read(begun.text if begun else "")
+            except KeyboardInterrupt as interrupt:
+                if type(interrupt) is not KeyboardInterrupt:
+                    raise  # a SIGTERM means it
+                screen.notice("Ctrl-D or /bye leaves")
+                begun = None
+                continue
+            if line is None:
+                return
+            outcome = None
+            with screen.saying_errors():
+                outcome = respond(dialogue, clean(line), is_edit=begun is not None)
+            begun = outcome if isinstance(outcome, Edit) else None
+            if isinstance(outcome, Leave):
+                return
+            try:
+                with screen.saying_errors(), hearing_ctrl_c(stop), hiding_keys():
+                    _show(outcome, dialogue, screen)
+            finally:  # also where the terminal is gone: what came of an answer is kept
+                with screen.saying_errors():
+                    dialogue.save()
 
 
-def _turns(chat: Chat, screen: Screen, stop: threading.Event) -> None:
-    while True:
+def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
+    if isinstance(outcome, str):
+        screen.notice(outcome)
+    elif isinstance(outcome, Answer):
         try:
-            with _raising_ctrl_c():
-                line = screen.question()
-        except KeyboardInterrupt:
-            screen.console.print()
-            screen.notice("Ctrl-D or /bye leaves")
-            continue
-        if line is None or line.strip() in _LEAVE:
-            return
-        text = clean(line)
-        if text.startswith("//"):
-            text = text[1:]
-        elif text.startswith("/"):
-            _command(text, chat, screen)
-            continue
-        if not text.strip():
-            continue
-        try:
-            with hearing_ctrl_c(stop):
-                screen.show(chat.ask(text))
-        except FrankenError as error:
-            screen.error(error)
+            screen.show(outcome, with_figures=dialogue.show_figures)
+        finally:
+            dialogue.totals.add(outcome)
+    elif isinstance(outcome, Copy):
+        clipboard.copy(outcome.text)
+        screen.notice(f"{len(outcome.text)} characters copied")
 
 
-def _command(line: str, chat: Chat, screen: Screen) -> None:
-    command, _, rest = line.strip().partition(" ")
-    if command == "/help" and not rest:
-        width = max(map(len, HELP))
-        for name, what in HELP.items():
-            screen.notice(f"{name:{width}}  {what}")
-    elif command == "/clear" and not rest:
-        chat.conversation.clear()
-        screen.notice("the conversation is forgotten")
-    elif command in HELP or command in _LEAVE:
-        screen.error(FrankenError(f"{command} takes nothing after it"))
-    else:
-        screen.error(
-            FrankenError(
-                f"no command {command}; /help lists them, //{command[1:]} sends it as text"
-            )
-        )
-
-
-def answer_once(chat: Chat, screen: Screen, stop: threading.Event, question: str) -> None:
-    """One answer. Raises KeyboardInterrupt where Ctrl-C stopped it."""
+def answer_once(dialogue: Dialogue, screen: Screen, stop: threading.Event, question: str) -> None:
+    """One answer, saved. Raises KeyboardInterrupt where Ctrl-C stopped it."""
     with hearing_ctrl_c(stop):
-        answer = chat.ask(question)
-        screen.show(answer)
+        answer = dialogue.chat.ask(question)
+        try:
+            screen.show(answer)
+        finally:
+            dialogue.save()
     if answer.generation.finish == "interrupted":
         raise KeyboardInterrupt
-
-
-@contextmanager
-def hearing_ctrl_c(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets `stop` here, for the engine to hear: an exception cannot cross llama.cpp."""
-
-    def on_interrupt(_: int, __: FrameType | None) -> None:
-        stop.set()
-
-    stop.clear()
-    before = signal.signal(signal.SIGINT, on_interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def _raising_ctrl_c() -> Iterator[None]:
-    """Ctrl-C is Python's KeyboardInterrupt here, as where a line is read."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-
-
-def has_keyboard() -> bool:
-    """Whether somebody can answer back: standard input is a terminal."""
-    return sys.stdin is not None and sys.stdin.isatty()
-
-
-def piped_text(screen: Screen, *, has_prompt: bool) -> str:
-    """All of standard input where it is no terminal, else nothing.
-
-    With a prompt given besides, a pipe on which nothing comes is left alone after a while.
-    """
-    if sys.stdin is None or has_keyboard():
-        return ""
-    if has_prompt and not _comes(1.0):
-        screen.notice("waiting for standard input (< /dev/null for none)")
-        if not _comes(_PIPE_PATIENCE):
-            screen.notice("nothing comes on standard input: going on without")
-            return ""
-    data = sys.stdin.buffer.read(MAX_PIPED_BYTES + 1)
-    if len(data) > MAX_PIPED_BYTES:
-        raise FrankenError(f"standard input holds more than {MAX_PIPED_BYTES >> 20} MiB")
-    return clean(data.decode(errors="replace")).strip()
-
-
-def _comes(seconds: float) -> bool:
-    if os.name == "nt":  # select knows only sockets there
-        return True
-    return bool(select.select([sys.stdin], [], [], seconds)[0])
-
-
-def clean(text: str) -> str:
-    """`text` without the lone surrogates that stand for bytes that were no UTF-8."""
-    return text.encode(errors="replace").decode()

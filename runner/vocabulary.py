@@ -50,11 +50,18 @@ class Vocabulary:
 
     def piece(self, token: int) -> bytes:
         """The bytes of `token`, often a part of a character; none for a control token."""
+        return self._bytes(token, special=False)
+
+    def spelling(self, token: int) -> bytes:
+        """The bytes that `tokenize` reads as `token`; those of its name for a control token."""
+        return self._bytes(token, special=True)
+
+    def _bytes(self, token: int, *, special: bool) -> bytes:
         room = len(self._buffer)
-        count = lib.llama_token_to_piece(self._vocab, token, self._buffer, room, 0, False)
+        count = lib.llama_token_to_piece(self._vocab, token, self._buffer, room, 0, special)
         if count < 0:
             self._buffer = ctypes.create_string_buffer(-count)
-            return self.piece(token)
+            return self._bytes(token, special=special)
         return self._buffer.raw[:count]
 
     def ends_answer(self, token: int) -> bool:

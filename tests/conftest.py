@@ -28,3 +28,9 @@ def spm(tmp_path: Path) -> Path:
     write_json(tmp_path / "config.json", CONFIG)
     write_sentencepiece(tmp_path)
     return tmp_path
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _data_home(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No test leaves sessions or history among the user's own."""
+    os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import fcntl
+import hashlib
+import shutil
 import subprocess
 import sys
 from functools import cache
@@ -23,6 +26,33 @@ def demo_checkpoint() -> Path:
     Takes 10 seconds the first time. Two test processes may ask at once.
     """
     return _path_from("make_demo_model.py")
+
+
+@cache
+def demo_gguf(kind: str) -> Path:
+    """The demo's checkpoint converted to `kind`, Q8_0 or Q4_K_M; kept until quantize/ changes."""
+    sources = sorted((ROOT / "quantize").glob("*.py"))
+    version = hashlib.sha256(b"".join(map(Path.read_bytes, sources))).hexdigest()[:12]
+    folder = ROOT / ".cache" / f"demo-gguf-{version}"
+    checkpoint = demo_checkpoint()
+    with (ROOT / ".cache" / "demo-gguf.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not folder.exists():
+            for old in (ROOT / ".cache").glob("demo-gguf-*/"):
+                shutil.rmtree(old)
+            half = folder.with_suffix(".part")
+            half.mkdir(exist_ok=True)
+            command = [sys.executable, "-m", "franken_gguf.runner", "convert", str(checkpoint)]
+            command += ["-q", "Q8_0", "-q", "Q4_K_M", "-o", str(half), "--overwrite"]
+            subprocess.run(command, check=True, capture_output=True)
+            half.rename(folder)
+    return folder / f"{checkpoint.name}-{kind}.gguf"
+
+
+@cache
+def rpc_library() -> Path:
+    """llama.cpp's RPC backend, built on the first call; its source is fetched then."""
+    return _path_from("build_rpc.py")
 
 
 def _path_from(tool: str) -> Path:

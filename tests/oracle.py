@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,18 @@ from numpy.typing import NDArray
 @llama_cpp.llama_log_callback
 def _quiet(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
     """Drop llama.cpp's table of tensors, which would bury a failing test's own words."""
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    # The log is one for the process, and the engine's tests read its errors.
+    callback, data = llama_cpp.llama_log_callback(), ctypes.c_void_p()
+    llama_cpp.llama_log_get(ctypes.byref(callback), ctypes.byref(data))
+    llama_cpp.llama_log_set(_quiet, ctypes.c_void_p(0))
+    try:
+        yield
+    finally:
+        llama_cpp.llama_log_set(callback, data)
 
 
 # llama_model_kv_override_type
@@ -41,7 +54,6 @@ def llama_quantize(
     to add, as llama-quantize adds the facts of its imatrix.
     """
     llama_cpp.llama_backend_init()
-    llama_cpp.llama_log_set(_quiet, ctypes.c_void_p(0))
     settings = llama_cpp.llama_model_quantize_default_params()
     settings.ftype = int(file_type)
     settings.nthread = 1
@@ -68,8 +80,9 @@ def llama_quantize(
             else:
                 entry.value.val_i64 = value
         settings.kv_overrides = ctypes.cast(added, type(settings.kv_overrides))
-    status = llama_cpp.llama_model_quantize(
-        str(source).encode(), str(target).encode(), ctypes.byref(settings)
-    )
+    with _quietly():
+        status = llama_cpp.llama_model_quantize(
+            str(source).encode(), str(target).encode(), ctypes.byref(settings)
+        )
     assert status == 0, f"llama_model_quantize failed on {source}"
     return target

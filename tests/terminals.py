@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import pty
 import re
 import select
+import struct
 import subprocess
 import sys
+import termios
 import time
 from types import TracebackType
 
@@ -16,26 +19,41 @@ COMMAND = [sys.executable, "-c", f"import sys; {_MAIN}"]
 # Ctrl-C goes to the processes whose controlling terminal it is typed at.
 _AT_TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + _MAIN
 
-CTRL_C, CTRL_D, ENTER = "\x03", "\x04", "\r"
-PATIENCE = 120.0  # seconds; the machine may be busy, and a failure is no slower than its cause
+CTRL_C, CTRL_D, ENTER, TAB, UP = "\x03", "\x04", "\r", "\t", "\x1b[A"
+ALT_ENTER = "\x1b\r"
+_STEERING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\r\b]")
+PATIENCE = 10.0  # seconds; the machine may be busy, and a failure is no slower than its cause
+
+
+def _environment() -> dict[str, str]:
+    """Ours, without the size of our own terminal: pytest's readline leaves it there."""
+    return {name: text for name, text in os.environ.items() if name not in ("COLUMNS", "LINES")}
 
 
 class Terminal:
-    """franken-gguf with `arguments` at a terminal of its own; `screen` is all that it has shown."""
+    """franken-gguf with `arguments` at a terminal of its own.
 
-    def __init__(self, *arguments: str, **variables: str) -> None:
+    `screen` is all that it was sent, `text` the same without what steers a terminal.
+    """
+
+    def __init__(self, *arguments: str, columns: int = 200, **variables: str) -> None:
         self.screen = ""
         self._seen = 0
         self._ours, theirs = pty.openpty()
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         self._child = subprocess.Popen(
             [sys.executable, "-c", _AT_TERMINAL, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
             start_new_session=True,
-            env={**os.environ, "TERM": "xterm", **variables},
+            env={**_environment(), "TERM": "xterm", **variables},
         )
         os.close(theirs)
+
+    @property
+    def text(self) -> str:
+        return _STEERING.sub("", self.screen)
 
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
@@ -44,23 +62,30 @@ class Terminal:
         """What was shown since the last wait, up to the first match of `pattern`."""
         deadline = time.monotonic() + PATIENCE
         while True:
-            found = re.search(pattern, self.screen[self._seen :])
+            text = self.text
+            found = re.search(pattern, text[self._seen :])
             if found:
                 start, self._seen = self._seen, self._seen + found.end()
-                return self.screen[start : self._seen]
+                return text[start : self._seen]
             if time.monotonic() > deadline or not self._read():
-                raise AssertionError(
-                    f"{pattern!r} did not come after {self.screen[self._seen :]!r}"
-                )
+                raise AssertionError(f"{pattern!r} did not come after {text[self._seen :]!r}")
 
     def at_prompt(self, keys: str) -> None:
         """Type `keys` once the program asks for them (a Ctrl-D that comes sooner is lost)."""
-        self.wait_for(r"> (\x1b\[\?2004h)?\Z")
+        self.wait_for(r"(?m)^> ?\Z")
         self.type(keys)
 
     def leave(self, keys: str) -> int:
         """Type `keys` at the prompt, wait for the program's end, give its exit status."""
         self.at_prompt(keys)
+        return self._ended()
+
+    def end(self) -> int:
+        """Send SIGTERM, wait for the program's end, give its exit status."""
+        self._child.terminate()
+        return self._ended()
+
+    def _ended(self) -> int:
         while self._read():
             pass
         return self._child.wait(PATIENCE)

@@ -1,14 +1,15 @@
-"""The parts of a chat without a model: escape sequences, characters, what a conversation keeps."""
+"""An answer on its way to the screen: characters, stops, escape sequences, lines."""
 
 from __future__ import annotations
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rich.cells import cell_len
 
-from franken_gguf.runner.chat import text_of
-from franken_gguf.runner.conversation import Conversation, Message
 from franken_gguf.runner.escapes import EscapeFilter
+from franken_gguf.runner.text_stream import text_of
+from franken_gguf.runner.wrap import WordWrap
 
 
 def shown(*pieces: str) -> str:
@@ -76,18 +77,41 @@ def test_text_is_the_same_however_its_bytes_are_cut(whole: str, cuts: list[int])
     assert "".join(text(*pieces, data, stops=("never comes",))) == whole
 
 
-def test_a_conversation_drops_its_oldest_turn_and_keeps_the_system_text() -> None:
-    conversation = Conversation("Be kind.", [Message("assistant", "Welcome.")])
-    conversation.keep("one", "1")
-    conversation.keep("two", "2")
-    assert conversation.drop_oldest_turn()  # the greeting
-    assert conversation.drop_oldest_turn()
-    assert conversation.with_question("three") == [
-        Message("system", "Be kind."),
-        Message("user", "two"),
-        Message("assistant", "2"),
-        Message("user", "three"),
-    ]
-    assert conversation.drop_oldest_turn()
-    assert not conversation.drop_oldest_turn()
-    assert conversation.with_question("three")[0] == Message("system", "Be kind.")
+def wrapped(width: int, *pieces: str) -> str:
+    wrap = WordWrap(width)
+    return "".join(map(wrap.feed, pieces)) + wrap.end()
+
+
+def test_lines_are_broken_between_words() -> None:
+    text = "The keeper of the lighthouse counted the ships that came home."
+    assert wrapped(30, text) == "The keeper of the lighthouse \ncounted the ships that came \nhome."
+
+
+def test_a_word_is_shown_as_it_comes_unless_it_may_belong_to_the_next_line() -> None:
+    wrap = WordWrap(30)
+    assert wrap.feed("The kee") == "The kee"
+    assert wrap.feed("per of th") == "per of "
+    assert wrap.feed("e light") == "the "
+    assert wrap.feed("house ") == "lighthouse "
+    assert wrap.end() == ""
+
+
+def test_text_without_spaces_fills_its_lines() -> None:
+    assert wrapped(10, "漢字漢字漢字漢字") == "漢字漢字漢\n字漢字"
+    assert wrapped(10, "x" * 25) == "x" * 10 + "\n" + "x" * 10 + "\n" + "x" * 5
+
+
+@given(st.text(st.sampled_from("ab \n字é"), max_size=80), st.integers(2, 40), st.integers(1, 9))
+def test_no_line_is_too_long_and_no_word_is_lost_however_the_text_comes(
+    text: str, width: int, size: int
+) -> None:
+    pieces = [text[n : n + size] for n in range(0, len(text), size)]
+    result = wrapped(width, *pieces)
+    assert all(cell_len(line) <= width for line in result.split("\n"))
+    assert "".join(result.split()) == "".join(text.split())
+    assert result == wrapped(width, text)
+
+
+@given(st.lists(st.text("abc", min_size=1, max_size=9), max_size=30), st.integers(30, 60))
+def test_short_words_stay_whole(words: list[str], width: int) -> None:
+    assert wrapped(width, " ".join(words)).split() == words

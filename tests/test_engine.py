@@ -13,9 +13,8 @@ from models import patched_smollm2, smollm2
 
 from franken_gguf.quantize.errors import FrankenError, GGUFError
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner import engine as engine_module
 from franken_gguf.runner.backend import EngineError
-from franken_gguf.runner.devices import available_memory, kv_cache_bytes
+from franken_gguf.runner.devices import available_memory
 from franken_gguf.runner.engine import Engine, LoadOptions
 from franken_gguf.runner.sampling import Sampling
 from franken_gguf.runner.vocabulary import load_vocabulary
@@ -43,6 +42,7 @@ def bare_greedy(tokens: list[int], count: int) -> list[int]:
     )
     params = lib.llama_context_default_params()
     params.n_ctx, params.n_threads, params.n_threads_batch = 512, 1, 1
+    params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED  # it rounds otherwise
     context = lib.llama_init_from_model(model, params)
     size = lib.llama_vocab_n_tokens(lib.llama_model_get_vocab(model))
     found: list[int] = []
@@ -82,9 +82,11 @@ def test_a_greedy_answer_is_the_bare_loops(engine: Engine) -> None:
 
 
 def test_a_longer_prompt_evaluates_only_what_is_new(engine: Engine) -> None:
-    prompt = engine.vocabulary.prompt("A list of things to bring to the sea:")
-    answer = list(engine.generate(prompt, GREEDY, 8))
-    new = engine.vocabulary.tokenize(" What else?")
+    # Numbers, since no other token comes near: how many tokens are evaluated at once moves the
+    # last bits, and with them the choice between two that are as likely.
+    prompt = engine.vocabulary.prompt("1, 2, 3, 4, 5, 6,")
+    answer = list(engine.generate(prompt, GREEDY, 9))
+    new = engine.vocabulary.tokenize(" 10, 11, 12,")
     second = engine.generate([*prompt, *answer, *new], GREEDY, 8)
     tokens = list(second)
     # The last token of an answer is drawn, not evaluated.
@@ -185,7 +187,7 @@ def test_a_load_says_how_far_it_is() -> None:
 
 @pytest.mark.parametrize("n_ctx", [8193, -1])
 def test_a_context_that_the_model_was_not_trained_for_is_refused(n_ctx: int) -> None:
-    with pytest.raises(EngineError, match=f"8192 tokens, not {n_ctx}; give -c 8192 or less"):
+    with pytest.raises(FrankenError, match=f"8192 tokens, not {n_ctx}; give -c 8192 or less"):
         loaded(LoadOptions(n_ctx=n_ctx))
 
 
@@ -194,19 +196,6 @@ def test_no_context_wish_is_4096_and_zero_is_all_the_model_has() -> None:
         assert engine.n_ctx == 4096
     with loaded(LoadOptions(n_ctx=0, n_threads=1, n_gpu_layers=0)) as engine:
         assert engine.n_ctx == 8192
-
-
-def test_a_model_larger_than_the_memory_is_refused_before_it_is_loaded(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(engine_module, "available_memory", lambda: 90 << 20)
-    with pytest.raises(EngineError, match=r"take 103.* MiB, 90.0 MiB of memory is free; take a sm"):
-        loaded()
-
-
-def test_the_kv_cache_of_smollm2_is_what_llama_cpp_allocates() -> None:
-    # 30 layers of 3 heads of 64 keys and 64 values in F16: "KV self size = 90.00 MiB" at 4096.
-    assert kv_cache_bytes(read_header(smollm2()), 4096) == 90 << 20
 
 
 def test_a_containers_limit_counts_as_the_machines_memory(tmp_path: Path) -> None:

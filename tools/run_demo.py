@@ -9,7 +9,6 @@ from __future__ import annotations
 import shlex
 import subprocess
 import sys
-from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +21,7 @@ from rich.table import Table
 from rich.text import Text
 
 from franken_gguf.quantize.errors import FrankenError
-from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.chat import Chat
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.prompt import Template, special_tokens, stored_template
-from franken_gguf.runner.sampling import Sampling
+from franken_gguf.runner import LoadOptions, load
 from franken_gguf.runner.terminal import printable, size
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -93,15 +88,12 @@ def convert(console: Console, checkpoint: Path) -> None:
 
 def ask(console: Console, file: Path) -> Answer:
     """The answer of the model in `file`; at a terminal a line counts its tokens as they come."""
-    header = read_header(file)
-    with ExitStack() as resources:
-        status = resources.enter_context(console.status(f"loading {file.name}"))
-        template = Template(stored_template(header), special_tokens(header))
-        resources.enter_context(template)
-        engine = resources.enter_context(Engine(header, LoadOptions(n_ctx=1024)))
-        # Without the penalty a model as small as this one goes round in circles at 4 bits.
-        sampling = Sampling(temperature=0, repeat_penalty=1.1)
-        chat = Chat(engine, template, sampling, max_tokens=MAX_TOKENS)
+    # Without the penalty a model as small as this one goes round in circles at 4 bits.
+    sampling = {"temperature": 0, "repeat_penalty": 1.1}
+    with (
+        console.status(f"loading {file.name}") as status,
+        load(file, LoadOptions(n_ctx=1024), sampling=sampling, max_tokens=MAX_TOKENS) as chat,
+    ):
         answer = chat.ask(QUESTION)
         for _ in answer:
             count(status, file, answer.generation.tokens)

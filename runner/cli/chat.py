@@ -2,29 +2,33 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import click
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner import ui_chat
-from franken_gguf.runner.chat import Chat
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.prompt import Template, special_tokens, stored_template
-from franken_gguf.runner.sampling import RANDOM_SEED, sampling_for
+from franken_gguf.runner.actions import resumed
+from franken_gguf.runner.api import load
+from franken_gguf.runner.commands import completions, is_whole
+from franken_gguf.runner.conversation import Conversation
+from franken_gguf.runner.dialogue import Dialogue
+from franken_gguf.runner.engine import LoadOptions
+from franken_gguf.runner.interrupt import hearing_ctrl_c
+from franken_gguf.runner.kv_file import load_context, save_context
+from franken_gguf.runner.machine import this_machine, with_vram
+from franken_gguf.runner.sampling import RANDOM_SEED
+from franken_gguf.runner.session import Session, Sessions, data_folder, make_private
+from franken_gguf.runner.standard_input import clean, has_keyboard, piped_text
+from franken_gguf.runner.terminal import size
 
 from .parameters import FILE
-
-
-def _layers(ctx: click.Context, parameter: click.Parameter, value: str) -> int | None:
-    if value == "auto":
-        return None
-    try:
-        return int(value)
-    except ValueError:
-        raise click.BadParameter("give a number of layers, -1 for all, or auto") from None
+from .placement import placement_options
 
 
 def _limit(ctx: click.Context, parameter: click.Parameter, value: int) -> int | None:
@@ -43,23 +47,8 @@ def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
     "-p", "--prompt", metavar="TEXT", help="Answer this and leave; piped text goes first."
 )
 @click.option("-sys", "--system-prompt", "system", metavar="TEXT", default="", help="System text.")
-@click.option(
-    "-c",
-    "--ctx-size",
-    "n_ctx",
-    type=click.IntRange(min=0),
-    metavar="N",
-    help="Tokens of context; 0 is all that the model has.  [default: at most 4096]",
-)
-@click.option(
-    "-ngl",
-    "--gpu-layers",
-    "n_gpu_layers",
-    metavar="N|auto",
-    default="auto",
-    callback=_layers,
-    help="Layers on the GPU; auto is all of them where llama.cpp was built for one.",
-)
+@placement_options
+@click.option("--mmap/--no-mmap", default=True, help="Map the file, or read it into memory.")
 @click.option(
     "-t",
     "--threads",
@@ -92,43 +81,129 @@ def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
     callback=_seed,
     help="The same seed, the same answer; -1 is another one every time.",
 )
+@click.option(
+    "--session", "session", metavar="NAME", help="Begin this saved chat, or go on with it."
+)
+@click.option(
+    "--continue", "goes_on", is_flag=True, help="Go on with the last saved chat, or --session's."
+)
+@click.option("--no-save", is_flag=True, help="Keep nothing of this chat on the disk.")
+@click.option(
+    "--keep-context",
+    is_flag=True,
+    help="Keep what was evaluated beside the session: a long one resumes at once.",
+)
+@click.option(
+    "--summarize",
+    is_flag=True,
+    help="Let the model sum up what leaves the context, and remember that.",
+)
 def chat(
     model: Path,
     prompt: str | None,
     system: str,
-    n_ctx: int | None,
-    n_gpu_layers: int | None,
+    wishes: dict[str, Any],
+    vram: int | None,
+    rpc: tuple[str, ...],
+    mmap: bool,
     n_threads: int | None,
     max_tokens: int | None,
+    session: str | None,
+    goes_on: bool,
+    no_save: bool,
+    keep_context: bool,
+    summarize: bool,
     **sampling: float | None,
 ) -> None:
     """Talk with MODEL, a GGUF file: at a terminal, or one answer with -p or from a pipe.
 
     Answers go to standard output, all else to standard error. The sampling defaults are the
-    model file's own where it holds any. Ctrl-C stops the answer.
+    model file's own where it holds any. Ctrl-C stops the answer. A chat at a terminal is saved
+    after every turn; one answer is where --session or --continue names a chat.
     """
+    if no_save and (session or goes_on or keep_context):
+        raise click.UsageError(
+            "--no-save keeps nothing: leave --session, --continue and --keep-context away"
+        )
     screen = ui_chat.Screen()
     header = read_header(model)
-    settings = sampling_for(header.metadata, sampling)
-    piped = ui_chat.piped_text(screen, has_prompt=prompt is not None)
-    question = "\n\n".join(filter(None, (piped, ui_chat.clean(prompt or ""))))
-    is_dialogue = prompt is None and ui_chat.has_keyboard()
+    piped = piped_text(screen.notice, has_prompt=prompt is not None)
+    question = "\n\n".join(filter(None, (piped, clean(prompt or ""))))
+    is_dialogue = prompt is None and has_keyboard()
     if not is_dialogue and not question.strip():
         raise click.UsageError("there is nothing to answer: give -p TEXT, or text on a pipe")
 
-    options = LoadOptions(n_ctx, n_gpu_layers, n_threads)
+    options = LoadOptions(**wishes, n_threads=n_threads, mmap=mmap)
+    machine = this_machine(rpc)
+    if vram is not None:
+        machine = with_vram(machine, vram)
+    sessions = Sessions()
     stop = threading.Event()
     with ExitStack() as resources:
-        template = Template(stored_template(header), special_tokens(header))
-        resources.enter_context(template)
-        with ui_chat.hearing_ctrl_c(stop), screen.loading(model.name) as show_progress:
-            loaded = Engine(header, options, stop=stop, on_progress=show_progress)
-        resources.enter_context(loaded)
-        if template.is_fallback:
+        # Before the model is loaded: a session that cannot be had is said at once.
+        saved = _session(sessions, session, goes_on)
+        resources.callback(saved.close if saved else lambda: None)
+        conversation = saved.read() if saved else Conversation()
+        conversation.system = clean(system) or conversation.system
+        with hearing_ctrl_c(stop), screen.loading(model.name) as show_progress:
+            talk = load(
+                header,
+                options,
+                machine=machine,
+                sampling=sampling,
+                max_tokens=max_tokens,
+                summarize=summarize,
+                stop=stop,
+                on_progress=show_progress,
+                on_notice=screen.notice,
+            )
+        resources.enter_context(talk)
+        dialogue = Dialogue(talk, model.name, sessions, is_dialogue and not no_save)
+        resources.callback(dialogue.close)
+        dialogue.go_on(saved, conversation)
+        if talk.template.is_fallback:
             screen.notice("the file holds no chat template: talking ChatML")
-        talk = Chat(loaded, template, settings, system=ui_chat.clean(system), max_tokens=max_tokens)
+        if saved:
+            load_context(talk.engine, saved.context_path)
         if is_dialogue:
-            screen.notice(f"{model.name}, context {loaded.n_ctx}; /help lists the commands")
-            ui_chat.talk(talk, screen, stop)
+            _talk(dialogue, screen, stop)
         else:
-            ui_chat.answer_once(talk, screen, stop, question)
+            ui_chat.answer_once(dialogue, screen, stop, question)
+        if keep_context and dialogue.session:
+            nbytes = save_context(talk.engine, dialogue.session.context_path)
+            screen.notice(f"the evaluated context is kept: {size(nbytes)}")
+
+
+def _session(sessions: Sessions, name: str | None, goes_on: bool) -> Session | None:
+    if goes_on:
+        return sessions.open_saved(name)
+    return sessions.open(name) if name else None
+
+
+def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> None:
+    from franken_gguf.runner.keyboard import Keyboard, PlainInput  # noqa: PLC0415 - 0.1 s
+
+    n_ctx = dialogue.chat.engine.n_ctx
+    screen.notice(f"{dialogue.model}, context {n_ctx}; /help lists the commands")
+    if dialogue.session and dialogue.session.exists():
+        screen.notice(resumed(dialogue))
+    has_terminal = sys.stdout.isatty() or sys.stderr.isatty()
+    if has_terminal and not screen.console.is_dumb_terminal:
+        history = _history() if dialogue.autosave else None
+        lines: ui_chat.Lines = Keyboard(history, partial(completions, dialogue), is_whole)
+    else:
+        lines = PlainInput(sys.stderr, is_whole)
+    ui_chat.talk(dialogue, screen, lines, stop)
+    if dialogue.session and dialogue.session.exists():
+        screen.notice(f"saved as {dialogue.session.name!r}; --continue goes on with it")
+
+
+def _history() -> Path | None:
+    """The file of earlier lines, for its owner alone; None where there can be none."""
+    path = data_folder() / "history"
+    try:
+        make_private(path.parent)
+        path.touch(0o600)
+    except OSError:
+        return None
+    return path

@@ -1,0 +1,84 @@
+"""What `franken-gguf plan` foresees beside what llama.cpp then reports, as a table in Markdown.
+
+Beside the CPU an RPC worker on loopback is the device. The demo's models are loaded. Of the others
+only the header exists and llama.cpp measures without allocating: compute buffers are compared.
+Run: python benchmarks/plan_accuracy.py
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
+
+from models import demo_gguf, smollm2
+from shapes import MIXTRAL_4X7B, sparse_model
+from workers import by_device, engines, planned, worker
+
+KV = ({"type_k": "f16", "type_v": "f16"}, {"type_k": "q8_0", "type_v": "q8_0"})
+MOE = ((0, 0), (-1, 0), (-1, 99), (-1, 2), (2, 0))
+DENSE = ((0, 0), (-1, 0), (3, 0))
+SPARSE = {
+    "4x7b (Mixtral), Q4_0": (MIXTRAL_4X7B, MOE),
+    "7b, Q4_0": (MIXTRAL_4X7B | {"experts": 0}, DENSE),
+    "fine-grained, 8 of 32 experts": (
+        {"n_embd": 2048, "n_ff": 768, "heads": 32, "kv_heads": 4, "experts": 32, "used": 8},
+        MOE,
+    ),
+}
+
+
+def jobs(model: Path, places: tuple[tuple[int, int], ...], contexts: tuple[int, ...]) -> list[Any]:
+    """One for each placement, context and type of cache."""
+    return [
+        {
+            "model": str(model),
+            "wishes": {"n_ctx": n_ctx, "n_gpu_layers": layers, "n_cpu_moe": experts, **kv},
+        }
+        for n_ctx in contexts
+        for kv in KV
+        for layers, experts in places
+    ]
+
+
+def errors(results: list[dict[str, Any]], *, measured: bool) -> list[float]:
+    """Percent by which the plan is above what llama.cpp took, for each device of each result."""
+    foreseen = ("compute buffers",) if measured else ()
+    reported = ("compute", "output") if measured else ()
+    return [
+        100 * (planned(result, *foreseen)[name] / nbytes - 1)
+        for result in results
+        for name, nbytes in by_device(result, *reported).items()
+        if nbytes > 1 << 20
+    ]
+
+
+def show(name: str, what: str, found: list[float]) -> None:
+    """A row: how many figures, the lowest, the highest and the mean error."""
+    mean = sum(map(abs, found)) / len(found)
+    print(
+        f"| {name} | {what} | {len(found)} | {min(found):+.2f} | {max(found):+.2f} | {mean:.2f} |"
+    )
+
+
+def main() -> None:
+    """Measure and print."""
+    print("| model | compared | figures | lowest % | highest % | mean % |")
+    print("| --- | --- | ---: | ---: | ---: | ---: |")
+    with TemporaryDirectory() as folder, worker() as endpoint:
+        for kind in ("Q8_0", "Q4_K_M"):
+            done = engines(jobs(demo_gguf(kind), MOE, (512, 4096, 8192)), endpoint)
+            show(f"demo merge, {kind}", "all memory", errors(done, measured=False))
+        done = engines(jobs(smollm2(), DENSE, (512, 4096, 8192)), endpoint)
+        show("SmolLM2, Q4_1", "all memory", errors(done, measured=False))
+        for number, (name, (shape, places)) in enumerate(SPARSE.items()):
+            path = sparse_model(Path(folder) / f"{number}.gguf", **shape)
+            wanted = [job | {"measure": True} for job in jobs(path, places, (512, 4096, 32768))]
+            show(name, "compute buffers", errors(engines(wanted, endpoint), measured=True))
+
+
+if __name__ == "__main__":
+    main()

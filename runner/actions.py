@@ -1,0 +1,249 @@
+"""What each command of a conversation does; knows no screen: it gives back what is to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from franken_gguf.quantize.errors import FrankenError
+
+from .chat import Answer
+from .dialogue import Dialogue
+from .escapes import EscapeFilter
+from .export import write_transcript
+from .sampling import RANDOM_SEED, with_setting
+from .session_format import SessionError
+from .terminal import printable, size
+
+
+class CommandError(FrankenError):
+    """A line that begins with a slash and is no command, or one that cannot do what it says."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """The user's next line begins as this text, and stands in place of their last question."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class Copy:
+    """This text goes to the clipboard."""
+
+    text: str
+
+
+class Leave:
+    """The conversation ends."""
+
+
+Outcome = str | Answer | Edit | Copy | Leave
+"""A string is a notice."""
+
+
+def clear(dialogue: Dialogue, _: str) -> str:
+    """Let the model forget what was said."""
+    dialogue.chat.conversation.clear()
+    return "the conversation is forgotten; its transcript and the system text stay"
+
+
+def regen(dialogue: Dialogue, _: str) -> Answer:
+    """Another answer in place of the last."""
+    if dialogue.chat.sampling.temperature == 0:
+        raise CommandError("at temperature 0 the answer would be the same; /set temp 0.8 first")
+    return dialogue.chat.regenerate()
+
+
+def undo(dialogue: Dialogue, _: str) -> str:
+    """Take back the last question and what answers it."""
+    question = " ".join(dialogue.chat.conversation.undo().split())
+    return f"taken back: {question[:60]}{'...' if len(question) > 60 else ''}"
+
+
+def edit(dialogue: Dialogue, text: str) -> Edit | Answer:
+    """The last question to change, or another in its place."""
+    if text:
+        return dialogue.chat.ask_instead(text)
+    conversation = dialogue.chat.conversation
+    return Edit(conversation.messages[conversation.last_question()].content)
+
+
+def system(dialogue: Dialogue, text: str) -> str:
+    """Change the system text; an empty one is none."""
+    conversation = dialogue.chat.conversation
+    conversation.system = text
+    return "the system text is changed" if text else "there is no system text now"
+
+
+def settings(dialogue: Dialogue) -> dict[str, float | str]:
+    """All settings by their names, as they are shown."""
+    chat = dialogue.chat
+    found: dict[str, float | str] = asdict(chat.sampling)
+    if found["seed"] == RANDOM_SEED:
+        found["seed"] = "-1 (another one every time)"
+    found["max_tokens"] = "-1 (no limit)" if chat.max_tokens is None else chat.max_tokens
+    return found
+
+
+def change_setting(dialogue: Dialogue, text: str) -> str:
+    """Change one setting; without any, show all."""
+    chat, words = dialogue.chat, text.split()
+    if words[:1] == ["parameter"]:  # as ollama has it
+        del words[0]
+    if not words:
+        return _table(settings(dialogue))
+    if len(words) != 2:
+        raise CommandError("write it as /set NAME VALUE, for example /set temp 0.7")
+    name, value = words
+    if name.replace("-", "_") == "max_tokens":
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number == 0:
+            raise CommandError(f"max_tokens is a whole number, -1 for no limit, not {value!r}")
+        chat.max_tokens = None if number < 0 else number
+    else:
+        chat.sampling = with_setting(chat.sampling, name, value)
+    return f"{name} is {value} now"
+
+
+def show(dialogue: Dialogue, what: str) -> str:
+    """The chat's state, or one of its parts in full."""
+    conversation = dialogue.chat.conversation
+    if what == "system":
+        return conversation.system or "there is no system text"
+    if what == "memory":
+        return conversation.memory or "nothing has been summarized"
+    if what == "template":
+        return dialogue.chat.template.source
+    if what == "parameters":
+        return _table(settings(dialogue))
+    if what not in ("", "info"):
+        raise CommandError(f"there is nothing to show as {what!r}: {', '.join(SHOWN)}")
+    return _table(
+        {
+            "model": dialogue.model,
+            "session": dialogue.session.name if dialogue.session else "not saved",
+            "messages": f"{len(conversation.messages)}, of which {conversation.forgotten} left "
+            "the context",
+            "context": _context(dialogue),
+            "system": " ".join(conversation.system.split())[:60] or "none",
+        }
+    )
+
+
+SHOWN = ["info", "system", "memory", "template", "parameters"]
+
+
+def save(dialogue: Dialogue, name: str) -> str:
+    """Save now; with another name, go on under that."""
+    if not dialogue.chat.conversation.messages:
+        raise CommandError("nothing has been said yet")
+    if name and not (dialogue.session and name == dialogue.session.name):
+        session = dialogue.sessions.open(name)
+        if session.exists():
+            session.close()
+            raise CommandError(f"there is a session {session.name!r} already; take another name")
+        dialogue.move_to(session)
+    dialogue.save()
+    if dialogue.session is None:
+        raise CommandError("this chat is not saved; give it a name: /save NAME")
+    return f"saved as {dialogue.session.name!r}: {dialogue.session.path}"
+
+
+def load(dialogue: Dialogue, name: str) -> str:
+    """Go on with a saved chat in place of this one."""
+    session = dialogue.sessions.open_saved(name)
+    try:
+        conversation = session.read()
+    except SessionError:
+        session.close()
+        raise
+    dialogue.go_on(session, conversation)
+    return resumed(dialogue)
+
+
+def resumed(dialogue: Dialogue) -> str:
+    """Where a session that goes on stands: its name, its length, its last words."""
+    conversation, session = dialogue.chat.conversation, dialogue.session
+    assert session is not None
+    count = len(conversation.messages)
+    last = conversation.messages[-1].content.strip() if count else ""
+    lines = [f"session {session.name!r} goes on after {count} messages", last[-400:]]
+    return "\n".join(filter(None, lines))
+
+
+def sessions(dialogue: Dialogue, _: str) -> str:
+    """The saved chats, the one changed last first."""
+    listed = dialogue.sessions.all()
+    if not listed:
+        return "there are no sessions yet"
+    here = dialogue.session.name if dialogue.session else ""
+    lines = [
+        f"{'*' if one.name == here else ' '} {one.changed:%Y-%m-%d %H:%M}  "
+        f"{size(one.nbytes):>9}  {one.name}"
+        for one in listed[:_LISTED]
+    ]
+    if len(listed) > _LISTED:
+        lines.append(f"  and {len(listed) - _LISTED} older ones in {dialogue.sessions.folder}")
+    return "\n".join(lines)
+
+
+_LISTED = 20
+
+
+def export(dialogue: Dialogue, name: str) -> str:
+    """Write the transcript to a new file."""
+    path = Path(name).expanduser()
+    write_transcript(path, dialogue.chat.conversation, dialogue.model)
+    return f"written: {path}"
+
+
+def stats(dialogue: Dialogue, switch: str) -> str:
+    """Totals of all answers, or a switch for the figures after each."""
+    if switch in ("on", "off"):
+        dialogue.show_figures = switch == "on"
+        return f"the figures after each answer are {switch}"
+    if switch:
+        raise CommandError("write /stats, /stats on or /stats off")
+    totals = dialogue.totals
+    rate = (totals.tokens - totals.answers) / totals.seconds if totals.seconds else 0.0
+    return _table(
+        {
+            "answers": totals.answers,
+            "tokens": f"{totals.tokens}, {rate:.1f} tokens/s",
+            "prompts": f"{totals.prompt_evaluated} tokens evaluated, {totals.prompt_reused} reused",
+            "context": _context(dialogue),
+        }
+    )
+
+
+def tokens(dialogue: Dialogue, text: str) -> str:
+    """How many tokens the conversation, or a text, has."""
+    if not text:
+        return f"the conversation has {_context(dialogue)} tokens"
+    vocabulary = dialogue.chat.engine.vocabulary
+    tokens = vocabulary.tokenize(text)
+    pieces = (printable(vocabulary.spelling(t).decode(errors="replace")) for t in tokens[:200])
+    return f"{len(tokens)} tokens: {'|'.join(pieces)}{'|...' if len(tokens) > 200 else ''}"
+
+
+def copy(dialogue: Dialogue, _: str) -> Copy:
+    """The last answer, for the clipboard."""
+    conversation = dialogue.chat.conversation
+    text = conversation.messages[conversation.last_answer()].content
+    # It may be pasted into a terminal.
+    return Copy(EscapeFilter().feed(text))
+
+
+def _context(dialogue: Dialogue) -> str:
+    used, n_ctx = dialogue.chat.context_used(), dialogue.chat.engine.n_ctx
+    return f"{used} of {n_ctx}"
+
+
+def _table(rows: Mapping[str, object]) -> str:
+    width = max(map(len, rows))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())

@@ -1,0 +1,64 @@
+"""What to change where a model does not fit, each with the number that makes it fit. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from franken_gguf.quantize.formats import FORMATS
+
+from .arrangement import fitting
+from .memory import Cache
+from .placement import NO_WISHES, Machine, Plan, Wishes
+from .shape import ModelShape
+from .terminal import size
+
+_STEP = 256  # tokens of context
+
+
+def advice(shape: ModelShape, machine: Machine, wishes: Wishes, wished: Plan) -> Iterator[str]:
+    """Single changes after any of which the plan fits; a saving that is not enough says so."""
+    cache = wished.cache
+    fixed = wishes.n_gpu_layers is not None or wishes.n_cpu_moe is not None or wishes.overrides
+    if fixed:
+        free = fitting(shape, machine, NO_WISHES, cache)
+        if free.fits:
+            yield f"without -ngl, --n-cpu-moe and -ot it fits: {' '.join(free.flags)}"
+    shorter = _longest(shape, machine, wishes, cache)
+    if shorter:
+        yield f"a shorter context fits: -c {shorter}"
+    small = replace(cache, type_k="q8_0", type_v="q8_0")
+    saved = _kv_bytes(shape, cache) - _kv_bytes(shape, small)
+    if saved > 0 and shape.head_size % 32 == 0 and cache.flash_attention:
+        enough = "" if fitting(shape, machine, wishes, small).fits else ", which is not enough"
+        yield f"a KV cache in 8 bits, -ctk q8_0 -ctv q8_0, saves {size(saved)}{enough}"
+    yield _smaller_quant(shape, machine, wishes, cache)
+
+
+def _longest(shape: ModelShape, machine: Machine, wishes: Wishes, cache: Cache) -> int:
+    """The longest context that fits, in steps; 0 where none does."""
+    low, high = 0, (cache.n_ctx - 1) // _STEP
+    while low < high:
+        middle = (low + high + 1) // 2
+        fits = fitting(shape, machine, wishes, replace(cache, n_ctx=middle * _STEP)).fits
+        low, high = (middle, high) if fits else (low, middle - 1)
+    return low * _STEP
+
+
+def _kv_bytes(shape: ModelShape, cache: Cache) -> int:
+    return sum(cache.nbytes(keys, values) for keys, values in shape.kv)
+
+
+def _smaller_quant(shape: ModelShape, machine: Machine, wishes: Wishes, cache: Cache) -> str:
+    bits = 8 * sum(w.nbytes for w in shape.weights if not w.is_tied) / max(1, shape.parameters)
+    types = {8 * codec.block_bytes / codec.block_len: name for name, codec in FORMATS.items()}
+    for smaller in sorted((b for b in types if b < bits), reverse=True):
+        scaled = tuple(
+            replace(weight, nbytes=int(weight.nbytes * smaller / bits)) for weight in shape.weights
+        )
+        if fitting(replace(shape, weights=scaled), machine, wishes, cache).fits:
+            return (
+                f"a smaller quant fits: {smaller:.2f} bits per weight, as {types[smaller]} has "
+                f"(this file: {bits:.2f})"
+            )
+    return f"no smaller quant fits either (this file: {bits:.2f} bits per weight)"

@@ -1,0 +1,65 @@
+"""All that `franken-gguf doctor` reports, collected from the build and the machine."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from importlib.metadata import version
+
+import psutil
+from llama_cpp import llama_cpp as lib
+
+from .backend import start
+from .devices import available_memory, default_threads, total_memory
+from .doctor import Unused, gather, unused_gpus
+from .ggml import GgmlDevice, backends, devices
+
+
+@dataclass(frozen=True)
+class Checkup:
+    """What is here. Memory in bytes."""
+
+    version: str
+    python: str
+    platform: str
+    llama_cpp_python: str
+    backends: tuple[str, ...]
+    cpu_features: tuple[str, ...]
+    """Instruction sets and helpers that this build of ggml uses."""
+    devices: tuple[GgmlDevice, ...]
+    ram: int
+    ram_available: int
+    cores: int
+    logical_cores: int
+    threads: int
+    """What a model gets by default."""
+    unused: tuple[Unused, ...]
+
+
+def checkup() -> Checkup:
+    """Look at the build and the machine; nothing is loaded but llama.cpp itself."""
+    start()
+    built, there = backends(), tuple(devices())
+    logical = psutil.cpu_count() or 1
+    with_device = tuple({device.backend for device in there})
+    return Checkup(
+        version=version("franken-gguf"),
+        python=platform.python_version(),
+        platform=f"{platform.system()} {platform.machine()}",
+        llama_cpp_python=version("llama-cpp-python"),
+        backends=built,
+        cpu_features=_features(lib.llama_print_system_info().decode(errors="replace")),
+        devices=there,
+        ram=total_memory(),
+        ram_available=available_memory(),
+        cores=psutil.cpu_count(logical=False) or logical,
+        logical_cores=logical,
+        threads=default_threads(),
+        unused=tuple(unused_gpus(gather(built, with_device))),
+    )
+
+
+def _features(info: str) -> tuple[str, ...]:
+    """The names that stand as `NAME = 1` in llama_print_system_info's line."""
+    pairs = (part.rpartition(":")[2].split("=") for part in info.split("|"))
+    return tuple(pair[0].strip() for pair in pairs if len(pair) == 2 and pair[1].strip() == "1")

@@ -1,0 +1,151 @@
+"""The commands of a conversation: one table that help, completion and dispatch read."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from . import actions
+from .actions import CommandError, Leave, Outcome
+from .dialogue import Dialogue
+
+QUOTES = '"""'  # around a text of several lines
+
+
+@dataclass(frozen=True)
+class Command:
+    """One command. `argument` is "" for none, "NAME" for one that must be, "[NAME]" for may be."""
+
+    name: str
+    argument: str
+    what: str
+    run: Callable[[Dialogue, str], Outcome]
+    other_names: tuple[str, ...] = ()
+    choices: Callable[[Dialogue], list[str]] = lambda _: []
+
+
+def respond(dialogue: Dialogue, line: str, *, is_edit: bool = False) -> Outcome | None:
+    '''What a line that the user typed brings: None for an empty one.
+
+    A command where it begins with one slash; else a question, which two slashes or """ may begin.
+    With `is_edit` it stands in place of the last question. Raises FrankenError.
+    '''
+    begun = line.lstrip()
+    if begun.startswith("/") and not begun.startswith("//"):
+        return run(dialogue, begun)
+    text = unquoted(begun.removeprefix("/") if begun.startswith("//") else line)
+    if not text.strip():
+        return None
+    return dialogue.chat.ask_instead(text) if is_edit else dialogue.chat.ask(text)
+
+
+def run(dialogue: Dialogue, line: str) -> Outcome:
+    """What a command does. Raises CommandError where there is none of that name."""
+    name, *rest = line.split(maxsplit=1)
+    argument = unquoted(unquoted(rest[0].strip()), '"') if rest else ""
+    command = find(name)
+    if argument and not command.argument:
+        raise CommandError(f"{name} takes nothing after it")
+    if not rest and command.argument and not command.argument.startswith("["):
+        raise CommandError(f"{name} needs a {command.argument}: {command.what}")
+    return command.run(dialogue, argument)
+
+
+def find(name: str) -> Command:
+    """The command of that name. Raises CommandError, which names the nearest."""
+    names = {n: command for command in COMMANDS for n in (command.name, *command.other_names)}
+    if name in names:
+        return names[name]
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise CommandError(f"no command {name}; {hint}/help lists them, /{name} sends it as text")
+
+
+def completions(dialogue: Dialogue, text: str) -> list[str]:
+    """What a line that begins as `text` may become: commands, then what they take."""
+    name, space, begun = text.partition(" ")
+    if not space:
+        found = [c.name + " " * bool(c.argument) for c in COMMANDS]
+        found += [other for c in COMMANDS for other in c.other_names]
+        return [one for one in found if text.startswith("/") and one.startswith(text)]
+    return [
+        f"{name} {choice}"
+        for command in COMMANDS
+        if command.name == name
+        for choice in command.choices(dialogue)
+        if choice.startswith(begun)
+    ]
+
+
+def is_whole(text: str) -> bool:
+    '''Whether Enter ends `text`: one that begins with """ goes on until the next.'''
+    begun = text.lstrip()
+    return not begun.startswith(QUOTES) or begun.rstrip().endswith(QUOTES, len(QUOTES))
+
+
+def unquoted(text: str, quotes: str = QUOTES) -> str:
+    """`text` without the quotes around it, where it has them."""
+    inner = text.strip()
+    if len(inner) >= 2 * len(quotes) and inner.startswith(quotes) and inner.endswith(quotes):
+        return inner[len(quotes) : -len(quotes)].strip("\n")
+    return text
+
+
+def _help(_: Dialogue, __: str) -> str:
+    rows = [(" ".join(filter(None, (c.name, c.argument))), c.what) for c in COMMANDS]
+    rows += [
+        ("//...", "send a text that begins with a slash"),
+        ('"""', "begin or end a text of several lines"),
+        ("Alt-Enter", "a new line"),
+        ("Ctrl-C", "stop the answer, keep what came"),
+    ]
+    width = max(len(left) for left, _ in rows)
+    return "\n".join(f"{left:{width}}  {right}" for left, right in rows)
+
+
+COMMANDS = (
+    Command("/help", "", "this list", _help),
+    Command("/regen", "", "another answer in place of the last", actions.regen),
+    Command("/continue", "", "let the last answer go on", lambda d, _: d.chat.resume()),
+    Command("/edit", "[TEXT]", "change the last question, ask again", actions.edit),
+    Command("/undo", "", "take back the last question and answer", actions.undo),
+    Command("/clear", "", "forget all but the system text", actions.clear),
+    Command("/system", "TEXT", 'change the system text; "" is none', actions.system),
+    Command(
+        "/set",
+        "[NAME VALUE]",
+        "show the settings, or change one",
+        actions.change_setting,
+        choices=lambda d: list(actions.settings(d)),
+    ),
+    Command(
+        "/show",
+        "[WHAT]",
+        "show the chat, or one of its parts",
+        actions.show,
+        choices=lambda _: list(actions.SHOWN),
+    ),
+    Command(
+        "/stats",
+        "[on|off]",
+        "totals; or figures after each answer",
+        actions.stats,
+        choices=lambda _: ["on", "off"],
+    ),
+    Command("/tokens", "[TEXT]", "count the chat's tokens, or a text's", actions.tokens),
+    Command("/copy", "", "the last answer to the clipboard", actions.copy),
+    Command("/sessions", "", "list the saved chats", actions.sessions),
+    Command("/save", "[NAME]", "go on under another name", actions.save),
+    Command(
+        "/load",
+        "NAME",
+        "go on with a saved chat",
+        actions.load,
+        choices=lambda d: [one.name for one in d.sessions.all()],
+    ),
+    Command("/export", "FILE", "write it all as .md, .txt or .jsonl", actions.export),
+    Command(
+        "/bye", "", "leave; so do /exit, /quit, Ctrl-D", lambda *_: Leave(), ("/exit", "/quit")
+    ),
+)

@@ -1,0 +1,127 @@
+"""ggml's devices as llama-cpp-python's own library instance sees them; ctypes stops here."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+# Not llama_cpp._ggml: in the wheel that opens a second copy of ggml, with a registry of its own.
+from llama_cpp.llama_cpp import _lib
+
+from .memory import CPU
+from .placement import Override
+
+_KINDS = {0: "CPU", 1: "GPU", 2: "IGPU", 3: "ACCEL", 4: "META"}
+_Pointer = ctypes.c_void_p
+
+
+@dataclass(frozen=True)
+class GgmlDevice:
+    """A device that ggml has registered. Memory in bytes, as the backend reports it."""
+
+    name: str
+    description: str
+    kind: str
+    """CPU, GPU, IGPU (integrated), ACCEL (helps the CPU) or META."""
+    backend: str
+    """The registry it came from: CPU, CUDA, Metal, Vulkan, RPC."""
+    total: int
+    free: int
+
+
+class _Override(ctypes.Structure):
+    """llama_model_tensor_buft_override."""
+
+    _fields_ = (("pattern", ctypes.c_char_p), ("buffer_type", _Pointer))
+
+
+@cache
+def function(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml's public C API, typed."""
+    found = getattr(_lib, name)
+    found.restype, found.argtypes = result, list(arguments)
+    return found
+
+
+def devices() -> list[GgmlDevice]:
+    """All that are registered, the CPU among them."""
+    return [_described(handle) for handle in _handles()]
+
+
+def backends() -> tuple[str, ...]:
+    """The names of all backends in the build, also of those that have no device here."""
+    count = function("ggml_backend_reg_count", ctypes.c_size_t)()
+    get = function("ggml_backend_reg_get", _Pointer, ctypes.c_size_t)
+    return tuple(_text("ggml_backend_reg_name", get(index)) for index in range(count))
+
+
+def device_array(names: tuple[str, ...]) -> ctypes.Array[ctypes.c_void_p]:
+    """For llama_model_params.devices: those of `names`, ended by NULL. Keep it while loading."""
+    handles = {_described(handle).name: handle for handle in _handles()}
+    return (_Pointer * (len(names) + 1))(*(handles[name] for name in names), None)
+
+
+def override_array(overrides: tuple[Override, ...]) -> ctypes.Array[_Override]:
+    """For llama_model_params.tensor_buft_overrides. Keep it while loading."""
+    cpu = function("ggml_backend_cpu_buffer_type", _Pointer)()
+    buffer_type = function("ggml_backend_dev_buffer_type", _Pointer, _Pointer)
+    handles = {_described(handle).name: handle for handle in _handles()}
+    rows = [
+        _Override(
+            os.fsencode(one.pattern), cpu if one.device == CPU else buffer_type(handles[one.device])
+        )
+        for one in overrides
+    ]
+    return (_Override * (len(rows) + 1))(*rows, _Override(None, None))
+
+
+def main_device() -> int:
+    """The handle of the device that others are lent: the first GPU, the CPU without one."""
+    handles = {_described(handle).kind: handle for handle in reversed(_handles())}
+    return handles.get("GPU") or handles.get("IGPU") or handles["CPU"]
+
+
+def load_backend(path: str) -> bool:
+    """Register the backends of a library beside the build; False where ggml refuses it."""
+    return bool(function("ggml_backend_load", _Pointer, ctypes.c_char_p)(os.fsencode(path)))
+
+
+def rpc_function(name: str, result: Any, *arguments: Any) -> Any:
+    """A function of ggml's RPC backend, None where the build has none."""
+    registry = function("ggml_backend_reg_by_name", _Pointer, ctypes.c_char_p)(b"RPC")
+    if not registry:
+        return None
+    address = function("ggml_backend_reg_get_proc_address", _Pointer, _Pointer, ctypes.c_char_p)(
+        registry, name.encode()
+    )
+    return ctypes.CFUNCTYPE(result, *arguments)(address) if address else None
+
+
+def _handles() -> list[int]:
+    count = function("ggml_backend_dev_count", ctypes.c_size_t)()
+    get = function("ggml_backend_dev_get", _Pointer, ctypes.c_size_t)
+    return [get(index) for index in range(count)]
+
+
+def _described(handle: int) -> GgmlDevice:
+    free, total = ctypes.c_size_t(), ctypes.c_size_t()
+    size_out = ctypes.POINTER(ctypes.c_size_t)
+    memory = function("ggml_backend_dev_memory", None, _Pointer, size_out, size_out)
+    memory(handle, ctypes.byref(free), ctypes.byref(total))
+    registry = function("ggml_backend_dev_backend_reg", _Pointer, _Pointer)(handle)
+    kind = function("ggml_backend_dev_type", ctypes.c_int, _Pointer)(handle)
+    return GgmlDevice(
+        name=_text("ggml_backend_dev_name", handle),
+        description=_text("ggml_backend_dev_description", handle),
+        kind=_KINDS.get(kind, str(kind)),
+        backend=_text("ggml_backend_reg_name", registry),
+        total=total.value,
+        free=free.value,
+    )
+
+
+def _text(name: str, handle: int) -> str:
+    return bytes(function(name, ctypes.c_char_p, _Pointer)(handle) or b"").decode(errors="replace")

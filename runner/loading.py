@@ -1,0 +1,183 @@
+"""Loading a model where its plan says, and by a smaller plan where a device has no room for it."""
+
+from __future__ import annotations
+
+import ctypes
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from llama_cpp import llama_cpp as lib
+
+from franken_gguf.quantize.gguf_header import Header
+
+from .backend import AllocationError, Buffer, EngineError, loaded_model, log
+from .devices import default_threads
+from .ggml import device_array, override_array
+from .machine import this_machine
+from .memory import CPU, KV_TYPES, N_BATCH, N_OUTPUTS
+from .placement import Machine, Plan, Wishes
+from .planner import smaller_plans
+from .shape import model_shape
+from .split import joined
+from .terminal import size
+from .vocabulary import Vocabulary
+
+
+@dataclass(frozen=True)
+class LoadOptions(Wishes):
+    """How a model is to be loaded: wishes for its plan, and the threads that compute."""
+
+    n_threads: int | None = None
+    """None is one for each physical core that this process may use."""
+    mmap: bool = True
+    """Map the file, as llama.cpp does by default, or read it into memory of its own."""
+
+
+DEFAULTS = LoadOptions()
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """A model with its context, as llama.cpp's own handles."""
+
+    plan: Plan
+    """The one that was followed."""
+    buffers: tuple[Buffer, ...]
+    """What llama.cpp took for it."""
+    vocabulary: Vocabulary
+    context: Any
+    params: Any
+    """llama_context_params that it was made with."""
+
+
+@contextmanager
+def load(
+    header: Header,
+    options: LoadOptions,
+    machine: Machine | None,
+    stop: threading.Event,
+    on_progress: Callable[[float], None],
+    on_notice: Callable[[str], None],
+) -> Iterator[Loaded]:
+    """A model loaded by the plan for `machine` (this one if None), freed at the end.
+
+    Where a device has less memory than it said, the next smaller plan is tried and `on_notice` is
+    told. Raises EngineError, PlanError, KeyboardInterrupt once `stop` is set.
+    """
+    plans = smaller_plans(model_shape(joined(header)), machine or this_machine(), options)
+    plan = next(plans)
+    _check_ram(header, plan)
+    for note in (*plan.notes, *_shortages(plan)):
+        on_notice(note)
+    while True:
+        try:
+            with ExitStack() as resources:
+                model = resources.enter_context(
+                    _model(header, plan, options.mmap, stop, on_progress)
+                )
+                vocabulary = Vocabulary(header, model)
+                params = _context_params(plan, options.n_threads or default_threads())
+                context = _context(header, model, plan, params)
+                resources.callback(lib.llama_free, context)
+                kept = resources.pop_all()
+            break
+        except AllocationError as error:
+            smaller = next(plans, None)
+            if smaller is None or not smaller.fits:
+                raise
+            on_notice(f"{error}; trying {' '.join(smaller.flags)}")
+            plan = smaller
+    with kept:
+        if plan.devices:
+            on_notice(plan.summary())
+        yield Loaded(plan, tuple(log.buffers), vocabulary, context, params)
+
+
+@contextmanager
+def _model(
+    header: Header,
+    plan: Plan,
+    mmap: bool,
+    stop: threading.Event,
+    on_progress: Callable[[float], None],
+) -> Iterator[Any]:
+    def progress(part: float, _: object) -> bool:
+        on_progress(part)
+        return not stop.is_set()
+
+    params = lib.llama_model_default_params()
+    params.n_gpu_layers = plan.n_gpu_layers
+    if not mmap:
+        params.load_mode = lib.LLAMA_LOAD_MODE_NONE
+    params.progress_callback = lib.llama_progress_callback(progress)
+    # ctypes does not keep these alive, and llama.cpp reads them while it loads.
+    devices = device_array(plan.devices)
+    overrides = override_array(plan.overrides)
+    # All layers to the first device; one after it holds what an override sends there.
+    split = (ctypes.c_float * lib.llama_max_devices())(1.0)
+    params.devices = ctypes.cast(devices, ctypes.c_void_p)
+    params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
+    params.tensor_split = split
+    try:
+        with loaded_model(header, params) as model:
+            _check_kind(header, model)
+            yield model
+    except EngineError:
+        if stop.is_set():
+            raise KeyboardInterrupt from None
+        raise
+
+
+def _check_kind(header: Header, model: Any) -> None:
+    if (
+        lib.llama_model_has_encoder(model)
+        or not lib.llama_model_has_decoder(model)
+        or lib.llama_model_is_diffusion(model)
+    ):
+        raise EngineError(
+            f"{header.path}: architecture {header.text('general.architecture')!r} "
+            "does not write text token by token; take a decoder model"
+        )
+
+
+def _context_params(plan: Plan, n_threads: int) -> Any:
+    params = lib.llama_context_default_params()
+    params.n_ctx = plan.cache.n_ctx
+    params.n_batch = params.n_ubatch = N_BATCH
+    params.n_outputs_max = N_OUTPUTS
+    params.type_k = KV_TYPES[plan.cache.type_k]
+    params.type_v = KV_TYPES[plan.cache.type_v]
+    if not plan.cache.flash_attention:
+        params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
+    params.n_threads = params.n_threads_batch = n_threads
+    return params
+
+
+def _context(header: Header, model: Any, plan: Plan, params: Any) -> Any:
+    log.clear()
+    context = lib.llama_init_from_model(model, params)
+    if not context:
+        kind = AllocationError if log.tells_of_memory() else EngineError
+        raise kind(
+            f"{header.path}: no context of {plan.cache.n_ctx} tokens: {log.reason()}; "
+            "try a smaller one with -c"
+        )
+    return context
+
+
+def _check_ram(header: Header, plan: Plan) -> None:
+    if CPU not in plan.short:
+        return
+    needed, spare, free = plan.total_ram, plan.headroom[CPU], plan.available[CPU]
+    raise EngineError(
+        f"{header.path}: takes {size(needed)} of RAM with a context of {plan.cache.n_ctx}, "
+        f"{size(free)} is free and {size(spare)} of it is to stay so; {'; '.join(plan.advice)}"
+    )
+
+
+def _shortages(plan: Plan) -> Iterator[str]:
+    for name, missing in plan.short.items():
+        yield f"{name} may be short of {size(missing)}: {'; '.join(plan.advice)}"

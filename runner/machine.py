@@ -1,0 +1,43 @@
+"""This machine, as a plan sees it: the memory that is free now and the devices llama.cpp has."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from dataclasses import replace
+
+from .backend import start
+from .devices import available_memory
+from .ggml import GgmlDevice, devices
+from .placement import Device, Machine, PlanError
+from .rpc import add_worker
+
+
+def this_machine(workers: Iterable[str] = ()) -> Machine:
+    """What is here and, of each RPC worker HOST:PORT, there. Raises EngineError.
+
+    GPUs as llama.cpp chooses them: integrated ones only where there is no other.
+    """
+    start()
+    for endpoint in workers:
+        add_worker(endpoint)
+    found = devices()
+    gpus = [device for device in found if device.kind == "GPU"]
+    gpus = gpus or [device for device in found if device.kind == "IGPU"]
+    ram = available_memory()
+    return Machine(ram, tuple(_plannable(device, ram) for device in gpus))
+
+
+def with_vram(machine: Machine, vram: int) -> Machine:
+    """The same with so many bytes on each device. Raises PlanError where there is none."""
+    if not machine.devices:
+        raise PlanError("--vram: llama.cpp sees no GPU here; franken-gguf doctor says what it sees")
+    return replace(machine, devices=tuple(replace(one, free=vram) for one in machine.devices))
+
+
+def _plannable(device: GgmlDevice, ram: int) -> Device:
+    is_remote = device.backend.startswith("RPC")
+    shares_ram = device.kind == "IGPU" or (sys.platform == "darwin" and not is_remote)
+    free = min(device.free, ram) if shares_ram else device.free
+    # The scheduler asks a backend's offload_op; RPC's has none.
+    return Device(device.name, free, copies_weights=not is_remote, shares_ram=shares_ram)

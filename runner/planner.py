@@ -1,0 +1,157 @@
+"""What of a model goes where: a pure function of its shape, the machine and what the user wants.
+
+On the device go first the dense parts, which work on every token: attention, the KV cache and the
+output. Then the experts, a layer at a time, and of one more layer what fits of its projections. The
+experts left in RAM are those of the first layers, as with llama.cpp's --n-cpu-moe (its --fit fills
+in the same order from the other end). Where not even the dense parts fit, fewer layers go there.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+
+from gguf import GGML_QUANT_SIZES
+
+from .advice import advice
+from .arrangement import DEVICE_HEADROOM, HEADROOM_SHARE, fitting
+from .memory import CPU, KV_TYPES, N_BATCH, Cache
+from .placement import NO_WISHES, Machine, Plan, PlanError, Wishes
+from .shape import ModelShape
+
+DEFAULT_N_CTX = 4096
+_SMALLEST_N_CTX = 512
+_MOST_OVERRIDES = 64
+_UNQUANTIZED = ("f32", "f16", "bf16")
+_MAX_SCORE_BYTES = 1 << 28
+
+
+def plan(shape: ModelShape, machine: Machine, wishes: Wishes = NO_WISHES) -> Plan:
+    """The best arrangement of the model that fits the machine; if none does, with advice.
+
+    With several devices it takes the one with the most memory. Raises PlanError for wishes that
+    the model or the machine cannot fulfil.
+    """
+    _check(shape, machine, wishes)
+    notes = tuple(_notes(shape, machine, wishes))
+    caches = list(_caches(shape, machine, wishes))
+    for cache in caches:
+        found = fitting(shape, machine, wishes, cache)
+        if found.fits:
+            return replace(found, notes=(*notes, *_given_up(caches[0], cache)))
+    thrifty = replace(caches[0], flash_attention=wishes.flash_attention is not False)
+    wished = fitting(shape, machine, wishes, thrifty)
+    return replace(wished, notes=notes, advice=tuple(advice(shape, machine, wishes, wished)))
+
+
+def smaller_plans(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[Plan]:
+    """The plan, then ever smaller ones for a device that had less room than it said.
+
+    Each takes at least an eighth less of the device than the one before, the last nothing. What
+    the user has decided stays; nothing follows where that leaves no choice.
+    """
+    best = plan(shape, machine, wishes)
+    yield best
+    while best.devices and (taken := best.total(best.devices[0])):
+        less = taken * 7 // 8 + min(DEVICE_HEADROOM, taken // HEADROOM_SHARE)
+        devices = tuple(replace(d, free=less) for d in machine.devices if d.name in best.devices)
+        smaller = plan(shape, replace(machine, devices=devices), wishes)
+        if smaller.total(best.devices[0]) > taken * 7 // 8:
+            return
+        best = smaller
+        yield best
+
+
+def _check(shape: ModelShape, machine: Machine, wishes: Wishes) -> None:
+    n_ctx, trained = wishes.n_ctx, shape.n_ctx_train
+    if n_ctx is not None and not 0 <= n_ctx <= trained:
+        raise PlanError(
+            f"{shape.name}: was trained for a context of {trained} tokens, not {n_ctx}; "
+            f"give -c {trained} or less"
+        )
+    for kind in filter(None, (wishes.type_k, wishes.type_v)):
+        if kind not in KV_TYPES:
+            raise PlanError(f"no KV cache type {kind!r}; there are {', '.join(KV_TYPES)}")
+        if not _divides(shape, kind):
+            raise PlanError(
+                f"{shape.name}: heads of {shape.head_size} do not divide into blocks of {kind}; "
+                "take f16"
+            )
+    if wishes.flash_attention is False and (wishes.type_v or "f16") not in _UNQUANTIZED:
+        raise PlanError(f"values in {wishes.type_v} need flash attention; leave -fa off away")
+    if wishes.n_gpu_layers is not None and wishes.n_gpu_layers < -1:
+        raise PlanError(f"-ngl {wishes.n_gpu_layers}: give a number of layers, -1 for all, or auto")
+    if wishes.n_cpu_moe is not None and wishes.n_cpu_moe < 0:
+        raise PlanError(f"--n-cpu-moe {wishes.n_cpu_moe}: give a number of layers, or auto")
+    known = [CPU, *(device.name for device in machine.devices)]
+    if len(wishes.overrides) > _MOST_OVERRIDES:
+        raise PlanError(f"more than {_MOST_OVERRIDES} times -ot")
+    for override in wishes.overrides:
+        try:
+            re.compile(override.pattern)
+        except re.error as error:
+            raise PlanError(f"-ot {override.pattern}: no regular expression: {error}") from None
+        if override.device not in known:
+            raise PlanError(
+                f"-ot: no device {override.device!r} here; there are {', '.join(known)}"
+            )
+
+
+def _divides(shape: ModelShape, kind: str) -> bool:
+    block_len = GGML_QUANT_SIZES[KV_TYPES[kind]][0]
+    return shape.head_size % block_len == 0
+
+
+def _caches(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[Cache]:
+    """What the context may be, the best first: 8 bits hurt less than a context cut in half."""
+    n_ctx = min(shape.n_ctx_train, DEFAULT_N_CTX) if wishes.n_ctx is None else wishes.n_ctx
+    best = Cache(n_ctx or shape.n_ctx_train, wishes.type_k or "f16", wishes.type_v or "f16")
+    on_cpu = not machine.devices or wishes.n_gpu_layers == 0
+    if wishes.flash_attention is False:
+        best = replace(best, flash_attention=False)
+    elif wishes.flash_attention is None and on_cpu and _has_cheap_scores(shape, best):
+        yield replace(best, flash_attention=False)
+    yield best
+    smaller = best
+    if _divides(shape, "q8_0") and best.flash_attention:
+        smaller = replace(best, type_k=wishes.type_k or "q8_0", type_v=wishes.type_v or "q8_0")
+    if smaller != best:
+        yield smaller
+    n_ctx = best.n_ctx // 2
+    while wishes.n_ctx is None and n_ctx >= _SMALLEST_N_CTX:
+        yield replace(smaller, n_ctx=n_ctx)
+        n_ctx //= 2
+
+
+def _has_cheap_scores(shape: ModelShape, cache: Cache) -> bool:
+    """Whether attention is faster without flash attention, and its scores small enough to keep.
+
+    On a CPU it is: 24 tokens after 2400 take 0.30 s without it and 0.46 s with it (the demo's Q8_0
+    on one core). llama.cpp reads quantized values by flash attention alone.
+    """
+    scores = 4 * shape.n_head * cache.cells * N_BATCH
+    return 0 < scores <= _MAX_SCORE_BYTES and cache.type_v == "f16"
+
+
+def _notes(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[str]:
+    if wishes.n_gpu_layers and not machine.devices:
+        yield (
+            "llama.cpp sees no GPU here, -ngl does nothing; franken-gguf doctor says what it sees"
+        )
+    if wishes.n_cpu_moe and not shape.n_expert:
+        yield "the model has no experts, --n-cpu-moe does nothing"
+    for override in wishes.overrides:
+        if not any(re.search(override.pattern, weight.name) for weight in shape.weights):
+            yield f"-ot {override.pattern}={override.device}: no tensor has such a name"
+    if len(machine.devices) > 1:
+        yield "one device is used, the one with the most memory free"
+
+
+def _given_up(best: Cache, cache: Cache) -> Iterator[str]:
+    if replace(best, flash_attention=cache.flash_attention) != cache:
+        yield f"{_spoken(best)} does not fit: taking {_spoken(cache)}"
+
+
+def _spoken(cache: Cache) -> str:
+    return f"a context of {cache.n_ctx} tokens in {cache.type_k}/{cache.type_v}"

@@ -1,0 +1,78 @@
+"""llama.cpp's RPC backend: devices of other machines here, and this machine's devices for others.
+
+There is no authentication and no encryption, and a peer can make the worker crash or worse: keep it
+on loopback or on a network where everybody is trusted. A worker that goes away ends the program
+that uses it, in the middle of llama.cpp: nothing can be said then.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import socket
+
+from .backend import EngineError, start
+from .ggml import function, main_device, rpc_function
+
+DEFAULT_PORT = 50052
+_PATIENCE = 3.0
+NO_RPC = (
+    "this llama-cpp-python was built without RPC; to change that: "
+    'CMAKE_ARGS="-DGGML_RPC=on" pip install --force-reinstall --no-cache-dir llama-cpp-python '
+    "(or name a ggml-rpc library in GGML_BACKEND_PATH)"
+)
+_Pointer = ctypes.c_void_p
+
+
+def add_worker(endpoint: str) -> None:
+    """Register the devices of the worker at `endpoint`, HOST:PORT, as RPC0 and so on.
+
+    Raises EngineError where nobody listens, or where the build has no RPC.
+    """
+    start()
+    add = rpc_function("ggml_backend_rpc_add_server", _Pointer, ctypes.c_char_p)
+    if add is None:
+        raise EngineError(NO_RPC)
+    host, port = parse_endpoint(endpoint)
+    # llama.cpp would end the process here if nobody listened.
+    try:
+        socket.create_connection((host, port), _PATIENCE).close()
+    except OSError as error:
+        raise EngineError(
+            f"--rpc {endpoint}: {error.strerror or error}; is a worker there?"
+        ) from None
+    registry = add(f"{host}:{port}".encode())
+    if not registry:
+        raise EngineError(f"--rpc {endpoint}: what listens there is no worker with devices")
+    function("ggml_backend_register", None, _Pointer)(registry)
+
+
+def serve(host: str, port: int, n_threads: int) -> None:
+    """Lend this machine's best device to whoever connects; does not return while it can listen.
+
+    Raises EngineError.
+    """
+    start()
+    serve_forever = rpc_function(
+        "ggml_backend_rpc_start_server",
+        None,
+        ctypes.c_char_p,
+        ctypes.c_char_p,
+        ctypes.c_size_t,
+        ctypes.c_size_t,
+        ctypes.POINTER(_Pointer),
+    )
+    if serve_forever is None:
+        raise EngineError(NO_RPC)
+    devices = (_Pointer * 1)(main_device())
+    serve_forever(f"{host}:{port}".encode(), None, n_threads, 1, devices)
+    raise EngineError(f"{host}:{port}: cannot listen there; is the port taken?")
+
+
+def parse_endpoint(endpoint: str) -> tuple[str, int]:
+    """HOST:PORT, or HOST alone for the port that llama.cpp's rpc-server takes."""
+    host, colon, port = endpoint.rpartition(":")
+    if not colon:
+        return endpoint, DEFAULT_PORT
+    if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
+        raise EngineError(f"--rpc {endpoint}: give HOST:PORT")
+    return host, int(port)

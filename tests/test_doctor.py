@@ -1,0 +1,154 @@
+"""doctor: what the build is, and the one command for each GPU that it does nothing with."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+from click.testing import CliRunner
+from rich.console import Console
+
+from franken_gguf.runner import ui_doctor
+from franken_gguf.runner.checkup import checkup
+from franken_gguf.runner.cli import main
+from franken_gguf.runner.devices import total_memory
+from franken_gguf.runner.doctor import Facts, Unused, gather, unused_gpus
+
+PIP = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+CPU_ONLY = Facts("Linux", "x86_64", backends=("CPU",), backends_with_device=("CPU",))
+NVIDIA = replace(
+    CPU_ONLY,
+    display_vendors=("NVIDIA",),
+    nvidia_gpus=("NVIDIA GeForce RTX 4060",),
+    nvidia_driver=True,
+    tools=("nvcc",),
+)
+
+
+@pytest.mark.parametrize(
+    ("facts", "expected"),
+    [
+        (CPU_ONLY, []),
+        (NVIDIA, [Unused("NVIDIA GeForce RTX 4060", f'CMAKE_ARGS="-DGGML_CUDA=on" {PIP}')]),
+        (
+            replace(NVIDIA, tools=(), nvidia_gpus=()),
+            [Unused("NVIDIA GPU", f'CMAKE_ARGS="-DGGML_CUDA=on" {PIP}', "the CUDA toolkit (nvcc)")],
+        ),
+        (
+            replace(NVIDIA, nvidia_gpus=(), nvidia_driver=False),
+            [Unused("NVIDIA GPU", f'CMAKE_ARGS="-DGGML_CUDA=on" {PIP}', "NVIDIA's driver")],
+        ),
+        (
+            replace(NVIDIA, system="Windows"),
+            [Unused("NVIDIA GeForce RTX 4060", f'$env:CMAKE_ARGS="-DGGML_CUDA=on"; {PIP}')],
+        ),
+        (replace(NVIDIA, backends=("CPU", "CUDA"), backends_with_device=("CPU", "CUDA")), []),
+        (replace(NVIDIA, backends=("CPU", "Vulkan"), backends_with_device=("CPU", "Vulkan")), []),
+        (
+            replace(NVIDIA, backends=("CPU", "CUDA")),
+            [
+                Unused(
+                    "NVIDIA GeForce RTX 4060",
+                    "",
+                    "an answer from its driver: CUDA is built in and finds nothing",
+                )
+            ],
+        ),
+        (
+            replace(CPU_ONLY, display_vendors=("AMD",), tools=("hipcc",)),
+            [Unused("AMD GPU", f'CMAKE_ARGS="-DGGML_HIP=on" {PIP}')],
+        ),
+        (
+            replace(CPU_ONLY, display_vendors=("AMD",), tools=("glslc",)),
+            [Unused("AMD GPU", f'CMAKE_ARGS="-DGGML_VULKAN=on" {PIP}')],
+        ),
+        (
+            replace(CPU_ONLY, display_vendors=("Intel",)),
+            [
+                Unused(
+                    "Intel GPU",
+                    f'CMAKE_ARGS="-DGGML_VULKAN=on" {PIP}',
+                    "the Vulkan SDK (glslc and headers)",
+                )
+            ],
+        ),
+        (
+            replace(CPU_ONLY, system="Darwin", machine="arm64"),
+            [Unused("Apple silicon", f'CMAKE_ARGS="-DGGML_METAL=on" {PIP}')],
+        ),
+        (
+            Facts("Darwin", "arm64", ("CPU", "BLAS", "MTL"), ("CPU", "BLAS", "MTL")),
+            [],
+        ),
+        (replace(CPU_ONLY, system="Darwin"), []),
+        (
+            replace(NVIDIA, display_vendors=("Intel", "NVIDIA"), tools=("nvcc", "glslc")),
+            [
+                Unused("NVIDIA GeForce RTX 4060", f'CMAKE_ARGS="-DGGML_CUDA=on" {PIP}'),
+                Unused("Intel GPU", f'CMAKE_ARGS="-DGGML_VULKAN=on" {PIP}'),
+            ],
+        ),
+    ],
+)
+def test_each_gpu_that_is_not_used_has_its_command(facts: Facts, expected: list[Unused]) -> None:
+    assert unused_gpus(facts) == expected
+
+
+def test_the_kernel_and_the_driver_tell_which_gpus_are_in_the_machine(tmp_path: Path) -> None:
+    for card, vendor in (("card0", "0x8086"), ("card1", "0x10de"), ("card2", "0xffff")):
+        device = tmp_path / "sys/class/drm" / card / "device"
+        device.mkdir(parents=True)
+        (device / "vendor").write_text(f"{vendor}\n")
+    (tmp_path / "proc/driver/nvidia").mkdir(parents=True)
+    (tmp_path / "proc/driver/nvidia/version").write_text("NVRM version: 550\n")
+    (tmp_path / "usr/local/cuda/bin").mkdir(parents=True)
+    (tmp_path / "usr/local/cuda/bin/nvcc").touch()
+    facts = gather(("CPU",), ("CPU",), tmp_path)
+    assert facts.display_vendors == ("Intel", "NVIDIA")
+    assert facts.nvidia_driver
+    assert "nvcc" in facts.tools
+
+
+def test_a_machine_without_graphics_shows_none(tmp_path: Path) -> None:
+    assert gather(("CPU",), ("CPU",), tmp_path).display_vendors == ()
+
+
+def test_a_containers_limit_is_its_memory(tmp_path: Path) -> None:
+    assert total_memory(tmp_path) == psutil.virtual_memory().total
+    (tmp_path / "memory.max").write_text("1000000\n")
+    assert total_memory(tmp_path) == 1000000
+
+
+def test_json_tells_of_the_real_build() -> None:
+    result = CliRunner().invoke(main, ["doctor", "--json"])
+    document = json.loads(result.stdout)
+    assert result.exit_code == 0
+    assert "CPU" in document["backends"]
+    (cpu,) = (device for device in document["devices"] if device["kind"] == "CPU")
+    assert cpu["total"] > 1 << 28
+    assert 0 < document["ram_available"] <= document["ram"]
+    assert 0 < document["threads"] <= document["logical_cores"]
+    assert document["llama_cpp_python"].startswith("0.")
+    assert document["cpu_features"]
+
+
+def test_the_screen_gives_the_command_in_one_line_that_can_be_copied() -> None:
+    (unused,) = unused_gpus(replace(NVIDIA, tools=()))
+    console = Console(record=True, width=60, force_terminal=True)
+    with console.capture() as shown:
+        ui_doctor.show_checkup(console, replace(checkup(), unused=(unused,)))
+    lines = [line.rstrip() for line in Console().render_str(shown.get()).plain.splitlines()]
+    assert f'  CMAKE_ARGS="-DGGML_CUDA=on" {PIP}' in lines
+    assert "  after installing the CUDA toolkit (nvcc)" in lines
+
+
+def test_nothing_a_driver_says_steers_the_terminal() -> None:
+    evil = Unused("\x1b[2JGPU", "", "x")
+    console = Console(width=80)
+    with console.capture() as shown:
+        ui_doctor.show_checkup(console, replace(checkup(), unused=(evil,)))
+    assert "\x1b[2J" not in shown.get()
+    assert "\\x1b[2JGPU wants x" in shown.get()
