@@ -17,7 +17,8 @@ from .blocks_search_refined import search_signed
 from .blocks_subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
 
 _LEN = 16
-_CHUNK = 2048
+# Super-blocks searched at once: the plain search's last rounds are few blocks of many.
+_PLAIN, _WEIGHTED = 4096, 1024
 _BYTES = 110
 
 # Q3_K, 110 bytes.   x = d * (scale[j/16] - 32) * (q[j] - 4)
@@ -38,9 +39,10 @@ def quantize_q3_k(rows: F32, importance: F32 | None = None) -> U8:
     """Codes of 3 bits; the plain search moves single codes, the weighted one tries 19 scales."""
     out = np.empty((rows.size // SUPER, _BYTES), np.uint8)
     table = rows.reshape(-1, SUPER)
-    scratch = np.empty(5 * SUPER * min(_CHUNK, len(out)), np.float32)
+    chunk = _PLAIN if importance is None else _WEIGHTED
+    scratch = np.empty(5 * SUPER * min(chunk, len(out)), np.float32)
     with c_arithmetic():
-        for blocks, x, weight in sub_block_chunks(rows, _LEN, _CHUNK, importance):
+        for blocks, x, weight in sub_block_chunks(rows, _LEN, chunk, importance):
             if weight is None:
                 scale, codes = search_signed(x.reshape(_LEN, -1), 4, scratch)
                 scales, d = _round_scales(scale.reshape(_LEN, -1))
