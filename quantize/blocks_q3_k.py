@@ -18,7 +18,7 @@ from .blocks_subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_sq
 
 _LEN = 16
 # Super-blocks searched at once: the plain search's last rounds are few blocks of many.
-_PLAIN, _WEIGHTED = 4096, 1024
+_PLAIN, _WEIGHTED = 4096, 512
 _BYTES = 110
 
 # Q3_K, 110 bytes.   x = d * (scale[j/16] - 32) * (q[j] - 4)

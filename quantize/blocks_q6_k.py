@@ -26,7 +26,7 @@ from .blocks_subblocks import round_to_codes, sub_block_chunks
 
 _LEN = 256
 _EPSILON = np.float32(1e-15)
-_CHUNK = 1024
+_CHUNK = 512
 
 
 # Q6_K, 210 bytes.   x = d * scale[j/16] * (q[j] - 32)

@@ -32,12 +32,12 @@ def working_megabytes(
 
 @pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @each_block_format
-def test_working_memory_is_below_32_mb_and_does_not_grow_with_the_tensor(
+def test_working_memory_is_below_64_mb_and_does_not_grow_with_the_tensor(
     codec: BlockFormat, weighted: bool
 ) -> None:
     rng = np.random.default_rng(1)
     rows = rng.standard_normal((2048, COLS), np.float32)
     importance = rng.random(COLS, np.float32) if weighted else None
     part, whole = (working_megabytes(codec, some, importance) for some in (rows[:1536], rows))
-    assert whole < 32
+    assert whole < 64
     assert whole <= part + 0.1
