@@ -94,13 +94,13 @@ def first_extreme(columns: F32) -> F32:
     """
     high: F32 = columns.max(axis=0)
     low: F32 = columns.min(axis=0)
-    extreme: F32 = np.where(high > -low, high, low)
-    (ties,) = np.nonzero((high == -low) & (high != 0))
+    (ties,) = np.nonzero(high == -low)
+    np.putmask(high, high < -low, low)
     if ties.size:
         tied = columns[:, ties]
-        extreme[ties] = tied[np.abs(tied).argmax(axis=0), np.arange(ties.size)]
-    extreme += np.float32(0)
-    return extreme
+        high[ties] = tied[np.abs(tied).argmax(axis=0), np.arange(ties.size)]
+    high += np.float32(0)
+    return high
 
 
 def first_minimum(columns: F32) -> F32:

@@ -172,9 +172,8 @@ def _first_extreme(x: F32) -> F32:
     A block of zeros gives +0, whatever their signs.
     """
     high, low = _fold(np.maximum, x), _fold(np.minimum, x)
-    above = -low
-    (ties,) = np.nonzero(high == above)
-    np.putmask(high, high < above, low)
+    (ties,) = np.nonzero(high == -low)
+    np.putmask(high, high < -low, low)
     if ties.size:
         tied = _blocks(x, ties)
         high[ties] = tied[np.arange(ties.size), np.abs(tied).argmax(axis=1)]

@@ -35,7 +35,8 @@ def search_signed(x: F32, nmax: int, scratch: F32) -> tuple[F32, F32]:
     dead = np.abs(extreme) < _EPSILON
     extreme[dead] = 1
     np.multiply(x, np.float32(-nmax) / extreme, out=codes)
-    round_to_codes(codes, -nmax, nmax - 1)
+    np.rint(codes, out=codes)
+    np.clip(codes, np.float32(-nmax), np.float32(nmax - 1), out=codes)
     np.multiply(x, x, out=weights)
     sum_lx, sum_l2 = _refine(x, weights, codes, -nmax, nmax - 1, work)
     scale = np.divide(sum_lx, sum_l2, out=np.zeros_like(sum_lx), where=sum_l2 > 0)
