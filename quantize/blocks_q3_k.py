@@ -13,7 +13,7 @@ import numpy as np
 
 from .blocks_layout import F32, U8, c_arithmetic, first_extreme, from_half, half, words
 from .blocks_search import search_symmetric
-from .blocks_search_refined import search_signed
+from .blocks_search_refined import SEGMENT, search_signed
 from .blocks_subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
 
 _LEN = 16
@@ -40,7 +40,7 @@ def quantize_q3_k(rows: F32, importance: F32 | None = None) -> U8:
     out = np.empty((rows.size // SUPER, _BYTES), np.uint8)
     table = rows.reshape(-1, SUPER)
     chunk = _PLAIN if importance is None else _WEIGHTED
-    scratch = np.empty(5 * SUPER * min(chunk, len(out)), np.float32)
+    scratch = np.empty(SUPER * min(chunk, len(out)) + 4 * _LEN * SEGMENT, np.float32)
     with c_arithmetic():
         for blocks, x, weight in sub_block_chunks(rows, _LEN, chunk, importance):
             if weight is None:

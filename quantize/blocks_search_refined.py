@@ -17,6 +17,8 @@ from .blocks_subblocks import round_as_ggml, round_to_codes
 
 _EPSILON = np.float32(1e-15)
 _ROUNDS = 5
+SEGMENT = 16384
+"""Blocks that the first round takes at once: a row of all its arrays lies in the level-2 cache."""
 _UINT8 = np.float32(256)
 _ANY = -(1 << 22)
 """No lower bound: ggml's nearest_int gives no less."""
@@ -26,19 +28,17 @@ def search_signed(x: F32, nmax: int, scratch: F32) -> tuple[F32, F32]:
     """Scales for x = scale * q, q in -nmax..nmax-1, errors weighted by x squared.
 
     x is float32 [block_len, n]. Returns (scale [n], q [block_len, n]); a block of zeros has the
-    scale 0 and, as in ggml, the codes -nmax. `scratch`, float32 of 5 * x.size or more, is where q
-    comes to lie: arrays of this size would be fresh pages every time, which cost as much as the
-    search.
+    scale 0 and, as in ggml, the codes -nmax. `scratch`, float32 of x.size and 4 * block_len *
+    SEGMENT more, is where q comes to lie: fresh pages every time would cost as much as the search.
     """
-    codes, weights, *work = scratch[: 5 * x.size].reshape(5, *x.shape)
+    codes = scratch[: x.size].reshape(x.shape)
     extreme = first_extreme(x)
     dead = np.abs(extreme) < _EPSILON
     extreme[dead] = 1
     np.multiply(x, np.float32(-nmax) / extreme, out=codes)
     np.rint(codes, out=codes)
     np.clip(codes, np.float32(-nmax), np.float32(nmax - 1), out=codes)
-    np.multiply(x, x, out=weights)
-    sum_lx, sum_l2 = _refine(x, weights, codes, -nmax, nmax - 1, work)
+    sum_lx, sum_l2 = _refine(x, None, codes, -nmax, nmax - 1, scratch[x.size :])
     scale = np.divide(sum_lx, sum_l2, out=np.zeros_like(sum_lx), where=sum_l2 > 0)
     if dead.any():
         scale[dead] = 0
@@ -73,31 +73,42 @@ def search_unsigned(x: F32, w: F32, nmax: int) -> tuple[F32, F32]:
     codes = x * inverse
     round_as_ggml(codes)
     np.minimum(codes, np.float32(nmax), out=codes)
-    sum_lx, sum_l2 = _refine(x, w, codes, 0, nmax, list(np.empty((3, *x.shape), np.float32)))
+    sum_lx, sum_l2 = _refine(x, w, codes, 0, nmax, np.empty(4 * x.size, np.float32))
     scale = np.divide(sum_lx, sum_l2, out=np.zeros_like(sum_lx), where=sum_l2 > 0)
     scale[dead] = 0
     codes[:, dead] = 0
     return scale, codes
 
 
-def _refine(x: F32, w: F32, codes: F32, low: int, high: int, work: Sequence[F32]) -> F32:
+def _refine(x: F32, w: F32 | None, codes: F32, low: int, high: int, work: F32) -> F32:
     """Move single codes within low..high, in place, while (sum w*x*l)^2 / (sum w*l*l) grows.
 
-    `work` is three arrays like x. Returns the two sums, [2, n], for the codes at the end.
+    Without w it is x squared. `work` is memory for 4 * x.size numbers, or for those of SEGMENT
+    blocks. Returns the two sums, [2, n], for the codes at the end.
     """
     sums = np.empty((2, x.shape[1]), np.float32)
-    fit = _Fit(x, w, codes, sums, work)
-    np.add.reduce(fit.lx, axis=0, out=sums[0], initial=np.float32(0))
-    np.add.reduce(fit.l2, axis=0, out=sums[1], initial=np.float32(0))
-    if low == 0 and codes.min(initial=0) < 0:
-        # From here on ggml reads them back from uint8_t, with sums that they no longer give.
-        codes %= _UINT8
-        fit = _Fit(x, w, codes, sums, work)
-    changed = fit.improve(low, high)
+    zero = np.float32(0)
+    found = [np.empty(0, np.intp)]
+    for start in range(0, x.shape[1], SEGMENT):
+        part = slice(start, start + SEGMENT)
+        near, near_codes = x[:, part], codes[:, part]
+        squares, *spare = work[: 4 * near.size].reshape(4, *near.shape)
+        near_w = np.square(near, out=squares) if w is None else w[:, part]
+        fit = _Fit(near, near_w, near_codes, sums[:, part], spare)
+        np.add.reduce(fit.lx, axis=0, out=fit.sum_lx, initial=zero)
+        np.add.reduce(fit.l2, axis=0, out=fit.sum_l2, initial=zero)
+        if low == 0 and near_codes.min() < 0:
+            # From here on ggml reads them back from uint8_t, with sums that they no longer give.
+            near_codes %= _UINT8
+            fit = _Fit(near, near_w, near_codes, sums[:, part], spare)
+        found.append(start + fit.improve(low, high))
+    # The few that changed go on together, since in their rounds it is calls that cost.
+    changed = np.concatenate(found)
     for _ in range(1, _ROUNDS):
         if not changed.size:
             break
-        near, near_w, near_codes = (array.take(changed, axis=1) for array in (x, w, codes))
+        near, near_codes = x.take(changed, axis=1), codes.take(changed, axis=1)
+        near_w = near * near if w is None else w.take(changed, axis=1)
         near_sums = sums.take(changed, axis=1)
         spare = list(np.empty((3, *near.shape), np.float32))
         again = _Fit(near, near_w, near_codes, near_sums, spare).improve(low, high)
