@@ -1,35 +1,44 @@
-"""Our block maths against ggml's C, in millions of weights a second, on one thread and on all.
+"""Our block maths against ggml's C, in millions of weights a second, by one worker and by many.
 
     python benchmarks/blocks.py [TYPE]... [--imatrix] [--dequantize] [--rounds N]
 
-ggml is the libggml-base of the installed llama-cpp-python, called through ctypes on the same rows:
-normally distributed, 2048 columns. Both sides split the rows over threads of this process and the
-best round counts. With --dequantize the other side is gguf-py, for ggml-base exports no such call.
+Every worker quantizes the same 512 rows of 2048 normally distributed weights, four times a round,
+and the best round counts. Many workers are as many as there are processors: ours are processes, as
+in convert, the other side's are threads of this one. All of them run, with their rows, before the
+clock does. ggml is the libggml-base of the installed llama-cpp-python, called through ctypes. With
+--dequantize the other side is gguf-py, for ggml-base exports no such call.
 """
 
 from __future__ import annotations
 
 import argparse
+import multiprocessing
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, contextmanager
+from functools import cache, partial
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
-from franken_gguf.quantize.formats import FORMATS, BlockFormat
+from franken_gguf.quantize.formats import FORMATS
 
 # The tests' way into libggml-base, so that what is timed is what the bytes are compared with.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from ggml import ggml_quantize
 
 ROWS, COLS = 512, 2048
+PASSES = 4
 
-Work = Callable[[NDArray[np.generic]], object]
+Work = Callable[[], None]
+Team = Callable[[Work], None]
+"""Has each of its workers do the work once, and returns when all have."""
 
 
 def main() -> None:
@@ -40,53 +49,116 @@ def main() -> None:
     parser.add_argument("--dequantize", action="store_true", help="against gguf-py")
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
-    threads = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    many = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     names = args.types or [codec.name for codec in FORMATS.values() if codec.block_len > 1]
+    other = "gguf-py" if args.dequantize else "ggml"
+    ours, theirs = (decode, gguf_py_decode) if args.dequantize else (encode, ggml_encode)
+
+    with ExitStack() as stack:
+        teams = [
+            (count, stack.enter_context(processes(count)), stack.enter_context(threads(count)))
+            for count in (1, many)
+        ]
+        print(
+            f"Mweights/s   1 worker: ours {other:>8} ratio"
+            f"   {many} workers: ours {other:>8} ratio   ours by {many}/1"
+        )
+        for name in (name.upper() for name in names):
+            line, alone = f"{name:<8}", 0.0
+            for (count, our_team, their_team), width in zip(teams, (20, 21), strict=True):
+                mine = count * _speed(our_team, partial(ours, name, args.imatrix), args.rounds)
+                their = count * _speed(their_team, partial(theirs, name, args.imatrix), args.rounds)
+                line += f"{mine:>{width}.1f} {their:>8.1f} {mine / their:>5.2f}"
+                alone = alone or mine
+            print(f"{line} {mine / alone:>13.2f}", flush=True)
+
+
+@cache
+def _weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Rows and an importance for their columns."""
     rng = np.random.default_rng(1)
     rows = (rng.standard_normal((ROWS, COLS)) * 0.02).astype(np.float32)
-    importance = rng.random(COLS).astype(np.float32) if args.imatrix else None
-
-    other = "gguf-py" if args.dequantize else "ggml"
-    print(
-        f"Mweights/s   1 thread: ours {other:>9} ratio   {threads} threads: ours {other:>9} ratio"
-    )
-    for name in names:
-        codec = FORMATS[name.upper()]
-        line = f"{codec.name:<8}"
-        for count, width in ((1, 18), (threads or 1, 20)):
-            if args.dequantize:
-                ours, theirs = _decoders(codec)
-                data: NDArray[np.generic] = codec.quantize(rows, None)
-            else:
-                ours, theirs = _encoders(codec, importance)
-                data = rows
-            pair = [_speed(work, data, count, args.rounds) for work in (ours, theirs)]
-            line += f"{pair[0]:>{width}.1f} {pair[1]:>9.1f} {pair[0] / pair[1]:>5.2f}"
-        print(line, flush=True)
+    return rows, rng.random(COLS).astype(np.float32)
 
 
-def _encoders(codec: BlockFormat, importance: NDArray[np.float32] | None) -> tuple[Work, Work]:
-    return (
-        lambda rows: codec.quantize(rows, importance),
-        lambda rows: ggml_quantize(codec, rows, importance),
-    )
+@cache
+def _blocks(name: str) -> NDArray[np.uint8]:
+    return FORMATS[name].quantize(_weights()[0], None)
 
 
-def _decoders(codec: BlockFormat) -> tuple[Work, Work]:
-    kind = GGMLQuantizationType[codec.name]
-    return codec.dequantize, lambda blocks: quants.dequantize(blocks, kind)
+def encode(name: str, weighted: bool) -> None:
+    """Quantize by our own codec."""
+    rows, importance = _weights()
+    for _ in range(PASSES):
+        FORMATS[name].quantize(rows, importance if weighted else None)
 
 
-def _speed(work: Work, data: NDArray[np.generic], threads: int, rounds: int) -> float:
-    """Best of `rounds`, in millions of weights a second."""
-    parts = np.array_split(data, threads)
+def ggml_encode(name: str, weighted: bool) -> None:
+    """Quantize by ggml."""
+    rows, importance = _weights()
+    for _ in range(PASSES):
+        ggml_quantize(FORMATS[name], rows, importance if weighted else None)
+
+
+def decode(name: str, weighted: bool) -> None:
+    """Dequantize by our own codec; nothing in the blocks says whether they were weighted."""
+    for _ in range(PASSES):
+        FORMATS[name].dequantize(_blocks(name))
+
+
+def gguf_py_decode(name: str, weighted: bool) -> None:
+    """Dequantize by gguf-py."""
+    for _ in range(PASSES):
+        quants.dequantize(_blocks(name), GGMLQuantizationType[name])
+
+
+@contextmanager
+def threads(count: int) -> Iterator[Team]:
+    """A team of threads of this process."""
+    with ThreadPoolExecutor(count) as pool:
+
+        def team(work: Work) -> None:
+            for future in [pool.submit(work) for _ in range(count)]:
+                future.result()
+
+        yield team
+
+
+@contextmanager
+def processes(count: int) -> Iterator[Team]:
+    """A team of processes; what travels to them is the name of the work, and back its end."""
+    context = multiprocessing.get_context("spawn")
+    ends: list[Connection] = []
+    for _ in range(count):
+        end, other = context.Pipe()
+        context.Process(target=_serve, args=(other,), daemon=True).start()
+        ends.append(end)
+
+    def team(work: Work) -> None:
+        for end in ends:
+            end.send(work)
+        for end in ends:
+            end.recv()
+
+    yield team
+    for end in ends:
+        end.send(None)
+
+
+def _serve(end: Connection) -> None:
+    work: Work | None
+    while work := end.recv():
+        end.send(work())
+
+
+def _speed(team: Team, work: Work, rounds: int) -> float:
+    """Best of `rounds`, in millions of weights a second and worker."""
     best = float("inf")
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(rounds + 1):  # the first warms up, and never is the best
-            start = time.perf_counter()
-            list(pool.map(work, parts))
-            best = min(best, time.perf_counter() - start)
-    return ROWS * COLS / best / 1e6
+    for _ in range(rounds + 1):  # the first warms up, and never is the best
+        start = time.perf_counter()
+        team(work)
+        best = min(best, time.perf_counter() - start)
+    return PASSES * ROWS * COLS / best / 1e6
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ I8 = NDArray[np.int8]
 U32 = NDArray[np.uint32]
 
 _LEN = 32
-_CHUNK = 4096
+_CHUNK = 8192
 _LOW_BITS = np.uint32(0x01010101)
 """The lowest bit of each of the four codes in a word."""
 
@@ -172,13 +172,13 @@ def _first_extreme(x: F32) -> F32:
     A block of zeros gives +0, whatever their signs.
     """
     high, low = _fold(np.maximum, x), _fold(np.minimum, x)
-    extreme: F32 = np.where(high > -low, high, low)
-    (ties,) = np.nonzero((high == -low) & (high != 0))
+    (ties,) = np.nonzero(high == -low)
+    np.putmask(high, high < -low, low)
     if ties.size:
         tied = _blocks(x, ties)
-        extreme[ties] = tied[np.arange(ties.size), np.abs(tied).argmax(axis=1)]
-    extreme += np.float32(0)
-    return extreme
+        high[ties] = tied[np.arange(ties.size), np.abs(tied).argmax(axis=1)]
+    high += np.float32(0)
+    return high
 
 
 def _first_minimum(x: F32) -> F32:

@@ -18,6 +18,8 @@ from .blocks_subblocks import sub_block_chunks, sum_of_squares, weigh
 
 _LEN = 32
 _CHUNK = 3072
+# Weights in the rows whose mean squares are taken together.
+_BATCH = 1 << 20
 
 
 def quantize_symmetric(rows: F32, importance: F32, bits: int) -> U8:
@@ -47,12 +49,16 @@ def quantize_affine(rows: F32, importance: F32, bits: int) -> U8:
 
 def _weighted_chunks(rows: F32, importance: F32) -> Iterator[tuple[slice, F32, F32]]:
     """(which blocks, x and the weights of its errors, both [32, n])."""
-    per_row = rows.shape[1] // _LEN
-    sigma2 = np.repeat(sum_of_squares(rows) / np.float32(rows.shape[1]), per_row)
-    for blocks, x, spread in sub_block_chunks(rows, _LEN, _CHUNK, importance, size=_LEN):
-        assert spread is not None  # since there is an importance
-        w = weigh(x, spread, sigma2[blocks])
-        yield blocks, x.reshape(_LEN, -1), w.reshape(_LEN, -1)
+    cols = rows.shape[1]
+    at_once = max(1, _BATCH // max(1, cols))
+    for start in range(0, len(rows), at_once):
+        batch = rows[start : start + at_once]
+        sigma2 = np.repeat(sum_of_squares(batch) / np.float32(cols), cols // _LEN)
+        first = start * cols // _LEN
+        for blocks, x, spread in sub_block_chunks(batch, _LEN, _CHUNK, importance, size=_LEN):
+            assert spread is not None  # since there is an importance
+            w = weigh(x, spread, sigma2[blocks]).reshape(_LEN, -1)
+            yield slice(first + blocks.start, first + blocks.stop), x.reshape(_LEN, -1), w
 
 
 def _pack(codes: U8, out: U8) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .blocks_affine_k import Kind, quantized_chunks, weights_of
-from .blocks_layout import F32, U8, c_arithmetic
+from .blocks_layout import F32, U8, c_arithmetic, words
 from .blocks_search_affine import Grid
 from .blocks_subblocks import SUPER
 
@@ -53,7 +53,8 @@ def quantize_q2_k(rows: F32, importance: F32 | None = None) -> U8:
             table[:, 82:] = found.dmin
             q = found.codes.reshape(16, 2, 4, 2, -1)
             packed = q[:, :, 0] | q[:, :, 1] << 2 | q[:, :, 2] << 4 | q[:, :, 3] << 6
-            table[:, 16:80].reshape(-1, 2, 2, 16)[...] = packed.transpose(3, 1, 2, 0)
+            pieces = table[:, 16:80].view("<u4").reshape(-1, 2, 2, 4)
+            pieces[...] = words(packed).transpose(3, 1, 2, 0)
     return out.reshape(len(rows), rows.shape[1] // SUPER * 84)
 
 

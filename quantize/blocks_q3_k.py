@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from .blocks_layout import F32, U8, c_arithmetic, first_extreme, from_half, half
+from .blocks_layout import F32, U8, c_arithmetic, first_extreme, from_half, half, words
 from .blocks_search import search_symmetric
-from .blocks_search_refined import search_signed
+from .blocks_search_refined import SEGMENT, search_signed
 from .blocks_subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
 
 _LEN = 16
-_CHUNK = 2048
+# Super-blocks searched at once: the plain search's last rounds are few blocks of many.
+_PLAIN, _WEIGHTED = 4096, 512
 _BYTES = 110
 
 # Q3_K, 110 bytes.   x = d * (scale[j/16] - 32) * (q[j] - 4)
@@ -38,9 +39,10 @@ def quantize_q3_k(rows: F32, importance: F32 | None = None) -> U8:
     """Codes of 3 bits; the plain search moves single codes, the weighted one tries 19 scales."""
     out = np.empty((rows.size // SUPER, _BYTES), np.uint8)
     table = rows.reshape(-1, SUPER)
-    scratch = np.empty(5 * SUPER * min(_CHUNK, len(out)), np.float32)
+    chunk = _PLAIN if importance is None else _WEIGHTED
+    scratch = np.empty(SUPER * min(chunk, len(out)) + 4 * _LEN * SEGMENT, np.float32)
     with c_arithmetic():
-        for blocks, x, weight in sub_block_chunks(rows, _LEN, _CHUNK, importance):
+        for blocks, x, weight in sub_block_chunks(rows, _LEN, chunk, importance):
             if weight is None:
                 scale, codes = search_signed(x.reshape(_LEN, -1), 4, scratch)
                 scales, d = _round_scales(scale.reshape(_LEN, -1))
@@ -92,10 +94,10 @@ def _write(q: U8, scales: U8, d: U8, out: U8) -> None:
     high = (q >> 2).reshape(_LEN, 8, 2, -1)
     for bit in range(1, 8):
         high[:, 0] |= high[:, bit] << bit
-    out[:, :32].reshape(-1, 2, _LEN)[...] = high[:, 0].transpose(2, 1, 0)
+    out[:, :32].view("<u4").reshape(-1, 2, 4)[...] = words(high[:, 0]).transpose(2, 1, 0)
     low = (q & 3).reshape(_LEN, 2, 4, 2, -1)
     packed = low[:, :, 0] | low[:, :, 1] << 2 | low[:, :, 2] << 4 | low[:, :, 3] << 6
-    out[:, 32:96].reshape(-1, 2, 2, _LEN)[...] = packed.transpose(3, 1, 2, 0)
+    out[:, 32:96].view("<u4").reshape(-1, 2, 2, 4)[...] = words(packed).transpose(3, 1, 2, 0)
     out[:, 96:104] = (scales[:8] & 15 | scales[8:] << 4).T
     top = scales >> 4
     out[:, 104:108] = (top[:4] | top[4:8] << 2 | top[8:12] << 4 | top[12:] << 6).T

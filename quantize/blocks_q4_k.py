@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .blocks_affine_k import Blocks, Kind, quantized_chunks, weights_of
-from .blocks_layout import F32, U8, c_arithmetic
+from .blocks_layout import F32, U8, c_arithmetic, words
 from .blocks_search_affine import Grid
 from .blocks_subblocks import SUPER
 
@@ -101,10 +101,10 @@ def _write_32(found: Blocks, out: U8) -> None:
         fifth = codes >> 4
         for block in range(1, 8):
             fifth[:, 0] |= fifth[:, block] << block
-        out[:, 16:48] = fifth[:, 0].T
+        out[:, 16:48].view("<u4")[...] = words(fifth[:, 0]).T
         codes &= 15
     nibbles = codes[:, 0::2] | codes[:, 1::2] << 4
-    out[:, -128:].reshape(-1, 4, 32)[...] = nibbles.transpose(2, 1, 0)
+    out[:, -128:].view("<u4").reshape(-1, 4, 8)[...] = words(nibbles).transpose(2, 1, 0)
 
 
 def _scales_and_minimums(packed: U8) -> tuple[U8, U8]:

@@ -20,13 +20,14 @@ from .blocks_layout import (
     from_half,
     half,
     scaled,
+    words,
 )
 from .blocks_search import search_symmetric
 from .blocks_subblocks import round_to_codes, sub_block_chunks
 
 _LEN = 256
 _EPSILON = np.float32(1e-15)
-_CHUNK = 1024
+_CHUNK = 512
 
 
 # Q6_K, 210 bytes.   x = d * scale[j/16] * (q[j] - 32)
@@ -88,8 +89,8 @@ def _pack_q6(q: F32, out: U8) -> None:
     low, high = codes & 15, codes >> 4
     ql = np.concatenate([low[:, 0] | low[:, 2] << 4, low[:, 1] | low[:, 3] << 4], axis=1)
     qh = high[:, 0] | high[:, 1] << 2 | high[:, 2] << 4 | high[:, 3] << 6
-    out[:, :128] = ql.reshape(128, -1).T
-    out[:, 128:192] = qh.reshape(64, -1).T
+    out[:, :128].view("<u4")[...] = words(ql.reshape(128, -1)).T
+    out[:, 128:192].view("<u4")[...] = words(qh.reshape(64, -1)).T
 
 
 def dequantize_q6_k(blocks: U8) -> F32:

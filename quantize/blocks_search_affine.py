@@ -75,8 +75,10 @@ def search_affine(x: F32, w: F32, grid: Grid) -> Affine:
         trial.code()
         fits = trial.fit()
         trial.measure()
-        (better,) = ((trial.error < best_error) & fits).nonzero()
-        best[:, better] = trial.found[:, better]
+        better = trial.error < best_error
+        better &= fits
+        for kept, tried in zip(best, trial.found, strict=True):
+            np.putmask(kept, better, tried)
 
     best[:, flat] = 0
     best_minimum[flat] = low[flat]
@@ -122,12 +124,13 @@ class _Trial:
         Returns where there is such a fit: not where all codes are the same.
         """
         sum_x, sum_l, sum_xl, sum_l2 = self._sums
-        np.multiply(self.w, self._codes, out=self._weighted)
-        np.add.reduce(self._weighted, axis=0, out=sum_l)
-        np.multiply(self._weighted, self.x, out=self._product)
-        np.add.reduce(self._product, axis=0, out=sum_xl, initial=np.float32(0))
-        np.multiply(self._weighted, self._codes, out=self._product)
-        np.add.reduce(self._product, axis=0, out=sum_l2)
+        weighted, product = self._weighted, self._product
+        np.multiply(self.w, self._codes, out=weighted)
+        np.add.reduce(weighted, axis=0, out=sum_l)
+        np.multiply(weighted, self._codes, out=product)
+        np.add.reduce(product, axis=0, out=sum_l2)
+        np.multiply(weighted, self.x, out=weighted)
+        np.add.reduce(weighted, axis=0, out=sum_xl, initial=np.float32(0))
 
         # Three differences of products, computed at once as they cost more in calls than in sums.
         fitted, cross = self._fitted, self._cross
@@ -138,10 +141,10 @@ class _Trial:
         np.subtract(fitted, cross, out=fitted)
         np.divide(scale_times, divisor, out=self.scale)
         np.divide(minimum_times, divisor, out=self.minimum)
-        (above,) = (self.minimum > 0).nonzero()
-        if above.size:
-            self.minimum[above] = 0
-            self.scale[above] = sum_xl[above] / sum_l2[above]
+        above = self.minimum > 0
+        if above.any():
+            np.putmask(self.minimum, above, np.float32(0))
+            np.putmask(self.scale, above, sum_xl / sum_l2)
         fits: NDArray[np.bool_] = divisor > 0
         return fits
 

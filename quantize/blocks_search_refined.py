@@ -17,28 +17,28 @@ from .blocks_subblocks import round_as_ggml, round_to_codes
 
 _EPSILON = np.float32(1e-15)
 _ROUNDS = 5
+SEGMENT = 16384
+"""Blocks that the first round takes at once: a row of all its arrays lies in the level-2 cache."""
 _UINT8 = np.float32(256)
 _ANY = -(1 << 22)
 """No lower bound: ggml's nearest_int gives no less."""
-_SURELY_NEAREST = np.float32(0.499)
 
 
 def search_signed(x: F32, nmax: int, scratch: F32) -> tuple[F32, F32]:
     """Scales for x = scale * q, q in -nmax..nmax-1, errors weighted by x squared.
 
     x is float32 [block_len, n]. Returns (scale [n], q [block_len, n]); a block of zeros has the
-    scale 0 and, as in ggml, the codes -nmax. `scratch`, float32 of 5 * x.size or more, is where q
-    comes to lie: arrays of this size would be fresh pages every time, which cost as much as the
-    search.
+    scale 0 and, as in ggml, the codes -nmax. `scratch`, float32 of x.size and 4 * block_len *
+    SEGMENT more, is where q comes to lie: fresh pages every time would cost as much as the search.
     """
-    codes, weights, *work = scratch[: 5 * x.size].reshape(5, *x.shape)
+    codes = scratch[: x.size].reshape(x.shape)
     extreme = first_extreme(x)
     dead = np.abs(extreme) < _EPSILON
     extreme[dead] = 1
     np.multiply(x, np.float32(-nmax) / extreme, out=codes)
-    round_to_codes(codes, -nmax, nmax - 1)
-    np.multiply(x, x, out=weights)
-    sum_lx, sum_l2 = _refine(x, weights, codes, -nmax, nmax - 1, work)
+    np.rint(codes, out=codes)
+    np.clip(codes, np.float32(-nmax), np.float32(nmax - 1), out=codes)
+    sum_lx, sum_l2 = _refine(x, None, codes, -nmax, nmax - 1, scratch[x.size :])
     scale = np.divide(sum_lx, sum_l2, out=np.zeros_like(sum_lx), where=sum_l2 > 0)
     if dead.any():
         scale[dead] = 0
@@ -73,54 +73,56 @@ def search_unsigned(x: F32, w: F32, nmax: int) -> tuple[F32, F32]:
     codes = x * inverse
     round_as_ggml(codes)
     np.minimum(codes, np.float32(nmax), out=codes)
-    sum_lx, sum_l2 = _refine(x, w, codes, 0, nmax, list(np.empty((3, *x.shape), np.float32)))
+    sum_lx, sum_l2 = _refine(x, w, codes, 0, nmax, np.empty(4 * x.size, np.float32))
     scale = np.divide(sum_lx, sum_l2, out=np.zeros_like(sum_lx), where=sum_l2 > 0)
     scale[dead] = 0
     codes[:, dead] = 0
     return scale, codes
 
 
-def _refine(
-    x: F32, w: F32, codes: F32, low: int, high: int, work: Sequence[F32]
-) -> tuple[F32, F32]:
+def _refine(x: F32, w: F32 | None, codes: F32, low: int, high: int, work: F32) -> F32:
     """Move single codes within low..high, in place, while (sum w*x*l)^2 / (sum w*l*l) grows.
 
-    `work` is three arrays like x. Returns the two sums [n] for the codes at the end.
+    Without w it is x squared. `work` is memory for 4 * x.size numbers, or for those of SEGMENT
+    blocks. Returns the two sums, [2, n], for the codes at the end.
     """
-    fit = _Fit(x, w, codes, work)
+    sums = np.empty((2, x.shape[1]), np.float32)
     zero = np.float32(0)
-    sums = fit.sum_lx, fit.sum_l2 = (
-        np.add.reduce(fit.lx, axis=0, initial=zero),
-        np.add.reduce(fit.l2, axis=0, initial=zero),
-    )
-    if low == 0 and codes.min(initial=0) < 0:
-        # From here on ggml reads them back from uint8_t, with sums that they no longer give.
-        codes %= _UINT8
-        wrapped = _Fit(x, w, codes, work)
-        wrapped.sum_lx, wrapped.sum_l2 = sums
-        fit = wrapped
-    changed = fit.improve(low, high)
+    found = [np.empty(0, np.intp)]
+    for start in range(0, x.shape[1], SEGMENT):
+        part = slice(start, start + SEGMENT)
+        near, near_codes = x[:, part], codes[:, part]
+        squares, *spare = work[: 4 * near.size].reshape(4, *near.shape)
+        near_w = np.square(near, out=squares) if w is None else w[:, part]
+        fit = _Fit(near, near_w, near_codes, sums[:, part], spare)
+        np.add.reduce(fit.lx, axis=0, out=fit.sum_lx, initial=zero)
+        np.add.reduce(fit.l2, axis=0, out=fit.sum_l2, initial=zero)
+        if low == 0 and near_codes.min() < 0:
+            # From here on ggml reads them back from uint8_t, with sums that they no longer give.
+            near_codes %= _UINT8
+            fit = _Fit(near, near_w, near_codes, sums[:, part], spare)
+        found.append(start + fit.improve(low, high))
+    # The few that changed go on together, since in their rounds it is calls that cost.
+    changed = np.concatenate(found)
     for _ in range(1, _ROUNDS):
         if not changed.size:
             break
-        near = x.take(changed, axis=1)
+        near, near_codes = x.take(changed, axis=1), codes.take(changed, axis=1)
+        near_w = near * near if w is None else w.take(changed, axis=1)
+        near_sums = sums.take(changed, axis=1)
         spare = list(np.empty((3, *near.shape), np.float32))
-        fit = _Fit(near, w.take(changed, axis=1), codes.take(changed, axis=1), spare)
-        fit.sum_lx, fit.sum_l2 = (total.take(changed) for total in sums)
-        again = fit.improve(low, high)
-        codes[:, changed], sums[0][changed], sums[1][changed] = fit.codes, fit.sum_lx, fit.sum_l2
+        again = _Fit(near, near_w, near_codes, near_sums, spare).improve(low, high)
+        codes[:, changed], sums[:, changed] = near_codes, near_sums
         changed = changed[again]
     return sums
 
 
 class _Fit:
-    """Blocks, their codes, and the sums by which the codes are judged."""
+    """Blocks, their codes, and the sums [2, n] by which the codes are judged."""
 
-    sum_lx: F32
-    sum_l2: F32
-
-    def __init__(self, x: F32, w: F32, codes: F32, work: Sequence[F32]) -> None:
+    def __init__(self, x: F32, w: F32, codes: F32, sums: F32, work: Sequence[F32]) -> None:
         self.x, self.w, self.codes = x, w, codes
+        self.sum_lx, self.sum_l2 = sums
         # w * x, and what each code adds to the sums.
         self.wx, self.lx, self.l2 = work
         np.multiply(w, x, out=self.wx)
@@ -131,34 +133,29 @@ class _Fit:
     def improve(self, low: int, high: int) -> NDArray[np.intp]:
         """One round over all codes of every block; returns which blocks changed."""
         changed = np.zeros(self.x.shape[1], np.bool_)
-        lx, l2, ideal = np.empty((3, self.x.shape[1]), np.float32)
+        lx, l2, best = np.empty((3, self.x.shape[1]), np.float32)
         for i, code in enumerate(self.codes):
-            # The sums without this code, and what would be best beside them.
+            # The sums without this code, and what is best beside them.
             np.subtract(self.sum_lx, self.lx[i], out=lx)
             np.subtract(self.sum_l2, self.l2[i], out=l2)
-            np.multiply(self.x[i], l2, out=ideal)
-            np.divide(ideal, lx, out=ideal)
-            # Few codes are not yet the nearest to it; NaN is among them.
-            np.subtract(ideal, code, out=lx)
-            np.abs(lx, out=lx)
-            (movable,) = np.nonzero(~(lx < _SURELY_NEAREST))
-            if movable.size:
-                changed[self._move(i, movable, ideal.take(movable), low, high)] = True
+            np.multiply(self.x[i], l2, out=best)
+            np.divide(best, lx, out=best)
+            round_to_codes(best, low or _ANY, high)
+            (other,) = (best != code).nonzero()
+            if other.size:
+                rest = best.take(other), lx.take(other), l2.take(other)
+                changed[self._move(i, other, *rest, unsigned=low == 0)] = True
         return np.flatnonzero(changed)
 
     def _move(
-        self, i: int, blocks: NDArray[np.intp], code: F32, low: int, high: int
+        self, i: int, blocks: NDArray[np.intp], code: F32, lx: F32, l2: F32, unsigned: bool
     ) -> NDArray[np.intp]:
-        """Give code i of these blocks the value `code`, rounded, where the fit improves.
+        """Give code i of these blocks the value `code` where the fit improves.
 
-        Returns the blocks that changed.
+        lx and l2 are the sums without code i. Returns the blocks that changed.
         """
-        round_to_codes(code, low or _ANY, high)
-        (other,) = np.nonzero(code != self.codes[i].take(blocks))
-        blocks, code = blocks.take(other), code.take(other)
+        better = (lx > 0) & (l2 > 0) if unsigned else lx > 0
         old_lx, old_l2 = self.sum_lx.take(blocks), self.sum_l2.take(blocks)
-        lx, l2 = old_lx - self.lx[i].take(blocks), old_l2 - self.l2[i].take(blocks)
-        better = (lx > 0) & (l2 > 0) if low == 0 else lx > 0
         own_lx = self.wx[i].take(blocks) * code
         own_l2 = self.w[i].take(blocks) * code * code
         lx += own_lx
@@ -168,7 +165,7 @@ class _Fit:
         moved = blocks[chosen]
         self.codes[i][moved] = code[chosen]
         self.lx[i][moved], self.l2[i][moved] = own_lx[chosen], own_l2[chosen]
-        if low == 0 and (negative := chosen[code[chosen] < 0]).size:
+        if unsigned and (negative := chosen[code[chosen] < 0]).size:
             self._wrap(i, blocks[negative], code[negative])
         self.sum_lx[moved], self.sum_l2[moved] = lx[chosen], l2[chosen]
         return moved
