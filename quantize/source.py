@@ -20,6 +20,7 @@ from .mapping import MappedTensor, Piece, map_tensors
 from .metadata import folder_metadata, rope_freqs
 from .recipe import ModelShape, file_order, is_quantizable
 from .safetensors_folder import SafetensorsFolder
+from .split import model_name, parts
 
 
 @dataclass(frozen=True)
@@ -119,30 +120,28 @@ class FolderSource:
 
 
 class GGUFSource:
-    """A GGUF file of the architecture `llama`, to be quantized again."""
+    """A GGUF file of the architecture `llama`, or the first of several, to be quantized again."""
 
     is_gguf = True
 
     def __init__(self, path: Path) -> None:
-        self.stamps = [file_stamp(path)]
-        header = read_header(path)
+        headers = parts(read_header(path))
+        header = headers[0]
+        self.stamps = [file_stamp(part.path) for part in headers]
         architecture = header.text("general.architecture")
         if architecture != "llama":
             raise GGUFError(
                 f"{path}: the architecture {architecture!r} is not converted; only 'llama' is "
                 "(Llama, Mistral and Mixtral models)"
             )
-        if header.integer("split.count", 1) > 1:
-            raise GGUFError(
-                f"{path}: one part of a split GGUF; join it with llama-gguf-split first"
-            )
         heads = header.integer("llama.attention.head_count")
         kv_heads = header.integer("llama.attention.head_count_kv", heads)
         if heads < 1 or kv_heads < 1:
             raise GGUFError(f"{path}: llama.attention.head_count is {heads} and {kv_heads}")
-        self._path = path
-        self._offsets = {tensor.name: tensor.offset for tensor in header.tensors}
-        self.name = path.stem
+        self._places = {
+            tensor.name: (part.path, tensor.offset) for part in headers for tensor in part.tensors
+        }
+        self.name = model_name(path)
         self.metadata = header.metadata
         self.model = ModelShape(
             header.integer("llama.block_count"),
@@ -154,20 +153,23 @@ class GGUFSource:
             SourceTensor(
                 info.name, info.shape, _matrices(info.name, info.shape), 0, info.type, info.type
             )
-            for info in sorted(header.tensors, key=lambda info: file_order(info.name))
+            for part in headers
+            for info in part.tensors
         ]
+        self.tensors.sort(key=lambda tensor: file_order(tensor.name))
 
     @property
     def files(self) -> set[Path]:
-        """The GGUF file."""
-        return {self._path}
+        """The GGUF file, or all parts of it."""
+        return {path for path, _ in self._places.values()}
 
     def read(self, tensor: SourceTensor, piece: Piece, start: int, stop: int) -> U8:
         """See Source.read."""
         block_len, block_bytes = GGML_QUANT_SIZES[tensor.stored]
         row_bytes = tensor.cols // block_len * block_bytes
-        offset = self._offsets[piece.source] + start * row_bytes
-        raw = read_at(self._path, offset, (stop - start) * row_bytes, tensor.name)
+        path, offset = self._places[piece.source]
+        nbytes = (stop - start) * row_bytes
+        raw = read_at(path, offset + start * row_bytes, nbytes, tensor.name)
         return raw.reshape(stop - start, row_bytes)
 
 

@@ -12,6 +12,7 @@ from typing import Any
 from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.gguf_header import Header
+from franken_gguf.quantize.split import joined
 
 from .backend import AllocationError, Buffer, EngineError, loaded_model, log
 from .devices import default_threads
@@ -21,7 +22,6 @@ from .memory import CPU, KV_TYPES, N_BATCH, N_OUTPUTS
 from .placement import Machine, Plan, Wishes
 from .planner import smaller_plans
 from .shape import model_shape
-from .split import joined
 from .terminal import size
 from .vocabulary import Vocabulary
 

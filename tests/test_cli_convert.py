@@ -175,7 +175,7 @@ def test_what_is_interrupted_keeps_what_was_there_and_goes_on_when_asked_again(
     assert out.read_bytes()[:4] == b"GGUF"
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5.2G", "3iB", "99999999T"])
+@pytest.mark.parametrize("text", ["0", "-1", "many", "1.5.2G", "3iB", "99999999T", "9" * 400])
 def test_a_size_that_is_none_is_wrong_usage(tmp_path: Path, text: str) -> None:
     result = franken("convert", tmp_path, "--max-memory", text)
     assert result.exit_code == 2

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 
 import pytest
 from checkpoints import make_checkpoint
+from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
 
 from franken_gguf.quantize.convert import convert
-from franken_gguf.quantize.errors import RecipeError
+from franken_gguf.quantize.errors import GGUFError, RecipeError
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.output import Output, plan_output
 from franken_gguf.quantize.presets import find_preset
 from franken_gguf.quantize.shards import shard_counts, shard_path
 from franken_gguf.quantize.source import open_source
+from franken_gguf.runner.cli import main
 from franken_gguf.runner.engine import Engine, LoadOptions
 from franken_gguf.runner.sampling import Sampling
 
@@ -83,6 +87,37 @@ def test_the_shards_hold_the_tensors_of_the_whole_and_the_keys_of_gguf_split(
     assert [shard.path.stat().st_size for shard in output.shards] == [
         shard.nbytes for shard in output.shards
     ]
+
+
+def test_a_split_model_is_read_as_the_whole_it_is(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model")
+    output = split(checkpoint, tmp_path / "tales-Q8_0.gguf", 2_000_000)
+    whole = split(checkpoint, tmp_path / "whole.gguf", None)
+    first = output.shards[0].path
+    source = open_source(first)
+    assert source.name == "tales-Q8_0"
+    assert source.files == {shard.path for shard in output.shards}
+    again = plan_output(source, tmp_path / "again.gguf", find_preset("Q8_0"))
+    convert(source, [again])
+    assert again.path.read_bytes() == whole.path.read_bytes()
+    result = CliRunner().invoke(main, ["inspect", str(first), "--verify", str(checkpoint)])
+    assert result.exit_code == 0, result.output
+    document = json.loads(CliRunner().invoke(main, ["inspect", str(first), "--json"]).stdout)
+    assert document["file_bytes"] == output.nbytes
+
+
+def test_parts_that_are_missing_or_stand_for_each_other_are_named(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "model")
+    output = split(checkpoint, tmp_path / "tales.gguf", 2_000_000)
+    first, second, *_ = (shard.path for shard in output.shards)
+    with pytest.raises(GGUFError, match=r"is a part of a split model; name the first"):
+        open_source(second)
+    second.write_bytes(first.read_bytes())
+    with pytest.raises(GGUFError, match=r"stands in more than one part"):
+        open_source(first)
+    second.unlink()
+    with pytest.raises(GGUFError, match=re.escape(f"{second.name}: no such file")):
+        open_source(first)
 
 
 def test_llama_cpp_says_the_same_from_the_shards_as_from_the_whole(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from rich.console import Console
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY, share_memory
 from franken_gguf.quantize.source import open_source
+from franken_gguf.quantize.split import joined, parts
 from franken_gguf.quantize.verify import TensorCheck, refuse_unsound, verify
 from franken_gguf.runner import convert_json, ui_inspect
 from franken_gguf.runner.devices import cores
@@ -33,7 +34,7 @@ from .parameters import FILE
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
 def inspect(model: Path, source: Path | None, as_json: bool) -> None:
     """Say what a GGUF file holds, from its header alone."""
-    summary = summarize(read_header(model))
+    summary = summarize(joined(read_header(model)))
     checks = _checks(model, source) if source else []
     if as_json:
         document = asdict(summary)
@@ -51,4 +52,4 @@ def inspect(model: Path, source: Path | None, as_json: bool) -> None:
 def _checks(model: Path, source: Path) -> list[TensorCheck]:
     reference = open_source(source)
     share = share_memory(reference.tensors, cores(), DEFAULT_MAX_MEMORY)
-    return verify(reference, [model], share)
+    return verify(reference, [part.path for part in parts(read_header(model))], share)

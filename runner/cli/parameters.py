@@ -22,7 +22,7 @@ def size(text: str) -> int:
     if match is None or (match[3] and not match[2]):
         raise click.BadParameter(f"{text!r} is no size; write 512MiB, 2G or a number of bytes")
     base = 1024 if match[3] else 1000
-    nbytes = int(float(match[1]) * base ** _POWER[match[2].upper()])
-    if not 0 < nbytes < 1 << 63:
-        raise click.BadParameter(f"{text!r} is out of range")
-    return nbytes
+    nbytes = float(match[1]) * base ** _POWER[match[2].upper()]
+    if not 1 <= nbytes < 1 << 63:
+        raise click.BadParameter(f"{text[:20]!r} is out of range")
+    return int(nbytes)

@@ -11,11 +11,11 @@ import click
 from rich.console import Console
 
 from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.quantize.split import joined
 from franken_gguf.runner import ui_plan
 from franken_gguf.runner.placement import Device, Machine, Plan, Wishes
 from franken_gguf.runner.planner import plan as make_plan
 from franken_gguf.runner.shape import model_shape
-from franken_gguf.runner.split import joined
 
 from .parameters import FILE, size
 from .placement import placement_options
