@@ -70,6 +70,7 @@ MODELS: dict[str, dict[str, Any]] = {
         "feed_forward": 160,
     },
     "gqa 3, tied": {"heads": 6, "kv_heads": 2, "hidden": 768, "layers": 1, "tied": True},
+    "gqa 4": {"heads": 8, "kv_heads": 2, "layers": 1},
     "dense, F32": {"layout": "dense", "dtype": "F32"},
     "dense Mistral, tied": {"layout": "dense", "tied": True, "dense_class": "MistralForCausalLM"},
 }

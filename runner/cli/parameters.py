@@ -16,13 +16,13 @@ _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 def size(text: str) -> int:
     """Bytes: 500M and 500MB are decimal, as in llama.cpp's gguf-split; 512MiB and 6GiB binary.
 
-    A type of click's: raises BadParameter for anything else, also for nothing.
+    A type of click's: raises BadParameter for anything else.
     """
     match = _SIZE.fullmatch(str(text).strip())
     if match is None or (match[3] and not match[2]):
         raise click.BadParameter(f"{text!r} is no size; write 512MiB, 2G or a number of bytes")
     base = 1024 if match[3] else 1000
     nbytes = float(match[1]) * base ** _POWER[match[2].upper()]
-    if not 1 <= nbytes < 1 << 63:
+    if nbytes >= 1 << 63:
         raise click.BadParameter(f"{text[:20]!r} is out of range")
     return int(nbytes)
