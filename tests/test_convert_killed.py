@@ -14,21 +14,24 @@ import pytest
 from checkpoints import make_checkpoint
 
 from franken_gguf.quantize.convert import convert
+from franken_gguf.quantize.errors import WorkerError
 from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.presets import find_preset
+from franken_gguf.quantize.rows import Progress
 from franken_gguf.quantize.source import open_source
 
 KILLS = 50
 TYPES = ("Q8_0", "Q4_K_M")
-COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 
 # The pipeline alone, without the second that the command takes to start.
 SCRIPT = """
 import sys
 from pathlib import Path
 from franken_gguf.quantize.convert import convert
+from franken_gguf.quantize.errors import WorkerError
 from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.presets import find_preset
+from franken_gguf.quantize.rows import Progress
 from franken_gguf.quantize.source import open_source
 
 if __name__ == "__main__":
@@ -89,6 +92,35 @@ def test_killed_at_fifty_moments_the_files_are_those_of_an_undisturbed_run(
         if sorted(path.name for path in out.iterdir()) == sorted(f"{name}.gguf" for name in TYPES):
             assert [(out / f"{name}.gguf").read_bytes() for name in TYPES] == expected
             finished += 1
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
+def test_a_worker_that_is_killed_is_said_and_the_same_command_goes_on(
+    source: Path, tmp_path: Path
+) -> None:
+    model = open_source(source)
+    output = plan_output(model, tmp_path / "out.gguf", find_preset("Q4_K_M"))
+    jobs: list[Progress] = []
+
+    def kill_a_worker(progress: Progress) -> None:
+        jobs.append(progress)
+        if len(jobs) == 2:
+            workers = [
+                child
+                for child in psutil.Process().children()
+                if "spawn_main" in " ".join(child.cmdline())
+            ]
+            assert len(workers) == 2
+            workers[0].kill()
+
+    with pytest.raises(WorkerError, match="a worker process was killed, most likely because"):
+        convert(model, [output], threads=2, max_memory=70 << 20, report=kill_a_worker)
+    said: list[str] = []
+    convert(model, [output], threads=2, say=said.append)
+    assert "going on from" in said[0]
+    alone = plan_output(model, tmp_path / "alone.gguf", find_preset("Q4_K_M"))
+    convert(model, [alone])
+    assert output.path.read_bytes() == alone.path.read_bytes()
 
 
 def kill(process: subprocess.Popen[str]) -> None:

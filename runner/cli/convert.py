@@ -13,12 +13,13 @@ from rich.console import Console
 from franken_gguf.quantize import convert as pipeline
 from franken_gguf.quantize.estimate import estimate
 from franken_gguf.quantize.imatrix import read_imatrix
+from franken_gguf.quantize.jobs import weights_before
 from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY
 from franken_gguf.quantize.naming import output_paths
 from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.presets import find_preset, find_type
 from franken_gguf.quantize.recipe import Overrides
-from franken_gguf.quantize.source import open_source
+from franken_gguf.quantize.source import Source, open_source
 from franken_gguf.runner import convert_json, ui_convert
 from franken_gguf.runner.devices import cores
 from franken_gguf.runner.meter import Meter
@@ -26,6 +27,9 @@ from franken_gguf.runner.token_check import check_tokens
 from franken_gguf.runner.ui_progress import conversion_progress
 
 from .parameters import FILE, size
+
+# Weights that are converted by the time another process has started.
+_WEIGHTS_FOR_A_START = 1 << 24
 
 
 def _tensor_types(
@@ -136,7 +140,7 @@ def convert(
     notices = Console(stderr=True, highlight=False)
     if imatrix:
         ui_convert.show_imatrix(notices, imatrix, outputs)
-    threads = threads or cores()
+    threads = threads or _worth_starting(model)
     if dry_run:
         expected = estimate(model, outputs, threads, max_memory)
         if as_json:
@@ -172,3 +176,9 @@ def convert(
     else:
         ui_convert.show_outputs(Console(), outputs, result.checks)
         ui_convert.show_time(notices, result, meter.seconds)
+
+
+def _worth_starting(model: Source) -> int:
+    """A process for each core, but none that would find all the work done."""
+    weights = weights_before(model.tensors, (len(model.tensors), 0))
+    return min(cores(), 1 + weights // _WEIGHTS_FOR_A_START)
