@@ -45,8 +45,8 @@ def answers() -> list[dict[str, Any]]:
                 base | {"wishes": alone},
                 base | {"wishes": {"n_ctx": 1024}},
                 base | {"wishes": {"n_ctx": 1024, "n_cpu_moe": 30}},
-                base | {"wishes": {"n_ctx": 1024, **Q8}, "vram": 400 * MIB},
-                base | {"wishes": {"n_ctx": 1024, **F16}, "vram": 100 * MIB},
+                base | {"wishes": {"n_ctx": 1024, **Q8}, "vram": [400 * MIB]},
+                base | {"wishes": {"n_ctx": 1024, **F16}, "vram": [100 * MIB]},
                 base
                 | {"wishes": {"n_ctx": 1024, "n_cpu_moe": 0}}
                 | {"overrides": [[r"blk\.([0-9])\.ffn_up_exps", "CPU"], [r"attn_q", "CPU"]]},
@@ -159,7 +159,7 @@ def test_a_device_with_less_memory_than_it_says_gets_less_and_that_is_said() -> 
     wishes = {"n_ctx": 1024}
     with worker(memory=300 * MIB) as endpoint:  # half of what the model takes
         (answer,) = engines(
-            [{"model": model, "tokens": 12, "wishes": wishes, "vram": 64 << 30}], endpoint
+            [{"model": model, "tokens": 12, "wishes": wishes, "vram": [64 << 30]}], endpoint
         )
     assert answer["notices"]
     assert "failed to allocate RPC0" in answer["notices"][0]
