@@ -52,7 +52,8 @@ def _table(plan: Plan, width: int) -> Table:
     names = [*plan.devices, CPU]
     for name in names:
         heading = "RAM" if name == CPU else printable(name)
-        table.add_column(heading, justify="right", no_wrap=True)
+        # Of five devices in 60 columns the unit goes below its number.
+        table.add_column(heading, justify="right", overflow="fold")
     for kind in (*_KINDS, KV_CACHE, COMPUTE):
         row = [plan.used.get(name, {}).get(kind, 0) for name in names]
         if any(row):
