@@ -1,7 +1,8 @@
 """What `franken-gguf plan` foresees beside what llama.cpp then reports, as a table in Markdown.
 
-Beside the CPU RPC workers on loopback are the devices, one or two. The demo's models are loaded. Of the others
-only the header exists and llama.cpp measures without allocating: compute buffers are compared.
+Beside the CPU RPC workers on loopback are the devices, one or two. The demo's models are loaded.
+Of the others only the header exists and llama.cpp measures without allocating: compute buffers are
+compared.
 Run: python benchmarks/plan_accuracy.py
 """
 
@@ -72,9 +73,8 @@ def errors(results: list[dict[str, Any]], *, measured: bool) -> list[float]:
 def show(name: str, what: str, split: tuple[int, ...], found: list[float]) -> None:
     """A row: how many figures, the lowest, the highest and the mean error."""
     mean = sum(map(abs, found)) / len(found)
-    print(
-        f"| {name} | {len(split)} | {what} | {len(found)} | {min(found):+.2f} | {max(found):+.2f} | {mean:.2f} |"
-    )
+    figures = f"{len(found)} | {min(found):+.2f} | {max(found):+.2f} | {mean:.2f}"
+    print(f"| {name} | {len(split)} | {what} | {figures} |", flush=True)
 
 
 def main() -> None:

@@ -104,7 +104,7 @@ def test_layers_are_spread_over_two_devices_in_each_way_there_is(
         (24, 7, 12, False),
         (26, 2, 30, False),
         (30, 1, 0, False),
-        (7, 13, 0, False),
+        (7, 13, 11, False),
     ]
 
 
