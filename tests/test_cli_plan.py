@@ -227,6 +227,23 @@ def test_two_processes_give_the_answer_of_one() -> None:
     assert "31 of 31 layers on RPC0, the experts of 20 in RAM" in together.stderr
 
 
+def test_a_plan_with_workers_says_where_they_are_to_llama_cpp_too(model: Path) -> None:
+    with worker() as one, worker() as other:
+        words = ["--rpc", one, "--rpc", other, "--vram", "8GiB,6GiB", "--ram", "16GiB"]
+        done = subprocess.run(
+            [COMMAND, "plan", str(model), *words],
+            env=rpc_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    *_, command = done.stdout.splitlines()
+    assert command == (
+        f"llama-cli -m {model} --rpc {one},{other} -ts 20,13 -c 4096 -ngl 33 -ncmoe 4"
+    )
+
+
 def test_three_processes_give_the_answer_of_one() -> None:
     alone = chat([])
     with worker() as one, worker() as other:

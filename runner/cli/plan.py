@@ -43,7 +43,7 @@ def plan(
     if as_json:
         click.echo(json.dumps(_document(decided), indent=2))
     else:
-        ui_plan.show_plan(Console(), shape, decided)
+        ui_plan.show_plan(Console(), shape, decided, rpc)
 
 
 def _machine(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ...]) -> Machine:
