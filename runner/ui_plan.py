@@ -37,8 +37,7 @@ def show_plan(
         command = ["llama-cli", "-m", shape.name]
         if workers:
             command += ["--rpc", ",".join(workers)]
-        line = shlex.join((*command, *plan.flags))
-        console.print(Text(printable(line)), soft_wrap=True)
+        console.print(Text(printable(shlex.join((*command, *plan.flags)))), soft_wrap=True)
 
 
 def _decision(shape: ModelShape, plan: Plan) -> Table:
