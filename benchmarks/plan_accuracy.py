@@ -1,7 +1,8 @@
 """What `franken-gguf plan` foresees beside what llama.cpp then reports, as a table in Markdown.
 
-Beside the CPU an RPC worker on loopback is the device. The demo's models are loaded. Of the others
-only the header exists and llama.cpp measures without allocating: compute buffers are compared.
+Beside the CPU RPC workers on loopback are the devices, one or two. The demo's models are loaded.
+Of the others only the header exists and llama.cpp measures without allocating: compute buffers are
+compared.
 Run: python benchmarks/plan_accuracy.py
 """
 
@@ -19,6 +20,7 @@ from shapes import MIXTRAL_4X7B, sparse_model
 from workers import by_device, engines, planned, worker
 
 KV = ({"type_k": "f16", "type_v": "f16"}, {"type_k": "q8_0", "type_v": "q8_0"})
+ONE, TWO = (1,), (1, 1)
 MOE = ((0, 0), (-1, 0), (-1, 99), (-1, 2), (2, 0))
 DENSE = ((0, 0), (-1, 0), (3, 0))
 SPARSE = {
@@ -31,16 +33,28 @@ SPARSE = {
 }
 
 
-def jobs(model: Path, places: tuple[tuple[int, int], ...], contexts: tuple[int, ...]) -> list[Any]:
-    """One for each placement, context and type of cache."""
+def jobs(
+    model: Path,
+    places: tuple[tuple[int, int], ...],
+    contexts: tuple[int, ...],
+    split: tuple[int, ...],
+) -> list[Any]:
+    """One for each placement, context and type of cache, over as many devices as `split` names."""
     return [
         {
             "model": str(model),
-            "wishes": {"n_ctx": n_ctx, "n_gpu_layers": layers, "n_cpu_moe": experts, **kv},
+            "wishes": {
+                "n_ctx": n_ctx,
+                "n_gpu_layers": layers,
+                "n_cpu_moe": experts,
+                "tensor_split": split,
+                **kv,
+            },
         }
         for n_ctx in contexts
         for kv in KV
         for layers, experts in places
+        if layers or split == ONE
     ]
 
 
@@ -56,28 +70,30 @@ def errors(results: list[dict[str, Any]], *, measured: bool) -> list[float]:
     ]
 
 
-def show(name: str, what: str, found: list[float]) -> None:
+def show(name: str, what: str, split: tuple[int, ...], found: list[float]) -> None:
     """A row: how many figures, the lowest, the highest and the mean error."""
     mean = sum(map(abs, found)) / len(found)
-    print(
-        f"| {name} | {what} | {len(found)} | {min(found):+.2f} | {max(found):+.2f} | {mean:.2f} |"
-    )
+    figures = f"{len(found)} | {min(found):+.2f} | {max(found):+.2f} | {mean:.2f}"
+    print(f"| {name} | {len(split)} | {what} | {figures} |", flush=True)
 
 
 def main() -> None:
     """Measure and print."""
-    print("| model | compared | figures | lowest % | highest % | mean % |")
-    print("| --- | --- | ---: | ---: | ---: | ---: |")
-    with TemporaryDirectory() as folder, worker() as endpoint:
-        for kind in ("Q8_0", "Q4_K_M"):
-            done = engines(jobs(demo_gguf(kind), MOE, (512, 4096, 8192)), endpoint)
-            show(f"demo merge, {kind}", "all memory", errors(done, measured=False))
-        done = engines(jobs(smollm2(), DENSE, (512, 4096, 8192)), endpoint)
-        show("SmolLM2, Q4_1", "all memory", errors(done, measured=False))
+    print("| model | devices | compared | figures | lowest % | highest % | mean % |")
+    print("| --- | ---: | --- | ---: | ---: | ---: | ---: |")
+    loaded = {f"demo merge, {kind}": (demo_gguf(kind), MOE) for kind in ("Q8_0", "Q4_K_M")}
+    loaded["SmolLM2, Q4_1"] = (smollm2(), DENSE)
+    with TemporaryDirectory() as folder, worker() as one, worker() as other:
+        for name, (path, places) in loaded.items():
+            for split in (ONE, TWO):
+                done = engines(jobs(path, places, (512, 4096, 8192), split), one, other)
+                show(name, "all memory", split, errors(done, measured=False))
         for number, (name, (shape, places)) in enumerate(SPARSE.items()):
             path = sparse_model(Path(folder) / f"{number}.gguf", **shape)
-            wanted = [job | {"measure": True} for job in jobs(path, places, (512, 4096, 32768))]
-            show(name, "compute buffers", errors(engines(wanted, endpoint), measured=True))
+            for split in (ONE, TWO):
+                wanted = jobs(path, places, (512, 4096, 32768), split)
+                done = engines([job | {"measure": True} for job in wanted], one, other)
+                show(name, "compute buffers", split, errors(done, measured=True))
 
 
 if __name__ == "__main__":

@@ -1,12 +1,13 @@
-"""The ways to share a model between a device and the CPU, best first, and what each takes. Pure."""
+"""The ways to share a model between devices and the CPU, best first, and what each takes. Pure."""
 
 from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from .dealing import by_room, by_shares
 from .memory import CPU, Cache, memory_of
 from .placement import Device, Machine, Override, Plan, Wishes
 from .shape import ModelShape, Weight
@@ -18,7 +19,7 @@ DEVICE_HEADROOM, RAM_HEADROOM, HEADROOM_SHARE = 1 << 30, 1 << 28, 8
 
 @dataclass(frozen=True)
 class Arrangement:
-    """One way to share a model between a device and the CPU."""
+    """One way to share a model between the devices, taken together, and the CPU."""
 
     n_gpu_layers: int
     n_cpu_moe: int = 0
@@ -52,9 +53,11 @@ class Arrangement:
         return rf"blk\.{self.n_cpu_moe}\.ffn_{names}_(ch|)exps"
 
 
-def arrangements(shape: ModelShape, wishes: Wishes, device: Device | None) -> Iterator[Arrangement]:
-    """All that the wishes leave open, from the most on the device to the least."""
-    if device is None:
+def arrangements(
+    shape: ModelShape, wishes: Wishes, devices: Sequence[Device]
+) -> Iterator[Arrangement]:
+    """All that the wishes leave open, from the most on devices to the least."""
+    if not devices:
         yield Arrangement(0)
         return
     every = shape.n_layer + 1
@@ -73,19 +76,26 @@ def arrangements(shape: ModelShape, wishes: Wishes, device: Device | None) -> It
 
 
 def fitting(shape: ModelShape, machine: Machine, wishes: Wishes, cache: Cache) -> Plan:
-    """The plan that takes the most of a device that it has room for; RAM it may lack.
+    """The plan that takes the most of the devices that they have room for; RAM it may lack.
 
-    Where none has room, the one that takes the least.
+    Where none has room, the one that takes the least. A device that is enough stays alone: each
+    more is a copy and a wait for every token.
     """
-    device = max(machine.devices, key=lambda device: device.free, default=None)
-    choices = list(arrangements(shape, wishes, device))
-    moved = _moved(shape, wishes.overrides)
+    case = _Case(shape, machine, wishes, cache, _moved(shape, wishes.overrides))
+    devices = sorted(machine.devices, key=lambda device: device.is_remote)
+    choices = list(arrangements(shape, wishes, devices))
+    if len(devices) > 1 and wishes.tensor_split is None:
+        for device in sorted(devices, key=lambda device: (device.is_remote, -device.free)):
+            alone = case.plan(choices[0], [device], (choices[0].n_gpu_layers,))
+            if has_room(alone):
+                return alone
+    first = bisect_left(choices, True, key=lambda choice: has_room(case.dealt(choice, devices)))
+    return case.dealt(choices[min(first, len(choices) - 1)], devices)
 
-    def made(choice: Arrangement) -> Plan:
-        return _made(shape, machine, wishes, cache, choice, device, moved)
 
-    first = bisect_left(choices, True, key=lambda choice: not made(choice).short.keys() - {CPU})
-    return made(choices[min(first, len(choices) - 1)])
+def has_room(plan: Plan) -> bool:
+    """Whether each device has room for its part; RAM may lack."""
+    return not plan.short.keys() - {CPU}
 
 
 def headroom(free: int, most: int) -> int:
@@ -104,61 +114,95 @@ def _moved(shape: ModelShape, overrides: tuple[Override, ...]) -> dict[str, str]
     return found
 
 
-def _made(
-    shape: ModelShape,
-    machine: Machine,
-    wishes: Wishes,
-    cache: Cache,
-    choice: Arrangement,
-    device: Device | None,
-    moved: dict[str, str],
-) -> Plan:
-    in_use = {*moved.values()} - {CPU}
-    if device and choice.n_gpu_layers:
-        in_use.add(device.name)
-    home = device.name if device else CPU
-    n_on_cpu = shape.n_layer + 1 - choice.n_gpu_layers
-    layers = [CPU] * n_on_cpu + [home] * choice.n_gpu_layers
-    used = memory_of(
-        shape,
-        cache,
-        layers,
-        [
-            (weight, moved.get(weight.name) or choice.home(weight, layers))
-            for weight in shape.weights
-        ],
-        copies_weights=home if device and device.copies_weights and home in in_use else None,
-    )
-    there = [one for one in machine.devices if one.name in in_use]
-    own = () if choice.n_gpu_layers == 0 else choice.overrides()
-    return Plan(
-        model=shape.name,
-        cache=cache,
-        devices=tuple(sorted(in_use, key=lambda name: name != home)),
-        n_layers=shape.n_layer + 1,
-        n_gpu_layers=choice.n_gpu_layers,
-        n_cpu_moe=choice.n_cpu_moe if choice.n_gpu_layers else 0,
-        partly=choice.partly if choice.n_gpu_layers else (),
-        overrides=(*wishes.overrides, *own),
-        used=used,
-        shared=tuple(one.name for one in there if one.shares_ram),
-        available={CPU: machine.ram} | {one.name: one.free for one in there},
-        headroom={CPU: headroom(machine.ram, RAM_HEADROOM)}
-        | {one.name: headroom(one.free, DEVICE_HEADROOM) for one in there},
-        flags=_flags(cache, choice, wishes),
-    )
+@dataclass(frozen=True)
+class _Case:
+    """What every plan of one search has in common."""
+
+    shape: ModelShape
+    machine: Machine
+    wishes: Wishes
+    cache: Cache
+    moved: dict[str, str]
+
+    def dealt(self, choice: Arrangement, devices: Sequence[Device]) -> Plan:
+        """The plan of `choice` with its layers on `devices`, by the user's shares or by room."""
+        n_layers = choice.n_gpu_layers
+
+        def last_has_room(counts: tuple[int, ...]) -> bool:
+            name = devices[len(counts) - 1].name
+            return name not in self.plan(choice, devices, (*counts, n_layers - sum(counts))).short
+
+        if self.wishes.tensor_split is None:
+            counts = by_room(n_layers, len(devices), last_has_room)
+        else:
+            counts = by_shares(n_layers, self.wishes.tensor_split)
+        return self.plan(choice, devices, counts)
+
+    def plan(self, choice: Arrangement, devices: Sequence[Device], counts: tuple[int, ...]) -> Plan:
+        """The plan of `choice` with so many layers on each of the first of `devices`."""
+        shape, machine = self.shape, self.machine
+        shares = {one.name: n for one, n in zip(devices, counts, strict=False) if n}
+        in_use = dict.fromkeys([*shares, *(name for name in self.moved.values() if name != CPU)])
+        there = {one.name: one for one in machine.devices if one.name in in_use}
+        layers = [CPU] * (shape.n_layer + 1 - choice.n_gpu_layers)
+        for name, count in shares.items():
+            layers += [name] * count
+        # llama.cpp's scheduler asks the devices in their order.
+        copying = (name for name in in_use if there[name].copies_weights)
+        used = memory_of(
+            shape,
+            self.cache,
+            layers,
+            [
+                (weight, self.moved.get(weight.name) or choice.home(weight, layers))
+                for weight in shape.weights
+            ],
+            copies_weights=next(copying, None),
+        )
+        own = () if choice.n_gpu_layers == 0 else choice.overrides()
+        split = tuple(shares.get(name, 0) for name in in_use)
+        return Plan(
+            model=shape.name,
+            cache=self.cache,
+            devices=tuple(in_use),
+            tensor_split=split,
+            n_layers=shape.n_layer + 1,
+            n_gpu_layers=choice.n_gpu_layers,
+            n_cpu_moe=choice.n_cpu_moe if choice.n_gpu_layers else 0,
+            partly=choice.partly if choice.n_gpu_layers else (),
+            overrides=(*self.wishes.overrides, *own),
+            used=used,
+            shared=tuple(name for name, one in there.items() if one.shares_ram),
+            available={CPU: machine.ram} | {name: one.free for name, one in there.items()},
+            headroom={CPU: headroom(machine.ram, RAM_HEADROOM)}
+            | {name: headroom(one.free, DEVICE_HEADROOM) for name, one in there.items()},
+            flags=(*_device_flags(machine, tuple(in_use), split), *self._flags(choice)),
+        )
+
+    def _flags(self, choice: Arrangement) -> tuple[str, ...]:
+        cache, wishes = self.cache, self.wishes
+        flags = ["-c", str(cache.n_ctx), "-ngl", str(choice.n_gpu_layers)]
+        for override in wishes.overrides:
+            flags += ["-ot", f"{override.pattern}={override.device}"]
+        if choice.n_gpu_layers and choice.n_cpu_moe:
+            flags += ["-ncmoe", str(choice.n_cpu_moe)]
+        if choice.n_gpu_layers and choice.partly:
+            flags += ["-ot", f"{choice.partial_pattern()}={CPU}"]
+        if not cache.flash_attention:
+            flags += ["-fa", "off"]
+        if (cache.type_k, cache.type_v) != ("f16", "f16"):
+            flags += ["-ctk", cache.type_k, "-ctv", cache.type_v]
+        return tuple(flags)
 
 
-def _flags(cache: Cache, choice: Arrangement, wishes: Wishes) -> tuple[str, ...]:
-    flags = ["-c", str(cache.n_ctx), "-ngl", str(choice.n_gpu_layers)]
-    for override in wishes.overrides:
-        flags += ["-ot", f"{override.pattern}={override.device}"]
-    if choice.n_gpu_layers and choice.n_cpu_moe:
-        flags += ["-ncmoe", str(choice.n_cpu_moe)]
-    if choice.n_gpu_layers and choice.partly:
-        flags += ["-ot", f"{choice.partial_pattern()}={CPU}"]
-    if not cache.flash_attention:
-        flags += ["-fa", "off"]
-    if (cache.type_k, cache.type_v) != ("f16", "f16"):
-        flags += ["-ctk", cache.type_k, "-ctv", cache.type_v]
-    return tuple(flags)
+def _device_flags(
+    machine: Machine, names: tuple[str, ...], split: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Which devices, where that is not llama.cpp's choice: all, the remote ones before others."""
+    theirs = sorted(machine.devices, key=lambda device: not device.is_remote)
+    flags: tuple[str, ...] = ()
+    if names and names != tuple(device.name for device in theirs):
+        flags += ("-dev", ",".join(names))
+    if len(names) > 1:
+        flags += ("-ts", ",".join(map(str, split)))
+    return flags

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from functools import cache
@@ -33,6 +33,8 @@ class Forgotten:
     """Comes before the answer: the conversation outgrew the context, its oldest turns leave it."""
 
     turns: int
+    is_summed_up: bool = False
+    """Whether the model sums them up."""
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,7 @@ class Answer:
         self._after = after
         self._forgotten = forgotten
 
-    def __iter__(self) -> Iterator[Piece]:
+    def __iter__(self) -> Generator[Piece, None, None]:
         chat = self._chat
         if self._forgotten > chat.conversation.forgotten:
             yield from self._forget()
@@ -243,7 +245,8 @@ class Answer:
     def _forget(self) -> Iterator[Piece]:
         chat, conversation = self._chat, self._chat.conversation
         leaving = self._said[conversation.forgotten : self._forgotten]
-        yield Forgotten(max(1, sum(message.role == "user" for message in leaving)))
+        turns = max(1, sum(message.role == "user" for message in leaving))
+        yield Forgotten(turns, chat.summarize)
         memory = chat._summary(leaving) if chat.summarize else ""
         if chat.engine.stop.is_set():
             return  # and the generation hears it too: nothing has changed

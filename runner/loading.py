@@ -19,7 +19,7 @@ from .devices import default_threads
 from .ggml import device_array, override_array
 from .machine import this_machine
 from .memory import CPU, KV_TYPES, N_BATCH, N_OUTPUTS
-from .placement import Machine, Plan, Wishes
+from .placement import Machine, Override, Plan, Wishes
 from .planner import smaller_plans
 from .shape import model_shape
 from .terminal import size
@@ -37,6 +37,9 @@ class LoadOptions(Wishes):
 
 
 DEFAULTS = LoadOptions()
+# With any override llama.cpp runs no pipeline over GPUs, which would take four copies of each input
+# to work on several batches at once; the chat has one at a time. This one finds no tensor.
+_NO_PIPELINE = (Override("^$", CPU),)
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,9 @@ def _model(
     params.progress_callback = lib.llama_progress_callback(progress)
     # ctypes does not keep these alive, and llama.cpp reads them while it loads.
     devices = device_array(plan.devices)
-    overrides = override_array(plan.overrides)
-    # All layers to the first device; one after it holds what an override sends there.
-    split = (ctypes.c_float * lib.llama_max_devices())(1.0)
+    several = len(plan.devices) > 1
+    overrides = override_array(plan.overrides or (_NO_PIPELINE if several else ()))
+    split = (ctypes.c_float * lib.llama_max_devices())(*plan.tensor_split)
     params.devices = ctypes.cast(devices, ctypes.c_void_p)
     params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
     params.tensor_split = split

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Iterable
 from dataclasses import replace
 
+from llama_cpp import llama_cpp as lib
+
 from .backend import start
 from .devices import available_memory
 from .ggml import GgmlDevice, devices
@@ -16,7 +18,7 @@ from .rpc import add_worker
 def this_machine(workers: Iterable[str] = ()) -> Machine:
     """What is here and, of each RPC worker HOST:PORT, there. Raises EngineError.
 
-    GPUs as llama.cpp chooses them: integrated ones only where there is no other.
+    GPUs as llama.cpp chooses them, integrated ones only where there is no other; the local first.
     """
     start()
     for endpoint in workers:
@@ -25,14 +27,20 @@ def this_machine(workers: Iterable[str] = ()) -> Machine:
     gpus = [device for device in found if device.kind == "GPU"]
     gpus = gpus or [device for device in found if device.kind == "IGPU"]
     ram = available_memory()
-    return Machine(ram, tuple(_plannable(device, ram) for device in gpus))
+    plannable = [_plannable(device, ram) for device in gpus[: lib.llama_max_devices()]]
+    return Machine(ram, tuple(sorted(plannable, key=lambda device: device.is_remote)))
 
 
-def with_vram(machine: Machine, vram: int) -> Machine:
-    """The same with so many bytes on each device. Raises PlanError where there is none."""
+def with_vram(machine: Machine, vram: tuple[int, ...]) -> Machine:
+    """The same with so many bytes on each device, one number being for all. Raises PlanError."""
     if not machine.devices:
         raise PlanError("--vram: llama.cpp sees no GPU here; franken-gguf doctor says what it sees")
-    return replace(machine, devices=tuple(replace(one, free=vram) for one in machine.devices))
+    if len(vram) not in (1, len(machine.devices)):
+        names = ", ".join(device.name for device in machine.devices)
+        raise PlanError(f"--vram: {len(vram)} sizes; give one, or one for each of {names}")
+    sizes = vram * len(machine.devices) if len(vram) == 1 else vram
+    pairs = zip(machine.devices, sizes, strict=True)
+    return replace(machine, devices=tuple(replace(one, free=size) for one, size in pairs))
 
 
 def _plannable(device: GgmlDevice, ram: int) -> Device:
@@ -40,4 +48,10 @@ def _plannable(device: GgmlDevice, ram: int) -> Device:
     shares_ram = device.kind == "IGPU" or (sys.platform == "darwin" and not is_remote)
     free = min(device.free, ram) if shares_ram else device.free
     # The scheduler asks a backend's offload_op; RPC's has none.
-    return Device(device.name, free, copies_weights=not is_remote, shares_ram=shares_ram)
+    return Device(
+        device.name,
+        free,
+        copies_weights=not is_remote,
+        shares_ram=shares_ram,
+        is_remote=is_remote,
+    )

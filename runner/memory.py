@@ -5,20 +5,22 @@ allocator over a batch of `N_BATCH` tokens, is the widest moment of one layer. T
 in floats for each token, found by varying one width at a time and asking llama.cpp (docs/plan.md):
 
     attention         max(2 E + 2 Q + KV, 3 E + 2 Q), one E less in the last layer
-    feed-forward      3 u F + 2 E + Q, without Q where keys and values are both quantized
-    sum of experts    (2 u + 3) E + Q
+    feed-forward      3 u F + 2 E + Q
+    sum of experts    (2 u + 3) E + Q, and 2 E more on a device where the first layers are not
     either on the CPU E more
     experts elsewhere (u + 2) E + Q on the device of the attention, and where they are:
                       max(3 u F + 2 E, (2 u + 3) E) for all, u F + (1 + u) E for some projections
+    first layer after one whose experts were elsewhere, or that was on the CPU:
+                      max((2 u + 1) E, attention + E); of the last layer (u + 2) E
     input             2 E, always on the CPU
     without flash     max(3 E + 2 Q, 2 E + 3 Q) + KV and a float for each head and token of the
     attention         context; the mask then takes 4 bytes, the feed-forward KV in place of Q
 
 with E the width of the embedding, Q and KV those of all heads together, F that of an expert and u
 the number of experts at work. The attention's mask comes to it, 2 bytes for each token of the batch
-and of the context; where no layer is on the CPU, other tensors take its place there. The last
-layer's feed-forward sees only tokens whose logits are wanted, one, and does not count. It is what
-llama.cpp takes, or up to a quarter more of these buffers, and never 1 % less.
+and of the context; on the CPU other tensors take its place where all layers are on one device. The
+last layer's feed-forward sees only tokens whose logits are wanted, one, and does not count. It is
+what llama.cpp takes, or up to a quarter more of these buffers, and never 1 % less.
 """
 
 from __future__ import annotations
@@ -76,11 +78,6 @@ class Cache:
         """Tokens that llama.cpp takes room for."""
         return -(-self.n_ctx // _PAD) * _PAD
 
-    @property
-    def is_quantized(self) -> bool:
-        """Whether both keys and values are kept in blocks."""
-        return all(GGML_QUANT_SIZES[KV_TYPES[t]][0] > 1 for t in (self.type_k, self.type_v))
-
     def nbytes(self, keys: int, values: int) -> int:
         """Of one layer whose keys and values are so wide."""
         return self.cells * (_row_bytes(keys, self.type_k) + _row_bytes(values, self.type_v))
@@ -137,7 +134,8 @@ def _compute(
     mask = (2 if cache.flash_attention else 4) * cache.cells
     mask_and_inputs = tokens * (mask + _BATCH_INPUT_BYTES)
     found = Counter({device: 4 * tokens * n + mask_and_inputs for device, n in floats.items()})
-    if CPU not in layers[: shape.n_layer]:
+    homes = {*layers[: shape.n_layer]}
+    if CPU not in homes and len(homes) == 1:  # the next device copies the mask only when it begins
         found[CPU] -= _room_of_mask(shape, cache, experts, 4 * tokens, found[CPU])
     output = layers[-1]
     found[output] = max(found[output], 4 * N_OUTPUTS * (shape.n_vocab + shape.n_embd))
@@ -188,8 +186,16 @@ def _peaks(
 
     for n, home in enumerate(layers[: last + 1]):
         reach(home, attention - embd if n == last else attention)
-        if n and layers[n - 1] != home:
-            reach(home, (used + 2) * embd)
+        if (
+            n
+            and home not in (CPU, layers[n - 1])
+            and CPU in (layers[n - 1], *experts[n - 1].values())
+        ):
+            # The experts of the layer before are summed up here.
+            reach(
+                home,
+                (used + 2) * embd if n == last else max((2 * used + 1) * embd, attention + embd),
+            )
         if n == last:
             break
         away = [device for device in experts[n].values() if device != home]
@@ -197,6 +203,8 @@ def _peaks(
             reach(home, (used + 2) * embd + q)
         if not away or len(away) < len(experts[n]):
             reach(home, _feed_forward(shape, cache) + (embd if home == CPU else 0))
+            if layers[0] == CPU != home == layers[n - 1]:
+                reach(home, (2 * used + 5) * embd + q)
         for device in away:
             if away.count(device) == len(experts[n]):
                 reach(device, max(3 * ff + 2 * embd, (2 * used + 3) * embd))
@@ -207,8 +215,7 @@ def _peaks(
 
 def _feed_forward(shape: ModelShape, cache: Cache) -> int:
     embd, used = shape.n_embd, shape.n_expert_used
-    # A quantized cache makes other copies of the queries, which are gone sooner.
-    held = 0 if cache.is_quantized else shape.n_q
+    held = shape.n_q
     if not cache.flash_attention:
         held = max((keys + values for keys, values in shape.kv), default=0)
     return max(

@@ -25,6 +25,8 @@ class Device:
     """Whether prompts are evaluated there also with weights kept in RAM, copied for each batch."""
     shares_ram: bool = False
     """Whether its memory is the machine's RAM: an integrated GPU, Apple silicon."""
+    is_remote: bool = False
+    """Whether it is reached over a network: slower than any that is here."""
 
 
 @dataclass(frozen=True)
@@ -52,10 +54,12 @@ class Wishes:
     type_k: str | None = None
     type_v: str | None = None
     n_gpu_layers: int | None = None
-    """Layers on the device, counted from the last, the output being one; -1 is all."""
+    """Layers on devices, counted from the last, the output being one; -1 is all."""
     n_cpu_moe: int | None = None
     """Layers whose experts stay in RAM, counted from the first."""
     flash_attention: bool | None = None
+    tensor_split: tuple[float, ...] | None = None
+    """Shares of those layers that the devices get, in their order; what is not named gets none."""
     overrides: tuple[Override, ...] = ()
     """The first whose pattern is found decides; they go before what the plan adds."""
 
@@ -70,7 +74,9 @@ class Plan:
     model: str
     cache: Cache
     devices: tuple[str, ...]
-    """Those that llama.cpp is to use; the layers go to the first. None of them is the CPU alone."""
+    """Those that llama.cpp is to use, in the order of their layers. None is the CPU alone."""
+    tensor_split: tuple[int, ...]
+    """Layers on each of them; 0 where only an override sends something."""
     n_layers: int
     """All that the model has, the output being one."""
     n_gpu_layers: int
@@ -107,7 +113,11 @@ class Plan:
         every = self.n_layers
         if not self.devices:
             return f"all {every} layers on the CPU"
-        text = f"{self.n_gpu_layers} of {every} layers on {self.devices[0]}"
+        shares = [f"{n} on {d}" for n, d in zip(self.tensor_split, self.devices, strict=True) if n]
+        if len(shares) < 2:
+            text = f"{self.n_gpu_layers} of {every} layers on {self.devices[0]}"
+        else:
+            text = f"{self.n_gpu_layers} of {every} layers, {', '.join(shares)}"
         if self.n_cpu_moe:
             text += f", the experts of {self.n_cpu_moe} in RAM"
         if self.partly:

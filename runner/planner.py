@@ -1,9 +1,10 @@
 """What of a model goes where: a pure function of its shape, the machine and what the user wants.
 
-On the device go first the dense parts, which work on every token: attention, the KV cache and the
+On devices go first the dense parts, which work on every token: attention, the KV cache and the
 output. Then the experts, a layer at a time, and of one more layer what fits of its projections. The
 experts left in RAM are those of the first layers, as with llama.cpp's --n-cpu-moe (its --fit fills
 in the same order from the other end). Where not even the dense parts fit, fewer layers go there.
+What one device has no room for is dealt over all, each filled before the next.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import replace
+from math import inf
 
 from gguf import GGML_QUANT_SIZES
 
@@ -30,8 +32,9 @@ _MAX_SCORE_BYTES = 1 << 28
 def plan(shape: ModelShape, machine: Machine, wishes: Wishes = NO_WISHES) -> Plan:
     """The best arrangement of the model that fits the machine; if none does, with advice.
 
-    With several devices it takes the one with the most memory. Raises PlanError for wishes that
-    the model or the machine cannot fulfil.
+    One device that has room for it stays alone, one that is here rather than one far away; else
+    the layers are dealt over all of them, in their order. Raises PlanError for wishes that the
+    model or the machine cannot fulfil.
     """
     _check(shape, machine, wishes)
     notes = tuple(_notes(shape, machine, wishes))
@@ -39,28 +42,36 @@ def plan(shape: ModelShape, machine: Machine, wishes: Wishes = NO_WISHES) -> Pla
     for cache in caches:
         found = fitting(shape, machine, wishes, cache)
         if found.fits:
-            return replace(found, notes=(*notes, *_given_up(caches[0], cache)))
+            said = (*notes, *_given_up(caches[0], cache), *_idle(machine, found))
+            return replace(found, notes=said)
     thrifty = replace(caches[0], flash_attention=wishes.flash_attention is not False)
     wished = fitting(shape, machine, wishes, thrifty)
     return replace(wished, notes=notes, advice=tuple(advice(shape, machine, wishes, wished)))
 
 
 def smaller_plans(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[Plan]:
-    """The plan, then ever smaller ones for a device that had less room than it said.
+    """The plan, then ever smaller ones for devices that had less room than they said.
 
-    Each takes at least an eighth less of the device than the one before, the last nothing. What
-    the user has decided stays; nothing follows where that leaves no choice.
+    Each takes at least an eighth less of every device that the one before took something of, the
+    last nothing. What the user has decided stays; nothing follows where that leaves no choice.
     """
     best = plan(shape, machine, wishes)
     yield best
-    while best.devices and (taken := best.total(best.devices[0])):
-        less = taken * 7 // 8 + min(DEVICE_HEADROOM, taken // HEADROOM_SHARE)
-        devices = tuple(replace(d, free=less) for d in machine.devices if d.name in best.devices)
-        smaller = plan(shape, replace(machine, devices=devices), wishes)
-        if smaller.total(best.devices[0]) > taken * 7 // 8:
+    while any((taken := {name: best.total(name) for name in best.devices}).values()):
+        devices = tuple(
+            replace(one, free=_less(taken[one.name])) if one.name in taken else one
+            for one in machine.devices
+        )
+        machine = replace(machine, devices=devices)
+        best = plan(shape, machine, wishes)
+        if any(best.total(name) > nbytes * 7 // 8 for name, nbytes in taken.items()):
             return
-        best = smaller
         yield best
+
+
+def _less(taken: int) -> int:
+    """Memory of a device with room for seven eighths of `taken`."""
+    return taken * 7 // 8 + min(DEVICE_HEADROOM, taken // HEADROOM_SHARE)
 
 
 def _check(shape: ModelShape, machine: Machine, wishes: Wishes) -> None:
@@ -84,6 +95,7 @@ def _check(shape: ModelShape, machine: Machine, wishes: Wishes) -> None:
         raise PlanError(f"-ngl {wishes.n_gpu_layers}: give a number of layers, -1 for all, or auto")
     if wishes.n_cpu_moe is not None and wishes.n_cpu_moe < 0:
         raise PlanError(f"--n-cpu-moe {wishes.n_cpu_moe}: give a number of layers, or auto")
+    _check_split(machine, wishes.tensor_split)
     known = [CPU, *(device.name for device in machine.devices)]
     if len(wishes.overrides) > _MOST_OVERRIDES:
         raise PlanError(f"more than {_MOST_OVERRIDES} times -ot")
@@ -96,6 +108,17 @@ def _check(shape: ModelShape, machine: Machine, wishes: Wishes) -> None:
             raise PlanError(
                 f"-ot: no device {override.device!r} here; there are {', '.join(known)}"
             )
+
+
+def _check_split(machine: Machine, shares: tuple[float, ...] | None) -> None:
+    if shares is None:
+        return
+    text = ",".join(f"{share:g}" for share in shares)
+    if not all(0 <= share < inf for share in shares) or not 0 < sum(shares) < inf:
+        raise PlanError(f"-ts {text}: give a share for each device, as in 3,1; 0 is none")
+    if len(shares) > len(machine.devices):
+        names = ", ".join(device.name for device in machine.devices) or "none"
+        raise PlanError(f"-ts {text}: more shares than devices; there are {names}")
 
 
 def _divides(shape: ModelShape, kind: str) -> bool:
@@ -144,8 +167,15 @@ def _notes(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[str]
     for override in wishes.overrides:
         if not any(re.search(override.pattern, weight.name) for weight in shape.weights):
             yield f"-ot {override.pattern}={override.device}: no tensor has such a name"
-    if len(machine.devices) > 1:
-        yield "one device is used, the one with the most memory free"
+
+
+def _idle(machine: Machine, found: Plan) -> Iterator[str]:
+    idle = [device.name for device in machine.devices if device.name not in found.devices]
+    if idle and found.n_gpu_layers:
+        are = "is" if len(idle) == 1 else "are"
+        whole = found.n_gpu_layers == found.n_layers and not (found.n_cpu_moe or found.partly)
+        why = f": {found.devices[0]} has room for all" if whole and len(found.devices) == 1 else ""
+        yield f"{' and '.join(idle)} {are} not used{why}"
 
 
 def _given_up(best: Cache, cache: Cache) -> Iterator[str]:

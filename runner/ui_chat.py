@@ -6,7 +6,7 @@ import io
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from typing import Protocol
 
 from rich.console import Console
@@ -77,13 +77,15 @@ class Screen:
         is_wrapped = self._wraps and self.output.isatty()
         wrap = WordWrap(self.console.width - 1) if is_wrapped else None
         try:
-            for piece in answer:
-                if isinstance(piece, Text):
-                    text = escapes.feed(piece.text)
-                    self.output.write(wrap.feed(text) if wrap else text)
-                    self.output.flush()
-                else:
-                    self._say_what_left(piece)
+            # Closed before anything is saved: what came of the answer is then in the conversation.
+            with closing(iter(answer)) as pieces:
+                for piece in pieces:
+                    if isinstance(piece, Text):
+                        text = escapes.feed(piece.text)
+                        self.output.write(wrap.feed(text) if wrap else text)
+                        self.output.flush()
+                    else:
+                        self._say_what_left(piece)
         finally:
             self.output.write((wrap.end() if wrap else "") + "\n")
             self.output.flush()
@@ -92,10 +94,11 @@ class Screen:
 
     def _say_what_left(self, piece: Piece) -> None:
         if isinstance(piece, Forgotten):
+            memory = "" if piece.is_summed_up else ", --summarize a memory"
             turns = "turn leaves" if piece.turns == 1 else f"{piece.turns} turns leave"
             self.notice(
                 f"the conversation outgrew the context: its oldest {turns} it, the transcript "
-                "keeps them (-c gives more context, --summarize a memory)"
+                f"keeps them (-c gives more context{memory})"
             )
         elif isinstance(piece, Remembered):
             self.notice(f"what the model remembers of it: {' '.join(piece.text.split())}")
@@ -131,7 +134,7 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
                     line = lines.read(begun.text if begun else "")
             except KeyboardInterrupt as interrupt:
                 if type(interrupt) is not KeyboardInterrupt:
-                    raise  # a SIGTERM means it
+                    raise  # a SIGTERM or SIGHUP means it
                 screen.notice("Ctrl-D or /bye leaves")
                 begun = None
                 continue

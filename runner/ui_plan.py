@@ -18,8 +18,13 @@ _KINDS = ("attention", "experts", "feed-forward", "router", "norms", "embeddings
 _NARROW = 80
 
 
-def show_plan(console: Console, shape: ModelShape, plan: Plan) -> None:
-    """Print the decision, the table of bytes, and what to change where it does not fit."""
+def show_plan(
+    console: Console, shape: ModelShape, plan: Plan, workers: tuple[str, ...] = ()
+) -> None:
+    """Print the decision, the table of bytes, and what to change where it does not fit.
+
+    `workers` are the RPC endpoints that the plan's devices RPC0 and so on are at.
+    """
     console.print(_decision(shape, plan), Text(), _table(plan, console.width), Text())
     lines = [Text(printable(note)) for note in plan.notes]
     for name, missing in plan.short.items():
@@ -29,8 +34,10 @@ def show_plan(console: Console, shape: ModelShape, plan: Plan) -> None:
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)
     if plan.fits:
-        command = shlex.join(("llama-cli", "-m", shape.name, *plan.flags))
-        console.print(Text(printable(command)), soft_wrap=True)
+        command = ["llama-cli", "-m", shape.name]
+        if workers:
+            command += ["--rpc", ",".join(workers)]
+        console.print(Text(printable(shlex.join((*command, *plan.flags)))), soft_wrap=True)
 
 
 def _decision(shape: ModelShape, plan: Plan) -> Table:
@@ -52,7 +59,8 @@ def _table(plan: Plan, width: int) -> Table:
     names = [*plan.devices, CPU]
     for name in names:
         heading = "RAM" if name == CPU else printable(name)
-        table.add_column(heading, justify="right", no_wrap=True)
+        # Of five devices in 60 columns the unit goes below its number.
+        table.add_column(heading, justify="right", overflow="fold")
     for kind in (*_KINDS, KV_CACHE, COMPUTE):
         row = [plan.used.get(name, {}).get(kind, 0) for name in names]
         if any(row):

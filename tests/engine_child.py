@@ -37,7 +37,7 @@ def run(job: dict[str, Any], workers: list[str]) -> dict[str, Any]:
     lib.llama_model_default_params = _measuring if job.get("measure") else _DEFAULTS
     machine = this_machine(workers)
     if "vram" in job:
-        machine = with_vram(machine, job["vram"])
+        machine = with_vram(machine, tuple(job["vram"]))
     overrides = tuple(Override(*pair) for pair in job.get("overrides", ()))
     options = LoadOptions(**job.get("wishes", {}), overrides=overrides, n_threads=1, mmap=False)
     notices: list[str] = []

@@ -85,6 +85,12 @@ class Terminal:
         self._child.terminate()
         return self._ended()
 
+    def hang_up(self) -> int:
+        """Close the terminal, as a window or an ssh connection does; the program's exit status."""
+        os.close(self._ours)
+        self._ours = os.open(os.devnull, os.O_RDWR)
+        return self._child.wait(PATIENCE)
+
     def _ended(self) -> int:
         while self._read():
             pass

@@ -271,3 +271,18 @@ def test_a_sigterm_ends_the_chat_and_what_came_is_saved(tmp_path: Path) -> None:
         terminal.at_prompt("")
         assert terminal.end() == 143
         assert "Traceback" not in terminal.screen
+
+
+def test_a_terminal_that_goes_away_ends_the_chat_and_what_came_is_saved(tmp_path: Path) -> None:
+    question = "Tell me a very long story about the sea."
+    with chat("--session", "tale", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt(question + ENTER)
+        terminal.wait_for("(?i)the sea[^.]+ [a-z]+ ")
+        assert terminal.hang_up() != 0
+    (path,) = tmp_path.rglob("tale.jsonl")
+    *_, asked, answer = map(json.loads, path.read_text().splitlines())
+    assert asked["mes"] == question
+    assert "the sea" in answer["mes"].lower()
+    with chat() as terminal:
+        terminal.at_prompt("")
+        terminal.hang_up()

@@ -153,7 +153,7 @@ def test_what_leaves_is_summed_up_and_remembered(chat: Chat) -> None:
     chat.conversation.messages = TURN * 10
     seen = [piece for piece in chat.ask(FRANCE) if not isinstance(piece, Text)]
     memory = chat.conversation.memory
-    assert seen == [Forgotten(6), Remembered(memory)]
+    assert seen == [Forgotten(6, is_summed_up=True), Remembered(memory)]
     assert memory
     assert len(chat.engine.vocabulary.tokenize(memory)) <= 256 // 8
     assert memory in chat.conversation.read_by_model()[0].content

@@ -61,6 +61,21 @@ def test_the_table_tells_what_goes_where_on_a_machine_that_is_not_here(model: Pa
     )
 
 
+def test_sizes_with_a_comma_are_two_gpus(model: Path) -> None:
+    result = run("plan", model, "--vram", "8GiB,4GiB", "--ram", "16GiB")
+    assert (
+        "layers    33 of 33 layers, 25 on GPU0, 8 on GPU1, the experts of 9 in RAM,"
+        in result.stdout
+    )
+    assert "bytes                   GPU0         GPU1          RAM" in result.stdout
+    assert " -ts 25,8 -c 4096 -ngl 33 -ncmoe 9 " in result.stdout
+    document = json.loads(
+        run("plan", model, "--vram", "8GiB,4GiB", "--ram", "16GiB", "-ts", "1,1", "--json").stdout
+    )
+    assert document["devices"] == ["GPU0", "GPU1"]
+    assert document["tensor_split"] == [17, 16]
+
+
 def test_json_is_the_plan_and_nothing_else(model: Path) -> None:
     result = run("plan", model, "--vram", "8GiB", "--ram", "16GiB", "--json")
     document = json.loads(result.stdout)
@@ -141,6 +156,9 @@ def test_a_plan_for_another_machine_does_not_wait_for_llama_cpp(model: Path) -> 
         (["-ngl", "-5"], 1, "Error: -ngl -5: give a number of layers, -1 for all, or auto"),
         (["-ngl", "many"], 2, "'many': give a number of layers, -1 for all, or auto"),
         (["--n-cpu-moe", "-3"], 1, "Error: --n-cpu-moe -3: give a number of layers, or auto"),
+        (["-ts", "1,many"], 2, "'1,many': give a share for each device, as in 3,1"),
+        (["-ts", "1"], 1, "Error: -ts 1: more shares than devices; there are none"),
+        (["--vram", "1G,lots"], 2, "'lots' is no size; write 512MiB, 2G or a number of bytes"),
         (["--vram", "lots"], 2, "'lots' is no size; write 512MiB, 2G or a number of bytes"),
         (["--rpc", "127.0.0.1:99999"], 1, "Error: --rpc 127.0.0.1:99999: give HOST:PORT"),
     ],
@@ -207,6 +225,33 @@ def test_two_processes_give_the_answer_of_one() -> None:
     assert together.returncode == 0, together.stderr
     assert together.stdout == alone.stdout != ""
     assert "31 of 31 layers on RPC0, the experts of 20 in RAM" in together.stderr
+
+
+def test_a_plan_with_workers_says_where_they_are_to_llama_cpp_too(model: Path) -> None:
+    with worker() as one, worker() as other:
+        words = ["--rpc", one, "--rpc", other, "--vram", "8GiB,6GiB", "--ram", "16GiB"]
+        done = subprocess.run(
+            [COMMAND, "plan", str(model), *words],
+            env=rpc_environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 0, done.stderr
+    *_, command = done.stdout.splitlines()
+    assert command.startswith(f"llama-cli -m {model} --rpc {one},{other} -ts 20,13 -c 4096 ")
+
+
+def test_three_processes_give_the_answer_of_one() -> None:
+    alone = chat([])
+    with worker() as one, worker() as other:
+        workers = ["--rpc", one, "--rpc", other]
+        together = chat([*workers, "--vram", "400MiB,300MiB"])
+        sizes = chat([*workers, "--vram", "1GiB,1GiB,1GiB"])
+    assert together.returncode == 0, together.stderr
+    assert together.stdout == alone.stdout != ""
+    assert "31 of 31 layers, 19 on RPC0, 12 on RPC1" in together.stderr
+    assert sizes.stderr == "Error: --vram: 3 sizes; give one, or one for each of RPC0, RPC1\n"
 
 
 def chat(words: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import re
 from dataclasses import replace
 from functools import cache
 from itertools import pairwise
+from math import inf, nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -19,6 +20,7 @@ from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import Header, read_header
 from franken_gguf.quantize.gguf_types import Value, array, boolean, f32, string, u32
 from franken_gguf.quantize.split import joined
+from franken_gguf.runner.dealing import by_shares
 from franken_gguf.runner.memory import CPU
 from franken_gguf.runner.placement import Device, Machine, Override, Plan, PlanError, Wishes
 from franken_gguf.runner.planner import plan, smaller_plans
@@ -129,11 +131,103 @@ def test_more_memory_never_means_less_on_the_card(vram: float, more: float) -> N
     assert most.total(CPU) <= less.total(CPU)
 
 
-def test_of_two_cards_the_larger_is_taken_and_that_is_said() -> None:
-    two = Machine(16 * GIB, (Device("CUDA0", 6 * GIB), Device("CUDA1", 8 * GIB)))
-    found = plan(mixtral(), two)
-    assert found.devices == ("CUDA1",)
-    assert found.notes == ("one device is used, the one with the most memory free",)
+def cards(*vram: float, remote: float = 0) -> Machine:
+    devices = [Device(f"CUDA{n}", int(size * GIB)) for n, size in enumerate(vram)]
+    if remote:
+        devices.append(Device("RPC0", int(remote * GIB), copies_weights=False, is_remote=True))
+    return Machine(16 * GIB, tuple(devices))
+
+
+@pytest.mark.parametrize(
+    ("machine", "home", "note"),
+    [
+        (cards(16, 24), "CUDA1", "CUDA0 is not used: CUDA1 has room for all"),
+        (cards(16, remote=64), "CUDA0", "RPC0 is not used: CUDA0 has room for all"),
+        (cards(6, remote=64), "RPC0", "CUDA0 is not used: RPC0 has room for all"),
+        (cards(16, 1, remote=8), "CUDA0", "CUDA1 and RPC0 are not used: CUDA0 has room for all"),
+    ],
+)
+def test_a_device_that_is_enough_stays_alone_the_local_one_first(
+    machine: Machine, home: str, note: str
+) -> None:
+    found = plan(mixtral(), machine)
+    assert (found.devices, found.tensor_split, decided(found)) == ((home,), (33,), (33, 0, ()))
+    assert found.notes == (note,)
+    assert found.flags[:2] == ("-dev", home)
+
+
+@pytest.mark.parametrize(
+    ("machine", "split", "experts_in_ram", "partly"),
+    [
+        # 7 GiB less 200 MiB of compute buffers are 16 layers of 416 MiB, and two thirds of one.
+        (cards(8, 8), (16, 17), 0, ()),
+        (cards(12, 4), (26, 7), 0, ()),
+        (cards(6, 4), (25, 8), 14, ("down",)),
+        (cards(8, remote=6), (20, 13), 4, ()),
+        (cards(6, 0.3, 6), (20, 13), 9, ()),
+        (cards(2, 1), (31, 2), 30, ("down",)),
+    ],
+)
+def test_a_model_that_outgrows_one_device_fills_one_after_the_other(
+    machine: Machine, split: tuple[int, ...], experts_in_ram: int, partly: tuple[str, ...]
+) -> None:
+    found = plan(mixtral(), machine)
+    assert found.fits
+    assert found.tensor_split == split
+    assert decided(found) == (33, experts_in_ram, partly)
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    vram=st.lists(st.floats(0.1, 12), min_size=2, max_size=4),
+    remote=st.floats(0, 12),
+    n_ctx=st.integers(1, 32768),
+)
+def test_over_several_devices_each_keeps_its_headroom_and_the_cache_of_its_layers(
+    vram: list[float], remote: float, n_ctx: int
+) -> None:
+    shape, here = mixtral(), cards(*vram, remote=remote)
+    found = plan(shape, here, Wishes(n_ctx=n_ctx, type_k="f16", type_v="f16"))
+    assert not found.short.keys() - {CPU}
+    assert sum(found.tensor_split) == found.n_gpu_layers
+    assert 0 not in found.tensor_split
+    layer = -(-n_ctx // 256) * 256 * 2 * 1024 * 2
+    output = found.devices[-1:]
+    assert [found.used[name].get("KV cache", 0) for name in found.devices] == [
+        layer * (n - (name in output))
+        for name, n in zip(found.devices, found.tensor_split, strict=True)
+    ]
+    best = plan(shape, replace(here, devices=(max(here.devices, key=lambda one: one.free),)))
+    assert found.fits or not best.fits or n_ctx > best.cache.n_ctx
+
+
+@settings(max_examples=30, deadline=None)
+@given(vram=st.floats(0.2, 14), other=st.floats(0.2, 14))
+def test_a_second_card_never_means_more_in_ram(vram: float, other: float) -> None:
+    wishes = Wishes(type_k="f16", type_v="f16", n_ctx=4096)
+    one, two = (plan(mixtral(), cards(*sizes), wishes) for sizes in ((vram,), (vram, other)))
+    experts = [found.used[CPU].get("experts", 0) for found in (one, two)]
+    assert experts[1] <= experts[0]
+
+
+@given(st.lists(st.integers(0, 513), min_size=1, max_size=16).filter(any))
+def test_shares_that_are_numbers_of_layers_are_what_each_device_gets(counts: list[int]) -> None:
+    assert by_shares(sum(counts), counts) == tuple(counts)
+
+
+def test_the_users_shares_are_dealt_by_llama_cpps_rule() -> None:
+    found = plan(mixtral(), cards(24, 24), Wishes(tensor_split=(3, 1)))
+    assert (found.devices, found.tensor_split) == (("CUDA0", "CUDA1"), (25, 8))
+    assert found.flags == ("-ts", "25,8", "-c", "4096", "-ngl", "33")
+    assert found.summary() == "33 of 33 layers, 25 on CUDA0, 8 on CUDA1"
+    second = plan(mixtral(), cards(24, 24), Wishes(tensor_split=(0, 1)))
+    assert (second.devices, second.tensor_split) == (("CUDA1",), (33,))
+
+
+def test_llama_cpp_is_told_the_order_where_it_would_take_the_remote_one_first() -> None:
+    found = plan(mixtral(), cards(8, remote=8))
+    assert found.devices == ("CUDA0", "RPC0")
+    assert found.flags[:4] == ("-dev", "CUDA0,RPC0", "-ts", "16,17")
 
 
 def test_of_memory_that_both_share_the_sum_must_fit_and_the_devices_part_in_its_limit() -> None:
@@ -268,6 +362,11 @@ def test_too_many_layers_for_the_card_are_left_and_said() -> None:
         (Wishes(n_ctx=-1), "was trained for a context of 32768 tokens, not -1"),
         (Wishes(type_k="q9"), "no KV cache type 'q9'; there are f32, f16, bf16, q8_0"),
         (Wishes(n_gpu_layers=-2), "-ngl -2: give a number of layers, -1 for all, or auto"),
+        (Wishes(tensor_split=(1, 2)), "-ts 1,2: more shares than devices; there are CUDA0"),
+        (Wishes(tensor_split=(-1,)), "-ts -1: give a share for each device, as in 3,1; 0 is none"),
+        (Wishes(tensor_split=(0,)), "-ts 0: give a share for each device"),
+        (Wishes(tensor_split=(nan,)), "-ts nan: give a share for each device"),
+        (Wishes(tensor_split=(inf,)), "-ts inf: give a share for each device"),
         (Wishes(n_cpu_moe=-1), "--n-cpu-moe -1: give a number of layers, or auto"),
         (Wishes(overrides=(Override("(", CPU),)), r"-ot (: no regular expression: missing )"),
         (
@@ -304,6 +403,16 @@ def test_smaller_plans_take_ever_less_of_the_card_and_end_without_it() -> None:
     taken = [found.total("CUDA0") for found in plans]
     assert all(after <= before * 7 // 8 for before, after in pairwise(taken))
     assert all(found.fits for found in plans)
+    assert plans[-1].devices == ()
+
+
+def test_smaller_plans_take_less_of_each_device_and_try_one_that_was_idle() -> None:
+    plans = list(smaller_plans(mixtral(), cards(8, 8, remote=16), Wishes()))
+    assert plans[0].devices == ("RPC0",)
+    for before, after in pairwise(plans):
+        for name in before.devices:
+            assert after.total(name) <= before.total(name) * 7 // 8
+    assert plans[1].devices == ("CUDA0", "CUDA1")
     assert plans[-1].devices == ()
 
 

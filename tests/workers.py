@@ -76,15 +76,17 @@ def engines(jobs: list[dict[str, Any]], *endpoints: str) -> list[dict[str, Any]]
     )
     assert done.returncode == 0, done.stderr[-3000:]
     results: list[dict[str, Any]] = json.loads(done.stdout)
-    return results
+    return [result | {"workers": endpoints} for result in results]
 
 
 def by_device(result: dict[str, Any], *holds: str) -> dict[str, int]:
     """Bytes that llama.cpp says it took on each device, of the buffers that hold such things."""
+    # A buffer bears the number of the device on its worker: RPC0[127.0.0.1:50052].
+    remote = {f"RPC0[{worker}]": f"RPC{n}" for n, worker in enumerate(result["workers"])}
     found: dict[str, int] = {}
     for buffer in result["buffers"]:
         if not holds or buffer["holds"] in holds:
-            name = buffer["device"].split("[")[0].split("_")[0]
+            name = remote.get(buffer["device"]) or buffer["device"].split("_")[0]
             found[name] = found.get(name, 0) + buffer["nbytes"]
     return found
 

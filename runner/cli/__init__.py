@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -17,8 +17,17 @@ from franken_gguf.runner.terminal import printable
 _VERBS = ("chat", "convert", "doctor", "inspect", "plan", "worker")
 
 
+# Windows has no SIGHUP.
+ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
+"""Signals that end a program in good order: asked to, or its terminal is gone."""
+
+
 class Terminated(KeyboardInterrupt):
-    """SIGTERM: the same as Ctrl-C, but for the exit status."""
+    """One of `ENDINGS`: the same as Ctrl-C, but for the exit status."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__()
+        self.number = number
 
 
 class _Verbs(click.Group):
@@ -39,7 +48,7 @@ class _Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _sigterm_raises():
+            with _endings_raise():
                 return super().invoke(ctx)
         except FrankenError as error:
             raise click.ClickException(printable(str(error))) from None
@@ -49,20 +58,25 @@ class _Verbs(click.Group):
             where = f"{error.filename}: " if error.filename else ""
             raise click.ClickException(printable(f"{where}{error.strerror or error}")) from None
         except KeyboardInterrupt as interrupt:
-            click.echo(printable(str(interrupt)) or "Interrupted.", err=True)
-            ctx.exit(128 + (signal.SIGTERM if isinstance(interrupt, Terminated) else signal.SIGINT))
+            with suppress(OSError):  # the terminal may be gone
+                click.echo(printable(str(interrupt)) or "Interrupted.", err=True)
+            number = interrupt.number if isinstance(interrupt, Terminated) else signal.SIGINT
+            ctx.exit(128 + number)
 
 
 @contextmanager
-def _sigterm_raises() -> Iterator[None]:
-    def terminate(_: int, __: FrameType | None) -> None:
-        raise Terminated
+def _endings_raise() -> Iterator[None]:
+    def terminate(number: int, _: FrameType | None) -> None:
+        raise Terminated(number)
 
-    before = signal.signal(signal.SIGTERM, terminate)
+    # What nohup has the program ignore stays ignored.
+    heard = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, terminate) for number in heard}
     try:
         yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 @click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})

@@ -103,7 +103,7 @@ def chat(
     prompt: str | None,
     system: str,
     wishes: dict[str, Any],
-    vram: int | None,
+    vram: tuple[int, ...] | None,
     rpc: tuple[str, ...],
     mmap: bool,
     n_threads: int | None,

@@ -40,6 +40,19 @@ def override(text: str) -> Override:
     return Override(pattern, device)
 
 
+def shares(text: str) -> tuple[float, ...]:
+    """Numbers as in llama.cpp's -ts."""
+    try:
+        return tuple(float(share) for share in re.split("[,/]", text))
+    except ValueError:
+        raise click.BadParameter(f"{text!r}: give a share for each device, as in 3,1") from None
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Sizes with commas between."""
+    return tuple(size(one) for one in text.split(","))
+
+
 def placement_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """Give `command` these options.
 
@@ -76,6 +89,14 @@ _PLACEMENT = (
         help="Layers on the GPU; auto is as many as fit, -1 all.",
     ),
     click.option(
+        "-ts",
+        "--tensor-split",
+        "tensor_split",
+        type=shares,
+        metavar="A,B",
+        help="Shares of those layers for each device.  [default: as its memory allows]",
+    ),
+    click.option(
         "-ncmoe",
         "--n-cpu-moe",
         "n_cpu_moe",
@@ -109,7 +130,10 @@ _PLACEMENT = (
         help="Flash attention; auto is what is faster: off on a CPU, on elsewhere.",
     ),
     click.option(
-        "--vram", type=size, metavar="SIZE", help="Memory of the GPU to plan with, as in 6GiB."
+        "--vram",
+        type=sizes,
+        metavar="SIZE[,SIZE]",
+        help="Memory of the GPU to plan with, as in 6GiB, or of each.",
     ),
     click.option(
         "--rpc",

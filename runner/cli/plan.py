@@ -29,7 +29,7 @@ from .placement import placement_options
 def plan(
     model: Path,
     wishes: dict[str, Any],
-    vram: int | None,
+    vram: tuple[int, ...] | None,
     ram: int | None,
     rpc: tuple[str, ...],
     as_json: bool,
@@ -43,19 +43,24 @@ def plan(
     if as_json:
         click.echo(json.dumps(_document(decided), indent=2))
     else:
-        ui_plan.show_plan(Console(), shape, decided)
+        ui_plan.show_plan(Console(), shape, decided, rpc)
 
 
-def _machine(vram: int | None, ram: int | None, rpc: tuple[str, ...]) -> Machine:
+def _machine(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ...]) -> Machine:
     if vram is not None and ram is not None and not rpc:
-        return Machine(ram, (Device("GPU", vram),) if vram else ())
+        return Machine(ram, _gpus(vram))
     # llama.cpp takes a while to load, and a machine that is not here does not need it.
     from franken_gguf.runner.machine import this_machine, with_vram  # noqa: PLC0415
 
     here = this_machine(rpc)
     if vram is not None:
-        here = with_vram(here, vram) if here.devices else Machine(here.ram, (Device("GPU", vram),))
+        here = with_vram(here, vram) if here.devices else Machine(here.ram, _gpus(vram))
     return here if ram is None else Machine(ram, here.devices)
+
+
+def _gpus(vram: tuple[int, ...]) -> tuple[Device, ...]:
+    names = ("GPU",) if len(vram) == 1 else [f"GPU{number}" for number in range(len(vram))]
+    return tuple(map(Device, names, vram))
 
 
 def _document(plan: Plan) -> dict[str, Any]:

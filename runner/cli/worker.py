@@ -10,6 +10,8 @@ import click
 from franken_gguf.runner import rpc
 from franken_gguf.runner.devices import default_threads
 
+from . import ENDINGS
+
 WARNING = (
     "Anyone who reaches this port can use this machine's memory and crash the worker: there is no "
     "authentication and no encryption. Keep it in a network where you trust everybody."
@@ -45,8 +47,9 @@ def worker(host: str, port: int, public: bool, n_threads: int | None) -> None:
             raise click.UsageError(f"{host} is not loopback; --public allows it. {WARNING}")
         click.echo(f"Warning: {WARNING}", err=True)
     # Handlers of Python's would wait for llama.cpp to return, which it does not.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_DFL)
+    for number in (signal.SIGINT, *ENDINGS):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     rpc.serve(host, port, n_threads or default_threads())
 
 
