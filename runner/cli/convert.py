@@ -167,10 +167,9 @@ def convert(
                 say=partial(ui_convert.say, notices),
             )
     except KeyboardInterrupt as interrupt:
-        done = 100 * meter.weights // meter.total
-        raise type(interrupt)(
-            f"Interrupted at {done} %; the same command goes on from there."
-        ) from None
+        # Before the first job is done the meter knows nothing, also of an earlier run's work.
+        where = f" at {100 * meter.weights // meter.total} %" if meter.weights else ""
+        raise type(interrupt)(f"Interrupted{where}; the same command goes on from there.") from None
     if as_json:
         click.echo(json.dumps(convert_json.written(outputs, result), indent=2))
     else:
