@@ -169,7 +169,8 @@ def convert(
     except KeyboardInterrupt as interrupt:
         # Before the first job is done the meter knows nothing, also of an earlier run's work.
         where = f" at {100 * meter.weights // meter.total} %" if meter.weights else ""
-        raise type(interrupt)(f"Interrupted{where}; the same command goes on from there.") from None
+        interrupt.args = (f"Interrupted{where}; the same command goes on from there.",)
+        raise
     if as_json:
         click.echo(json.dumps(convert_json.written(outputs, result), indent=2))
     else:
