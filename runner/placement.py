@@ -56,6 +56,8 @@ class Wishes:
     n_cpu_moe: int | None = None
     """Layers whose experts stay in RAM, counted from the first."""
     flash_attention: bool | None = None
+    n_outputs: int = 1
+    """Tokens evaluated at once whose logits are wanted: one is enough to write."""
     overrides: tuple[Override, ...] = ()
     """The first whose pattern is found decides; they go before what the plan adds."""
 
