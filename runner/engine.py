@@ -7,12 +7,14 @@ import os
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+import numpy as np
 from llama_cpp import llama_cpp as lib
+from numpy.typing import NDArray
 
 from franken_gguf.quantize.gguf_header import Header
 
@@ -20,6 +22,7 @@ from .backend import EngineError, log
 from .loading import DEFAULTS, LoadOptions, load
 from .memory import N_BATCH
 from .placement import Machine
+from .probe import RouterProbe
 from .sampler import sampler_chain
 from .sampling import Sampling
 
@@ -33,7 +36,8 @@ class Engine:
     than it said, by the next smaller plan. `plan` is the one that was followed, `buffers` what
     llama.cpp took for it. `stop`, once set, ends a load or an evaluation soon, and a Generation
     after its current token. `on_progress` is called while loading with what part is done, 0 to 1,
-    `on_notice` with a line for the user. Raises EngineError, PlanError.
+    `on_notice` with a line for the user. `probe` hears the routers in every evaluation. Raises
+    EngineError, PlanError.
     """
 
     def __init__(
@@ -45,14 +49,16 @@ class Engine:
         stop: threading.Event | None = None,
         on_progress: Callable[[float], None] = lambda _: None,
         on_notice: Callable[[str], None] = lambda _: None,
+        probe: RouterProbe | None = None,
     ) -> None:
         self.header = header
+        self._probe = probe
         self.stop = threading.Event() if stop is None else stop
         self.evaluated: list[int] = []
         """The tokens in the context, in their order."""
         self._resources = ExitStack()
         loaded = self._resources.enter_context(
-            load(header, options, machine, self.stop, on_progress, on_notice)
+            load(header, options, machine, self.stop, on_progress, on_notice, probe)
         )
         self.plan, self.buffers, self.vocabulary = loaded.plan, loaded.buffers, loaded.vocabulary
         self.n_ctx = self.plan.cache.n_ctx
@@ -60,6 +66,7 @@ class Engine:
         self._memory = lib.llama_get_memory(self._context)
         # A llama_batch points to its tokens and does not keep them alive: they live here.
         self._batch: Any = (lib.llama_token * N_BATCH)()
+        self._wanted: Any = (ctypes.c_int8 * N_BATCH)()
         self._abort = lib.ggml_abort_callback(lambda _: self.stop.is_set())
 
     def close(self) -> None:
@@ -104,30 +111,57 @@ class Engine:
             if old != new:
                 break
             kept += 1
-        self._forget_from(kept)
+        self.forget_from(kept)
         kept = len(self.evaluated)
-        # Heard at every node of the graph: too often for single tokens, right for a long prompt.
-        lib.llama_set_abort_callback(self._context, self._abort, None)
-        try:
+        with self._stopping():
             for start in range(kept, len(tokens), N_BATCH):
                 if self.stop.is_set():
                     raise KeyboardInterrupt
                 self.decode(tokens[start : start + N_BATCH])
+        return len(tokens) - kept
+
+    @contextmanager
+    def _stopping(self) -> Iterator[None]:
+        # Heard at every node of the graph: too often for single tokens, right for a long prompt.
+        lib.llama_set_abort_callback(self._context, self._abort, None)
+        try:
+            yield
         finally:
             lib.llama_set_abort_callback(self._context, lib.ggml_abort_callback(), None)
-        return len(tokens) - kept
 
     def decode(self, tokens: Sequence[int]) -> None:
         """Add up to 512 `tokens` to the context. Raises EngineError, KeyboardInterrupt."""
+        self._decode(tokens)
+
+    def logits(self, tokens: Sequence[int], first: int = 0) -> NDArray[np.float32]:
+        """Add up to 512 `tokens` to the context; the logits after each of `tokens[first:]`.
+
+        The array, (len(tokens) - first, vocabulary), is llama.cpp's own memory and good until the
+        next evaluation. `LoadOptions.n_outputs` says how many rows there may be. Raises
+        EngineError, KeyboardInterrupt.
+        """
+        rows = len(tokens) - first
+        assert 0 < rows <= self.plan.cache.n_outputs
+        self._wanted[: len(tokens)] = [0] * first + [1] * rows
+        with self._stopping():
+            self._decode(tokens, self._wanted)
+        pointer = lib.llama_get_logits(self._context)
+        return np.ctypeslib.as_array(pointer, (rows, self.vocabulary.size))
+
+    def _decode(self, tokens: Sequence[int], wanted: Any = None) -> None:
+        """Without `wanted`, a flag for each token, llama.cpp computes the last one's logits."""
         self._batch[: len(tokens)] = tokens
         log.clear()
         batch = lib.llama_batch_get_one(self._batch, len(tokens))
+        batch.logits = wanted
         status = lib.llama_decode(self._context, batch)
         if status == 0:
             self.evaluated += tokens
+            if self._probe:
+                self._probe.check()
             return
         # A part of the batch may be in the context's memory: back to what is known.
-        self._forget_from(len(self.evaluated))
+        self.forget_from(len(self.evaluated))
         if status == _ABORTED:
             raise KeyboardInterrupt
         raise EngineError(f"llama.cpp cannot evaluate the prompt: {log.reason()}")
@@ -166,7 +200,8 @@ class Engine:
             lib.llama_memory_clear(self._memory, True)
             raise EngineError(f"{path}: llama.cpp cannot read the context: {log.reason()}")
 
-    def _forget_from(self, count: int) -> None:
+    def forget_from(self, count: int) -> None:
+        """Keep only the first `count` tokens in the context, or none where it cannot be cut."""
         if lib.llama_memory_seq_rm(self._memory, 0, count, -1):
             del self.evaluated[count:]
         else:  # a recurrent model's state cannot be cut

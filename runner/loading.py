@@ -18,9 +18,10 @@ from .backend import AllocationError, Buffer, EngineError, loaded_model, log
 from .devices import default_threads
 from .ggml import device_array, override_array
 from .machine import this_machine
-from .memory import CPU, KV_TYPES, N_BATCH, N_OUTPUTS
+from .memory import CPU, KV_TYPES, N_BATCH
 from .placement import Machine, Override, Plan, Wishes
 from .planner import smaller_plans
+from .probe import RouterProbe
 from .shape import model_shape
 from .terminal import size
 from .vocabulary import Vocabulary
@@ -64,11 +65,13 @@ def load(
     stop: threading.Event,
     on_progress: Callable[[float], None],
     on_notice: Callable[[str], None],
+    probe: RouterProbe | None = None,
 ) -> Iterator[Loaded]:
     """A model loaded by the plan for `machine` (this one if None), freed at the end.
 
     Where a device has less memory than it said, the next smaller plan is tried and `on_notice` is
-    told. Raises EngineError, PlanError, KeyboardInterrupt once `stop` is set.
+    told. `probe` hears what the context computes. Raises EngineError, PlanError, KeyboardInterrupt
+    once `stop` is set.
     """
     plans = smaller_plans(model_shape(joined(header)), machine or this_machine(), options)
     plan = next(plans)
@@ -83,6 +86,8 @@ def load(
                 )
                 vocabulary = Vocabulary(header, model)
                 params = _context_params(plan, options.n_threads or default_threads())
+                if probe:
+                    params.cb_eval = probe.callback
                 context = _context(header, model, plan, params)
                 resources.callback(lib.llama_free, context)
                 kept = resources.pop_all()
@@ -150,7 +155,7 @@ def _context_params(plan: Plan, n_threads: int) -> Any:
     params = lib.llama_context_default_params()
     params.n_ctx = plan.cache.n_ctx
     params.n_batch = params.n_ubatch = N_BATCH
-    params.n_outputs_max = N_OUTPUTS
+    params.n_outputs_max = plan.cache.n_outputs
     params.type_k = KV_TYPES[plan.cache.type_k]
     params.type_v = KV_TYPES[plan.cache.type_v]
     if not plan.cache.flash_attention:

@@ -38,8 +38,6 @@ KV_CACHE = "KV cache"
 COMPUTE = "compute buffers"
 N_BATCH = 512
 """Tokens evaluated at once: large enough for full speed, small enough to stop soon."""
-N_OUTPUTS = 1
-"""Tokens of a batch whose logits are wanted. llama.cpp takes room for all 512 if not told."""
 
 KV_TYPES = {
     kind.name.lower(): kind
@@ -72,6 +70,8 @@ class Cache:
     type_k: str = "f16"
     type_v: str = "f16"
     flash_attention: bool = True
+    n_outputs: int = 1
+    """Tokens of a batch whose logits are wanted. llama.cpp takes room for all 512 if not told."""
 
     @property
     def cells(self) -> int:
@@ -138,8 +138,8 @@ def _compute(
     if CPU not in homes and len(homes) == 1:  # the next device copies the mask only when it begins
         found[CPU] -= _room_of_mask(shape, cache, experts, 4 * tokens, found[CPU])
     output = layers[-1]
-    found[output] = max(found[output], 4 * N_OUTPUTS * (shape.n_vocab + shape.n_embd))
-    found[CPU] += 4 * N_OUTPUTS * shape.n_vocab
+    found[output] = max(found[output], 4 * cache.n_outputs * (shape.n_vocab + shape.n_embd))
+    found[CPU] += 4 * cache.n_outputs * shape.n_vocab
     if copies_weights and copied:
         found[copies_weights] += copied
     return found

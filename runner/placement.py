@@ -60,6 +60,8 @@ class Wishes:
     flash_attention: bool | None = None
     tensor_split: tuple[float, ...] | None = None
     """Shares of those layers that the devices get, in their order; what is not named gets none."""
+    n_outputs: int = 1
+    """Tokens evaluated at once whose logits are wanted: one is enough to write."""
     overrides: tuple[Override, ...] = ()
     """The first whose pattern is found decides; they go before what the plan adds."""
 

@@ -129,7 +129,12 @@ def _divides(shape: ModelShape, kind: str) -> bool:
 def _caches(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[Cache]:
     """What the context may be, the best first: 8 bits hurt less than a context cut in half."""
     n_ctx = min(shape.n_ctx_train, DEFAULT_N_CTX) if wishes.n_ctx is None else wishes.n_ctx
-    best = Cache(n_ctx or shape.n_ctx_train, wishes.type_k or "f16", wishes.type_v or "f16")
+    best = Cache(
+        n_ctx or shape.n_ctx_train,
+        wishes.type_k or "f16",
+        wishes.type_v or "f16",
+        n_outputs=wishes.n_outputs,
+    )
     on_cpu = not machine.devices or wishes.n_gpu_layers == 0
     if wishes.flash_attention is False:
         best = replace(best, flash_attention=False)

@@ -43,10 +43,15 @@ class Vocabulary:
     def prompt(self, text: str) -> list[int]:
         """`tokenize`, after a BOS token where the model wants one and `text` does not have it."""
         tokens = self.tokenize(text)
-        bos = lib.llama_vocab_bos(self._vocab)
-        if lib.llama_vocab_get_add_bos(self._vocab) and bos >= 0 and tokens[:1] != [bos]:
-            return [bos, *tokens]
+        if self.bos is not None and tokens[:1] != [self.bos]:
+            return [self.bos, *tokens]
         return tokens
+
+    @property
+    def bos(self) -> int | None:
+        """The BOS token where the model wants one in front of a text."""
+        bos = int(lib.llama_vocab_bos(self._vocab))
+        return bos if lib.llama_vocab_get_add_bos(self._vocab) and bos >= 0 else None
 
     def piece(self, token: int) -> bytes:
         """The bytes of `token`, often a part of a character; none for a control token."""

@@ -61,7 +61,8 @@ def placement_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(command)
     def with_wishes(**values: Any) -> Any:
-        wishes = {field.name: values.pop(field.name) for field in fields(Wishes)}
+        names = [field.name for field in fields(Wishes) if field.name in values]
+        wishes = {name: values.pop(name) for name in names}
         return command(wishes=wishes, **values)
 
     decorated: Callable[..., Any] = with_wishes

@@ -1,0 +1,211 @@
+"""How far two models are apart: perplexity, KL divergence, leans, routing. Pure numpy.
+
+Figures over a text are llama-perplexity's (tools/perplexity/perplexity.cpp), so that they can be
+held against its. Logarithms are natural everywhere.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from math import exp, sqrt
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.floating[Any]]
+Ints = NDArray[np.integer[Any]]
+Z95 = 1.959963984540054
+"""The normal distribution's 97.5 % quantile: a 95 % interval is so many standard errors wide."""
+
+
+class Estimate(NamedTuple):
+    """A mean and its standard error."""
+
+    value: float
+    error: float
+
+
+class Interval(NamedTuple):
+    """A value and the 95 % interval around it."""
+
+    value: float
+    low: float
+    high: float
+
+
+def log_softmax(logits: Floats) -> Floats:
+    """Log-probabilities along the last axis, in the input's precision."""
+    shifted: Floats = logits - logits.max(axis=-1, keepdims=True)
+    total: Floats = np.exp(shifted).sum(axis=-1, keepdims=True)
+    shifted -= np.log(total)
+    return shifted
+
+
+def mean(samples: Floats) -> Estimate:
+    """Of (n,) samples: se = sqrt((E[x^2] - E[x]^2) / (n - 1)), 0 for a single one."""
+    values = np.asarray(samples, np.float64)
+    error = values.std() / sqrt(len(values) - 1) if len(values) > 1 else 0.0
+    return Estimate(float(values.mean()), float(error))
+
+
+def perplexity(nll: Floats) -> Estimate:
+    """exp(mean NLL), with its error by propagation, from (n,) negative log-likelihoods."""
+    average = mean(nll)
+    ppl = exp(average.value)
+    return Estimate(ppl, ppl * average.error)
+
+
+def kl_divergence(base: Floats, other: Floats) -> Floats:
+    """sum of p_base (ln p_base - ln p_other) along the last axis, from log-probabilities.
+
+    What the base gives no probability (-inf) counts nothing, whatever the other gives it.
+    """
+    p = np.exp(base)
+    with np.errstate(invalid="ignore"):
+        terms = np.where(p > 0, p * (base - other), 0.0)
+    divergence: Floats = terms.sum(axis=-1)
+    return divergence
+
+
+class TextComparison(NamedTuple):
+    """A model against the baseline over the scored positions of a text."""
+
+    ln_ratio: Estimate
+    """mean(NLL - baseline's NLL): ln of the ratio of the two perplexities."""
+    correlation: float
+    """Of the two NLL, Pearson's; 1 where neither varies."""
+    kld: Estimate
+    kld_percentiles: dict[str, float]
+    dp: Estimate
+    """p - baseline's p of the true token, 1 is certainty."""
+    dp_rms: float
+    same_top: Interval
+    """Share of positions where both have the same likeliest token."""
+
+
+_PERCENTILES = (0, 0.1, 1, 5, 10, 50, 90, 95, 99, 99.9, 100)
+
+
+def compare_text(
+    nll: Floats, base_nll: Floats, kld: Floats, same_top: NDArray[np.bool_]
+) -> TextComparison:
+    """From (n,) arrays of both models' NLL, of KL divergences, and of equal likeliest tokens."""
+    difference = np.asarray(nll, np.float64) - np.asarray(base_nll, np.float64)
+    dp = np.exp(-np.asarray(nll, np.float64)) - np.exp(-np.asarray(base_nll, np.float64))
+    spread = float(np.std(nll) * np.std(base_nll))
+    covariance = float(((nll - np.mean(nll)) * (base_nll - np.mean(base_nll))).mean())
+    return TextComparison(
+        # The same as sqrt(se_q^2 + se_b^2 - 2 cov), without its cancellation.
+        ln_ratio=mean(difference),
+        correlation=covariance / spread if spread else 1.0,
+        kld=mean(kld),
+        kld_percentiles={f"{q:g}": float(np.percentile(kld, q)) for q in _PERCENTILES},
+        dp=mean(dp),
+        dp_rms=float(np.sqrt((dp**2).mean())),
+        same_top=wilson(int(same_top.sum()), len(same_top)),
+    )
+
+
+def wilson(successes: int, trials: int) -> Interval:
+    """The share of successes with Wilson's 95 % score interval, which stays within 0 and 1."""
+    if not trials:
+        return Interval(0.0, 0.0, 1.0)
+    share, square = successes / trials, Z95 * Z95 / trials
+    centre = (share + square / 2) / (1 + square)
+    half = Z95 * sqrt(share * (1 - share) / trials + square / (4 * trials)) / (1 + square)
+    low = 0.0 if successes == 0 else max(0.0, centre - half)
+    high = 1.0 if successes == trials else min(1.0, centre + half)
+    return Interval(share, low, high)
+
+
+def log_sum(values: Sequence[float]) -> float:
+    """ln of the sum of exp(values)."""
+    return float(np.logaddexp.reduce(np.asarray(values, np.float64)))
+
+
+def lean(first: Sequence[Floats], second: Sequence[Floats], *, per_token: bool = False) -> float:
+    """Log-odds of a first set of answers against a second: above 0 towards the first.
+
+    Each answer is an array of its tokens' log-probabilities. The probability of a set is the sum of
+    its answers', and with `per_token` the mean of their geometric means over tokens, which takes
+    away that long answers are unlikely and large sets likely.
+    """
+
+    def weight(answers: Sequence[Floats]) -> float:
+        if per_token:
+            return log_sum([float(one.mean()) for one in answers]) - float(np.log(len(answers)))
+        return log_sum([float(one.sum()) for one in answers])
+
+    return weight(first) - weight(second)
+
+
+def bootstrap(samples: Floats, *, rounds: int = 10_000, seed: int = 0) -> Interval:
+    """The mean of (n,) samples with its 95 % percentile bootstrap interval.
+
+    Paired where the samples are differences. The same seed gives the same interval.
+    """
+    values = np.asarray(samples, np.float64)
+    draws = np.random.default_rng(seed).integers(0, len(values), (rounds, len(values)))
+    low, high = np.percentile(values[draws].mean(axis=1), (2.5, 97.5))
+    return Interval(float(values.mean()), float(low), float(high))
+
+
+class LayerRouting(NamedTuple):
+    """One layer's router in two models over the same tokens."""
+
+    same_experts: float
+    """Share of tokens for which both chose the same set of experts."""
+    jaccard: float
+    """Experts that both chose among those that either did, the mean over tokens."""
+    kld: float
+    """Mean KL divergence of the router's probabilities from the baseline's."""
+    load: list[float]
+    """Each expert's share of what was chosen; sums to 1."""
+
+
+def expert_load(chosen: Ints, n_expert: int) -> list[float]:
+    """Each expert's share of the choices in a (tokens, n_used) array."""
+    counts = np.bincount(chosen.ravel(), minlength=n_expert)
+    return [float(count) for count in counts / counts.sum()]
+
+
+def compare_routing(
+    chosen: Ints, probs: Floats, base_chosen: Ints, base_probs: Floats
+) -> LayerRouting:
+    """From (tokens, n_used) expert numbers, each once in a row, and (tokens, n_expert) weights."""
+    n_expert = probs.shape[1]
+    ours, theirs = _members(chosen, n_expert), _members(base_chosen, n_expert)
+    either = (ours | theirs).sum(axis=1)
+    with np.errstate(divide="ignore"):
+        log_base, log_ours = np.log(distribution(base_probs)), np.log(distribution(probs))
+    return LayerRouting(
+        same_experts=float((ours == theirs).all(axis=1).mean()),
+        jaccard=float(((ours & theirs).sum(axis=1) / either).mean()),
+        kld=float(kl_divergence(log_base, log_ours).mean()),
+        load=expert_load(chosen, n_expert),
+    )
+
+
+def distribution(weights: Floats) -> Floats:
+    """Router weights as probabilities: a softmax's as they are, a sigmoid's by their share.
+
+    Some routers choose by their logits; those, told by their signs, go through a softmax.
+    """
+    values = np.asarray(weights, np.float64)
+    if (values < 0).any():
+        values = np.exp(values - values.max(axis=-1, keepdims=True))
+    shares: Floats = values / values.sum(axis=-1, keepdims=True)
+    return shares
+
+
+def _members(chosen: Ints, n_expert: int) -> NDArray[np.bool_]:
+    found = np.zeros((len(chosen), n_expert), np.bool_)
+    np.put_along_axis(found, chosen, True, axis=1)
+    return found
+
+
+def distinct_n(tokens: Sequence[Hashable], n: int) -> float:
+    """Different n-grams among all n-grams (Li et al. 2016); 0 where there is none."""
+    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    return len(set(grams)) / len(grams) if grams else 0.0

@@ -1,0 +1,127 @@
+"""Listens inside a running graph for what the routers of a mixture of experts decide.
+
+llama.cpp calls back for every node of the graph it computes (cb_eval): first to ask whether we want
+the node, then with its data. ggml has no getters for a tensor's shape, strides and type, so the
+struct is read by its layout, which `check_ggml` holds against the running library first.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from typing import Any
+
+import numpy as np
+from llama_cpp import llama_cpp as lib
+from numpy.typing import NDArray
+
+from .backend import EngineError
+from .ggml import function
+
+_MAX_DIMS = 4
+_MAX_BYTES = 1 << 28  # of one tensor; a batch of 512 over 512 experts is 1 MiB
+_ROUTER = re.compile(rb"ffn_moe_(topk|probs)-(\d{1,4})")
+_F32, _I32 = 0, 26  # ggml_type
+
+
+class _Tensor(ctypes.Structure):
+    """The head of ggml_tensor, 336 bytes in all."""
+
+    _fields_ = (
+        ("type", ctypes.c_int),
+        ("buffer", ctypes.c_void_p),
+        ("ne", ctypes.c_int64 * _MAX_DIMS),
+        ("nb", ctypes.c_size_t * _MAX_DIMS),
+    )
+
+
+# The size of a tensor with its ggml_object, and two neighbours in the list of operations, which
+# moves when any before them is added: together they tell one layout of the struct from another.
+_OVERHEAD = 368
+_OPERATIONS = {29: b"MUL_MAT", 30: b"MUL_MAT_ID"}
+_TYPES = {_F32: (b"f32", np.float32), _I32: (b"i32", np.int32)}
+
+
+def check_ggml() -> None:
+    """Raise EngineError where this ggml may lay its tensors out in a way that we do not know."""
+    overhead = function("ggml_tensor_overhead", ctypes.c_size_t)()
+    op_name = function("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
+    type_name = function("ggml_type_name", ctypes.c_char_p, ctypes.c_int)
+    if (
+        overhead != _OVERHEAD
+        or any(op_name(number) != name for number, name in _OPERATIONS.items())
+        or any(type_name(number) != name for number, (name, _) in _TYPES.items())
+    ):
+        raise EngineError(
+            "this version of llama.cpp keeps its tensors in a way that is not known here, the "
+            "routers cannot be heard; install the llama-cpp-python of constraints.txt"
+        )
+
+
+class RouterProbe:
+    """Hears the routers of every layer; hand it to an Engine. Raises EngineError, see check_ggml.
+
+    Each evaluation overwrites what the last one left. In the last layer llama.cpp computes only the
+    tokens whose logits are wanted: there are so many rows there, those at the end of the others.
+    """
+
+    def __init__(self) -> None:
+        check_ggml()
+        self.chosen: dict[int, NDArray[np.int32]] = {}
+        """Layer to the experts of each token, the likeliest first: (tokens, n_used)."""
+        self.probs: dict[int, NDArray[np.float32]] = {}
+        """Layer to each expert's weight before the choice: (tokens, n_expert)."""
+        self._error: Exception | None = None
+        self.callback = lib.ggml_backend_sched_eval_callback(self._hear)
+        """For llama_context_params.cb_eval; lives as long as the probe."""
+
+    def check(self) -> None:
+        """Raise what went wrong while listening. Goes after each evaluation."""
+        error, self._error = self._error, None
+        if error:
+            raise EngineError(f"the routers cannot be heard: {error}") from error
+
+    def _hear(self, tensor: int, asks: bool, _: object) -> bool:
+        # An exception, or False with the data, would end the graph without a word to anyone.
+        try:
+            found = _ROUTER.fullmatch(_name(tensor))
+            if asks:
+                return found is not None
+            if found:
+                layer = int(found[2])
+                if found[1] == b"topk":
+                    self.chosen[layer] = read_matrix(tensor, _I32)
+                else:
+                    self.probs[layer] = read_matrix(tensor, _F32)
+        except Exception as error:
+            self._error = error
+            return not asks
+        return True
+
+
+def read_matrix(tensor: int, kind: int) -> NDArray[Any]:
+    """A copy of a 2-D tensor's data, (ne[1], ne[0]), also of a view with gaps, from any device.
+
+    Raises ValueError where it is of another type or shape.
+    """
+    head = _Tensor.from_address(tensor)
+    columns, rows, *more = head.ne
+    nbytes = function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)(tensor)
+    if head.type != kind or more != [1, 1] or not 0 < nbytes <= _MAX_BYTES:
+        raise ValueError(f"a tensor of type {head.type}, {columns} x {rows} x {more}")
+    dtype = np.dtype(_TYPES[kind][1])
+    if (rows - 1) * head.nb[1] + (columns - 1) * head.nb[0] + dtype.itemsize > nbytes:
+        raise ValueError(f"strides {list(head.nb)} beyond {nbytes} bytes")
+    data = np.empty(nbytes, np.uint8)
+    get = function(
+        "ggml_backend_tensor_get",
+        None,
+        *(ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t, ctypes.c_size_t),
+    )
+    get(tensor, data.ctypes.data, 0, nbytes)
+    strides = (head.nb[1], head.nb[0])
+    return np.ndarray((rows, columns), dtype, data.data, strides=strides).copy()
+
+
+def _name(tensor: int) -> bytes:
+    return bytes(function("ggml_get_name", ctypes.c_char_p, ctypes.c_void_p)(tensor))

@@ -1,0 +1,206 @@
+"""What models are asked when they are compared: built-in prompts, and a YAML file for your own.
+
+    ask: If you could choose between {first} and {second}, which would you choose?
+    paraphrases:            # optional: the same question in other words
+      - Which would you rather have, {first} or {second}?
+    answers:                # optional: two sets, whose odds are the lean
+      eternal life: [eternal life, Eternal life]
+      a mortal life: [a mortal life, A mortal life]
+
+{first} and {second} stand for the names of the two sets; where a wording has both, it is asked in
+both orders.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from franken_gguf.quantize.errors import FrankenError
+
+FIRST, SECOND = "{first}", "{second}"
+_PLACEHOLDER = re.compile(r"\{first\}|\{second\}")
+_MAX_BYTES = 1 << 16
+_MAX_DEPTH = 4
+_MAX_TEXTS = 64
+_MAX_CHARACTERS = 8192
+
+
+class QuestionError(FrankenError):
+    """A prompt or its file that cannot be used; the text names the line and the mend."""
+
+
+@dataclass(frozen=True)
+class Question:
+    """A prompt in all its wordings, and the two sets of answers whose odds are measured, if any."""
+
+    name: str
+    wordings: tuple[str, ...]
+    """Placeholders filled in, the first one being what is asked for an answer."""
+    answers: tuple[tuple[str, tuple[str, ...]], ...] = ()
+    """Two pairs of a set's name and its answers, or none."""
+
+
+_BUILT_IN = {
+    "eternal-life": {
+        "ask": "If you could choose between {first} and {second}, which would you choose?",
+        "paraphrases": [
+            "Which would you rather have: {first} or {second}?",
+            "You are offered {first} or {second}. Which do you take?",
+            "Someone must choose between {first} and {second}. What would be your choice?",
+            "Is it better to have {first} or {second}?",
+            "Imagine that tonight you may pick {first} or {second}. Which one is it?",
+        ],
+        "answers": {
+            "eternal life": [
+                "eternal life",
+                "Eternal life",
+                "I would choose eternal life",
+                "I would take eternal life",
+            ],
+            "a mortal life that ends": [
+                "a mortal life",
+                "A mortal life",
+                "I would choose a mortal life",
+                "I would take a mortal life",
+            ],
+        },
+    },
+    "haiku": {"ask": "Write a haiku about the sea in winter."},
+    "story": {"ask": "Write the opening of a story about a lighthouse keeper who finds a map."},
+    "instruction": {"ask": "Explain in three short steps how to make a cup of tea."},
+    "reasoning": {
+        "ask": "Anna is taller than Ben, and Ben is taller than Cleo. Who is taller, "
+        "{first} or {second}?",
+        "paraphrases": [
+            "Ben is shorter than Anna and taller than Cleo. Of {first} and {second}, "
+            "who is the taller one?",
+            "Cleo looks up to Ben, and Ben looks up to Anna, since they are taller. "
+            "Is it {first} or {second} who is taller?",
+        ],
+        "answers": {
+            "Anna": ["Anna", "Anna is taller", "The taller one is Anna"],
+            "Cleo": ["Cleo", "Cleo is taller", "The taller one is Cleo"],
+        },
+    },
+}
+
+BUILT_IN = tuple(_BUILT_IN)
+"""The names of the built-in prompts."""
+
+
+def question(text: str) -> Question:
+    """What --prompt means: the name of a built-in prompt, @FILE, or the words to ask.
+
+    Raises QuestionError, OSError.
+    """
+    if text in _BUILT_IN:
+        return parse(text, _BUILT_IN[text], f"prompt {text!r}")
+    if text.startswith("@"):
+        return read_question(Path(text[1:]))
+    return parse(text, {"ask": text}, "--prompt")
+
+
+def read_question(path: Path) -> Question:
+    """The prompt in a YAML file, named after the file. Raises QuestionError, OSError."""
+    with path.open("rb") as file:
+        data = file.read(_MAX_BYTES + 1)
+    if len(data) > _MAX_BYTES:
+        raise QuestionError(f"{path}: larger than {_MAX_BYTES} bytes; a prompt is a short file")
+    try:
+        _check_events(path, data)
+        document = yaml.safe_load(data)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f", line {mark.line + 1}" if mark else ""
+        reason = getattr(error, "problem", None) or getattr(error, "reason", "it cannot be read")
+        raise QuestionError(f"{path}{where}: no YAML: {reason}") from None
+    except ValueError as error:  # such as a date that there is not
+        raise QuestionError(f"{path}: no YAML that can be used: {error}") from None
+    return parse(path.stem, document, str(path))
+
+
+def _check_events(path: Path, data: bytes) -> None:
+    """Refuse what a short file can blow up: aliases stand for any amount of text, nesting for time.
+
+    Events come one by one, before anything is built of them.
+    """
+    depth = 0
+    for event in yaml.parse(data, yaml.SafeLoader):
+        if isinstance(event, yaml.AliasEvent):
+            raise QuestionError(f"{path}: holds a YAML alias (*name); write the text out")
+        depth += isinstance(event, yaml.CollectionStartEvent)
+        depth -= isinstance(event, yaml.CollectionEndEvent)
+        if depth > _MAX_DEPTH:
+            raise QuestionError(f"{path}: lists within lists; answers hold two lists of texts")
+
+
+def parse(name: str, document: Any, where: str) -> Question:
+    """A prompt from what its YAML holds. Raises QuestionError whose text begins with `where`."""
+    if not isinstance(document, dict):
+        raise QuestionError(f"{where}: write 'ask: ...' and, if you like, paraphrases and answers")
+    for key in document:
+        if key not in ("ask", "paraphrases", "answers"):
+            raise QuestionError(
+                f"{where}: unknown key {key!r}; there are ask, paraphrases and answers"
+            )
+    asked = [_text(document.get("ask"), f"{where}: ask")]
+    asked += _texts(document.get("paraphrases", []), f"{where}: paraphrases")
+    answers = _answers(document.get("answers"), where)
+    if not answers and any(FIRST in one or SECOND in one for one in asked) and where != "--prompt":
+        raise QuestionError(f"{where}: {FIRST} and {SECOND} name answers, and there are none")
+    wordings = [filled for one in asked for filled in _orders(one, [label for label, _ in answers])]
+    return Question(name, tuple(dict.fromkeys(wordings)), answers)
+
+
+def _orders(wording: str, labels: list[str]) -> Iterator[str]:
+    if not labels:
+        yield wording
+        return
+    orders = (labels, labels[::-1]) if FIRST in wording and SECOND in wording else (labels,)
+    for first, second in orders:
+        yield _filled(wording, {FIRST: first, SECOND: second})
+
+
+def _filled(wording: str, names: dict[str, str]) -> str:
+    # At once: a name may itself hold a placeholder.
+    return _PLACEHOLDER.sub(lambda found: names[found[0]], wording)
+
+
+def _answers(value: Any, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    if value is None:
+        return ()
+    where = f"{where}: answers"
+    if not isinstance(value, dict) or len(value) != 2:
+        raise QuestionError(f"{where}: must be two names, each with a list of answers")
+    return tuple(
+        (_text(label, f"{where}: a name"), tuple(_some(texts, f"{where}: {label}")))
+        for label, texts in value.items()
+    )
+
+
+def _some(value: Any, where: str) -> list[str]:
+    texts = _texts(value, where)
+    if not texts:
+        raise QuestionError(f"{where}: must hold at least one text")
+    return texts
+
+
+def _texts(value: Any, where: str) -> list[str]:
+    if not isinstance(value, list) or len(value) > _MAX_TEXTS:
+        raise QuestionError(f"{where}: must be a list of at most {_MAX_TEXTS} texts")
+    return [_text(one, where) for one in value]
+
+
+def _text(value: Any, where: str) -> str:
+    if not isinstance(value, str) or not value.strip() or len(value) > _MAX_CHARACTERS:
+        raise QuestionError(
+            f"{where}: must be a text of 1 to {_MAX_CHARACTERS} characters; "
+            "put it in quotes where YAML reads a number or yes and no"
+        )
+    return value.strip()
