@@ -7,8 +7,9 @@ held against its. Logarithms are natural everywhere.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from math import exp, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,16 @@ Z95 = 1.959963984540054
 """The normal distribution's 97.5 % quantile: a 95 % interval is so many standard errors wide."""
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """A mean and its standard error."""
 
     value: float
     error: float
 
 
-class Interval(NamedTuple):
+@dataclass(frozen=True)
+class Interval:
     """A value and the 95 % interval around it."""
 
     value: float
@@ -68,7 +71,8 @@ def kl_divergence(base: Floats, other: Floats) -> Floats:
     return divergence
 
 
-class TextComparison(NamedTuple):
+@dataclass(frozen=True)
+class TextComparison:
     """A model against the baseline over the scored positions of a text."""
 
     ln_ratio: Estimate
@@ -151,7 +155,8 @@ def bootstrap(samples: Floats, *, rounds: int = 10_000, seed: int = 0) -> Interv
     return Interval(float(values.mean()), float(low), float(high))
 
 
-class LayerRouting(NamedTuple):
+@dataclass(frozen=True)
+class LayerRouting:
     """One layer's router in two models over the same tokens."""
 
     same_experts: float

@@ -13,7 +13,7 @@ from franken_gguf.runner.backend import EngineError
 from franken_gguf.runner.engine import Engine, LoadOptions
 from franken_gguf.runner.metrics import log_softmax
 from franken_gguf.runner.sampling import Sampling
-from franken_gguf.runner.scoring import (
+from franken_gguf.runner.compare.scoring import (
     CHUNK,
     N_OUTPUTS,
     SCORED,

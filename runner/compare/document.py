@@ -246,17 +246,5 @@ class Comparison:
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The document that --json prints; estimates and intervals are objects by their names."""
-    named = asdict(comparison, dict_factory=dict)
-    found: dict[str, Any] = _named(comparison, named)
-    return found
-
-
-def _named(value: Any, plain: Any) -> Any:
-    if isinstance(value, Estimate | Interval):
-        return value._asdict()
-    if isinstance(value, tuple | list):
-        return [_named(one, two) for one, two in zip(value, plain, strict=True)]
-    if isinstance(plain, dict) and not isinstance(value, dict):
-        return {key: _named(getattr(value, key), plain[key]) for key in plain}
-    return value
+    """The document that --json prints."""
+    return asdict(comparison)
