@@ -1,7 +1,6 @@
 """What a comparison found, as one document: its JSON is `dataclasses.asdict` of it. Pure.
 
-Everything is rounded to what it means, so that equal runs give equal bytes; what depends on the
-clock or the machine stands under `Machine` alone. Logarithms are natural.
+Equal runs give equal documents but for what stands under `Machine`. Logarithms are natural.
 """
 
 from __future__ import annotations
@@ -9,9 +8,10 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from franken_gguf.runner.metrics import Estimate, Interval
+from franken_gguf.runner.metrics import Estimate, Interval, LayerRouting
 
 FORMAT = 1
+FEWEST_PARAPHRASES = 5
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,20 @@ class Lean:
     """`raw` less the baseline's, paired by paraphrase; None for the baseline."""
     per_token_difference: Interval | None = None
     noise: float = 0.0
-    """What arithmetic alone moves `raw` by: the baseline against itself in other batches."""
+    """What arithmetic alone moves `raw` of a paraphrase by: the baseline in other batches."""
+
+    @property
+    def moved(self) -> int:
+        """Which way the lean is from the baseline's, 1 or -1; 0 where that cannot be told.
+
+        It can where the interval of the difference excludes 0, the difference is more than noise,
+        and there are enough paraphrases for an interval to mean anything.
+        """
+        if self.difference is None or len(self.paraphrases) < FEWEST_PARAPHRASES:
+            return 0
+        value, low, high = self.difference.value, self.difference.low, self.difference.high
+        told = low * high > 0 and abs(value) > self.noise
+        return (1 if value > 0 else -1) if told else 0
 
 
 @dataclass(frozen=True)
@@ -124,7 +137,7 @@ class Variety:
     distinct_2: float
     distinct_3: float
     repetition: float
-    """Share of 4-grams that stood in the same answer before."""
+    """Share of 4-grams of words that stood in the same answer before."""
     vocabulary: float
     """Different words among 1,000, by the mean over windows of at most so many."""
 
@@ -149,8 +162,6 @@ class PromptResult:
     choices: Choices | None = None
     variety: Variety | None = None
     haiku: Haiku | None = None
-    error: str = ""
-    """Why there is nothing, if so: the prompt did not fit, for one."""
 
 
 @dataclass(frozen=True)
@@ -171,29 +182,21 @@ class TextScore:
 
 
 @dataclass(frozen=True)
-class LayerRouting:
-    """The router of one layer. The baseline agrees with itself."""
-
-    load: tuple[float, ...]
-    """Each expert's share of what was chosen."""
-    same_experts: float = 1.0
-    jaccard: float = 1.0
-    kld: float = 0.0
-
-
-@dataclass(frozen=True)
 class Routing:
-    """Which experts the tokens went to, over the scored positions of prompts and text."""
+    """Which experts the tokens went to, over the scored positions of answers and text.
+
+    What compares is None for the baseline, and where the baseline has no such routers.
+    """
 
     tokens: int
-    same_experts: float
-    """Share of (token, layer) with the same experts as the baseline's."""
-    jaccard: float
-    kld: float
-    """Mean KL divergence of router probabilities from the baseline's."""
     layers: tuple[LayerRouting, ...]
-    drift: tuple[int, ...]
-    """The layers that differ most by `kld`, worst first; none for the baseline."""
+    same_experts: float | None = None
+    """Share of (token, layer) with the same experts as the baseline's."""
+    jaccard: float | None = None
+    kld: float | None = None
+    """Mean KL divergence of router probabilities from the baseline's."""
+    drift: tuple[int, ...] = ()
+    """The layers that differ most by `kld`, worst first."""
 
 
 @dataclass(frozen=True)
@@ -219,8 +222,8 @@ class ModelResult:
     experts: int
     """0 for a dense model."""
     experts_used: int
-    prompts: tuple[PromptResult, ...] = ()
-    """In the order of `Comparison.prompts`."""
+    prompts: tuple[PromptResult | None, ...] = ()
+    """In the order of `Comparison.prompts`; None for what could not be measured."""
     answers: TextScore | None = None
     """The baseline's greedy answers, all prompts together."""
     text: TextScore | None = None

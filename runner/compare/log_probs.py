@@ -3,7 +3,7 @@ r"""A baseline's log-probabilities on disk in 16 bits, and other models' logits 
 A row of the file, one for each scored position:
 
     ┌─────────────┬───────────┬──────────────────────────────────────────┐
-    │ min float32 │ step f32  │ level uint16 × vocabulary                │
+    │ min float32 │ step f32  │ level uint16, one for each token         │
     └─────────────┴───────────┴──────────────────────────────────────────┘
     log-probability = min + step · level
 
@@ -105,7 +105,8 @@ def _kl_divergence(base: F32, stored: NDArray[np.void], logits: F32, total: F32)
     p[unlikely] = 0
     base -= logits
     found: F64 = np.einsum("ij,ij->i", p, base, dtype=np.float64)
-    return found + total * p.sum(axis=1, dtype=np.float64)
+    found += total * p.sum(axis=1, dtype=np.float64)
+    return found
 
 
 def _log_sum_exp(block: F32) -> F32:

@@ -1,14 +1,14 @@
-"""What is read off a running model, raw, and its JSON on disk. Pure."""
+"""What is read off a running model, before anything is made of it. Pure."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from franken_gguf.runner.metrics import LayerRouting
 
+from .document import FirstDifference
 from .log_probs import Scores
 
 
@@ -55,6 +55,7 @@ class MeasuredScores:
     nll: list[float]
     kld: list[float]
     same_top: list[bool]
+    """Zeros and true for the baseline."""
     routing: list[LayerRouting]
     """By layer, over `len(nll)` tokens; empty for a dense model."""
     speed: Speed
@@ -65,21 +66,11 @@ class MeasuredScores:
 
 
 @dataclass(frozen=True)
-class Pick:
-    """Probabilities of two tokens at the place where an answer leaves the baseline's."""
-
-    own: tuple[float, float]
-    """This model's and the baseline's, of the token that this model takes."""
-    baseline: tuple[float, float]
-    """The same two, of the baseline's token."""
-
-
-@dataclass(frozen=True)
 class MeasuredAnswers:
     """One model on the baseline's greedy answers, all prompts after each other."""
 
     scores: MeasuredScores
-    picks: list[Pick | None]
+    differences: list[FirstDifference | None]
     """For each prompt; None where the answers are the same."""
 
 
@@ -91,27 +82,12 @@ class Run:
     peak_memory: int
 
 
-def prompt_from(stored: dict[str, Any]) -> MeasuredPrompt:
-    """The object whose `asdict` was stored as JSON. Raises TypeError, KeyError, ValueError."""
-    samples = [(int(seed), str(text), float(lean)) for seed, text, lean in stored["samples"]]
-    return MeasuredPrompt(**stored | {"samples": samples, "speed": Speed(**stored["speed"])})
+@dataclass(frozen=True)
+class Measured:
+    """All of one model, as far as it could be measured."""
 
-
-def scores_from(stored: dict[str, Any]) -> MeasuredScores:
-    """As `prompt_from`."""
-    routing = [LayerRouting(**layer) for layer in stored["routing"]]
-    return MeasuredScores(**stored | {"routing": routing, "speed": Speed(**stored["speed"])})
-
-
-def answers_from(stored: dict[str, Any]) -> MeasuredAnswers:
-    """As `prompt_from`."""
-    picks = [
-        Pick(tuple(pick["own"]), tuple(pick["baseline"])) if pick else None
-        for pick in stored["picks"]
-    ]
-    return MeasuredAnswers(scores_from(stored["scores"]), picks)
-
-
-def run_from(stored: dict[str, Any]) -> Run:
-    """As `prompt_from`."""
-    return Run(**stored)
+    prompts: list[MeasuredPrompt | None]
+    answers: MeasuredAnswers | None
+    text: MeasuredScores | None
+    run: Run | None
+    error: str = ""

@@ -7,16 +7,17 @@ from dataclasses import dataclass
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import Header
+from franken_gguf.runner.backend import EngineError
 from franken_gguf.runner.conversation import Message
 from franken_gguf.runner.prompt import Template, special_tokens, stored_template
 from franken_gguf.runner.vocabulary import Vocabulary, load_vocabulary
 
 from .document import Settings
-from .questions import CHOICE, LEAN, Question, filled
+from .questions import CHOICE, Question, filled
 from .scoring import CHUNK, N_OUTPUTS, chunks
 
-# What a sampled answer's forced choice adds to it: the question and the template's own words.
-_CHOICE_TOKENS = 128
+# Of the chat template around a sampled answer's forced choice, beside the question itself.
+_TEMPLATE_TOKENS = 64
 
 Tokens = tuple[int, ...]
 
@@ -34,6 +35,8 @@ class Task:
     """As `Question.paraphrases`, in the chat template."""
     answers: tuple[tuple[Tokens, ...], ...]
     """As the sets of `Question.answers`."""
+    n_ctx: int
+    """Tokens of context that it needs, with its longest answer and what is asked after that."""
 
     @property
     def prompt(self) -> Tokens:
@@ -51,10 +54,8 @@ class Tasks:
     """Tokens of context that are needed."""
 
 
-def prepare(
-    header: Header, questions: Sequence[Question], text: str, chunk_count: int, settings: Settings
-) -> Tasks:
-    """The tokens of all prompts and of up to `chunk_count` chunks of `text`, "" for none.
+def prepare(header: Header, questions: Sequence[Question], text: str, settings: Settings) -> Tasks:
+    """The tokens of all prompts and of up to `settings.chunks` chunks of `text`, where it names one.
 
     By the tokenizer and the chat template of the model behind `header`, its weights are not read.
     Raises EngineError, PromptError, CompareError.
@@ -64,9 +65,16 @@ def prepare(
         Template(stored_template(header), special_tokens(header)) as template,
     ):
         prompts = tuple(_task(vocabulary, template, one, settings) for one in questions)
-        cut = chunks(vocabulary, text, chunk_count) if text else []
-    longest = max((_tokens_needed(task, settings) for task in prompts), default=0)
+        cut = _chunks(vocabulary, text, settings) if settings.text else []
+    longest = max((task.n_ctx for task in prompts), default=0)
     return Tasks(prompts, tuple(map(tuple, cut)), max(CHUNK, longest))
+
+
+def _chunks(vocabulary: Vocabulary, text: str, settings: Settings) -> list[list[int]]:
+    try:
+        return chunks(vocabulary, text, settings.chunks)
+    except EngineError as error:
+        raise CompareError(f"{settings.text}: {error}; take a longer one") from None
 
 
 def _task(
@@ -75,6 +83,7 @@ def _task(
     def tokens(text: str) -> Tokens:
         return tuple(vocabulary.prompt(template.render([Message("user", text)])))
 
+    wordings = tuple(tuple(map(tokens, orders)) for orders in question.paraphrases)
     answers = tuple(
         tuple(tuple(vocabulary.tokenize(answer)) for answer in answers)
         for _, answers in question.answers
@@ -85,13 +94,11 @@ def _task(
             f"prompt {question.name!r}: an answer to score is {longest} tokens long, "
             f"{N_OUTPUTS} at most can be; shorten it"
         )
-    return Task(question, tuple(tuple(map(tokens, one)) for one in question.paraphrases), answers)
-
-
-def _tokens_needed(task: Task, settings: Settings) -> int:
-    prompt = max(len(wording) for orders in task.wordings for wording in orders)
-    choice = _CHOICE_TOKENS if task.answers and settings.samples else 0
-    return prompt + settings.max_tokens + choice
+    needed = max(len(wording) for orders in wordings for wording in orders) + settings.max_tokens
+    if answers:
+        choice = vocabulary.tokenize(filled(CHOICE, *question.labels))
+        needed += _TEMPLATE_TOKENS + len(choice) + longest
+    return Task(question, wordings, answers, needed)
 
 
 def choices(
@@ -105,17 +112,13 @@ def choices(
         yield tuple(vocabulary.prompt(template.render(turns)))
 
 
-def check_context(tasks: Tasks, settings: Settings, n_ctx: int, where: str) -> None:
+def check_context(tasks: Tasks, n_ctx: int, where: str) -> None:
     """Raise CompareError for the first prompt that a context of `n_ctx` tokens cannot take."""
     for task in tasks.prompts:
-        needed = _tokens_needed(task, settings)
-        if needed > n_ctx:
+        if task.n_ctx > n_ctx:
             raise CompareError(
-                f"prompt {task.question.name!r} takes {needed} tokens with its answer, {where} "
-                f"has a context of {n_ctx}; shorten it, or lower -n"
+                f"prompt {task.question.name!r} takes {task.n_ctx} tokens with its answer, "
+                f"{where} has a context of {n_ctx}; shorten it, or its answers with -n"
             )
-
-
-def is_lean(task: Task) -> bool:
-    """Whether the odds of two answer sets are measured."""
-    return task.question.measure == LEAN
+    if tasks.chunks and n_ctx < CHUNK:
+        raise CompareError(f"{where} has a context of {n_ctx}, a text needs {CHUNK}")

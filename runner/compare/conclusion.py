@@ -1,0 +1,6 @@
+"""Placeholder."""
+
+
+def conclusion(comparison: object) -> str:
+    """None."""
+    return ""

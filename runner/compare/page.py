@@ -1,0 +1,6 @@
+"""Placeholder."""
+
+
+def page(comparison: object) -> str:
+    """None."""
+    return ""
