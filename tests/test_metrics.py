@@ -171,7 +171,7 @@ def test_distinct_n_is_the_share_of_different_n_grams() -> None:
 
 
 def test_repetition_counts_what_stood_in_the_same_text_before() -> None:
-    song = "row row row your boat row row row your boat".split()
+    song = ["row", "row", "row", "your", "boat", "row", "row", "row", "your", "boat"]
     # Seven 4-grams, five of them different: the first two come again.
     assert repetition([song]) == pytest.approx(2 / 7)
     assert repetition([song, song]) == pytest.approx(2 / 7)

@@ -51,7 +51,7 @@ Reports = Mapping[Path, Callable[[Comparison], str]]
 @click.option(
     "--baseline",
     metavar="TYPE|FILE",
-    help="Hold the others against this one.  [default: the largest]",
+    help="Hold the rest against this.  [default: the largest]",
 )
 @click.option(
     "--prompt",
@@ -115,9 +115,7 @@ Reports = Mapping[Path, Callable[[Comparison], str]]
     help="Write all of it as JSON; without a name, to standard output.",
 )
 @click.option("--overwrite", is_flag=True, help="Replace reports that exist.")
-@click.option(
-    "--cache", type=FILE, metavar="DIR", help="Keep converted files and what is done here."
-)
+@click.option("--cache", type=FILE, metavar="DIR", help="Keep files and results here.")
 def compare(
     models: tuple[Path, ...],
     source: Path | None,
@@ -181,8 +179,12 @@ def compare(
         vram,
         rpc,
     )
-    with ui_compare.watching(notices, len(candidates)) as listener:
-        found = run(request, cache, listener)
+    try:
+        with ui_compare.watching(notices, len(candidates)) as listener:
+            found = run(request, cache, listener)
+    except KeyboardInterrupt as interrupt:
+        interrupt.args = ("Interrupted; the same command goes on from there.",)
+        raise
     found = replace(found, conclusion=conclusion(found))
     _write_reports(reports, found, notices)
     if json_file != _STANDARD_OUTPUT:

@@ -86,7 +86,7 @@ def check_vocabulary(baseline: Candidate, other: Candidate) -> None:
         raise CompareError(
             printable(
                 f"{other.header.path}: has another vocabulary than {baseline.header.path}: "
-                f"{what} {place} is {its} there and {mine} here; compare quants of one model"
+                f"{what} {place} is {mine} there and {its} here; compare quants of one model"
             )
         )
 

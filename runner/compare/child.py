@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -29,6 +30,13 @@ class _Failure:
     """The last thing that a process sends which failed."""
 
     reason: str
+
+
+@dataclass(frozen=True)
+class _Bug:
+    """The same, of an error that nobody foresaw."""
+
+    traceback: str
 
 
 def messages(work: Callable[[Work, Send], None], argument: Work, name: str) -> Iterator[Any]:
@@ -62,6 +70,8 @@ def _received(connection: Connection) -> Iterator[Any]:
             return
         if isinstance(message, _Failure):
             raise CompareError(message.reason)
+        if isinstance(message, _Bug):
+            raise RuntimeError(message.traceback)
         yield message
 
 
@@ -77,7 +87,7 @@ def _main(work: Callable[[Work, Send], None], argument: Work, connection: Connec
     # Ctrl-C reaches every process of a terminal; the parent decides what comes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
-    # What llama.cpp writes as it gives up, and Python's own words, are not for the screen.
+    # What llama.cpp writes as it gives up is not for the screen.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     try:
         work(argument, connection.send)
@@ -86,3 +96,5 @@ def _main(work: Callable[[Work, Send], None], argument: Work, connection: Connec
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
         connection.send(_Failure(f"{where}{error.strerror or error}"))
+    except Exception:
+        connection.send(_Bug(traceback.format_exc()))

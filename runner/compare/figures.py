@@ -68,15 +68,12 @@ def _prompt(baseline: str, prompt: Prompt, number: int) -> Section:
         prompt.name,
         (
             ("lean", cell(lambda found: _lean(found.lean))),
-            ("  per token", cell(lambda found: _interval(found.lean and found.lean.per_token))),
+            ("  per token", cell(lambda found: _lean(found.lean, per_token=True))),
             (f"  less {baseline}'s", cell(lambda found: _moved(prompt, found.lean))),
             ("sampled answers", cell(lambda found: _choices(prompt, found))),
             ("5-7-5", cell(lambda found: _share(found.haiku.valid) if found.haiku else "")),
             ("distinct 1/2/3", cell(_distinct)),
-            (
-                "repetition",
-                cell(lambda found: _percent(found.variety and found.variety.repetition)),
-            ),
+            ("repetition", cell(_repetition)),
             (
                 "words in 1,000",
                 cell(lambda found: f"{found.variety.vocabulary:.0f}" if found.variety else ""),
@@ -101,8 +98,8 @@ def _routing(comparison: Comparison) -> Section:
         "routing",
         (
             ("same experts", agreement),
-            ("Jaccard", lambda one: _percent(one.routing and one.routing.jaccard)),
-            ("KL of routers", lambda one: _number(one.routing and one.routing.kld, ".5f")),
+            ("Jaccard", lambda one: _percent(one.routing.jaccard if one.routing else None)),
+            ("KL of routers", lambda one: _number(one.routing.kld if one.routing else None, ".5f")),
             (
                 "drifting layers",
                 lambda one: " ".join(map(str, one.routing.drift)) if one.routing else "",
@@ -155,8 +152,10 @@ def _percentile(found: TextScore, percentile: str) -> str:
     return _number(found.kld_percentiles.get(percentile), ".4f")
 
 
-def _lean(lean: Lean | None) -> str:
-    return _interval(lean.raw) if lean else ""
+def _lean(lean: Lean | None, *, per_token: bool = False) -> str:
+    if lean is None:
+        return ""
+    return _interval(lean.per_token if per_token else lean.raw)
 
 
 def _moved(prompt: Prompt, lean: Lean | None) -> str:
@@ -172,6 +171,10 @@ def _choices(prompt: Prompt, found: PromptResult) -> str:
     share = found.choices.share
     counts = f"{found.choices.first} of {len(found.samples)}"
     return f"{counts} {prompt.labels[0]}\n{100 * share.low:.0f} to {100 * share.high:.0f} %"
+
+
+def _repetition(found: PromptResult) -> str:
+    return _percent(found.variety.repetition) if found.variety else ""
 
 
 def _distinct(found: PromptResult) -> str:

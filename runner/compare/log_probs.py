@@ -5,12 +5,12 @@ A row of the file, one for each scored position:
     ┌─────────────┬───────────┬──────────────────────────────────────────┐
     │ min float32 │ step f32  │ level uint16, one for each token         │
     └─────────────┴───────────┴──────────────────────────────────────────┘
-    log-probability = min + step · level
+    log-probability = min + step · (level - 1)
 
-as llama-perplexity keeps them (log_softmax in tools/perplexity/perplexity.cpp): levels span what
-lies within 16 of the likeliest token, so an entry is off by at most step / 2 ≤ 0.000123. What is
-further below has level 0, and counts as having no probability: less than 1.2e-7 times the likeliest
-token's for each such token.
+much as llama-perplexity keeps them (log_softmax in tools/perplexity/perplexity.cpp): levels span
+what lies within 16 of the likeliest token, so an entry is off by at most step / 2 ≤ 0.000123. What
+is further below has level 0 and counts as having no probability: less than 1.2e-7 times the
+likeliest token's for each such token.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]
 
 _SPAN = 16.0
-_LEVELS = 65535
+_LEVELS = 65534
 _ROWS = 16
 """Rows that are worked on at a time: their temporary arrays stay in a core's cache."""
 
@@ -57,16 +57,16 @@ def encode(log_probs: F32) -> NDArray[np.void]:
     rows["step"] = step = (highest - lowest) / np.float32(_LEVELS)
     scaled = log_probs - lowest[:, None]
     scaled /= np.where(step > 0, step, 1)[:, None]
-    rows["levels"] = np.clip(np.rint(scaled), 0, _LEVELS)
+    scaled += 1
+    rows["levels"] = np.clip(np.rint(scaled), 0, _LEVELS + 1)
     return rows
 
 
 def decode(rows: NDArray[np.void]) -> F32:
     """(n, vocabulary) log-probabilities; -inf for what was too unlikely."""
     levels = rows["levels"].astype(np.float32)
-    found: F32 = levels * rows["step"][:, None] + rows["min"][:, None]
-    # A row whose entries are all equal has a step of 0.
-    found[(levels == 0) & (rows["step"] > 0)[:, None]] = -np.inf
+    found: F32 = (levels - 1) * rows["step"][:, None] + rows["min"][:, None]
+    found[levels == 0] = -np.inf
     return found
 
 
@@ -100,7 +100,7 @@ def _kl_divergence(base: F32, stored: NDArray[np.void], logits: F32, total: F32)
     """sum of p (ln p - logits + total) over what has a probability. Overwrites `base`, levels."""
     unlikely = base == 0
     base *= stored["step"][:, None]
-    base += stored["min"][:, None]
+    base += (stored["min"] - stored["step"])[:, None]
     p = np.exp(base)
     p[unlikely] = 0
     base -= logits

@@ -1,4 +1,4 @@
-"""The quants of a checkpoint that are compared: converted in one pass, and kept for the next time."""
+"""The quants of a checkpoint: converted in one pass, and kept for the next comparison."""
 
 from __future__ import annotations
 
@@ -28,11 +28,9 @@ def quants(
         plan_output(source, path, preset) for path, preset in zip(paths, presets, strict=True)
     ]
     content = [(Path(path).name, nbytes, changed) for path, nbytes, changed in source.stamps]
+    content.sort()
     found = [
-        cache
-        / "quants"
-        / digest(sorted(content), *(shard.header for shard in output.shards))
-        / path
+        cache / "quants" / digest(content, output.shards[0].header) / path
         for output, path in zip(planned, paths, strict=True)
     ]
     missing = [

@@ -48,10 +48,10 @@ def answer_log_probs(
     first = log_softmax(row)[0]
     found = []
     for answer in answers:
-        scores = [first[answer[:1]]]
+        scores = [first[list(answer[:1])]]
         if len(answer) > 1:
             rows = log_softmax(engine.logits(answer[:-1]))
-            scores.append(rows[np.arange(len(rows)), answer[1:]])
+            scores.append(rows[np.arange(len(rows)), list(answer[1:])])
             engine.forget_from(len(prompt))
         found.append(np.concatenate(scores))
         if len(engine.evaluated) != len(prompt):  # a recurrent model's state cannot be cut

@@ -55,9 +55,10 @@ class Tasks:
 
 
 def prepare(header: Header, questions: Sequence[Question], text: str, settings: Settings) -> Tasks:
-    """The tokens of all prompts and of up to `settings.chunks` chunks of `text`, where it names one.
+    """The tokens of all prompts and of up to `settings.chunks` chunks of a text.
 
-    By the tokenizer and the chat template of the model behind `header`, its weights are not read.
+    `settings.text` names the text, "" is none. By the tokenizer and the chat template of the model
+    behind `header`, whose weights are not read.
     Raises EngineError, PromptError, CompareError.
     """
     with (
