@@ -190,7 +190,7 @@ def test_a_dense_model_has_no_routers_and_a_broken_one_its_error_and_the_rest_go
     dense, failed = models["Q4_1"], models["Q2_K"]
     assert (dense["experts"], dense["routing"], dense["error"]) == (0, None, "")
     assert dense["answers"]["kld"]["value"] > 0
-    assert "missing tensor 'blk.3.attn_q.weight'" in failed["error"]
+    assert "tensor 'blk.3.attn_q.weight' not found" in failed["error"]
     assert failed["prompts"] == [None]
 
 
@@ -210,8 +210,8 @@ def refused(*words: object) -> str:
         (("x", "--prompt", "@no.yml"), "Error: no.yml: No such file or directory"),
         (("x", "--text", "no.txt"), "Error: no.txt: No such file or directory"),
         (
-            ("x", "--report", "no/where.html"),
-            "Error: no/where.html: its folder is not there, or it is one itself",
+            ("x", "--json", "no/where.json"),
+            "Error: no/where.json: its folder is not there, or it is one itself",
         ),
     ],
 )

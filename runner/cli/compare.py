@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,13 +19,10 @@ from franken_gguf.runner import ui_compare, ui_convert
 from franken_gguf.runner.compare.candidates import choose_baseline, read_candidates
 from franken_gguf.runner.compare.compare import Request
 from franken_gguf.runner.compare.compare import compare as run
-from franken_gguf.runner.compare.conclusion import conclusion
 from franken_gguf.runner.compare.document import Comparison, Settings, as_json
-from franken_gguf.runner.compare.page import page
 from franken_gguf.runner.compare.quants import quants
 from franken_gguf.runner.compare.questions import BUILT_IN, question
 from franken_gguf.runner.compare.scoring import CHUNK, N_OUTPUTS
-from franken_gguf.runner.compare.table_csv import table_csv
 from franken_gguf.runner.compare.tasks import CompareError
 from franken_gguf.runner.compare.workspace import cache_folder, replacing
 from franken_gguf.runner.devices import default_threads
@@ -103,8 +99,6 @@ Reports = Mapping[Path, Callable[[Comparison], str]]
     "-t", "--threads", type=click.IntRange(1, 512), metavar="N", help="[default: one for each core]"
 )
 @placement_options
-@click.option("--report", type=FILE, metavar="OUT.html", help="Write a page.")
-@click.option("--csv", "csv_file", type=FILE, metavar="OUT.csv", help="Write the figures as CSV.")
 @click.option(
     "--json",
     "json_file",
@@ -133,8 +127,6 @@ def compare(
     wishes: dict[str, Any],
     vram: tuple[int, ...] | None,
     rpc: tuple[str, ...],
-    report: Path | None,
-    csv_file: Path | None,
     json_file: Path | None,
     overwrite: bool,
     cache: Path | None,
@@ -147,11 +139,7 @@ def compare(
     goes on where it was when the same command is given again.
     """
     _check_usage(models, source, types, no_prompts, text is not None)
-    reports = {
-        path: content
-        for path, content in ((report, page), (csv_file, table_csv), (json_file, _document))
-        if path
-    }
+    reports = {json_file: _document} if json_file else {}
     _check_reports(reports, overwrite)
     asked = () if no_prompts else tuple(question(one) for one in prompts or BUILT_IN)
     settings = Settings(
@@ -185,7 +173,6 @@ def compare(
     except KeyboardInterrupt as interrupt:
         interrupt.args = ("Interrupted; the same command goes on from there.",)
         raise
-    found = replace(found, conclusion=conclusion(found))
     _write_reports(reports, found, notices)
     if json_file != _STANDARD_OUTPUT:
         ui_compare.show(Console(), found)

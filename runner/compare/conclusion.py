@@ -1,6 +1,0 @@
-"""Placeholder."""
-
-
-def conclusion(comparison: object) -> str:
-    """None."""
-    return ""

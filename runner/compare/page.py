@@ -1,6 +1,0 @@
-"""Placeholder."""
-
-
-def page(comparison: object) -> str:
-    """None."""
-    return ""

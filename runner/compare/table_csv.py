@@ -1,6 +1,0 @@
-"""Placeholder."""
-
-
-def table_csv(comparison: object) -> str:
-    """None."""
-    return ""
