@@ -44,7 +44,7 @@ def in_order(
     try:
         pending: deque[Future[Result]] = deque()
         for item in items:
-            with _ctrl_c_held_back():
+            with ctrl_c_held_back():
                 pending.append(pool.submit(_do, item))
             if len(pending) >= _AHEAD * workers:
                 yield pending.popleft().result()
@@ -65,7 +65,7 @@ def _start(work: Callable[[Any], Any]) -> None:
     # Ctrl-C reaches every process of a terminal; the parent decides what comes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _keep_freed_memory()
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _keep_freed_memory() -> None:
@@ -77,7 +77,7 @@ def _keep_freed_memory() -> None:
     np.empty((32 << 20) - (64 << 10), np.uint8)
 
 
-def _end_with_parent() -> None:
+def end_with_parent() -> None:
     """A parent that was killed leaves nobody to write for."""
     parent = multiprocessing.parent_process()
     assert parent is not None
@@ -90,7 +90,7 @@ def _do(item: Any) -> Any:
 
 
 @contextmanager
-def _ctrl_c_held_back() -> Iterator[None]:
+def ctrl_c_held_back() -> Iterator[None]:
     """Processes that start in here are deaf to Ctrl-C from their first moment; ours comes after."""
     if not hasattr(signal, "pthread_sigmask"):
         yield

@@ -223,6 +223,8 @@ class Generation:
         self, engine: Engine, prompt: list[int], sampling: Sampling, max_tokens: int | None
     ) -> None:
         self.finish = "stop"
+        self.end_token: int | None = None
+        """What the model ended the answer with, if it did."""
         self.n_ctx = engine.n_ctx
         self.prompt_tokens = len(prompt)
         self.prompt_evaluated = 0
@@ -258,7 +260,7 @@ class Generation:
                     first = now
                     self.prompt_seconds = now - started
                 if vocabulary.ends_answer(token):
-                    self.finish = "stop"
+                    self.end_token = token
                     return
                 self.tokens += 1
                 self.seconds = now - first

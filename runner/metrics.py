@@ -7,8 +7,9 @@ held against its. Logarithms are natural everywhere.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
 from math import exp, sqrt
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,14 +20,16 @@ Z95 = 1.959963984540054
 """The normal distribution's 97.5 % quantile: a 95 % interval is so many standard errors wide."""
 
 
-class Estimate(NamedTuple):
+@dataclass(frozen=True)
+class Estimate:
     """A mean and its standard error."""
 
     value: float
     error: float
 
 
-class Interval(NamedTuple):
+@dataclass(frozen=True)
+class Interval:
     """A value and the 95 % interval around it."""
 
     value: float
@@ -68,7 +71,8 @@ def kl_divergence(base: Floats, other: Floats) -> Floats:
     return divergence
 
 
-class TextComparison(NamedTuple):
+@dataclass(frozen=True)
+class TextComparison:
     """A model against the baseline over the scored positions of a text."""
 
     ln_ratio: Estimate
@@ -151,23 +155,24 @@ def bootstrap(samples: Floats, *, rounds: int = 10_000, seed: int = 0) -> Interv
     return Interval(float(values.mean()), float(low), float(high))
 
 
-class LayerRouting(NamedTuple):
-    """One layer's router in two models over the same tokens."""
+@dataclass(frozen=True)
+class LayerRouting:
+    """One layer's router, and how it agrees with a baseline's over the same tokens, if with any."""
 
-    same_experts: float
-    """Share of tokens for which both chose the same set of experts."""
-    jaccard: float
-    """Experts that both chose among those that either did, the mean over tokens."""
-    kld: float
-    """Mean KL divergence of the router's probabilities from the baseline's."""
-    load: list[float]
+    load: tuple[float, ...]
     """Each expert's share of what was chosen; sums to 1."""
+    same_experts: float | None = None
+    """Share of tokens for which both chose the same set of experts."""
+    jaccard: float | None = None
+    """Experts that both chose among those that either did, the mean over tokens."""
+    kld: float | None = None
+    """Mean KL divergence of the router's probabilities from the baseline's."""
 
 
-def expert_load(chosen: Ints, n_expert: int) -> list[float]:
+def expert_load(chosen: Ints, n_expert: int) -> tuple[float, ...]:
     """Each expert's share of the choices in a (tokens, n_used) array."""
     counts = np.bincount(chosen.ravel(), minlength=n_expert)
-    return [float(count) for count in counts / counts.sum()]
+    return tuple(float(count) for count in counts / counts.sum())
 
 
 def compare_routing(
@@ -207,5 +212,28 @@ def _members(chosen: Ints, n_expert: int) -> NDArray[np.bool_]:
 
 def distinct_n(tokens: Sequence[Hashable], n: int) -> float:
     """Different n-grams among all n-grams (Li et al. 2016); 0 where there is none."""
-    grams = [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]
+    grams = _ngrams(tokens, n)
     return len(set(grams)) / len(grams) if grams else 0.0
+
+
+def repetition(texts: Sequence[Sequence[Hashable]], n: int = 4) -> float:
+    """Share of n-grams that stood in the same text before; 0 where there is none."""
+    grams = [_ngrams(text, n) for text in texts]
+    total = sum(map(len, grams))
+    return 1 - sum(len(set(some)) for some in grams) / total if total else 0.0
+
+
+def vocabulary_size(tokens: Sequence[Hashable], window: int = 1000) -> float:
+    """Different tokens among `window`: the mean over consecutive windows, a shorter rest left out.
+
+    Where there are fewer than `window`, what is there is scaled up by the square root of the ratio
+    (Guiraud's index: types grow about as the root of tokens).
+    """
+    if len(tokens) < window:
+        return len(set(tokens)) * sqrt(window / len(tokens)) if tokens else 0.0
+    starts = range(0, len(tokens) - window + 1, window)
+    return sum(len(set(tokens[start : start + window])) for start in starts) / len(starts)
+
+
+def _ngrams(tokens: Sequence[Hashable], n: int) -> list[tuple[Hashable, ...]]:
+    return [tuple(tokens[i : i + n]) for i in range(len(tokens) - n + 1)]

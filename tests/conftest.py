@@ -32,5 +32,6 @@ def spm(tmp_path: Path) -> Path:
 
 @pytest.fixture(autouse=True, scope="session")
 def _data_home(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No test leaves sessions or history among the user's own."""
+    """No test leaves sessions, history or comparisons among the user's own."""
     os.environ["XDG_DATA_HOME"] = str(tmp_path_factory.mktemp("data"))
+    os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))

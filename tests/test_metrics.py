@@ -10,6 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from franken_gguf.runner.metrics import (
+    Estimate,
+    Interval,
     bootstrap,
     compare_routing,
     compare_text,
@@ -20,6 +22,8 @@ from franken_gguf.runner.metrics import (
     log_softmax,
     mean,
     perplexity,
+    repetition,
+    vocabulary_size,
     wilson,
 )
 
@@ -33,10 +37,10 @@ def test_a_model_that_guesses_among_eight_has_a_perplexity_of_eight() -> None:
 
 
 def test_a_mean_has_the_standard_error_of_the_formula() -> None:
-    assert mean(np.array([1.0, 3.0])) == (2.0, 1.0)
-    assert mean(np.array([2.0])) == (2.0, 0.0)
+    assert mean(np.array([1.0, 3.0])) == Estimate(2.0, 1.0)
+    assert mean(np.array([2.0])) == Estimate(2.0, 0.0)
     # E[x] = 2.5, E[x^2] = 7.5, n = 4
-    assert mean(np.array([1.0, 2.0, 3.0, 4.0])) == (2.5, pytest.approx(math.sqrt(1.25 / 3)))
+    assert mean(np.array([1.0, 2.0, 3.0, 4.0])).error == pytest.approx(math.sqrt(1.25 / 3))
 
 
 @given(logits)
@@ -87,7 +91,7 @@ def test_a_text_is_compared_as_llama_perplexity_does() -> None:
 def test_a_model_compared_with_itself_is_the_same() -> None:
     nll = np.array([1.0, 2.0, 4.0])
     found = compare_text(nll, nll, np.zeros(3), np.ones(3, bool))
-    assert (found.ln_ratio, found.kld, found.dp) == ((0, 0), (0, 0), (0, 0))
+    assert (found.ln_ratio, found.kld, found.dp) == (Estimate(0, 0),) * 3
     assert found.correlation == pytest.approx(1)
     assert (found.same_top.value, found.same_top.high) == (1, 1)
 
@@ -129,7 +133,7 @@ def test_a_lean_per_token_minds_neither_the_length_of_answers_nor_their_number()
 
 
 def test_a_bootstrap_of_equal_samples_is_sure_and_of_unequal_ones_holds_the_mean() -> None:
-    assert bootstrap(np.full(7, 0.25)) == (0.25, 0.25, 0.25)
+    assert bootstrap(np.full(7, 0.25)) == Interval(0.25, 0.25, 0.25)
     samples = np.arange(50.0)
     found = bootstrap(samples)
     assert found.low < found.value == 24.5 < found.high
@@ -164,3 +168,18 @@ def test_distinct_n_is_the_share_of_different_n_grams() -> None:
     assert distinct_n(words, 1) == 3 / 6
     assert distinct_n(words, 2) == 3 / 5
     assert distinct_n(words, 7) == 0
+
+
+def test_repetition_counts_what_stood_in_the_same_text_before() -> None:
+    song = ["row", "row", "row", "your", "boat", "row", "row", "row", "your", "boat"]
+    # Seven 4-grams, five of them different: the first two come again.
+    assert repetition([song]) == pytest.approx(2 / 7)
+    assert repetition([song, song]) == pytest.approx(2 / 7)
+    assert repetition([["row"] * 3]) == 0
+
+
+def test_a_vocabulary_is_that_of_whole_windows_and_a_short_text_is_scaled_by_the_root() -> None:
+    words = [n % 300 for n in range(1000)] + [n % 100 for n in range(1000, 2000)] + ["rest"]
+    assert vocabulary_size(words) == 200
+    assert vocabulary_size(["a", "b", "a", "c"], window=16) == 6
+    assert vocabulary_size([]) == 0

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from franken_gguf.runner.questions import BUILT_IN, Question, QuestionError, question
+from franken_gguf.runner.compare.questions import BUILT_IN, Question, QuestionError, question
 
 
 def written(folder: Path, text: str | bytes) -> Question:
@@ -17,35 +17,37 @@ def written(folder: Path, text: str | bytes) -> Question:
     return question(f"@{path}")
 
 
-def test_eternal_life_is_asked_first_in_six_wordings_and_both_orders() -> None:
+def test_eternal_life_is_asked_first_in_ten_paraphrases_and_both_orders() -> None:
     assert BUILT_IN[0] == "eternal-life"
     found = question("eternal-life")
-    assert found.wordings[0] == (
+    assert found.paraphrases[0] == (
         "If you could choose between eternal life and a mortal life that ends, which would you "
-        "choose?"
-    )
-    assert found.wordings[1] == (
+        "choose?",
         "If you could choose between a mortal life that ends and eternal life, which would you "
-        "choose?"
+        "choose?",
     )
-    assert len(found.wordings) == 12
-    assert [name for name, _ in found.answers] == ["eternal life", "a mortal life that ends"]
+    assert found.text == found.paraphrases[0][0]
+    assert [len(orders) for orders in found.paraphrases] == [2] * 10
+    assert found.labels == ("eternal life", "a mortal life that ends")
 
 
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_every_built_in_prompt_is_complete(name: str) -> None:
     found = question(name)
     assert found.name == name
-    assert not [wording for wording in found.wordings if "{" in wording]
-    assert len(found.answers) in (0, 2)
+    assert not [one for orders in found.paraphrases for one in orders if "{" in one]
+    assert (len(found.answers), found.measure) in ((0, "haiku"), (0, "variety"), (2, "lean"))
 
 
 def test_any_other_words_are_the_question_itself() -> None:
-    assert question("Who are you, {first}?").wordings == ("Who are you, {first}?",)
+    found = question("Who are you, {first}?")
+    assert (found.name, found.paraphrases) == (found.text, (("Who are you, {first}?",),))
+    assert question("Who are you?\n" * 9).name == "Who are you? Who are you? Who are you..."
 
 
 def test_a_file_is_named_after_itself_and_may_ask_one_thing_alone(tmp_path: Path) -> None:
-    assert written(tmp_path, "ask: Sail or row?\n") == Question("ship", ("Sail or row?",))
+    found = written(tmp_path, "ask: Sail or row?\n")
+    assert found == Question("ship", (("Sail or row?",),), (), "variety")
 
 
 def test_a_wording_with_one_placeholder_has_one_order_and_names_stay_as_they_are(
@@ -53,7 +55,7 @@ def test_a_wording_with_one_placeholder_has_one_order_and_names_stay_as_they_are
 ) -> None:
     text = 'ask: "{second} or {first}?"\nparaphrases: ["Just {second}?"]\nanswers:\n'
     found = written(tmp_path, text + '  "{second}": [sail, hoist]\n  row: [row]\n')
-    assert found.wordings == ("row or {second}?", "{second} or row?", "Just row?")
+    assert found.paraphrases == (("row or {second}?", "{second} or row?"), ("Just row?",))
     assert found.answers == (("{second}", ("sail", "hoist")), ("row", ("row",)))
 
 
@@ -62,7 +64,7 @@ def test_a_wording_with_one_placeholder_has_one_order_and_names_stay_as_they_are
     [
         ("", "write 'ask: ...'"),
         ("- ask", "write 'ask: ...'"),
-        ("ask: a\nnonsense: b", "unknown key 'nonsense'; there are ask, paraphrases and answers"),
+        ("ask: a\nnonsense: b", "unknown key 'nonsense'; there are ask, paraphrases, answers"),
         ("ask: [", r"ship.yml, line 1: no YAML"),
         ("ask: a\n  b: c", r"ship.yml, line 2: no YAML: mapping values are not allowed here"),
         ("ask: ''", "ask: must be a text of 1 to 8192 characters"),
@@ -72,6 +74,8 @@ def test_a_wording_with_one_placeholder_has_one_order_and_names_stay_as_they_are
         ("ask: a\nanswers: {one: [a], two: []}", "answers: two: must hold at least one text"),
         ("ask: a\nanswers: {yes: [a], no: [b]}", "a name: must be a text.*put it in quotes"),
         ("ask: '{first}?'", "name answers, and there are none"),
+        ("ask: a\nmeasure: speed", "measure is variety or haiku"),
+        ("ask: a\nmeasure: [x]\nanswers: {one: [a], two: [b]}", "measure is variety or haiku"),
         ("ask: &a b\nparaphrases: [*a]", r"holds a YAML alias"),
         ("ask: " + "[" * 60000, "lists within lists"),
         ("ask: " + "a" * 70000, "larger than 65536 bytes"),
@@ -97,4 +101,4 @@ def test_no_file_does_anything_but_load_or_be_refused(
         found = written(tmp_path_factory.getbasetemp(), data)
     except QuestionError:
         return
-    assert found.wordings
+    assert found.paraphrases

@@ -10,17 +10,17 @@ from models import smollm2
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner.backend import EngineError
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.metrics import log_softmax
-from franken_gguf.runner.sampling import Sampling
-from franken_gguf.runner.scoring import (
+from franken_gguf.runner.compare.scoring import (
     CHUNK,
     N_OUTPUTS,
     SCORED,
     answer_log_probs,
+    chunk_logits,
     chunks,
-    score_chunks,
 )
+from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.metrics import log_softmax
+from franken_gguf.runner.sampling import Sampling
 
 OPTIONS = LoadOptions(n_ctx=CHUNK, n_threads=1, n_gpu_layers=0, n_outputs=N_OUTPUTS)
 
@@ -88,13 +88,13 @@ def test_a_text_is_cut_into_whole_chunks_and_its_second_halves_are_scored(engine
     cut = chunks(engine.vocabulary, text, most=2)
     tokens = engine.vocabulary.tokenize(text)
     assert cut == [tokens[:CHUNK], tokens[CHUNK : 2 * CHUNK]]
-    (first, true), second = score_chunks(engine, cut)
+    (first, true), second = [(log_softmax(rows), to) for rows, to in chunk_logits(engine, cut)]
     assert first.shape == second[0].shape == (SCORED, engine.vocabulary.size)
     assert true == tokens[CHUNK - SCORED : CHUNK]
     assert np.exp(first.astype(np.float64)).sum(axis=1) == pytest.approx(1, abs=1e-4)
     # What was evaluated before a chunk leaves nothing in it.
-    ((alone, _),) = score_chunks(engine, cut[1:])
-    assert (alone == second[0]).all()
+    ((alone, _),) = chunk_logits(engine, cut[1:])
+    assert (log_softmax(alone) == second[0]).all()
     # The text repeats itself: after half a chunk the model knows what comes.
     assert first[np.arange(SCORED), true].mean() > np.log(0.5)
 

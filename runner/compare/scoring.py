@@ -1,4 +1,4 @@
-"""What a model thinks of given text: log-probabilities of answers, and of a long text in chunks.
+"""What a model thinks of given text: log-probabilities of answers, and logits of a long text.
 
 Logits are reduced to what is asked before the next evaluation: never more than one chunk is held.
 """
@@ -6,15 +6,16 @@ Logits are reduced to what is asked before the next evaluation: never more than 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import takewhile
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .backend import EngineError
-from .engine import Engine
-from .memory import N_BATCH
-from .metrics import log_softmax
-from .vocabulary import Vocabulary
+from franken_gguf.runner.backend import EngineError
+from franken_gguf.runner.engine import Engine
+from franken_gguf.runner.memory import N_BATCH
+from franken_gguf.runner.metrics import log_softmax
+from franken_gguf.runner.vocabulary import Vocabulary
 
 CHUNK = N_BATCH
 """Tokens of a chunk, llama-perplexity's default for -c: one evaluation."""
@@ -31,8 +32,9 @@ def answer_log_probs(
 ) -> list[F32]:
     """The log-probability of each token of each answer, as it follows `prompt`.
 
-    The prompt is evaluated once, in batches of up to `batch` tokens. Raises EngineError where
-    prompt and answer leave no room in the context or one of them is empty; KeyboardInterrupt.
+    What of the prompt is not in the context is evaluated once, in batches of up to `batch` tokens.
+    Raises EngineError where prompt and answer leave no room in the context or one of them is
+    empty; KeyboardInterrupt.
     """
     longest = max(map(len, answers))
     if not prompt or not min(map(len, answers)):
@@ -42,22 +44,28 @@ def answer_log_probs(
             f"prompt and answer are {len(prompt) + longest} tokens, the context {engine.n_ctx} "
             f"and an answer at most {N_OUTPUTS}; shorten them, or give more context with -c"
         )
-    engine.forget_from(0)
-    for start in range(0, len(prompt), batch):
-        part = prompt[start : start + batch]
-        row = engine.logits(part, len(part) - 1)
+    row = _last_logits(engine, prompt, batch)
     first = log_softmax(row)[0]
     found = []
     for answer in answers:
-        scores = [first[answer[:1]]]
+        scores = [first[list(answer[:1])]]
         if len(answer) > 1:
             rows = log_softmax(engine.logits(answer[:-1]))
-            scores.append(rows[np.arange(len(rows)), answer[1:]])
+            scores.append(rows[np.arange(len(rows)), list(answer[1:])])
             engine.forget_from(len(prompt))
         found.append(np.concatenate(scores))
         if len(engine.evaluated) != len(prompt):  # a recurrent model's state cannot be cut
             engine.evaluate(prompt)
     return found
+
+
+def _last_logits(engine: Engine, prompt: Sequence[int], batch: int) -> F32:
+    known = zip(engine.evaluated, prompt[:-1], strict=False)
+    engine.forget_from(sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], known)))
+    for start in range(len(engine.evaluated), len(prompt), batch):
+        part = prompt[start : start + batch]
+        row = engine.logits(part, len(part) - 1)
+    return row
 
 
 def chunks(vocabulary: Vocabulary, text: str, most: int) -> list[list[int]]:
@@ -77,13 +85,13 @@ def chunks(vocabulary: Vocabulary, text: str, most: int) -> list[list[int]]:
     return cut if bos is None else [[bos, *chunk[1:]] for chunk in cut]
 
 
-def score_chunks(engine: Engine, cut: Sequence[Sequence[int]]) -> Iterator[tuple[F32, list[int]]]:
-    """For each chunk the log-probabilities at its scored positions, and the true tokens there.
+def chunk_logits(engine: Engine, cut: Sequence[Sequence[int]]) -> Iterator[tuple[F32, list[int]]]:
+    """For each chunk the logits at its scored positions, and the true tokens there.
 
-    (SCORED, vocabulary) and SCORED tokens; the array is the caller's. Raises EngineError,
-    KeyboardInterrupt.
+    (SCORED, vocabulary) and SCORED tokens; the array is llama.cpp's, good until the next chunk.
+    Raises EngineError, KeyboardInterrupt.
     """
     for chunk in cut:
         engine.forget_from(0)
         rows = engine.logits(chunk, CHUNK - N_OUTPUTS)
-        yield log_softmax(rows[:SCORED]), list(chunk[CHUNK - SCORED :])
+        yield rows[:SCORED], list(chunk[CHUNK - SCORED :])

@@ -6,15 +6,15 @@
     answers:                # optional: two sets, whose odds are the lean
       eternal life: [eternal life, Eternal life]
       a mortal life: [a mortal life, A mortal life]
+    measure: variety        # optional, without answers: what sampled answers are measured for
 
 {first} and {second} stand for the names of the two sets; where a wording has both, it is asked in
-both orders.
+both orders. `measure` is variety (of words) or haiku (5-7-5, too).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,11 +24,15 @@ import yaml
 from franken_gguf.quantize.errors import FrankenError
 
 FIRST, SECOND = "{first}", "{second}"
+CHOICE = "So which of the two do you choose, {first} or {second}? Answer with one of them."
+"""Asked after a sampled answer: the model itself says what its answer comes down to."""
+_KEYS = ("ask", "paraphrases", "answers", "measure")
 _PLACEHOLDER = re.compile(r"\{first\}|\{second\}")
 _MAX_BYTES = 1 << 16
 _MAX_DEPTH = 4
 _MAX_TEXTS = 64
 _MAX_CHARACTERS = 8192
+_MAX_NAME = 40
 
 
 class QuestionError(FrankenError):
@@ -40,10 +44,25 @@ class Question:
     """A prompt in all its wordings, and the two sets of answers whose odds are measured, if any."""
 
     name: str
-    wordings: tuple[str, ...]
-    """Placeholders filled in, the first one being what is asked for an answer."""
+    paraphrases: tuple[tuple[str, ...], ...]
+    """Each in both orders of its options, where it has any; placeholders filled in."""
     answers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Two pairs of a set's name and its answers, or none."""
+    measure: str = ""
+    """What sampled answers are measured for: one of `MEASURES`."""
+
+    @property
+    def text(self) -> str:
+        """The wording that is asked for a greedy answer."""
+        return self.paraphrases[0][0]
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """The names of the two sets of answers, or none."""
+        return tuple(label for label, _ in self.answers)
+
+
+LEAN, VARIETY, HAIKU = MEASURES = ("lean", "variety", "haiku")
 
 
 _BUILT_IN = {
@@ -55,6 +74,10 @@ _BUILT_IN = {
             "Someone must choose between {first} and {second}. What would be your choice?",
             "Is it better to have {first} or {second}?",
             "Imagine that tonight you may pick {first} or {second}. Which one is it?",
+            "What would you want for yourself: {first} or {second}?",
+            "A stranger at the door can give you {first} or {second}. What do you ask for?",
+            "In the end, which is the greater gift: {first} or {second}?",
+            "Tell me honestly: {first} or {second}?",
         ],
         "answers": {
             "eternal life": [
@@ -71,8 +94,11 @@ _BUILT_IN = {
             ],
         },
     },
-    "haiku": {"ask": "Write a haiku about the sea in winter."},
-    "story": {"ask": "Write the opening of a story about a lighthouse keeper who finds a map."},
+    "haiku": {"ask": "Write a haiku about the sea in winter.", "measure": HAIKU},
+    "story": {
+        "ask": "Write the opening of a story about a lighthouse keeper who finds a map.",
+        "measure": VARIETY,
+    },
     "instruction": {"ask": "Explain in three short steps how to make a cup of tea."},
     "reasoning": {
         "ask": "Anna is taller than Ben, and Ben is taller than Cleo. Who is taller, "
@@ -97,13 +123,17 @@ BUILT_IN = tuple(_BUILT_IN)
 def question(text: str) -> Question:
     """What --prompt means: the name of a built-in prompt, @FILE, or the words to ask.
 
+    Words are measured for their answers' variety.
+
     Raises QuestionError, OSError.
     """
     if text in _BUILT_IN:
         return parse(text, _BUILT_IN[text], f"prompt {text!r}")
     if text.startswith("@"):
         return read_question(Path(text[1:]))
-    return parse(text, {"ask": text}, "--prompt")
+    name = " ".join(text.split())
+    name = name if len(name) <= _MAX_NAME else f"{name[: _MAX_NAME - 3]}..."
+    return parse(name, {"ask": text}, "--prompt")
 
 
 def read_question(path: Path) -> Question:
@@ -145,26 +175,33 @@ def parse(name: str, document: Any, where: str) -> Question:
     if not isinstance(document, dict):
         raise QuestionError(f"{where}: write 'ask: ...' and, if you like, paraphrases and answers")
     for key in document:
-        if key not in ("ask", "paraphrases", "answers"):
-            raise QuestionError(
-                f"{where}: unknown key {key!r}; there are ask, paraphrases and answers"
-            )
+        if key not in _KEYS:
+            raise QuestionError(f"{where}: unknown key {key!r}; there are {', '.join(_KEYS)}")
     asked = [_text(document.get("ask"), f"{where}: ask")]
     asked += _texts(document.get("paraphrases", []), f"{where}: paraphrases")
     answers = _answers(document.get("answers"), where)
     if not answers and any(FIRST in one or SECOND in one for one in asked) and where != "--prompt":
         raise QuestionError(f"{where}: {FIRST} and {SECOND} name answers, and there are none")
-    wordings = [filled for one in asked for filled in _orders(one, [label for label, _ in answers])]
-    return Question(name, tuple(dict.fromkeys(wordings)), answers)
+    measure = document.get("measure", LEAN if answers else VARIETY)
+    if measure not in ((LEAN,) if answers else (VARIETY, HAIKU)):
+        raise QuestionError(
+            f"{where}: measure is {VARIETY} or {HAIKU}, or left away where there are answers"
+        )
+    labels = [label for label, _ in answers]
+    paraphrases = dict.fromkeys(_orders(one, labels) for one in asked)
+    return Question(name, tuple(paraphrases), answers, measure)
 
 
-def _orders(wording: str, labels: list[str]) -> Iterator[str]:
+def _orders(wording: str, labels: list[str]) -> tuple[str, ...]:
     if not labels:
-        yield wording
-        return
+        return (wording,)
     orders = (labels, labels[::-1]) if FIRST in wording and SECOND in wording else (labels,)
-    for first, second in orders:
-        yield _filled(wording, {FIRST: first, SECOND: second})
+    return tuple(filled(wording, first, second) for first, second in orders)
+
+
+def filled(wording: str, first: str, second: str) -> str:
+    """`wording` with the names of two answers in place of its placeholders."""
+    return _filled(wording, {FIRST: first, SECOND: second})
 
 
 def _filled(wording: str, names: dict[str, str]) -> str:

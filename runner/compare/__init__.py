@@ -1,0 +1,1 @@
+"""Comparing models: which quant still answers like the full one."""

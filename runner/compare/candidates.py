@@ -1,0 +1,96 @@
+"""The files that are compared: their names, their order, the baseline, one vocabulary for all."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from franken_gguf.quantize.gguf_header import Header, read_header
+from franken_gguf.quantize.presets import PRESETS
+from franken_gguf.quantize.split import joined, model_name
+from franken_gguf.runner.inspect import Summary, summarize
+from franken_gguf.runner.terminal import printable
+
+from .tasks import CompareError
+
+_TYPE = re.compile(rf"[-._]({'|'.join(PRESETS)})$", re.IGNORECASE)
+_VOCABULARY = {"tokens": "token", "merges": "merge"}
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One model file, as its header describes it."""
+
+    name: str
+    """Its type where that tells it from the others, or its file's name."""
+    header: Header
+    summary: Summary
+
+
+def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
+    """All of them, most bits per weight first. Raises GGUFError, CompareError, OSError."""
+    headers = [joined(read_header(path)) for path in paths]
+    seen = Counter(path.resolve() for path in paths)
+    twice = next((path for path in paths if seen[path.resolve()] > 1), None)
+    if twice:
+        raise CompareError(f"{twice}: is named twice; give each model once")
+    found = [
+        Candidate(name, header, summarize(header))
+        for name, header in zip(names(paths), headers, strict=True)
+    ]
+    return sorted(found, key=lambda one: (-one.summary.bits_per_weight, one.name))
+
+
+def names(paths: Sequence[Path]) -> list[str]:
+    """A short name for each, no two the same: the type, else the file's name, else the path."""
+    stems = [model_name(path) for path in paths]
+    types = [found[1].upper() if (found := _TYPE.search(stem)) else stem for stem in stems]
+    for some in (types, stems):
+        if len(set(some)) == len(some):
+            return [printable(name) for name in some]
+    return [printable(str(path)) for path in paths]
+
+
+def choose_baseline(candidates: Sequence[Candidate], wanted: str | None) -> Candidate:
+    """The one that `wanted` names by type, name or file; by default the least quantized.
+
+    Raises CompareError.
+    """
+    if wanted is None:
+        return candidates[0]
+    for one in candidates:
+        if wanted.casefold() == one.name.casefold() or _is_file(wanted, one.header.path):
+            return one
+    there = ", ".join(one.name for one in candidates)
+    raise CompareError(f"--baseline {wanted}: is not among the models that are compared: {there}")
+
+
+def _is_file(wanted: str, path: Path) -> bool:
+    return Path(wanted).name == path.name and Path(wanted).resolve() == path.resolve()
+
+
+def check_vocabulary(baseline: Candidate, other: Candidate) -> None:
+    """Raise CompareError, naming a token, where `other` reads the same text in other tokens."""
+    for part, what in _VOCABULARY.items():
+        ours, theirs = _stored(baseline, part), _stored(other, part)
+        if ours == theirs:
+            continue
+        place = next(
+            (n for n, (mine, its) in enumerate(zip(ours, theirs, strict=False)) if mine != its),
+            min(len(ours), len(theirs)),
+        )
+        mine, its = (repr(some[place]) if place < len(some) else "none" for some in (ours, theirs))
+        raise CompareError(
+            printable(
+                f"{other.header.path}: has another vocabulary than {baseline.header.path}: "
+                f"{what} {place} is {mine} there and {its} here; compare quants of one model"
+            )
+        )
+
+
+def _stored(candidate: Candidate, part: str) -> list[object]:
+    found = candidate.header.metadata.get(f"tokenizer.ggml.{part}")
+    return list(found.data) if found is not None and isinstance(found.data, list) else []

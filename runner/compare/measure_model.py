@@ -1,0 +1,78 @@
+"""One model through all parts that are missing; each is kept as soon as it is done."""
+
+from __future__ import annotations
+
+import resource
+import sys
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.runner.engine import Engine
+from franken_gguf.runner.machine import this_machine, with_vram
+from franken_gguf.runner.placement import Machine
+from franken_gguf.runner.probe import RouterProbe
+from franken_gguf.runner.prompt import Template, special_tokens, stored_template
+from franken_gguf.runner.shape import model_shape
+
+from .job import ANSWERS, RUN, TEXT, Job, Progress, prompt_part
+from .measure import Loaded, measure_answers, measure_prompt, measure_text
+from .measured import Run
+from .stored import greedy_answers
+
+
+def measure_model(job: Job, send: Callable[[Any], None]) -> None:
+    """Measure `job.parts`; sends Progress, and notices as text.
+
+    Raises what loading and evaluating do, CompareError, OSError.
+    """
+    header, baseline = read_header(job.path), read_header(job.baseline)
+    probe = RouterProbe() if model_shape(header).n_expert else None
+    started = time.perf_counter()
+    with (
+        Engine(
+            header,
+            job.options,
+            machine=_machine(job),
+            on_progress=partial(_send_progress, send, ""),
+            on_notice=send,
+            probe=probe,
+        ) as engine,
+        Template(stored_template(baseline), special_tokens(baseline)) as template,
+    ):
+        load_seconds = time.perf_counter() - started
+        model = Loaded(
+            engine, template, job.settings, job.workspace, probe, is_baseline=job.is_baseline
+        )
+        for part in job.parts:
+            model.on_progress = partial(_send_progress, send, part)
+            model.on_progress(0)
+            job.workspace.store(job.key, part, _measured(job, model, part))
+        job.workspace.store(job.key, RUN, Run(load_seconds, _peak_memory()))
+
+
+def _measured(job: Job, model: Loaded, part: str) -> Any:
+    if part == TEXT:
+        return measure_text(model, job.tasks)
+    if part == ANSWERS:
+        base, own = (greedy_answers(job, key) for key in (job.baseline_key, job.key))
+        return measure_answers(model, job.tasks, base, own)
+    number = [prompt_part(n) for n in range(len(job.tasks.prompts))].index(part)
+    return measure_prompt(model, job.tasks.prompts[number])
+
+
+def _send_progress(send: Callable[[Any], None], part: str, done: float) -> None:
+    send(Progress(part, done))
+
+
+def _machine(job: Job) -> Machine:
+    machine = this_machine(job.rpc)
+    return machine if job.vram is None else with_vram(machine, job.vram)
+
+
+def _peak_memory() -> int:
+    """Bytes of this process that were resident at most."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return int(peak if sys.platform == "darwin" else peak * 1024)
