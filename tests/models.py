@@ -29,6 +29,12 @@ def demo_checkpoint() -> Path:
 
 
 @cache
+def dense_checkpoint() -> Path:
+    """SmolLM2 as a dense Llama folder of 0.4 GB in F16, as wide as the demo's checkpoint."""
+    return _path_from("make_dense_model.py")
+
+
+@cache
 def demo_gguf(kind: str) -> Path:
     """The demo's checkpoint converted to `kind`, Q8_0 or Q4_K_M; kept until quantize/ changes."""
     sources = sorted((ROOT / "quantize").glob("*.py"))
