@@ -24,5 +24,5 @@ def edited(text: str) -> str | None:
         # Editors end a file's last line; a message's last line has no such end.
         made = click.edit(text, extension=".md")
     except click.ClickException as error:
-        raise EditorError(f"{error.format_message()}; nothing is changed") from None
+        raise EditorError(f"{error.format_message()}; change it in the line") from None
     return None if made is None else made.rstrip()

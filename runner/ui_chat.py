@@ -145,6 +145,7 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
             outcome = None
             with screen.saying_errors():
                 outcome = respond(dialogue, clean(line), begun if isinstance(begun, Edit) else None)
+                # Where the editor fails, the line is the editor.
                 if isinstance(outcome, Edit) and editor.has_editor():
                     outcome = _edited(dialogue, outcome)
             begun = outcome if isinstance(outcome, Edit | Draft) else None
