@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 
 from .chat import Chat
-from .conversation import ConversationError, Message
+from .conversation import NOTE, ConversationError, Message
 from .text_stream import text_of
 
 _MAX_TOKENS = 256
@@ -20,17 +20,19 @@ class Draft:
     """
 
     def __init__(self, chat: Chat) -> None:
-        said = chat.conversation.read_by_model()
-        if said and said[-1].role == "user":
+        roles = [one.role for one in chat.conversation.messages[chat.conversation.forgotten :]]
+        if [role for role in roles if role != NOTE][-1:] == ["user"]:
             raise ConversationError("the last word is yours already; /undo takes it back")
         self.text = ""
         self._chat = chat
-        prompt, stop = _users_turn(chat, said)
-        limit = min(chat.max_tokens or _MAX_TOKENS, _MAX_TOKENS)
+        head, stop = _users_turn(chat)
+        names = (f"\n{card.char}:" for card in chat.story.cards)
+        self._stops = (*chat.template.stops, *filter(None, [stop]), *names)
         self.generation = chat.engine.generate(
-            chat.engine.vocabulary.prompt(prompt), chat.sampling, limit
+            chat.engine.vocabulary.prompt(head),
+            chat.sampling,
+            min(chat.max_tokens or _MAX_TOKENS, _MAX_TOKENS),
         )
-        self._stops = (*chat.template.stops, *filter(None, [stop]))
 
     def read(self) -> str:
         """Let the model write it; what came of it, where it was stopped."""
@@ -40,9 +42,13 @@ class Draft:
         return self.text
 
 
-def _users_turn(chat: Chat, said: list[Message]) -> tuple[str, str]:
-    """What stands before the user's next words as the template writes it, and what after."""
-    words = uuid.uuid4().hex
-    text = chat.template.render([*said, Message("user", words)], add_generation_prompt=False)
-    head, _, tail = text.rpartition(words)
-    return head.rstrip(" "), tail.strip()  # a token of words brings its own space
+def _users_turn(chat: Chat) -> tuple[str, str]:
+    """All that stands before the user's next words, and what the template ends a turn with."""
+    words = Message("user", uuid.uuid4().hex)
+    conversation = chat.conversation
+    said = chat.story.read(conversation, [*conversation.messages, words], conversation.forgotten)
+    text = chat.template.render(said, add_generation_prompt=False)
+    alone = chat.template.render([words], add_generation_prompt=False)
+    head = text.rpartition(words.content)[0]
+    # A token of words brings its own space.
+    return head.rstrip(" "), alone.rpartition(words.content)[2].strip()
