@@ -17,7 +17,8 @@ from franken_gguf.quantize.presets import Preset
 from franken_gguf.quantize.source import Source
 
 from .backend import EngineError
-from .engine import Engine, LoadOptions
+from .engine import Engine
+from .loading import DEFAULTS, LoadOptions
 from .probe import StateProbe
 
 _LEAST_CONTEXT = 512
@@ -30,7 +31,7 @@ def hidden_states(
     folder: Path,
     *,
     processes: int = 1,
-    options: LoadOptions | None = None,
+    options: LoadOptions = DEFAULTS,
     report: Callable[[int], None] = lambda _: None,
 ) -> NDArray[np.float32]:
     """What enters each layer at the last token of each prompt: float32 [prompts, layers, hidden].
@@ -41,7 +42,7 @@ def hidden_states(
     with TemporaryDirectory(prefix=".franken-gguf-", dir=folder) as temporary:
         file = Path(temporary) / "base.gguf"
         convert(source, [plan_output(source, file, preset)], threads=processes)
-        return _states(read_header(file), prompts, options or LoadOptions(), report)
+        return _states(read_header(file), prompts, options, report)
 
 
 def _states(

@@ -1,4 +1,4 @@
-"""What mergekit and transformers say of tests/expected/merge_recipe.yml: written to files beside it.
+"""What mergekit and transformers say of tests/expected/merge_recipe.yml, into files beside it.
 
 Needs torch, transformers and mergekit, which nothing else here does: an environment of its own.
 
@@ -55,8 +55,9 @@ def main() -> None:
     same, others = logits(fused)
     assert ids == same and np.abs(rows - others).max() < 1e-4, np.abs(rows - others).max()
     own, theirs = gates(ours), gates(mergekits)
-    cosines = (own * theirs).sum(-1) / np.linalg.norm(own, axis=-1) / np.linalg.norm(theirs, axis=-1)
-    print(f"cosine of ours and mergekit's gate rows: mean {cosines.mean():.5f}, least {cosines.min():.5f}")
+    lengths = np.linalg.norm(own, axis=-1) * np.linalg.norm(theirs, axis=-1)
+    cosines = (own * theirs).sum(-1) / lengths
+    print(f"cosine to mergekit's gate rows: mean {cosines.mean():.5f}, least {cosines.min():.5f}")
     np.savez_compressed(EXPECTED / "merge_gates.npz", rows=theirs[::EVERY].astype(np.float16))
     document = {"ids": ids, "every": IDS, "logits": np.round(rows, 4).tolist()}
     (EXPECTED / "merge_logits.json").write_text(json.dumps(document) + "\n")

@@ -144,7 +144,7 @@ def convert(
     notices = Console(stderr=True, highlight=False)
     if imatrix:
         ui_convert.show_imatrix(notices, imatrix, outputs)
-    threads = threads or _worth_starting(model)
+    asked, threads = threads, threads or _worth_starting(model)
     if dry_run:
         expected = estimate(model, outputs, threads, max_memory)
         if as_json:
@@ -156,7 +156,7 @@ def convert(
         check_tokens(model.tokenizer_folder, model.metadata)
     if len(outputs) > 1:
         outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
-    route(model, outputs[0].path.parent, notices, base_type)
+    route(model, outputs[0].path.parent, notices, base_type=base_type, threads=asked)
     meter = Meter(model, outputs)
     try:
         with conversion_progress(notices, meter) as report:

@@ -50,7 +50,7 @@ def merge(recipe: Path, folder: Path, layout: str, max_shard_size: int, base_typ
     plan = plan_checkpoint(source, folder, layout, max_shard_size)
     notices = Console(stderr=True, highlight=False)
     check_tokens(source.recipe.base.model, source.metadata)
-    route(source, folder.resolve().parent, notices, base_type)
+    route(source, folder.resolve().parent, notices, base_type=base_type)
     columns = "merging", BarColumn(), DownloadColumn(), TimeRemainingColumn()
     with Progress(*columns, console=notices, transient=True) as progress:
         task = progress.add_task("", total=plan.nbytes)

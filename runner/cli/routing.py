@@ -8,10 +8,12 @@ import click
 from rich.console import Console
 
 from franken_gguf.quantize.merge.source import MergedSource
+from franken_gguf.quantize.merge.vocabulary import vocabulary_notices
 from franken_gguf.quantize.presets import find_preset
 from franken_gguf.quantize.source import Source
 from franken_gguf.runner.devices import cores
 from franken_gguf.runner.hidden_states import hidden_states
+from franken_gguf.runner.loading import LoadOptions
 from franken_gguf.runner.ui_convert import say
 
 BASE_TYPE = "Q8_0"
@@ -25,13 +27,24 @@ base_type_option = click.option(
 )
 
 
-def route(source: Source, folder: Path, notices: Console, base_type: str = BASE_TYPE) -> None:
-    """Give a recipe its router, where it has none yet by running the base model; else nothing.
+def route(
+    source: Source,
+    folder: Path,
+    notices: Console,
+    *,
+    base_type: str = BASE_TYPE,
+    threads: int | None = None,
+) -> None:
+    """Give a recipe its router, by running the base model where its mode asks for it.
 
-    The base model is in `folder` meanwhile.
+    The base model is in `folder` meanwhile; `threads` convert and run it. What the recipe does not say is said in `notices`.
+    Other sources are left as they are.
     """
     if not isinstance(source, MergedSource):
         return
+    recipe = source.recipe
+    for line in vocabulary_notices(recipe.base.model, [one.source.model for one in recipe.experts]):
+        say(notices, line)
     if prompts := source.prompts():
         preset = find_preset(base_type)
         with notices.status(f"running the base model in {preset.name}") as status:
@@ -41,14 +54,14 @@ def route(source: Source, folder: Path, notices: Console, base_type: str = BASE_
                     prompts,
                     preset,
                     folder,
-                    processes=cores(),
+                    processes=threads or cores(),
+                    options=LoadOptions(n_threads=threads),
                     report=lambda done: status.update(f"prompt {done} of {len(prompts)}"),
                 )
             )
     if source.alike:
-        listed = ", ".join(map(str, source.alike))
         say(
             notices,
-            f"in layer {listed} the router's rows are much alike: some experts will hardly be "
-            "used; let the prompts differ more",
+            f"in {len(source.alike)} of {source.model.layers} layers the router's rows are much "
+            "alike: some experts may hardly be used; let the prompts differ more",
         )
