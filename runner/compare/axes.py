@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Sequence
 
+from franken_gguf.runner.terminal import size
+
 Scale = Callable[[float], float]
 
 
@@ -33,6 +35,11 @@ def size_ticks(low: float, high: float, most: int = 4) -> list[float]:
     """As `ticks`, round in the binary unit that fits."""
     unit = 1024.0 ** int(math.log(max(high, 1.0), 1024))
     return [tick * unit for tick in ticks(low / unit, high / unit, most)]
+
+
+def round_size(nbytes: float) -> str:
+    """As `size` writes it, without a fraction of 0."""
+    return size(nbytes).replace(".0 ", " ")
 
 
 def log_ticks(low: float, high: float) -> Iterator[float]:

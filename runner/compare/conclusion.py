@@ -1,7 +1,8 @@
 """What a comparison comes down to, in words: one paragraph, by fixed rules. Pure.
 
 - A rung earns its memory where it is closer to the baseline than the next smaller one that does:
-  where its KL divergence is less, and the two 95 % intervals do not overlap.
+  where its KL divergence is less, and the two 95 % intervals do not overlap. One that finds another
+  token the likeliest more often than not does not, whatever its size.
 - A lean moved where `Lean.moved` says so. Of all else the paragraph says that it cannot be told.
 """
 
@@ -50,6 +51,13 @@ class Rung:
     """A smaller one that does as well, so far as can be told."""
     is_closer: bool = False
     """By value it is closer than `smaller`, but the intervals overlap."""
+    is_lost: bool = False
+    """It finds another token the likeliest more often than not."""
+
+    @property
+    def is_worth_it(self) -> bool:
+        """Whether to take it where the next larger one does not fit."""
+        return self.smaller is None and not self.is_lost
 
 
 def rungs(comparison: Comparison) -> list[Rung]:
@@ -61,7 +69,10 @@ def rungs(comparison: Comparison) -> list[Rung]:
         kld = by.kld(one)
         if one is base or kld is None or one.nbytes >= base.nbytes:
             continue
-        if best is None or _upper(kld) < _lower(best.kld):
+        score = by.score(one)
+        if score and score.same_top and score.same_top.high < 0.5:
+            found.append(Rung(one, kld, is_lost=True))
+        elif best is None or _upper(kld) < _lower(best.kld):
             best = Rung(one, kld)
             found.append(best)
         else:
@@ -92,14 +103,17 @@ def _choice(comparison: Comparison) -> Iterator[str]:
     if len(comparison.models) == 1:
         yield f"There is only {base.name}, and nothing to hold it against: name a second quant."
         return
-    taken = [one for one in found if one.smaller is None]
-    if taken:
-        steps = [f"{one.model.name} from {size(one.model.nbytes)}" for one in taken]
-        yield (
-            f"Take {base.name} where {size(base.nbytes)} fit, {_and(steps)}, context not counted."
-        )
+    steps = [f"{one.model.name} from {size(one.model.nbytes)}" for one in found if one.is_worth_it]
+    if steps:
+        first = f"Take {base.name} where {size(base.nbytes)} fit"
+        yield f"{_and([first, *steps])}, context not counted."
     for one in found:
-        if one.smaller and one.is_closer:
+        if one.is_lost:
+            yield (
+                f"{one.model.name} ({size(one.model.nbytes)}) is no substitute: at most positions "
+                "it finds another token the likeliest."
+            )
+        elif one.smaller and one.is_closer:
             yield (
                 f"Whether {one.model.name} is closer to {base.name} than {one.smaller.name}, "
                 "which is smaller, cannot be told."
@@ -180,10 +194,12 @@ def _leaning(lean: Lean, prompt: Prompt) -> str:
 
 def _moved(name: str, lean: Lean, prompt: Prompt, own: Lean) -> str:
     assert lean.difference
+    by, ends = lean.difference.value, (lean.difference.low, lean.difference.high)
+    low, high = sorted(map(abs, ends))
     crossed = _side(lean.raw) == lean.moved != _side(own.raw)
     return (
-        f"{name} moves towards {_label(prompt, lean.moved)} by {abs(lean.difference.value):.2f} "
-        f"({_range(lean.difference)})" + (" and leans there" if crossed else "")
+        f"{name} moves towards {_label(prompt, lean.moved)} by {abs(by):.2f} "
+        f"({low:.2f} to {high:.2f})" + (" and leans there" if crossed else "")
     )
 
 

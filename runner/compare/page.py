@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from functools import cache
 from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
@@ -52,6 +53,7 @@ def page(comparison: Comparison) -> str:
     )
 
 
+@cache
 def _template() -> Template:
     environment = Environment(
         autoescape=True,

@@ -27,7 +27,9 @@ def verdicts(comparison: Comparison) -> dict[str, str]:
     """What each model is worth by the conclusion's rules, in a few words."""
     found = {comparison.baseline: "baseline"}
     for one in rungs(comparison):
-        if one.smaller is None:
+        if one.is_lost:
+            found[one.model.name] = "no substitute"
+        elif one.smaller is None:
             found[one.model.name] = "worth its size"
         elif one.is_closer:
             found[one.model.name] = f"cannot tell from {one.smaller.name}"
@@ -100,8 +102,8 @@ class RoutingFigures:
 
 def routing_figures(comparison: Comparison) -> RoutingFigures:
     """Of every model whose routers were heard."""
-    heard = [(one.name, one.routing) for one in comparison.models if one.routing]
     base = baseline(comparison).routing
+    heard = [(one.name, one.routing) for one in _baseline_first(comparison) if one.routing]
     differences = [_differences(routing, base) for _, routing in heard]
     most = _largest([layer.load for _, routing in heard for layer in routing.layers])
     most_difference = _largest([values for layers in differences for values in layers])
@@ -161,10 +163,9 @@ class Answers:
 def answers(comparison: Comparison, number: int) -> list[Answers]:
     """The answers to a prompt, the baseline's first."""
     base = baseline(comparison)
-    ordered = [base, *(one for one in comparison.models if one is not base)]
     return [
         Answers(one.name, one is base, result, *_pieces(result, one is base))
-        for one in ordered
+        for one in _baseline_first(comparison)
         if (result := _result(one, number))
     ]
 
@@ -176,6 +177,10 @@ def _pieces(result: PromptResult, is_baseline: bool) -> tuple[str, str, str]:
     start, rest = text[: found.character], text[found.character :]
     token = found.own if rest.startswith(found.own) else ""
     return start, token, rest[len(token) :]
+
+
+def _baseline_first(comparison: Comparison) -> list[ModelResult]:
+    return sorted(comparison.models, key=lambda one: one.name != comparison.baseline)
 
 
 def _result(model: ModelResult, number: int) -> PromptResult | None:

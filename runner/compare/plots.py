@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -11,7 +10,7 @@ from franken_gguf.runner.metrics import Z95, Estimate, LayerRouting
 from franken_gguf.runner.terminal import size
 
 from . import svg
-from .axes import Scale, apart, linear, log_ticks, logarithmic, size_ticks, ticks
+from .axes import Scale, apart, linear, log_ticks, logarithmic, round_size, size_ticks, ticks
 from .document import Lean, Prompt
 
 _ROW, _HEAD, _FOOT = 48, 24, 22
@@ -19,6 +18,10 @@ _KLD_HEIGHT = 280
 _PHONE = 300.0
 """Pixels that a plot is wide on a small phone: names are set apart for that."""
 _CHARACTER, _LINE = 7.5, 16.0
+_NAME, _LABEL = 12, 24
+"""Characters of a model's name, and of an answer's."""
+_FARTHEST = 1e6
+"""In nats: what is not a number, or farther out than arithmetic gets, is not drawn."""
 _CELLS_HEIGHT, _BARS_HEIGHT = 288, 56
 
 
@@ -36,7 +39,7 @@ def lean_plot(prompt: Prompt, rows: Sequence[tuple[str, Lean]], baseline: str) -
 
     A faint dot is one paraphrase. What is not finite has no place and is left out.
     """
-    rows = [(name, lean) for name, lean in rows if all(map(math.isfinite, _values(lean)))]
+    rows = [(name, lean) for name, lean in rows if all(map(_has_place, _values(lean)))]
     if not rows:
         return ""
     values = [0.0, *(value for _, lean in rows for value in _values(lean))]
@@ -53,8 +56,8 @@ def lean_plot(prompt: Prompt, rows: Sequence[tuple[str, Lean]], baseline: str) -
         x = across(tick)
         svg.line(plot, "grid" if tick else "zero", x, _HEAD, x, bottom)
         svg.words(plot, "tick", x, bottom + 16, f"{tick:+g}" if tick else "0", anchor="middle")
-    svg.words(plot, "end second", 0, 14, f"← {_short(second)}")
-    svg.words(plot, "end first", 100, 14, f"{_short(first)} →", anchor="end")
+    svg.words(plot, "end second", 0, 14, f"← {_short(second, _LABEL)}")
+    svg.words(plot, "end first", 100, 14, f"{_short(first, _LABEL)} →", anchor="end")
     for number, (name, lean) in enumerate(rows):
         _lean_row(plot, across, _HEAD + number * _ROW, name, lean)
     return svg.written(plot)
@@ -65,8 +68,8 @@ def _lean_row(plot: svg.Node, across: Scale, top: int, name: str, lean: Lean) ->
     moved = {0: "cannot tell", 1: "moved →", -1: "← moved"}[lean.moved]
     note = moved if lean.difference else "baseline"
     y = top + 33
-    svg.words(plot, "name", 0, top + 18, _short(name))
-    svg.words(plot, colour, 100, top + 18, f"{lean.raw.value:+.2f}, {note}", anchor="end")
+    svg.words(plot, "name", 0, top + 18, _short(name, _NAME))
+    svg.words(plot, f"note {colour}", 100, top + 18, f"{lean.raw.value:+.2f}, {note}", anchor="end")
     for value in lean.paraphrases:
         svg.dot(plot, "wording", across(value), y, 2.5)
     inside = svg.group(plot, f"{name}: {_said(lean)}")
@@ -87,7 +90,7 @@ def kld_plot(points: Sequence[Point], baseline: str, nbytes: int) -> str:
 
     The baseline, `nbytes` large, is a line: its divergence is 0, which no log axis has.
     """
-    points = [one for one in points if math.isfinite(one.kld.value + one.kld.error)]
+    points = [one for one in points if _has_place(one.kld.value) and _has_place(one.kld.error)]
     if not points:
         return ""
     points = sorted(points, key=lambda one: one.nbytes)
@@ -102,10 +105,12 @@ def kld_plot(points: Sequence[Point], baseline: str, nbytes: int) -> str:
         svg.line(plot, "grid", 0, down(tick), 100, down(tick))
         svg.words(plot, "tick", 0, down(tick) - 4, f"{tick:g}")
     for tick in size_ticks(min(sizes), max(sizes)):
-        svg.words(plot, "tick", across(tick), bottom + 16, size(tick), anchor="middle")
+        svg.words(plot, "tick", across(tick), bottom + 16, round_size(tick), anchor="middle")
     svg.line(plot, "base", across(nbytes), _HEAD, across(nbytes), bottom)
     anchor = "end" if across(nbytes) > 50 else "start"
-    svg.words(plot, "tick", across(nbytes), 14, f"{_short(baseline)}, baseline", anchor=anchor)
+    svg.words(
+        plot, "tick", across(nbytes), 14, f"{_short(baseline, _NAME)}, baseline", anchor=anchor
+    )
     for one, other in pairwise(points):
         ends = across(one.nbytes), down(one.kld.value), across(other.nbytes), down(other.kld.value)
         svg.line(plot, "path", *ends)
@@ -116,16 +121,19 @@ def kld_plot(points: Sequence[Point], baseline: str, nbytes: int) -> str:
 def _points(plot: svg.Node, points: Sequence[Point], across: Scale, down: Scale) -> None:
     labels = []
     for one in points:
-        x, width = across(one.nbytes), (_CHARACTER * len(_short(one.name)) + 10) / _PHONE * 100
-        left = x - width if x > 60 else x
+        x, width = (
+            across(one.nbytes),
+            (_CHARACTER * len(_short(one.name, _NAME)) + 10) / _PHONE * 100,
+        )
+        left = x - width if x > 50 else x
         labels.append((left, left + width, down(one.kld.value)))
     for one, label in zip(points, apart(labels, _LINE), strict=True):
         x, value, half = across(one.nbytes), one.kld.value, Z95 * one.kld.error
         inside = svg.group(plot, f"{one.name}: {size(one.nbytes)}, {value:.5f} ± {half:.5f}")
         svg.line(inside, "interval", x, down(value - half), x, down(value + half))
         svg.dot(inside, "value", x, down(value), 5.5)
-        anchor, dx = ("end", -10) if x > 60 else ("start", 10)
-        svg.words(inside, "name", x, label + 4, _short(one.name), anchor=anchor, dx=dx)
+        anchor, dx = ("end", -10) if x > 50 else ("start", 10)
+        svg.words(inside, "name", x, label + 4, _short(one.name, _NAME), anchor=anchor, dx=dx)
 
 
 def _kld_range(klds: Sequence[Estimate]) -> tuple[float, float]:
@@ -159,20 +167,21 @@ def heat_map(layers: Sequence[Sequence[float]], most: float, *, is_difference: b
 
 
 def drift_plot(layers: Sequence[LayerRouting], drift: Sequence[int]) -> str:
-    """Share of tokens with other experts than the baseline's, by layer; `drift` stand out."""
-    shares = [1 - (1 if one.same_experts is None else one.same_experts) for one in layers]
-    most = max(shares, default=0.0)
+    """KL divergence of router probabilities from the baseline's, by layer; `drift` stand out."""
+    klds = [one.kld if one.kld is not None and _has_place(one.kld) else 0.0 for one in layers]
+    most = max(klds, default=0.0)
     if not most > 0:
         return ""
     step = 100 / len(layers)
-    said = f"Share of tokens with other experts, by layer: {most:.1%} at most"
+    said = f"KL divergence of router probabilities by layer: {most:.4f} at most"
     plot = svg.picture(_BARS_HEIGHT + _FOOT, said)
-    for number, share in enumerate(shares):
-        tall = share / most * (_BARS_HEIGHT - 16)
-        bar = svg.group(plot, f"layer {number}: {100 * share:.1f} % of tokens to other experts")
+    for number, (layer, kld) in enumerate(zip(layers, klds, strict=True)):
+        tall = max(0.0, kld / most * (_BARS_HEIGHT - 16))
+        same = "" if layer.same_experts is None else f", {100 * layer.same_experts:.1f} % the same"
+        bar = svg.group(plot, f"layer {number}: {kld:.5f}{same}")
         kind = "bar worst" if number in drift else "bar"
         svg.rectangle(bar, kind, number * step, _BARS_HEIGHT - tall, step * 0.85, tall)
-    svg.words(plot, "tick", 0, 10, f"{100 * most:.1f} %")
+    svg.words(plot, "tick", 0, 10, f"{most:.3g}")
     svg.line(plot, "zero", 0, _BARS_HEIGHT, 100, _BARS_HEIGHT)
     _layer_numbers(plot, len(layers), _BARS_HEIGHT)
     return svg.written(plot)
@@ -191,5 +200,11 @@ def percents(values: Sequence[float], *, signed: bool = False) -> str:
     return f"{' '.join(shown)}{' ...' if len(values) > 64 else ''} %"
 
 
-def _short(text: str, most: int = 20) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+def _has_place(value: float) -> bool:
+    return abs(value) <= _FARTHEST
+
+
+def _short(text: str, most: int) -> str:
+    """At most so many characters: the end stays, where the name of a quant is."""
+    rest = (most - 1) // 2
+    return text if len(text) <= most else f"{text[: most - 1 - rest]}…{text[-rest:]}"
