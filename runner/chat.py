@@ -14,6 +14,8 @@ from .conversation import Conversation, Message, turn_starts
 from .engine import Engine, Generation
 from .prompt import Template
 from .sampling import RANDOM_SEED, Sampling
+from .story.story import Story
+from .swipes import swipes, with_swipe
 from .text_stream import text_of
 
 # A text that has more characters than this for each token of the context does not fit it: not
@@ -50,9 +52,9 @@ Piece = Text | Forgotten | Remembered
 class Chat:
     """Joins an engine, the model's template and a conversation; knows no screen.
 
-    `conversation`, `sampling`, `max_tokens` and `summarize` (whether the model sums up the turns
-    that leave the context) may be changed between two answers. Close it, or use it in a `with`
-    statement: engine and template are closed with it.
+    `conversation`, `story`, `sampling`, `max_tokens` and `summarize` (whether the model sums up
+    the turns that leave the context) may be changed between two answers. Close it, or use it in a
+    `with` statement: engine and template are closed with it.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class Chat:
         self.sampling = sampling
         self.max_tokens = max_tokens
         self.summarize = summarize
+        self.story = Story()
         self._tries = 0
 
     def ask(self, question: str) -> Answer:
@@ -93,10 +96,14 @@ class Chat:
         return self._answer([*before, Message("user", question, now())])
 
     def regenerate(self) -> Answer:
-        """Another answer in place of the last one. Raises ConversationError, and as `ask` does."""
-        self._tries += 1
+        """Another answer in place of the last one, which stays as one of its alternatives.
+
+        Raises ConversationError, and as `ask` does.
+        """
         place = self.conversation.last_answer()
-        return self._answer(self.conversation.messages[:place], place + 1)
+        before = self.conversation.messages[place]
+        self._tries = len(swipes(before)[0])
+        return self._answer(self.conversation.messages[:place], place + 1, before=before)
 
     def resume(self) -> Answer:
         """More of the last answer. Raises ConversationError, and as `ask` does."""
@@ -106,7 +113,8 @@ class Chat:
 
     def context_used(self) -> int:
         """Tokens of the conversation as the model would read it now."""
-        messages = self.conversation.read_by_model()
+        said = self.conversation.messages
+        messages = self.story.read(self.conversation, said, self.conversation.forgotten)
         if not messages:
             return 0
         text = self.template.render(messages, add_generation_prompt=False)
@@ -129,11 +137,15 @@ class Chat:
         self.close()
 
     def _answer(
-        self, said: list[Message], place_after: int | None = None, begun: Message | None = None
+        self,
+        said: list[Message],
+        place_after: int | None = None,
+        begun: Message | None = None,
+        before: Message | None = None,
     ) -> Answer:
         after = [] if place_after is None else self.conversation.messages[place_after:]
         forgotten, prompt = self._fitting(said, begun.content if begun else "")
-        return Answer(self, said, begun, after, forgotten, self._generate(prompt))
+        return Answer(self, said, begun, before, after, forgotten, self._generate(prompt))
 
     def _generate(self, prompt: list[int]) -> Generation:
         sampling = self.sampling
@@ -146,8 +158,9 @@ class Chat:
 
     def _text(self, said: list[Message], head: str, forgotten: int) -> str:
         # Templates look at the first message, so there must be one.
-        messages = self.conversation.read_by_model(said, forgotten) or [Message("user", "")]
+        messages = self.story.read(self.conversation, said, forgotten) or [Message("user", "")]
         start = self.template.render(messages)
+        head = " ".join(filter(None, (self.story.opening, head)))
         if not head:
             return start
         # As the template writes an answer that stands (some put a space before it).
@@ -206,6 +219,7 @@ class Answer:
         chat: Chat,
         said: list[Message],
         begun: Message | None,
+        before: Message | None,
         after: list[Message],
         forgotten: int,
         generation: Generation,
@@ -216,6 +230,7 @@ class Answer:
         self._chat = chat
         self._said = said
         self._begun = begun
+        self._before = before
         self._after = after
         self._forgotten = forgotten
 
@@ -223,7 +238,8 @@ class Answer:
         chat = self._chat
         if self._forgotten > chat.conversation.forgotten:
             yield from self._forget()
-        pieces = text_of(self.generation, chat.engine.vocabulary.piece, chat.template.stops)
+        stops = (*chat.template.stops, *chat.story.stops)
+        pieces = text_of(self.generation, chat.engine.vocabulary.piece, stops)
         try:
             for text in pieces:
                 # SentencePiece begins an answer with a space, which is no part of what is said.
@@ -262,8 +278,11 @@ class Answer:
                 conversation.memory = before
 
     def _keep(self) -> None:
-        begun = self._begun or Message("assistant", "")
-        said = replace(begun, content=begun.content + self.text, date=now())
+        if self._before:
+            said = with_swipe(self._before, self.text, now())
+        else:
+            begun = self._begun or self._chat.story.answer()
+            said = replace(begun, content=begun.content + self.text, date=now())
         self._chat.conversation.messages = [*self._said, said, *self._after]
 
 

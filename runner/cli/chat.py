@@ -15,6 +15,7 @@ from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner import ui_chat
 from franken_gguf.runner.actions import resumed
 from franken_gguf.runner.api import load
+from franken_gguf.runner.chat import now
 from franken_gguf.runner.commands import completions, is_whole
 from franken_gguf.runner.conversation import Conversation
 from franken_gguf.runner.dialogue import Dialogue
@@ -25,6 +26,7 @@ from franken_gguf.runner.machine import this_machine, with_vram
 from franken_gguf.runner.sampling import RANDOM_SEED
 from franken_gguf.runner.session import Session, Sessions, data_folder, make_private
 from franken_gguf.runner.standard_input import clean, has_keyboard, piped_text
+from franken_gguf.runner.story.saved import begin
 from franken_gguf.runner.terminal import size
 
 from .parameters import FILE
@@ -82,10 +84,22 @@ def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
     help="The same seed, the same answer; -1 is another one every time.",
 )
 @click.option(
+    "--character",
+    "characters",
+    type=FILE,
+    multiple=True,
+    metavar="CARD",
+    help="A character card, PNG or JSON; several play together.",
+)
+@click.option("--user", metavar="NAME", default="", help="Your name in the story.  [default: User]")
+@click.option(
     "--session", "session", metavar="NAME", help="Begin this saved chat, or go on with it."
 )
 @click.option(
     "--continue", "goes_on", is_flag=True, help="Go on with the last saved chat, or --session's."
+)
+@click.option(
+    "--import", "imported", type=FILE, help="Begin with a chat of SillyTavern's, a .jsonl."
 )
 @click.option("--no-save", is_flag=True, help="Keep nothing of this chat on the disk.")
 @click.option(
@@ -108,8 +122,11 @@ def chat(
     mmap: bool,
     n_threads: int | None,
     max_tokens: int | None,
+    characters: tuple[Path, ...],
+    user: str,
     session: str | None,
     goes_on: bool,
+    imported: Path | None,
     no_save: bool,
     keep_context: bool,
     summarize: bool,
@@ -121,10 +138,12 @@ def chat(
     model file's own where it holds any. Ctrl-C stops the answer. A chat at a terminal is saved
     after every turn; one answer is where --session or --continue names a chat.
     """
-    if no_save and (session or goes_on or keep_context):
+    if no_save and (session or goes_on or imported or keep_context):
         raise click.UsageError(
-            "--no-save keeps nothing: leave --session, --continue and --keep-context away"
+            "--no-save keeps nothing: leave --session, --continue, --import and --keep-context away"
         )
+    if imported and goes_on:
+        raise click.UsageError("--import begins a chat, --continue goes on with one: give one")
     screen = ui_chat.Screen()
     header = read_header(model)
     piped = piped_text(screen.notice, has_prompt=prompt is not None)
@@ -141,10 +160,11 @@ def chat(
     stop = threading.Event()
     with ExitStack() as resources:
         # Before the model is loaded: a session that cannot be had is said at once.
-        saved = _session(sessions, session, goes_on)
+        saved = _session(sessions, session, goes_on, imported)
         resources.callback(saved.close if saved else lambda: None)
         conversation = saved.read() if saved else Conversation()
         conversation.system = clean(system) or conversation.system
+        begin(conversation, characters, clean(user), now())
         with hearing_ctrl_c(stop), screen.loading(model.name) as show_progress:
             talk = load(
                 header,
@@ -165,6 +185,8 @@ def chat(
             screen.notice("the file holds no chat template: talking ChatML")
         if saved:
             load_context(talk.engine, saved.context_path)
+        for remark in talk.story.remarks:
+            screen.notice(remark)
         if is_dialogue:
             _talk(dialogue, screen, stop)
         else:
@@ -174,7 +196,11 @@ def chat(
             screen.notice(f"the evaluated context is kept: {size(nbytes)}")
 
 
-def _session(sessions: Sessions, name: str | None, goes_on: bool) -> Session | None:
+def _session(
+    sessions: Sessions, name: str | None, goes_on: bool, imported: Path | None
+) -> Session | None:
+    if imported:
+        return sessions.import_file(imported, name)
     if goes_on:
         return sessions.open_saved(name)
     return sessions.open(name) if name else None
@@ -187,6 +213,8 @@ def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> 
     screen.notice(f"{dialogue.model}, context {n_ctx}; /help lists the commands")
     if dialogue.session and dialogue.session.exists():
         screen.notice(resumed(dialogue))
+    else:
+        _show_beginning(dialogue, screen)
     has_terminal = sys.stdout.isatty() or sys.stderr.isatty()
     if has_terminal and not screen.console.is_dumb_terminal:
         history = _history() if dialogue.autosave else None
@@ -196,6 +224,14 @@ def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> 
     ui_chat.talk(dialogue, screen, lines, stop)
     if dialogue.session and dialogue.session.exists():
         screen.notice(f"saved as {dialogue.session.name!r}; --continue goes on with it")
+
+
+def _show_beginning(dialogue: Dialogue, screen: ui_chat.Screen) -> None:
+    for card in dialogue.chat.story.cards:
+        if card.creator_notes:
+            screen.notice(f"{card.name}, notes of the creator:\n{card.creator_notes}")
+    for message in dialogue.chat.conversation.messages:
+        screen.say(message.content)
 
 
 def _history() -> Path | None:
