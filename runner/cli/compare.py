@@ -151,6 +151,8 @@ def compare(
     _check_usage(models, source, types, no_prompts, text is not None)
     asked_for = ((json_file, _document), (csv_file, as_csv), (report, page))
     reports = {path: content for path, content in asked_for if path}
+    if len(reports) < sum(path is not None for path, _ in asked_for):
+        raise click.UsageError("--json, --csv and --report want a file each")
     _check_reports(reports, overwrite)
     asked = () if no_prompts else tuple(question(one) for one in prompts or BUILT_IN)
     settings = Settings(
@@ -253,5 +255,5 @@ def _write_reports(reports: Reports, comparison: Comparison, notices: Console) -
             click.echo(content(comparison), nl=False)
         else:
             with replacing(path) as part:
-                part.write_text(content(comparison), encoding="utf-8")
+                part.write_text(content(comparison), encoding="utf-8", errors="backslashreplace")
             ui_convert.say(notices, f"written: {path}")
