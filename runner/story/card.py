@@ -17,6 +17,7 @@ from pathlib import Path
 
 from . import png_text
 from .fields import MAX_JSON_BYTES, Fields, StoryError, one_line, parse, read_bytes
+from .lorebook import Lorebook, lorebook_from
 
 MAX_FILE_BYTES = 1 << 26
 _NEWEST = 3.0
@@ -61,6 +62,7 @@ class Card:
     system_prompt: str = ""
     post_history_instructions: str = ""
     depth_prompt: DepthPrompt | None = None
+    book: Lorebook | None = None
     creator_notes: str = ""
     creator: str = ""
     version: str = ""
@@ -155,6 +157,7 @@ def card_from(
     first, others = data.text("first_mes"), data.texts("alternate_greetings")
     depth_prompt = data.table("extensions").table("depth_prompt")
     note = depth_prompt.text("prompt").strip()
+    book = data.table("character_book").members
     card = Card(
         name or "Character",
         spec,
@@ -168,6 +171,7 @@ def card_from(
         system_prompt=data.text("system_prompt"),
         post_history_instructions=data.text("post_history_instructions"),
         depth_prompt=DepthPrompt(note, depth_prompt.whole("depth", 4, high=9999)) if note else None,
+        book=lorebook_from(book, name) if isinstance(book.get("entries"), list | dict) else None,
         creator_notes=_notes(data, language),
         creator=one_line(data.text("creator")),
         version=one_line(data.text("character_version")),

@@ -68,6 +68,19 @@ class Fields:
     def __contains__(self, name: str) -> bool:
         return self._found.get(name) is not None
 
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """All of it, as it came."""
+        return self._found
+
+    def truth(self, name: str) -> bool:
+        """Whether it is there, and neither false, nothing nor empty, of whatever kind it is."""
+        return bool(self._found.get(name))
+
+    def is_text(self, name: str) -> bool:
+        """Whether it is a text."""
+        return isinstance(self._found.get(name), str)
+
     def text(self, name: str, default: str = "") -> str:
         """A text, cleaned."""
         found = self._member(name, str)
