@@ -156,6 +156,9 @@ class Chat:
         before: Message | None = None,
     ) -> Answer:
         after = [] if place_after is None else self.conversation.messages[place_after:]
+        for spoken in filter(None, (begun, before)):
+            self.story.take_voice(spoken)
+        said = self.story.heard(said)
         forgotten, prompt = self._fitting(said, begun.content if begun else "")
         return Answer(self, said, begun, before, after, forgotten, self._generate(prompt))
 

@@ -12,7 +12,8 @@ import io
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import png_text
@@ -69,7 +70,8 @@ class Card:
     tags: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     """What of the card could not be read, a sentence each."""
-    has_picture: bool = False
+    path: Path | None = field(default=None, compare=False)
+    """Where its picture is; None where it has none."""
 
     @property
     def char(self) -> str:
@@ -84,9 +86,10 @@ def read_card(path: Path, language: str = "en") -> Card:
     """
     data = read_bytes(path, MAX_FILE_BYTES)
     try:
-        return card_in(data, language)
+        card = card_in(data, language)
     except StoryError as error:
         raise StoryError(f"{path}: {error}") from None
+    return replace(card, path=path if data.startswith(png_text.SIGNATURE) else None)
 
 
 def card_in(data: bytes, language: str = "en") -> Card:
@@ -108,7 +111,7 @@ def _from_png(data: bytes, language: str) -> Card:
             continue
         try:
             json = _unpacked(png_text.text(found[keyword]))
-            return card_from(json, language, has_picture=True, remarks=tuple(failed))
+            return card_from(json, language, failed)
         except StoryError as error:
             failed.append(f"the text {keyword!r} inside the picture cannot be read: {error}")
     raise StoryError(
@@ -139,10 +142,8 @@ def _in_charx(data: bytes) -> bytes:
     return json
 
 
-def card_from(
-    json: bytes, language: str = "en", *, has_picture: bool = False, remarks: tuple[str, ...] = ()
-) -> Card:
-    """The card that `json` spells. Raises StoryError where it is none."""
+def card_from(json: bytes, language: str = "en", remarks: Sequence[str] = ()) -> Card:
+    """The card that `json` spells, `remarks` among its own. Raises StoryError where it is none."""
     odd: list[str] = []
     top = Fields(parse(json), odd)
     spec, said = _spec(top)
@@ -176,7 +177,6 @@ def card_from(
         creator=one_line(data.text("creator")),
         version=one_line(data.text("character_version")),
         tags=tuple(map(one_line, data.texts("tags"))),
-        has_picture=has_picture,
     )
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""

@@ -123,11 +123,9 @@ def lorebook_from(found: Mapping[str, Any], name: str) -> Lorebook:
         is_recursive=book.flag("recursivescanning", True),
     )
     undone: Counter[str] = Counter()
-    entries = [
-        entry
-        for one in book.tables("entries")
-        if (entry := _entry(Fields(_plain(one.members), odd), defaults, undone)) is not None
-    ]
+    plain = (Fields(_plain(one.members), odd, one.where) for one in book.tables("entries"))
+    read = (_entry(one, defaults, undone) for one in plain)
+    entries = [entry for entry in read if entry is not None]
     remarks = [f"{n} of {len(entries)} entries {what}" for what, n in undone.items() if n]
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""

@@ -9,9 +9,9 @@ from typing import Any, TypeVar
 
 from franken_gguf.runner.conversation import Conversation, Message
 
-from .card import read_card
+from .card import Card, read_card
 from .fields import Fields, StoryError, one_line
-from .lorebook import read_lorebook
+from .lorebook import Lorebook, read_lorebook
 from .note import keep, metadata
 from .story import USER, Story
 
@@ -70,8 +70,9 @@ def opened(conversation: Conversation) -> Story:
     remarks: list[str] = []
     cards = _read(read_card, facts.texts("characters"), "--character", remarks)
     books = _read(read_lorebook, facts.texts("lorebooks"), "--lorebook", remarks)
-    for one in (*cards, *(card.book for card in cards if card.book), *books):
-        remarks += [f"{one.name}: {remark}" for remark in one.remarks]
+    own = [card.book for card in cards if card.book]
+    told: list[Card | Lorebook] = [*cards, *own, *books]
+    remarks += [f"{one.name}: {remark}" for one in told for remark in one.remarks]
     user = one_line(facts.text("user")) or USER
     story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=remarks)
     for message in conversation.messages:

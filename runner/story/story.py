@@ -85,6 +85,11 @@ class Story:
         others = [card.char for card in self.cards if self.is_group and card is not self.card]
         return tuple(f"\n{name}:" for name in (self.user, *others))
 
+    @property
+    def has_called(self) -> bool:
+        """Whether lore was looked for yet."""
+        return self._called_for is not None
+
     def answer(self) -> Message:
         """The message that the next answer fills."""
         return Message("assistant", "", kept={"name": self.card.name} if self.card else {})
