@@ -37,8 +37,8 @@ def route(
 ) -> None:
     """Give a recipe its router, by running the base model where its mode asks for it.
 
-    The base model is in `folder` meanwhile; `threads` convert and run it. What the recipe does not say is said in `notices`.
-    Other sources are left as they are.
+    The base model is in `folder` meanwhile; `threads` convert and run it. `notices` is told what
+    the user may not have meant. Other sources are left as they are.
     """
     if not isinstance(source, MergedSource):
         return
