@@ -197,12 +197,17 @@ class Engine:
 
     def draw(self, sampler: Sampler, barred: Collection[int] = ()) -> int:
         """The token that `sampler` draws after the last one in the context, none of `barred`."""
-        return sampler.draw(self._context, barred)
+        return sampler.draw(self._context, self.last_logits(), barred)
 
     def last_logits(self) -> NDArray[np.float32]:
         """Those after the last token, (vocabulary,): llama.cpp's memory until the next token."""
         pointer = lib.llama_get_logits_ith(self._context, -1)
         return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
+
+    @property
+    def listens(self) -> bool:
+        """Whether a probe hears the routers."""
+        return self._probe is not None
 
     @property
     def experts(self) -> Routes:

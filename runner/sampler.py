@@ -6,12 +6,18 @@ import ctypes
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import numpy as np
 from llama_cpp import llama_cpp as lib
+from numpy.typing import NDArray
 
 from .backend import log
 from .sampling import Sampling, SamplingError
 
+F32 = NDArray[np.float32]
+
 _NEVER = float("-inf")
+_TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""llama_token_data"""
 _MIROSTAT_M = 100  # llama.cpp's: tokens that Mirostat 1 estimates its curve from
 
 
@@ -57,39 +63,55 @@ class Sampler:
         for token in prompt[-last:] if last else ():
             lib.llama_sampler_accept(self._chain, token)
 
-    def draw(self, context: Any, barred: Collection[int] = ()) -> int:
-        """The next token after the last in a llama_context, none of `barred`; it counts as said."""
-        if not self._grammar:
-            return self._drawn(context, [], barred)
-        # As llama.cpp: the grammar looks at the whole vocabulary only where its draw is refused.
-        before = lib.llama_sampler_clone(self._chain)
-        token = self._drawn(context, [], barred)
-        if _allows(self._grammar, token):
-            lib.llama_sampler_free(before)
-        else:
+    def draw(self, context: Any, logits: F32, barred: Collection[int] = ()) -> int:
+        """The next token after the last in a llama_context, none of `barred`; it counts as said.
+
+        `logits`, (vocabulary,), are those after that last token. Where nothing but barred tokens
+        can come, one of those does.
+        """
+        if not barred and not self._grammar:
+            return self._chosen(context)
+        if not barred:
+            # As llama.cpp: the grammar looks at the whole vocabulary only where it must.
+            before = lib.llama_sampler_clone(self._chain)
+            token = self._chosen(context)
+            if _allows(self._grammar, token):
+                lib.llama_sampler_free(before)
+                return token
             lib.llama_sampler_free(self._chain)
             self._chain = before
-            token = self._drawn(context, [self._grammar], barred)
-        return token
+        data = self._allowed(logits, barred)
+        return self._chosen_of(self._allowed(logits, ()) if data is None else data)
 
     def accept(self, token: int, *, ends_answer: bool) -> None:
         """Tell the grammar of the token that was drawn."""
         if self._grammar and not ends_answer:
             lib.llama_sampler_accept(self._grammar, token)
 
-    def _drawn(self, context: Any, first: list[Any], barred: Collection[int]) -> int:
-        """One draw by the chain, behind `first`, which are not told of it."""
-        if not first and not barred:
-            return int(lib.llama_sampler_sample(self._chain, context, -1))
-        # A grammar hears of the token in `accept`, so here a copy of it stands in.
-        ahead = [lib.llama_sampler_clone(sampler) for sampler in first]
-        if barred:
-            ahead.append(_bias([(token, _NEVER) for token in barred], self._n_vocab))
-        outer = _chain([*ahead, self._chain])
-        token = int(lib.llama_sampler_sample(outer, context, -1))
-        lib.llama_sampler_chain_remove(outer, len(ahead))
-        lib.llama_sampler_free(outer)
+    def _chosen(self, context: Any) -> int:
+        return int(lib.llama_sampler_sample(self._chain, context, -1))
+
+    def _allowed(self, logits: F32, barred: Collection[int]) -> NDArray[np.void] | None:
+        """llama_token_data of the tokens that may come, the others at -inf; None where none may."""
+        data = np.empty(len(logits), _TOKEN_DATA)
+        data["id"], data["logit"], data["p"] = np.arange(len(logits)), logits, 0
+        data["logit"][list(barred)] = _NEVER
+        if self._grammar:
+            lib.llama_sampler_apply(self._grammar, ctypes.byref(_array(data)))
+        return data if not barred or data["logit"].max() > _NEVER else None
+
+    def _chosen_of(self, data: NDArray[np.void] | None) -> int:
+        assert data is not None
+        array = _array(data)
+        lib.llama_sampler_apply(self._chain, ctypes.byref(array))
+        token = int(array.data[array.selected].id)
+        lib.llama_sampler_accept(self._chain, token)
         return token
+
+
+def _array(data: NDArray[np.void]) -> lib.llama_token_data_array:
+    pointer = data.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+    return lib.llama_token_data_array(pointer, len(data), -1, False)
 
 
 def _chain(samplers: list[Any]) -> Any:

@@ -19,12 +19,14 @@ from .actions import Copy, Edit, Leave, Outcome
 from .chat import Answer, Forgotten, Piece, Remembered, Text
 from .commands import respond
 from .dialogue import Dialogue
+from .drawing import Experts, Probabilities
 from .escapes import EscapeFilter
 from .impersonation import Draft
 from .interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
 from .second_tries import change
 from .standard_input import clean
 from .terminal import printable
+from .ui_drawing import experts, probabilities
 from .wrap import WordWrap
 
 
@@ -185,6 +187,10 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
     elif isinstance(outcome, Draft):
         with screen.console.status("writing your line"):
             outcome.read()
+    elif isinstance(outcome, Probabilities):
+        screen.console.print(probabilities(outcome))
+    elif isinstance(outcome, Experts):
+        screen.console.print(experts(outcome, screen.console.width))
     elif isinstance(outcome, Copy):
         clipboard.copy(outcome.text)
         screen.notice(f"{len(outcome.text)} characters copied")
