@@ -17,6 +17,7 @@ from .export import write_transcript
 from .impersonation import Draft
 from .sampling import RANDOM_SEED, with_setting
 from .session_format import SessionError
+from .story.card import Card
 from .terminal import printable, size
 
 
@@ -43,8 +44,8 @@ class Leave:
     """The conversation ends."""
 
 
-Outcome = str | Answer | Edit | Draft | Copy | Probabilities | Experts | Leave
-"""A string is a notice."""
+Outcome = str | Answer | Edit | Draft | Copy | Card | Probabilities | Experts | Leave
+"""A string is a notice, a card is to be looked at."""
 
 
 def clear(dialogue: Dialogue, _: str) -> str:

@@ -10,6 +10,7 @@ from . import actions, drawing, second_tries
 from .actions import CommandError, Edit, Leave, Outcome
 from .dialogue import Dialogue
 from .presets import presets
+from .story import actions as story
 
 QUOTES = '"""'  # around a text of several lines
 
@@ -129,6 +130,11 @@ COMMANDS = (
         second_tries.checkout,
         choices=second_tries.branch_names,
     ),
+    Command("/character", "[NAME]", "show a card", story.character, choices=story.names),
+    Command("/as", "NAME", "let this character speak now", story.speak_as, choices=story.names),
+    Command("/lore", "", "which lore is active, and why", story.lore),
+    Command("/note", "[TEXT [N]]", "a note N messages before the end; off", story.note),
+    Command("/memory", "[TEXT]", "what the model remembers; off", story.memory),
     Command("/clear", "", "forget all but the system text", actions.clear),
     Command("/system", "TEXT", 'change the system text; "" is none', actions.system),
     Command(
@@ -149,7 +155,7 @@ COMMANDS = (
     Command(
         "/unban",
         "PHRASE",
-        "say it again; all is every one",
+        "allow it again; all is every one",
         lambda d, phrase: drawing.unban(d.chat, phrase),
         choices=lambda d: [*d.chat.banned.phrases, "all"],
     ),

@@ -25,6 +25,8 @@ from .impersonation import Draft
 from .interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
 from .second_tries import change
 from .standard_input import clean
+from .story.card import Card
+from .story.ui_card import sheet
 from .terminal import printable
 from .ui_drawing import experts, probabilities
 from .wrap import WordWrap
@@ -191,6 +193,8 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
         screen.console.print(probabilities(outcome))
     elif isinstance(outcome, Experts):
         screen.console.print(experts(outcome, screen.console.width))
+    elif isinstance(outcome, Card):
+        screen.console.print(sheet(outcome, screen.console))
     elif isinstance(outcome, Copy):
         clipboard.copy(outcome.text)
         screen.notice(f"{len(outcome.text)} characters copied")
