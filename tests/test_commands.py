@@ -106,7 +106,7 @@ def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
         ("/set temp hot", "temperature is a number, not 'hot'"),
         ("/set top_k 1.5", "top_k is a whole number, not '1.5'"),
         ("/set top_p 2", "top_p is 2.0; it must be from 0 to 1"),
-        ("/set nonsense 1", "there is no setting 'nonsense'; there are temperature, dynatemp_range"),
+        ("/set nonsense 1", "no setting 'nonsense'; there are temperature, dynatemp_range"),
         ("/set max_tokens 0", "max_tokens is a whole number, -1 for no limit, not '0'"),
         ("/show nothing", "nothing to show as 'nothing': info, system, memory"),
         ("/stats maybe", "write /stats, /stats on or /stats off"),
