@@ -24,6 +24,12 @@ STORY = [
     ("/note It rains.", "It rains"),
     ("/memory The sea took a boat.", "The sea took a boat|remember"),
     ("/as Bo", ANSWER),
+    ("/probs", r"from 90 %  from 50 %"),
+    ("/experts", r"A  Ann-Lee +\d+ %[^\n]*\n[^\n]*B  Bea"),
+    ("/preset", r"story +temperature 1.0, min_p"),
+    ("/preset precise", "the settings of 'precise' are used now"),
+    ("/ban the lamp", "banned: the lamp"),
+    ("/unban all", "no phrase is banned now"),
     ("/set temp 1.5", "temp is 1.5 now"),
     ("/regen", ANSWER),
     ("/swipes", r"\n  1  [^\n]*\n\* 2  "),
@@ -57,7 +63,9 @@ def test_every_command_does_what_it_says_in_one_story(tmp_path: Path) -> None:
     for name, card in (("mara", V2), ("bo", BO)):
         (tmp_path / f"{name}.png").write_bytes(png(text_chunk("chara", card)))
     (tmp_path / "lore.json").write_text(json.dumps(LORE))
-    options = "-t 1 -c 2048 -n 8 --seed 1 --session first --user Ann".split()
+    options = ["-t", "1", "-c", "2048", "-n", "8", "--seed", "1"]
+    options += ["--session", "first", "--user", "Ann"]
+    options += ["--experts", "--expert-names", "Ann-Lee, Bea"]
     for name in ("mara.png", "bo.png"):
         options += ["--character", str(tmp_path / name)]
     with Terminal(
