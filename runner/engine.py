@@ -22,7 +22,7 @@ from .backend import EngineError, log
 from .loading import DEFAULTS, LoadOptions, load
 from .memory import N_BATCH
 from .placement import Machine
-from .probe import RouterProbe
+from .probe import Probe
 from .sampler import sampler_chain
 from .sampling import Sampling
 
@@ -36,7 +36,7 @@ class Engine:
     than it said, by the next smaller plan. `plan` is the one that was followed, `buffers` what
     llama.cpp took for it. `stop`, once set, ends a load or an evaluation soon, and a Generation
     after its current token. `on_progress` is called while loading with what part is done, 0 to 1,
-    `on_notice` with a line for the user. `probe` hears the routers in every evaluation. Raises
+    `on_notice` with a line for the user. `probe` hears every evaluation. Raises
     EngineError, PlanError.
     """
 
@@ -49,7 +49,7 @@ class Engine:
         stop: threading.Event | None = None,
         on_progress: Callable[[float], None] = lambda _: None,
         on_notice: Callable[[str], None] = lambda _: None,
-        probe: RouterProbe | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self.header = header
         self._probe = probe
