@@ -240,7 +240,7 @@ def _show_beginning(dialogue: Dialogue, screen: ui_chat.Screen) -> None:
         if card.creator_notes:
             screen.notice(f"{card.name}, notes of the creator:\n{card.creator_notes.strip()}\n")
     for message in dialogue.chat.conversation.messages:
-        screen.say(message.content)
+        screen.say(f"{dialogue.chat.story.opening} {message.content}".lstrip())
 
 
 def _history() -> Path | None:
