@@ -57,7 +57,8 @@ def test_every_command_does_what_it_says_in_one_story(tmp_path: Path) -> None:
     for name, card in (("mara", V2), ("bo", BO)):
         (tmp_path / f"{name}.png").write_bytes(png(text_chunk("chara", card)))
     (tmp_path / "lore.json").write_text(json.dumps(LORE))
-    options = "-t 1 -c 2048 -n 8 --seed 1 --session first --user Ann".split()
+    options = ["-t", "1", "-c", "2048", "-n", "8", "--seed", "1"]
+    options += ["--session", "first", "--user", "Ann"]
     for name in ("mara.png", "bo.png"):
         options += ["--character", str(tmp_path / name)]
     with Terminal(
