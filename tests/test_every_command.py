@@ -21,11 +21,16 @@ STORY = [
     ("/character", "keeps the lighthouse"),
     ("What does the lamp burn?", ANSWER),
     ("/lore", r"active: 2 of 2 entries"),
-    ("/note It rains.", "It rains"),
-    ("/memory The sea took a boat.", "The sea took a boat|remember"),
+    ("/note It rains.", "the note is set: it stands"),
+    ("/memory The sea took a boat.", "the memory is set"),
     ("/as Bo", ANSWER),
+    ("/probs", r"\nfrom 90 %"),
+    ("/experts", r"A  expert 0 +\d+ %[^$]*layers by tokens"),
+    ("/preset wild", "the settings of 'wild' are used now"),
     ("/set temp 1.5", "temp is 1.5 now"),
+    ("/ban a shiver", "\nbanned: a shiver"),
     ("/regen", ANSWER),
+    ("/unban all", "no phrase is banned now"),
     ("/swipes", r"\n  1  [^\n]*\n\* 2  "),
     ("/swipe 1", "answer 1 of 2:"),
     ("/continue", ANSWER),
@@ -58,7 +63,7 @@ def test_every_command_does_what_it_says_in_one_story(tmp_path: Path) -> None:
         (tmp_path / f"{name}.png").write_bytes(png(text_chunk("chara", card)))
     (tmp_path / "lore.json").write_text(json.dumps(LORE))
     options = ["-t", "1", "-c", "2048", "-n", "8", "--seed", "1"]
-    options += ["--session", "first", "--user", "Ann"]
+    options += ["--session", "first", "--user", "Ann", "--experts"]
     for name in ("mara.png", "bo.png"):
         options += ["--character", str(tmp_path / name)]
     with Terminal(
