@@ -24,13 +24,14 @@ STORY = [
     ("/note It rains.", "the note is set: it stands"),
     ("/memory The sea took a boat.", "the memory is set"),
     ("/as Bo", ANSWER),
-    ("/probs", r"\nfrom 90 %"),
-    ("/experts", r"A  expert 0 +\d+ %[^$]*layers by tokens"),
-    ("/preset wild", "the settings of 'wild' are used now"),
-    ("/set temp 1.5", "temp is 1.5 now"),
-    ("/ban a shiver", "\nbanned: a shiver"),
-    ("/regen", ANSWER),
+    ("/probs", r"from 90 %  from 50 %"),
+    ("/experts", r"A  Ann-Lee +\d+ %[^\n]*\n[^\n]*B  Bea"),
+    ("/preset", r"story +temperature 1.0, min_p"),
+    ("/preset precise", "the settings of 'precise' are used now"),
+    ("/ban the lamp", "\nbanned: the lamp"),
     ("/unban all", "no phrase is banned now"),
+    ("/set temp 1.5", "temp is 1.5 now"),
+    ("/regen", ANSWER),
     ("/swipes", r"\n  1  [^\n]*\n\* 2  "),
     ("/swipe 1", "answer 1 of 2:"),
     ("/continue", ANSWER),
@@ -63,7 +64,8 @@ def test_every_command_does_what_it_says_in_one_story(tmp_path: Path) -> None:
         (tmp_path / f"{name}.png").write_bytes(png(text_chunk("chara", card)))
     (tmp_path / "lore.json").write_text(json.dumps(LORE))
     options = ["-t", "1", "-c", "2048", "-n", "8", "--seed", "1"]
-    options += ["--session", "first", "--user", "Ann", "--experts"]
+    options += ["--session", "first", "--user", "Ann"]
+    options += ["--experts", "--expert-names", "Ann-Lee, Bea"]
     for name in ("mara.png", "bo.png"):
         options += ["--character", str(tmp_path / name)]
     with Terminal(
