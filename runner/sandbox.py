@@ -98,6 +98,8 @@ def main() -> None:
             # The template is a stranger's program: whatever it raises is its failure, not ours.
             reply = {"error": f"{error}" or type(error).__name__}
         print(json.dumps(reply), flush=True)
+        if hasattr(signal, "alarm"):
+            signal.alarm(0)  # idle for minutes is how this process mostly is
 
 
 if __name__ == "__main__":

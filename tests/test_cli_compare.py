@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from models import demo_gguf, patched_smollm2, smollm2
+from models import demo_checkpoint, demo_gguf, patched_smollm2, smollm2
 from workers import COMMAND
 
 from franken_gguf.runner.cli import main
@@ -267,3 +267,16 @@ def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers() -> None:
         r"of 512; shorten it, or its answers with -n",
         reason,
     )
+
+
+def test_quants_of_a_checkpoint_are_converted_once_and_kept(tmp_path: Path) -> None:
+    words = ("compare", "--source", demo_checkpoint(), "-q", "q4_0", "-t", "1", "-n", "1")
+    words = (*words, "--samples", "0", "--prompt", "Hi.", "--cache", tmp_path, "--json")
+    first = run(*words)
+    assert f"the converted files stay in {tmp_path / 'quants'} for the next time" in first.stderr
+    (kept,) = tmp_path.glob("quants/*/*.gguf")
+    assert kept.name == f"{demo_checkpoint().name}-Q4_0.gguf"
+    second = run(*words)
+    assert second.stderr == "1 of 1  Q4_0: measured before\n"
+    assert (second.returncode, second.stdout) == (0, first.stdout)
+    assert [one["file"] for one in json.loads(second.stdout)["models"]] == [str(kept)]

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
+import time
 from datetime import datetime
 
 import pytest
@@ -156,3 +159,19 @@ def test_a_template_renders_again_after_its_process_was_ended() -> None:
         with pytest.raises(PromptError, match="2 seconds"):
             template.render([Message("user", "spin")])
         assert template.render([MORE]) == "More"
+
+
+def test_a_template_waits_for_the_next_turn_longer_than_a_rendering_may_take() -> None:
+    code = "from franken_gguf.runner import sandbox; sandbox.MAX_SECONDS = 1; sandbox.main()"
+    command = [sys.executable, "-c", code]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as child:
+        assert child.stdin and child.stdout
+        replies = []
+        for request in ({"template": "Hello {{ name }}"}, {"name": "Ada"}):
+            print(json.dumps(request), file=child.stdin, flush=True)
+            replies.append(child.stdout.readline())
+            time.sleep(1.2)
+    assert replies == ['{"text": ""}\n', '{"text": "Hello Ada"}\n']
+    assert child.returncode == 0

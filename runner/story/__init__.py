@@ -1,0 +1,1 @@
+"""Storytelling: character cards, lorebooks, notes, and the messages they become for a model."""

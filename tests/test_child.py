@@ -1,0 +1,35 @@
+"""Work in a process of its own: what it says, and how it may end."""
+
+from __future__ import annotations
+
+import pytest
+from endings import abort, count, interrupt_parent, raise_bug, refuse
+
+from franken_gguf.runner.compare.child import messages
+from franken_gguf.runner.compare.tasks import CompareError
+
+
+def test_what_the_work_sends_arrives_in_its_order() -> None:
+    assert list(messages(count, 3, "counting")) == [0, 1, 2]
+
+
+def test_what_the_work_refuses_is_refused_here_with_its_words() -> None:
+    with pytest.raises(CompareError, match=r"^no such luck$"):
+        list(messages(refuse, "no such luck", "x"))
+
+
+def test_a_process_that_llama_cpp_ends_leaves_ours_alive() -> None:
+    found = messages(abort, None, "big.gguf")
+    assert next(found) == "going to"
+    with pytest.raises(CompareError, match=r"^big\.gguf: llama\.cpp gave up on it \(SIGABRT\)$"):
+        next(found)
+
+
+def test_a_bug_comes_with_its_traceback() -> None:
+    with pytest.raises(RuntimeError, match=r"(?s)Traceback.*ZeroDivisionError"):
+        list(messages(raise_bug, 0, "x"))
+
+
+def test_ctrl_c_while_a_process_starts_comes_once_it_has() -> None:
+    with pytest.raises(KeyboardInterrupt):
+        list(messages(count, interrupt_parent(), "x"))
