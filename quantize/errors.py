@@ -15,6 +15,10 @@ class ReadError(CheckpointError):
     """A file of the source cannot be read now; it may be later."""
 
 
+class MergeError(CheckpointError):
+    """A merge recipe that cannot be followed, or models that do not fit together."""
+
+
 class TokenizerError(FrankenError):
     """The tokenizer files are missing, unknown, or disagree with the written GGUF."""
 

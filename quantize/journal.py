@@ -39,12 +39,16 @@ class Identity:
         return ""
 
 
-def identities(stamps: Sequence[FileStamp], outputs: Sequence[Output]) -> list[Identity]:
+def identities(
+    stamps: Sequence[FileStamp], outputs: Sequence[Output], fingerprint: bytes = b""
+) -> list[Identity]:
     """The identity of each output of one command, made from files with these stamps.
+
+    `fingerprint` is what the source depends on besides its files.
 
     The options are hashed as what they lead to: the headers, and the importance of every column.
     """
-    source = _digest(repr(sorted(stamps)).encode())
+    source = _digest(repr(sorted(stamps)).encode(), fingerprint)
     options = [_options(output) for output in outputs]
     names = [str(output.path.resolve()) for output in outputs]
     command = _digest(repr((options, names)).encode())

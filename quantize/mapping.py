@@ -6,6 +6,8 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from gguf import GGMLQuantizationType
+
 from .architectures import ModelConfig
 from .errors import CheckpointError
 from .recipe import file_order
@@ -45,6 +47,16 @@ class MappedTensor:
     def cols(self) -> int:
         """The length of a row."""
         return self.shape[-1]
+
+
+@dataclass(frozen=True)
+class SourceTensor(MappedTensor):
+    """A tensor of the GGUF to be."""
+
+    stored: GGMLQuantizationType = GGMLQuantizationType.F32
+    """The type its rows have in the source."""
+    kept: GGMLQuantizationType = GGMLQuantizationType.F32
+    """The type it is written in where the recipe does not quantize it."""
 
 
 @dataclass(frozen=True)

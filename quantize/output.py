@@ -16,10 +16,11 @@ from .formats import F32, FORMATS
 from .gguf_encode import encode_header, padded
 from .gguf_types import Metadata, u32
 from .imatrix import Imatrix
+from .mapping import SourceTensor
 from .presets import Preset
 from .recipe import Choice, Overrides, Tensor, choose_types
 from .shards import shard_counts, shard_metadata, shard_path
-from .source import Source, SourceTensor
+from .source import Source
 
 _PRECISION_PRESETS = ("F32", "F16", "BF16")
 

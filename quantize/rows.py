@@ -14,8 +14,9 @@ from .errors import CheckpointError, OutputError, RecipeError
 from .files import write_at
 from .formats import F32, FORMATS, U8
 from .jobs import Job, Position
+from .mapping import SourceTensor
 from .output import Output, PlannedTensor
-from .source import Source, SourceTensor
+from .source import Source
 from .writer import part_of
 
 # Only weights beyond F16's range can overflow a block's scale.

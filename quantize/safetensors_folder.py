@@ -8,6 +8,8 @@ from math import prod
 from pathlib import Path
 from typing import Any
 
+from gguf import GGMLQuantizationType
+
 from .errors import CheckpointError
 from .files import read_at
 from .formats import U8
@@ -26,9 +28,10 @@ class SafetensorsFolder:
     (https://github.com/huggingface/safetensors#format).
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, stem: str = "model") -> None:
+        """`stem` is what the files are called: <stem>.safetensors. Raises CheckpointError."""
         self.tensors: dict[str, _Tensor] = {}
-        for file, expected in _files(folder).items():
+        for file, expected in _files(folder, stem).items():
             tensors = _read_header(file)
             for name in expected:
                 if name not in tensors:
@@ -52,6 +55,10 @@ class SafetensorsFolder:
         """The files that hold the tensors."""
         return {tensor.file for tensor in self.tensors.values()}
 
+    def dtype(self, name: str) -> GGMLQuantizationType:
+        """The type of a tensor's rows: BF16, F16 or F32."""
+        return GGMLQuantizationType[self.tensors[name].dtype]
+
     def read(self, name: str, start: int, stop: int) -> U8:
         """Rows `start` to `stop` (all axes but the last, flattened): uint8 [rows, row_bytes]."""
         tensor = self.tensors[name]
@@ -71,10 +78,10 @@ class _Tensor:
         self.cols = shape[-1] if shape else 1
 
 
-def _files(folder: Path) -> dict[Path, list[str]]:
+def _files(folder: Path, stem: str) -> dict[Path, list[str]]:
     """The safetensors files, each with the tensor names that the index promises in it."""
-    index = folder / "model.safetensors.index.json"
-    single = folder / "model.safetensors"
+    index = folder / f"{stem}.safetensors.index.json"
+    single = folder / f"{stem}.safetensors"
     if index.is_file():
         files: dict[Path, list[str]] = {}
         for name, file_name in _weight_map(index).items():
@@ -92,7 +99,7 @@ def _files(folder: Path) -> dict[Path, list[str]]:
         return {single: []}
     if any(folder.glob("*.safetensors")):
         raise CheckpointError(
-            f"{folder}: has .safetensors files, but neither model.safetensors nor {index.name}; "
+            f"{folder}: has .safetensors files, but neither {single.name} nor {index.name}; "
             "download the whole folder"
         )
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
@@ -100,7 +107,7 @@ def _files(folder: Path) -> dict[Path, list[str]]:
             f"{folder}: has pickled weights only, which can run code when read; save it again "
             "with safetensors"
         )
-    raise CheckpointError(f"{folder}: no model.safetensors in it; is this the model's folder?")
+    raise CheckpointError(f"{folder}: no {single.name} in it; is this the model's folder?")
 
 
 def _weight_map(index: Path) -> dict[str, Any]:

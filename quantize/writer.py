@@ -155,7 +155,9 @@ class PendingOutputs:
             for output in self._outputs:
                 _check_place(output, self._source.files)
             for output, expected in zip(
-                self._outputs, identities(self._source.stamps, self._outputs), strict=True
+                self._outputs,
+                identities(self._source.stamps, self._outputs, self._source.fingerprint),
+                strict=True,
             ):
                 self._pending.append(PendingOutput(output, expected))
                 self._resources.callback(self._pending[-1].release)

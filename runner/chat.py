@@ -14,6 +14,7 @@ from .conversation import Conversation, Message, turn_starts
 from .engine import Engine, Generation
 from .prompt import Template
 from .sampling import RANDOM_SEED, Sampling
+from .story.story import Story
 from .text_stream import text_of
 
 # A text that has more characters than this for each token of the context does not fit it: not
@@ -50,9 +51,9 @@ Piece = Text | Forgotten | Remembered
 class Chat:
     """Joins an engine, the model's template and a conversation; knows no screen.
 
-    `conversation`, `sampling`, `max_tokens` and `summarize` (whether the model sums up the turns
-    that leave the context) may be changed between two answers. Close it, or use it in a `with`
-    statement: engine and template are closed with it.
+    `conversation`, `story`, `sampling`, `max_tokens` and `summarize` (whether the model sums up
+    the turns that leave the context) may be changed between two answers. Close it, or use it in a
+    `with` statement: engine and template are closed with it.
     """
 
     def __init__(
@@ -71,6 +72,7 @@ class Chat:
         self.sampling = sampling
         self.max_tokens = max_tokens
         self.summarize = summarize
+        self.story = Story()
         self._tries = 0
 
     def ask(self, question: str) -> Answer:
@@ -106,7 +108,8 @@ class Chat:
 
     def context_used(self) -> int:
         """Tokens of the conversation as the model would read it now."""
-        messages = self.conversation.read_by_model()
+        said = self.conversation.messages
+        messages = self.story.read(self.conversation, said, self.conversation.forgotten)
         if not messages:
             return 0
         text = self.template.render(messages, add_generation_prompt=False)
@@ -146,8 +149,9 @@ class Chat:
 
     def _text(self, said: list[Message], head: str, forgotten: int) -> str:
         # Templates look at the first message, so there must be one.
-        messages = self.conversation.read_by_model(said, forgotten) or [Message("user", "")]
+        messages = self.story.read(self.conversation, said, forgotten) or [Message("user", "")]
         start = self.template.render(messages)
+        head = " ".join(filter(None, (self.story.opening, head)))
         if not head:
             return start
         # As the template writes an answer that stands (some put a space before it).
@@ -223,7 +227,8 @@ class Answer:
         chat = self._chat
         if self._forgotten > chat.conversation.forgotten:
             yield from self._forget()
-        pieces = text_of(self.generation, chat.engine.vocabulary.piece, chat.template.stops)
+        stops = (*chat.template.stops, *chat.story.stops)
+        pieces = text_of(self.generation, chat.engine.vocabulary.piece, stops)
         try:
             for text in pieces:
                 # SentencePiece begins an answer with a space, which is no part of what is said.
@@ -262,7 +267,7 @@ class Answer:
                 conversation.memory = before
 
     def _keep(self) -> None:
-        begun = self._begun or Message("assistant", "")
+        begun = self._begun or self._chat.story.answer()
         said = replace(begun, content=begun.content + self.text, date=now())
         self._chat.conversation.messages = [*self._said, said, *self._after]
 

@@ -43,16 +43,21 @@ class Conversation:
     kept: Mapping[str, Any] = field(default_factory=dict)
 
     def read_by_model(
-        self, messages: Sequence[Message] | None = None, forgotten: int | None = None
+        self,
+        messages: Sequence[Message] | None = None,
+        forgotten: int | None = None,
+        system: str | None = None,
     ) -> list[Message]:
         """What the model reads of `messages` (its own), without the first `forgotten` (its own).
+
+        `system` is the system text where it is not the conversation's own.
 
         The memory stands at the end of the system text: where templates and models expect what is
         always true, and before all turns, so that those stay as they were evaluated.
         """
         messages = self.messages if messages is None else messages
         memory = f"{MEMORY_HEADING}\n{self.memory}" if self.memory else ""
-        system = "\n\n".join(filter(None, (self.system, memory)))
+        system = "\n\n".join(filter(None, (self.system if system is None else system, memory)))
         turns = messages[self.forgotten if forgotten is None else forgotten :]
         first = [Message("system", system)] if system else []
         return [*first, *(message for message in turns if message.role != NOTE)]

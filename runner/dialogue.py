@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from .chat import Answer, Chat
 from .conversation import Conversation
 from .session import Session, Sessions
+from .story.saved import opened
 
 
 @dataclass
@@ -46,6 +47,7 @@ class Dialogue:
         self.close()
         self.session = session
         self.chat.conversation = conversation
+        self.chat.story = opened(conversation)
 
     def move_to(self, session: Session) -> None:
         """Save what has been said under another name and go on there. Raises SessionError."""

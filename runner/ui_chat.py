@@ -70,12 +70,22 @@ class Screen:
         with self.console.status(label) as status:
             yield lambda part: status.update(f"{label} {100 * part:.0f} %")
 
+    def say(self, text: str) -> None:
+        """Show what a character says without a model: a greeting."""
+        wrap = self._word_wrap()
+        text = EscapeFilter().feed(text)
+        self.output.write((wrap.feed(text) + wrap.end() if wrap else text) + "\n")
+        self.output.flush()
+
+    def _word_wrap(self) -> WordWrap | None:
+        # The last column stays free: terminals differ in what a character there does.
+        is_wrapped = self._wraps and self.output.isatty()
+        return WordWrap(self.console.width - 1) if is_wrapped else None
+
     def show(self, answer: Answer, *, with_figures: bool = True) -> None:
         """Stream an answer, then its figures. Raises what the engine does."""
         escapes = EscapeFilter()
-        # The last column stays free: terminals differ in what a character there does.
-        is_wrapped = self._wraps and self.output.isatty()
-        wrap = WordWrap(self.console.width - 1) if is_wrapped else None
+        wrap = self._word_wrap()
         try:
             # Closed before anything is saved: what came of the answer is then in the conversation.
             with closing(iter(answer)) as pieces:

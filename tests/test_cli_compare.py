@@ -139,6 +139,7 @@ def test_the_table_shows_models_side_by_side_and_the_answers(
     for row in ("size", "perplexity", "KL divergence", "less Q8_0's", "same experts", "tokens/s"):
         assert re.search(rf"^ +{re.escape(row)} ", done.stdout, re.M), row
     assert "Say hello." in done.stdout
+    assert "drink: + is tea, - is coffee" in " ".join(done.stdout.split())
     assert not [line for line in done.stdout.splitlines() if len(line) > 80]
 
 

@@ -15,6 +15,7 @@ from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner import ui_chat
 from franken_gguf.runner.actions import resumed
 from franken_gguf.runner.api import load
+from franken_gguf.runner.chat import now
 from franken_gguf.runner.commands import completions, is_whole
 from franken_gguf.runner.conversation import Conversation
 from franken_gguf.runner.dialogue import Dialogue
@@ -25,6 +26,7 @@ from franken_gguf.runner.machine import this_machine, with_vram
 from franken_gguf.runner.sampling import RANDOM_SEED
 from franken_gguf.runner.session import Session, Sessions, data_folder, make_private
 from franken_gguf.runner.standard_input import clean, has_keyboard, piped_text
+from franken_gguf.runner.story.saved import begin
 from franken_gguf.runner.terminal import size
 
 from .parameters import FILE
@@ -82,6 +84,15 @@ def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
     help="The same seed, the same answer; -1 is another one every time.",
 )
 @click.option(
+    "--character",
+    "characters",
+    type=FILE,
+    multiple=True,
+    metavar="CARD",
+    help="A character card, PNG or JSON; several play together.",
+)
+@click.option("--user", metavar="NAME", default="", help="Your name in the story.  [default: User]")
+@click.option(
     "--session", "session", metavar="NAME", help="Begin this saved chat, or go on with it."
 )
 @click.option(
@@ -108,6 +119,8 @@ def chat(
     mmap: bool,
     n_threads: int | None,
     max_tokens: int | None,
+    characters: tuple[Path, ...],
+    user: str,
     session: str | None,
     goes_on: bool,
     no_save: bool,
@@ -145,6 +158,7 @@ def chat(
         resources.callback(saved.close if saved else lambda: None)
         conversation = saved.read() if saved else Conversation()
         conversation.system = clean(system) or conversation.system
+        begin(conversation, characters, clean(user), now())
         with hearing_ctrl_c(stop), screen.loading(model.name) as show_progress:
             talk = load(
                 header,
@@ -165,6 +179,8 @@ def chat(
             screen.notice("the file holds no chat template: talking ChatML")
         if saved:
             load_context(talk.engine, saved.context_path)
+        for remark in talk.story.remarks:
+            screen.notice(remark)
         if is_dialogue:
             _talk(dialogue, screen, stop)
         else:
@@ -187,6 +203,8 @@ def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> 
     screen.notice(f"{dialogue.model}, context {n_ctx}; /help lists the commands")
     if dialogue.session and dialogue.session.exists():
         screen.notice(resumed(dialogue))
+    else:
+        _show_beginning(dialogue, screen)
     has_terminal = sys.stdout.isatty() or sys.stderr.isatty()
     if has_terminal and not screen.console.is_dumb_terminal:
         history = _history() if dialogue.autosave else None
@@ -196,6 +214,14 @@ def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> 
     ui_chat.talk(dialogue, screen, lines, stop)
     if dialogue.session and dialogue.session.exists():
         screen.notice(f"saved as {dialogue.session.name!r}; --continue goes on with it")
+
+
+def _show_beginning(dialogue: Dialogue, screen: ui_chat.Screen) -> None:
+    for card in dialogue.chat.story.cards:
+        if card.creator_notes:
+            screen.notice(f"{card.name}, notes of the creator:\n{card.creator_notes}")
+    for message in dialogue.chat.conversation.messages:
+        screen.say(message.content)
 
 
 def _history() -> Path | None:

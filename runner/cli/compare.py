@@ -221,8 +221,8 @@ def _converted(
 def _convert(
     path: Path, source: Source, threads: int, notices: Console, outputs: list[Output]
 ) -> None:
-    if not source.is_gguf:
-        check_tokens(path, source.metadata)
+    if source.tokenizer_folder:
+        check_tokens(source.tokenizer_folder, source.metadata)
     meter = Meter(source, outputs)
     with conversion_progress(notices, meter) as progress:
         pipeline.convert(

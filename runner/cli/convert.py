@@ -106,7 +106,8 @@ def convert(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write SOURCE as GGUF: a Hugging Face folder, or a GGUF file to quantize again.
+    """Write SOURCE as GGUF: a Hugging Face folder, a GGUF file to quantize again, or a mergekit-moe
+    recipe (.yml), whose experts are read where they are.
 
     TYPE is one of F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0
     IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S (case ignored), as llama-quantize has them, or
@@ -148,8 +149,8 @@ def convert(
         else:
             ui_convert.show_plan(Console(), outputs, expected)
         return
-    if not model.is_gguf:
-        check_tokens(source, model.metadata)
+    if model.tokenizer_folder:
+        check_tokens(model.tokenizer_folder, model.metadata)
     if len(outputs) > 1:
         outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
     meter = Meter(model, outputs)

@@ -64,8 +64,10 @@ def _prompt(baseline: str, prompt: Prompt, number: int) -> Section:
     def cell(text: Callable[[PromptResult], str]) -> Cell:
         return lambda one: text(found) if (found := _result(one, number)) else ""
 
+    first, second = prompt.labels or ("", "")
+    sides = f": + is {first}, - is {second}" if prompt.labels else ""
     return Section(
-        prompt.name,
+        prompt.name + sides,
         (
             ("lean", cell(lambda found: _lean(found.lean))),
             ("  per token", cell(lambda found: _lean(found.lean, per_token=True))),

@@ -19,9 +19,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.quantize.yaml_files import read_yaml
 
 FIRST, SECOND = "{first}", "{second}"
 CHOICE = "So which of the two do you choose, {first} or {second}? Answer with one of them."
@@ -29,7 +28,6 @@ CHOICE = "So which of the two do you choose, {first} or {second}? Answer with on
 _KEYS = ("ask", "paraphrases", "answers", "measure")
 _PLACEHOLDER = re.compile(r"\{first\}|\{second\}")
 _MAX_BYTES = 1 << 16
-_MAX_DEPTH = 4
 _MAX_TEXTS = 64
 _MAX_CHARACTERS = 8192
 _MAX_NAME = 40
@@ -138,36 +136,7 @@ def question(text: str) -> Question:
 
 def read_question(path: Path) -> Question:
     """The prompt in a YAML file, named after the file. Raises QuestionError, OSError."""
-    with path.open("rb") as file:
-        data = file.read(_MAX_BYTES + 1)
-    if len(data) > _MAX_BYTES:
-        raise QuestionError(f"{path}: larger than {_MAX_BYTES} bytes; a prompt is a short file")
-    try:
-        _check_events(path, data)
-        document = yaml.safe_load(data)
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f", line {mark.line + 1}" if mark else ""
-        reason = getattr(error, "problem", None) or getattr(error, "reason", "it cannot be read")
-        raise QuestionError(f"{path}{where}: no YAML: {reason}") from None
-    except ValueError as error:  # such as a date that there is not
-        raise QuestionError(f"{path}: no YAML that can be used: {error}") from None
-    return parse(path.stem, document, str(path))
-
-
-def _check_events(path: Path, data: bytes) -> None:
-    """Refuse what a short file can blow up: aliases stand for any amount of text, nesting for time.
-
-    Events come one by one, before anything is built of them.
-    """
-    depth = 0
-    for event in yaml.parse(data, yaml.SafeLoader):
-        if isinstance(event, yaml.AliasEvent):
-            raise QuestionError(f"{path}: holds a YAML alias (*name); write the text out")
-        depth += isinstance(event, yaml.CollectionStartEvent)
-        depth -= isinstance(event, yaml.CollectionEndEvent)
-        if depth > _MAX_DEPTH:
-            raise QuestionError(f"{path}: lists within lists; answers hold two lists of texts")
+    return parse(path.stem, read_yaml(path, QuestionError, _MAX_BYTES), str(path))
 
 
 def parse(name: str, document: Any, where: str) -> Question:

@@ -1,0 +1,183 @@
+"""A PEFT LoRA adapter on weights: W + scale * B @ A, rows at a time.
+
+    adapter_config.json          r, lora_alpha, use_rslora, alpha_pattern
+    adapter_model.safetensors    base_model.model.<module>.lora_A.weight    [r, in]
+                                 base_model.model.<module>.lora_B.weight    [out, r]
+
+scale is lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora (Hu et al. 2021; Kalajdzievski
+2023). The sum is taken rank by rank, element by element: the same bytes however rows are dealt out,
+and on every machine.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from gguf import GGMLQuantizationType
+
+from franken_gguf.quantize.errors import MergeError
+from franken_gguf.quantize.formats import F32, FORMATS, U8
+from franken_gguf.quantize.json_files import read_object
+from franken_gguf.quantize.safetensors_folder import SafetensorsFolder
+from franken_gguf.quantize.weights import Weights
+
+_PREFIX = "base_model.model."
+_TENSOR = re.compile(rf"{re.escape(_PREFIX)}(.+)\.lora_([AB])\.weight")
+_MOST_RANK = 4096
+# Weights of a tile that stays in a core's cache while the ranks are added to it.
+_TILE = 1 << 17
+# What would change the weights and is not understood, with the value that changes nothing.
+_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
+    "use_dora": (False, None),
+    "fan_in_fan_out": (False, None),
+    "lora_bias": (False, None),
+    "bias": ("none", None),
+    "modules_to_save": (None, []),
+    "layer_replication": (None, []),
+}
+
+
+@dataclass(frozen=True)
+class _Update:
+    """What an adapter adds to one tensor."""
+
+    a: str
+    b: str
+    scale: float
+
+
+class LoraWeights:
+    """`weights` with the adapter in `folder` applied; what it does not touch is handed on."""
+
+    def __init__(self, weights: Weights, folder: Path) -> None:
+        """Reads headers alone. Raises MergeError."""
+        self._weights = weights
+        self._adapter = SafetensorsFolder(folder, "adapter_model")
+        self._updates = _updates(folder, self._adapter, weights.shapes)
+
+    @property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """See Weights.shapes."""
+        return self._weights.shapes
+
+    @property
+    def files(self) -> set[Path]:
+        """See Weights.files."""
+        return self._weights.files | self._adapter.files
+
+    @property
+    def touched(self) -> set[str]:
+        """The names of the tensors that the adapter changes."""
+        return set(self._updates)
+
+    def dtype(self, name: str) -> GGMLQuantizationType:
+        """See Weights.dtype; a tensor that the adapter changes comes in float32."""
+        return GGMLQuantizationType.F32 if name in self._updates else self._weights.dtype(name)
+
+    def read(self, name: str, start: int, stop: int) -> U8:
+        """See Weights.read."""
+        stored = self._weights.read(name, start, stop)
+        update = self._updates.get(name)
+        if update is None:
+            return stored
+        rows = FORMATS[self._weights.dtype(name).name].dequantize(stored)
+        a = self._matrix(update.a, 0, self._adapter.shapes[update.a][0])
+        b = self._matrix(update.b, start, stop) * np.float32(update.scale)
+        return _added(rows, a, b).view(np.uint8)
+
+    def _matrix(self, name: str, start: int, stop: int) -> F32:
+        codec = FORMATS[self._adapter.dtype(name).name]
+        return codec.dequantize(self._adapter.read(name, start, stop))
+
+
+def _added(rows: F32, a: F32, b: F32) -> F32:
+    """`rows` [n, in] + `b` [n, r] @ `a` [r, in], a tile of rows at a time."""
+    rows = np.ascontiguousarray(rows)
+    step = max(_TILE // rows.shape[1], 1)
+    for start in range(0, len(rows), step):
+        tile = rows[start : start + step]
+        factors = b[start : start + step]
+        delta = factors[:, :1] * a[0]
+        for rank in range(1, len(a)):
+            delta += factors[:, rank : rank + 1] * a[rank]
+        tile += delta
+    return rows
+
+
+def _updates(
+    folder: Path, adapter: SafetensorsFolder, shapes: Mapping[str, tuple[int, ...]]
+) -> dict[str, _Update]:
+    config_path = folder / "adapter_config.json"
+    config = read_object(config_path, MergeError)
+    if config.get("peft_type") != "LORA":
+        raise MergeError(f"{config_path}: peft_type is {_shown(config, 'peft_type')}, not LORA")
+    for key, harmless in _UNSUPPORTED.items():
+        if config.get(key) not in harmless:
+            raise MergeError(
+                f"{config_path}: {key} {_shown(config, key)} is not supported; merge the adapter "
+                "with PEFT and name the result"
+            )
+    modules: dict[str, dict[str, str]] = {}
+    for name in adapter.shapes:
+        found = _TENSOR.fullmatch(name)
+        if not found:
+            raise MergeError(f"{folder}: tensor {name!r} is none of LoRA's A and B; not supported")
+        modules.setdefault(found[1], {})[found[2]] = name
+    return {
+        f"{module}.weight": _update(folder, config, module, pair, adapter.shapes, shapes)
+        for module, pair in modules.items()
+    }
+
+
+def _update(
+    folder: Path,
+    config: dict[str, Any],
+    module: str,
+    pair: dict[str, str],
+    adapter: Mapping[str, tuple[int, ...]],
+    shapes: Mapping[str, tuple[int, ...]],
+) -> _Update:
+    if len(pair) < 2:
+        raise MergeError(f"{folder}: {module} has lora_{next(iter(pair))} alone; A and B belong")
+    a, b = adapter[pair["A"]], adapter[pair["B"]]
+    wanted = shapes.get(f"{module}.weight")
+    if wanted is None:
+        raise MergeError(f"{folder}: {module} is not in the model that the adapter is put on")
+    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or (b[0], a[1]) != wanted or a[0] > _MOST_RANK:
+        raise MergeError(
+            f"{folder}: {module}: lora_A {list(a)} and lora_B {list(b)} do not fit the model's "
+            f"{list(wanted)}; the adapter was trained on another model"
+        )
+    return _Update(pair["A"], pair["B"], _scale(folder, config, module, a[0]))
+
+
+def _scale(folder: Path, config: dict[str, Any], module: str, rank: int) -> float:
+    alpha: Any = config.get("lora_alpha")
+    for pattern, value in _pattern(folder, config).items():
+        if module == pattern or module.endswith(f".{pattern}"):
+            alpha = value
+            break
+    number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
+    if not number or not 0 < alpha < 1 << 20:
+        raise MergeError(f"{folder / 'adapter_config.json'}: lora_alpha is no number above 0")
+    return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
+
+
+def _pattern(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
+    """alpha_pattern. PEFT's keys are regular expressions; here ends of modules' names are read."""
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict) or not all(re.fullmatch(r"[\w.]+", key) for key in patterns):
+        raise MergeError(
+            f"{folder / 'adapter_config.json'}: alpha_pattern: only names of modules are supported"
+        )
+    return patterns
+
+
+def _shown(config: dict[str, Any], key: str) -> str:
+    return ascii(config.get(key))[:60]

@@ -1,0 +1,141 @@
+"""All of the merged checkpoint's folder but the weights: config.json, tokenizer, model card."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+from gguf import GGMLQuantizationType
+
+from franken_gguf.quantize.config import read_config
+from franken_gguf.quantize.errors import CheckpointError
+from franken_gguf.quantize.json_files import read_object, read_text
+
+from .recipe_file import MergeRecipe
+
+RECIPE_NAME = "mergekit_moe_config.yml"
+"""Where mergekit-moe, too, leaves the recipe."""
+
+_COPIED = (
+    "tokenizer.json",
+    "tokenizer.model",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.json",
+    "merges.txt",
+    "chat_template.jinja",
+    "chat_template.json",
+    "generation_config.json",
+)
+_TEMPLATES = "additional_chat_templates"
+_MOST_TEMPLATES = 64
+
+# Of Llama's and Mistral's config.json: what a Mixtral's has no use for, or says otherwise.
+_DROPPED = (
+    "_name_or_path",
+    "attention_bias",
+    "auto_map",
+    "mlp_bias",
+    "pretraining_tp",
+    "torch_dtype",
+    "dtype",
+)
+_DTYPES = {
+    GGMLQuantizationType.F32: "float32",
+    GGMLQuantizationType.F16: "float16",
+    GGMLQuantizationType.BF16: "bfloat16",
+}
+
+
+def write_small_files(
+    folder: Path, recipe: MergeRecipe, dtype: GGMLQuantizationType, name: str
+) -> None:
+    """Write them into `folder`, which is there, for a model called `name`. Raises CheckpointError.
+
+    The base model, a folder, gives the tokenizer and every hyperparameter but the experts'.
+    """
+    base = recipe.base.model
+    _write_json(folder / "config.json", mixtral_config(recipe, dtype))
+    for file in _COPIED:
+        if (base / file).is_file():
+            shutil.copyfile(base / file, folder / file)
+    templates = sorted((base / _TEMPLATES).glob("*.jinja"))[:_MOST_TEMPLATES]
+    if templates:
+        (folder / _TEMPLATES).mkdir()
+    for template in templates:
+        shutil.copyfile(template, folder / _TEMPLATES / template.name)
+    text = read_text(recipe.path, CheckpointError)
+    (folder / RECIPE_NAME).write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(_card(recipe, name, text), encoding="utf-8")
+
+
+def mixtral_config(recipe: MergeRecipe, dtype: GGMLQuantizationType) -> dict[str, Any]:
+    """config.json of the mixture, from that of the base.
+
+    What Llama, Mistral and Mixtral have different defaults for is written out. Raises
+    CheckpointError.
+    """
+    folder = recipe.base.model
+    config = read_config(folder)
+    fields = read_object(folder / "config.json", CheckpointError)
+    kept = {key: value for key, value in fields.items() if key not in _DROPPED}
+    return dict(
+        sorted(
+            {
+                **kept,
+                "architectures": ["MixtralForCausalLM"],
+                "head_dim": config.head_dim,
+                "max_position_embeddings": config.context_length,
+                "model_type": "mixtral",
+                "num_experts_per_tok": recipe.experts_used,
+                "num_key_value_heads": config.kv_heads,
+                "num_local_experts": len(recipe.experts),
+                "output_router_logits": False,
+                "rms_norm_eps": config.rms_norm_eps,
+                "rope_theta": config.rope_theta,
+                "router_aux_loss_coef": 0.001,
+                "sliding_window": None,
+                "tie_word_embeddings": config.tied,
+                "torch_dtype": _DTYPES[dtype],
+            }.items()
+        )
+    )
+
+
+def _card(recipe: MergeRecipe, name: str, text: str) -> str:
+    sources = list(dict.fromkeys(_display(expert.source) for expert in recipe.experts))
+    listed = "\n".join(f"- {source}" for source in sources)
+    fence = "~~~~"
+    return f"""\
+---
+tags:
+- merge
+- moe
+- mixtral
+---
+# {name}
+
+A mixture of {len(recipe.experts)} experts, {recipe.experts_used} of which work on each token, made
+by [franken-gguf](https://pypi.org/project/franken-gguf/) after a recipe of mergekit-moe's. Nothing
+was trained. All but the feed-forward layers is {_display(recipe.base)}; those come from
+
+{listed}
+
+The licences of all of these hold.
+
+{fence}yaml
+{text.strip()}
+{fence}
+"""
+
+
+def _display(path: object) -> str:
+    """A model's name without the folders around it, which are nobody's business."""
+    return " + ".join(f"`{Path(part).name}`" for part in str(path).split("+"))
+
+
+def _write_json(path: Path, document: object) -> None:
+    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")

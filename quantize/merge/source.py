@@ -1,0 +1,165 @@
+"""A merge recipe as a source: nothing is written anywhere but what is made of it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+
+from franken_gguf.quantize.checkpoint_source import CheckpointSource
+from franken_gguf.quantize.errors import MergeError, TokenizerError
+from franken_gguf.quantize.formats import F32, FORMATS
+from franken_gguf.quantize.json_files import read_object
+from franken_gguf.quantize.parity import reference_tokenizer
+
+from .gates import (
+    by_expert,
+    degenerate_layers,
+    random_rows,
+    rows_of_embeddings,
+    rows_of_states,
+    uniform_rows,
+)
+from .lora import LoraWeights
+from .models import FEED_FORWARD, Model, check_fits, feed_forward, open_model
+from .recipe_file import CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe, read_recipe
+from .small_files import write_small_files
+from .weights import MergedWeights
+
+_EMBEDDINGS = "model.embed_tokens.weight"
+_Prompts = list[list[int]]
+
+
+class MergedSource(CheckpointSource):
+    """The mixture of a recipe. Before its rows are read, `route` it."""
+
+    def __init__(self, folder: Path, recipe: MergeRecipe, base: Model, weights: MergedWeights):
+        """`folder` holds what merge.small_files writes; it may be gone afterwards."""
+        super().__init__(folder, weights, name=recipe.path.stem)
+        self.tokenizer_folder = recipe.base.model
+        self.recipe = recipe
+        self.weights = weights
+        self._base = base
+
+    @property
+    def fingerprint(self) -> bytes:
+        """The router's rows: how the base model was run has a say in them."""
+        rows = self.weights.rows
+        return b"" if rows is None else hashlib.sha256(rows.tobytes()).digest()
+
+    def base_source(self) -> CheckpointSource:
+        """The dense base model, whose hidden states make the router. Raises a FrankenError."""
+        return CheckpointSource(self.recipe.base.model, self._base.weights)
+
+    def prompts(self) -> list[list[int]]:
+        """The token ids of all prompts whose hidden states are wanted; none for other modes."""
+        if self.recipe.gate_mode != HIDDEN:
+            return []
+        return [ids for pair in self._tokenized() for prompts in pair for ids in prompts]
+
+    def route(self, states: F32 | None = None) -> list[int]:
+        """Make the router's rows; returns the layers in which they are too much alike.
+
+        `states`, [prompts, layers, hidden], float32, is what enters each layer at the last token of
+        each of `prompts()`, in their order.
+        """
+        mode, base = self.recipe.gate_mode, self._base.shape
+        layers, experts, hidden = base.num_hidden_layers, len(self.recipe.experts), base.hidden_size
+        if mode == HIDDEN:
+            assert states is not None and states.shape[1:] == (layers, hidden)
+            rows = by_expert([rows_of_states(*pair) for pair in self._pairs(states)])
+        elif mode == CHEAP_EMBED:
+            pairs = [(self._embedded(one), self._embedded(two)) for one, two in self._tokenized()]
+            rows = by_expert([rows_of_embeddings(*pair, layers) for pair in pairs])
+        elif mode == RANDOM:
+            rows = random_rows(layers, experts, hidden)
+        else:
+            rows = uniform_rows(layers, experts, hidden)
+        self.weights.rows = rows
+        return degenerate_layers(rows) if self.recipe.has_prompts else []
+
+    def _pairs(self, states: F32) -> Iterator[tuple[F32, F32]]:
+        """Of each expert, the states of its positive and of its negative prompts."""
+        end = 0
+        for expert in self.recipe.experts:
+            start, middle = end, end + len(expert.positive)
+            end = middle + len(expert.negative)
+            yield states[start:middle], states[middle:end]
+
+    def _tokenized(self) -> list[tuple[_Prompts, _Prompts]]:
+        """Positive and negative prompts of each expert, as mergekit tokenizes them: after BOS."""
+        folder = self.recipe.base.model
+        tokenize = reference_tokenizer(folder)
+        bos = _bos(folder)
+        return [
+            (
+                [tokenize(bos + text) for text in one.positive],
+                [tokenize(bos + text) for text in one.negative],
+            )
+            for one in self.recipe.experts
+        ]
+
+    def _embedded(self, prompts: Sequence[Sequence[int]]) -> F32:
+        weights = self._base.weights
+        codec = FORMATS[weights.dtype(_EMBEDDINGS).name]
+        rows = [
+            codec.dequantize(weights.read(_EMBEDDINGS, token, token + 1))
+            for ids in prompts
+            for token in ids
+        ]
+        return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+
+
+def merge_source(path: Path) -> MergedSource:
+    """The source that the recipe `path` describes; headers and tokenizer files alone are read.
+
+    Raises MergeError where the models do not fit together, and what they raise.
+    """
+    recipe = read_recipe(path)
+    if not recipe.base.model.is_dir():
+        raise MergeError(
+            f"{recipe.base.model}: base_model gives config.json and the tokenizer: it must be a "
+            "Hugging Face folder; only experts may be GGUF files"
+        )
+    paths = {recipe.base, *(expert.source for expert in recipe.experts)}
+    models = {one: open_model(one) for one in sorted(paths, key=str)}
+    base = models[recipe.base]
+    for expert in recipe.experts:
+        check_fits(models[expert.source], base)
+        _check_adapter(models[expert.source])
+    if _EMBEDDINGS not in base.weights.shapes:
+        raise MergeError(f"{base.path}: tensor {_EMBEDDINGS!r} is missing; download it again")
+    dtype = base.weights.dtype(_EMBEDDINGS) if recipe.dtype is None else recipe.dtype
+    experts = [(expert, models[expert.source]) for expert in recipe.experts]
+    weights = MergedWeights(path, base, experts, dtype)
+    with TemporaryDirectory(prefix="franken-gguf-") as temporary:
+        folder = Path(temporary) / path.stem
+        folder.mkdir()
+        write_small_files(folder, recipe, dtype, path.stem)
+        source = MergedSource(folder, recipe, base, weights)
+    if recipe.gate_mode != HIDDEN:
+        source.route()
+    return source
+
+
+def _check_adapter(model: Model) -> None:
+    if not isinstance(model.weights, LoraWeights):
+        return
+    layers = range(model.shape.num_hidden_layers)
+    matrices = {feed_forward(layer, matrix) for layer in layers for matrix in FEED_FORWARD}
+    if not matrices & model.weights.touched:
+        raise MergeError(
+            f"{model.path.adapter}: touches no feed-forward layer, and an expert is nothing else; "
+            "put it on base_model, or train gate_proj, up_proj and down_proj"
+        )
+
+
+def _bos(folder: Path) -> str:
+    """The text of the token in front of a prompt; empty where the tokenizer has none."""
+    path = folder / "tokenizer_config.json"
+    token = read_object(path, TokenizerError).get("bos_token") if path.is_file() else None
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else ""
