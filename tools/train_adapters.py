@@ -147,7 +147,7 @@ def loss_of(model: Any, example: Example) -> torch.Tensor:
     states = llama.model(torch.tensor([example.ids])).last_hidden_state[0, :-1]
     labels = torch.tensor(example.labels[1:])
     scored = labels != IGNORED
-    # Logits of the scored tokens alone: the vocabulary is a fifth of the work of such a small model.
+    # Logits of the scored tokens alone: the vocabulary is a fifth of such a small model.
     logits = llama.lm_head(states[scored]).float()
     return torch.nn.functional.cross_entropy(logits, labels[scored])
 
