@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from franken_gguf.quantize.errors import FrankenError
 
 from .chat import Answer
+from .conversation import Message
 from .dialogue import Dialogue
 from .escapes import EscapeFilter
 from .export import write_transcript
+from .impersonation import Draft
 from .sampling import RANDOM_SEED, with_setting
 from .session_format import SessionError
 from .terminal import printable, size
@@ -23,9 +25,10 @@ class CommandError(FrankenError):
 
 @dataclass(frozen=True)
 class Edit:
-    """The user's next line begins as this text, and stands in place of their last question."""
+    """A message to change, in the user's editor or line; `place` is its index."""
 
     text: str
+    place: int
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ class Leave:
     """The conversation ends."""
 
 
-Outcome = str | Answer | Edit | Copy | Leave
+Outcome = str | Answer | Edit | Draft | Copy | Leave
 """A string is a notice."""
 
 
@@ -49,25 +52,9 @@ def clear(dialogue: Dialogue, _: str) -> str:
     return "the conversation is forgotten; its transcript and the system text stay"
 
 
-def regen(dialogue: Dialogue, _: str) -> Answer:
-    """Another answer in place of the last."""
-    if dialogue.chat.sampling.temperature == 0:
-        raise CommandError("at temperature 0 the answer would be the same; /set temp 0.8 first")
-    return dialogue.chat.regenerate()
-
-
 def undo(dialogue: Dialogue, _: str) -> str:
     """Take back the last question and what answers it."""
-    question = " ".join(dialogue.chat.conversation.undo().split())
-    return f"taken back: {question[:60]}{'...' if len(question) > 60 else ''}"
-
-
-def edit(dialogue: Dialogue, text: str) -> Edit | Answer:
-    """The last question to change, or another in its place."""
-    if text:
-        return dialogue.chat.ask_instead(text)
-    conversation = dialogue.chat.conversation
-    return Edit(conversation.messages[conversation.last_question()].content)
+    return f"taken back: {shortened(dialogue.chat.conversation.undo())}"
 
 
 def system(dialogue: Dialogue, text: str) -> str:
@@ -117,6 +104,8 @@ def show(dialogue: Dialogue, what: str) -> str:
         return conversation.system or "there is no system text"
     if what == "memory":
         return conversation.memory or "nothing has been summarized"
+    if what == "messages":
+        return _numbered(conversation.messages) or "nothing has been said yet"
     if what == "template":
         return dialogue.chat.template.source
     if what == "parameters":
@@ -135,7 +124,21 @@ def show(dialogue: Dialogue, what: str) -> str:
     )
 
 
-SHOWN = ["info", "system", "memory", "template", "parameters"]
+SHOWN = ["info", "system", "memory", "messages", "template", "parameters"]
+
+
+def _numbered(messages: Sequence[Message]) -> str:
+    width = len(str(len(messages)))
+    return "\n".join(
+        f"{n:>{width}}  {message.role:9}  {shortened(message.content)}"
+        for n, message in enumerate(messages, 1)
+    )
+
+
+def shortened(text: str) -> str:
+    """A text's beginning, in a line."""
+    line = " ".join(text[:400].split())
+    return f"{line[:40]}..." if len(line) > 43 else line
 
 
 def save(dialogue: Dialogue, name: str) -> str:

@@ -15,6 +15,7 @@ from .engine import Engine, Generation
 from .prompt import Template
 from .sampling import RANDOM_SEED, Sampling
 from .story.story import Story
+from .swipes import swipes, with_swipe
 from .text_stream import text_of
 
 # A text that has more characters than this for each token of the context does not fit it: not
@@ -95,10 +96,14 @@ class Chat:
         return self._answer([*before, Message("user", question, now())])
 
     def regenerate(self) -> Answer:
-        """Another answer in place of the last one. Raises ConversationError, and as `ask` does."""
-        self._tries += 1
+        """Another answer in place of the last one, which stays as one of its alternatives.
+
+        Raises ConversationError, and as `ask` does.
+        """
         place = self.conversation.last_answer()
-        return self._answer(self.conversation.messages[:place], place + 1)
+        before = self.conversation.messages[place]
+        self._tries = len(swipes(before)[0])
+        return self._answer(self.conversation.messages[:place], place + 1, before=before)
 
     def resume(self) -> Answer:
         """More of the last answer. Raises ConversationError, and as `ask` does."""
@@ -132,11 +137,15 @@ class Chat:
         self.close()
 
     def _answer(
-        self, said: list[Message], place_after: int | None = None, begun: Message | None = None
+        self,
+        said: list[Message],
+        place_after: int | None = None,
+        begun: Message | None = None,
+        before: Message | None = None,
     ) -> Answer:
         after = [] if place_after is None else self.conversation.messages[place_after:]
         forgotten, prompt = self._fitting(said, begun.content if begun else "")
-        return Answer(self, said, begun, after, forgotten, self._generate(prompt))
+        return Answer(self, said, begun, before, after, forgotten, self._generate(prompt))
 
     def _generate(self, prompt: list[int]) -> Generation:
         sampling = self.sampling
@@ -210,6 +219,7 @@ class Answer:
         chat: Chat,
         said: list[Message],
         begun: Message | None,
+        before: Message | None,
         after: list[Message],
         forgotten: int,
         generation: Generation,
@@ -220,6 +230,7 @@ class Answer:
         self._chat = chat
         self._said = said
         self._begun = begun
+        self._before = before
         self._after = after
         self._forgotten = forgotten
 
@@ -267,8 +278,11 @@ class Answer:
                 conversation.memory = before
 
     def _keep(self) -> None:
-        begun = self._begun or self._chat.story.answer()
-        said = replace(begun, content=begun.content + self.text, date=now())
+        if self._before:
+            said = with_swipe(self._before, self.text, now())
+        else:
+            begun = self._begun or self._chat.story.answer()
+            said = replace(begun, content=begun.content + self.text, date=now())
         self._chat.conversation.messages = [*self._said, said, *self._after]
 
 

@@ -6,8 +6,8 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import actions
-from .actions import CommandError, Leave, Outcome
+from . import actions, second_tries
+from .actions import CommandError, Edit, Leave, Outcome
 from .dialogue import Dialogue
 
 QUOTES = '"""'  # around a text of several lines
@@ -25,11 +25,11 @@ class Command:
     choices: Callable[[Dialogue], list[str]] = lambda _: []
 
 
-def respond(dialogue: Dialogue, line: str, *, is_edit: bool = False) -> Outcome | None:
+def respond(dialogue: Dialogue, line: str, edit: Edit | None = None) -> Outcome | None:
     '''What a line that the user typed brings: None for an empty one.
 
     A command where it begins with one slash; else a question, which two slashes or """ may begin.
-    With `is_edit` it stands in place of the last question. Raises FrankenError.
+    With `edit` it stands in place of that message. Raises FrankenError.
     '''
     begun = line.lstrip()
     if begun.startswith("/") and not begun.startswith("//"):
@@ -37,7 +37,7 @@ def respond(dialogue: Dialogue, line: str, *, is_edit: bool = False) -> Outcome 
     text = unquoted(begun.removeprefix("/") if begun.startswith("//") else line)
     if not text.strip():
         return None
-    return dialogue.chat.ask_instead(text) if is_edit else dialogue.chat.ask(text)
+    return second_tries.change(dialogue, edit, text) if edit else dialogue.chat.ask(text)
 
 
 def run(dialogue: Dialogue, line: str) -> Outcome:
@@ -106,10 +106,28 @@ def _help(_: Dialogue, __: str) -> str:
 
 COMMANDS = (
     Command("/help", "", "this list", _help),
-    Command("/regen", "", "another answer in place of the last", actions.regen),
+    Command("/regen", "", "another answer; the last stays a swipe", second_tries.regen),
+    Command("/swipe", "[N]", "the next answer given, or the Nth", second_tries.swipe),
+    Command("/swipes", "", "list the answers given", second_tries.list_swipes),
     Command("/continue", "", "let the last answer go on", lambda d, _: d.chat.resume()),
-    Command("/edit", "[TEXT]", "change the last question, ask again", actions.edit),
+    Command(
+        "/edit",
+        "[WHAT]",
+        "the last question, answer, or message N",
+        second_tries.edit,
+        choices=lambda _: ["answer"],
+    ),
     Command("/undo", "", "take back the last question and answer", actions.undo),
+    Command("/impersonate", "", "let the model begin your line", second_tries.impersonate),
+    Command("/branch", "NAME", "go on in a branch of this chat", second_tries.branch),
+    Command("/branches", "", "list this chat's branches", second_tries.list_branches),
+    Command(
+        "/checkout",
+        "NAME",
+        "go on in another branch",
+        second_tries.checkout,
+        choices=second_tries.branch_names,
+    ),
     Command("/clear", "", "forget all but the system text", actions.clear),
     Command("/system", "TEXT", 'change the system text; "" is none', actions.system),
     Command(
@@ -144,7 +162,8 @@ COMMANDS = (
         actions.load,
         choices=lambda d: [one.name for one in d.sessions.all()],
     ),
-    Command("/export", "FILE", "write it all as .md, .txt or .jsonl", actions.export),
+    Command("/export", "FILE", "as .md, .txt, .html or .jsonl", actions.export),
+    Command("/import", "FILE", "a chat of SillyTavern's, to go on", second_tries.import_chat),
     Command(
         "/bye", "", "leave; so do /exit, /quit, Ctrl-D", lambda *_: Leave(), ("/exit", "/quit")
     ),

@@ -1,11 +1,14 @@
-"""A conversation as a file to read: Markdown, plain text, or the session's own JSON Lines."""
+"""A conversation as a file to read: Markdown, plain text, a web page, or SillyTavern's lines."""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from .conversation import NOTE, Conversation
 from .escapes import EscapeFilter
+from .export_html import page
+from .session import replacing
 from .session_format import SessionError, encode, names
 
 
@@ -14,28 +17,40 @@ def write_transcript(path: Path, conversation: Conversation, model: str) -> None
 
     Raises SessionError where the suffix names none or the file exists.
     """
-    suffix = path.suffix.lower()
-    if suffix == ".jsonl":
-        text = encode(conversation, model)
-    elif suffix in (".md", ".txt"):
-        text = _readable(conversation, "**" if suffix == ".md" else "")
-    else:
-        raise SessionError(f"{path}: name it .md, .txt or .jsonl, for the form it shall have")
+    form = FORMS.get(path.suffix.lower())
+    if form is None:
+        *forms, last = FORMS
+        raise SessionError(f"{path}: name it {', '.join(forms)} or {last}, for the form it has")
+    if path.exists():
+        raise SessionError(f"{path}: is there already; take another name")
     try:
-        with path.open("x", encoding="utf-8") as file:
-            file.write(text)
-    except FileExistsError:
-        raise SessionError(f"{path}: is there already; take another name") from None
+        with replacing(path) as part:
+            text = form(conversation, path.stem, model)
+            part.write_bytes(text.encode(errors="replace"))
     except OSError as error:
         raise SessionError(f"{path}: {error.strerror}") from None
 
 
-def _readable(conversation: Conversation, mark: str) -> str:
+def _text(conversation: Conversation, mark: str = "") -> str:
+    said = spoken(conversation)
+    return "\n".join(f"{mark}{name}:{mark} {text.strip()}\n" for name, text, _ in said)
+
+
+def spoken(conversation: Conversation) -> Iterator[tuple[str, str, bool]]:
+    """Who said what, and whether that was the user; no notes, and nothing that steers a screen."""
     user, character = names(conversation)
-    parts = []
+    # What the model wrote must not steer the terminal of who reads the file.
+    safe = EscapeFilter()
     for message in conversation.messages:
         if message.role != NOTE:
-            name = message.kept.get("name") or (user if message.role == "user" else character)
-            parts.append(f"{mark}{name}:{mark} {message.content.strip()}\n")
-    # What the model wrote must not steer the terminal of who reads the file.
-    return EscapeFilter().feed("\n".join(parts))
+            is_user = message.role == "user"
+            name = message.kept.get("name") or (user if is_user else character)
+            yield safe.feed(f"{name}\n")[:-1], safe.feed(f"{message.content}\n")[:-1], is_user
+
+
+FORMS: dict[str, Callable[[Conversation, str, str], str]] = {
+    ".md": lambda conversation, _, __: _text(conversation, "**"),
+    ".txt": lambda conversation, _, __: _text(conversation),
+    ".html": lambda conversation, title, _: page(title, spoken(conversation)),
+    ".jsonl": lambda conversation, _, model: encode(conversation, model),
+}

@@ -85,14 +85,39 @@ class Sessions:
 
     def open_new(self, model: str) -> Session:
         """A session that nobody named: by the time and the model. Raises SessionError."""
-        name = file_name(f"{datetime.now():%Y-%m-%d %H.%M.%S} {model.removesuffix('.gguf')}")
+        return self._unused(f"{datetime.now():%Y-%m-%d %H.%M.%S} {model.removesuffix('.gguf')}")
+
+    def import_file(self, path: Path, name: str | None = None) -> Session:
+        """A new session with the chat of a file of SillyTavern's or ours.
+
+        It has the file's name where it is given none, with a number where that is taken. Raises
+        SessionError; no session is begun then.
+        """
+        if path.exists() and not path.is_file():
+            raise SessionError(f"{path}: is no file")  # a pipe would never end
+        try:
+            conversation = read_chat(path)
+        except OSError as error:
+            raise SessionError(f"{path}: {error.strerror}") from None
+        session = self._unused(path.stem) if name is None else self.open(name)
+        try:
+            if session.exists():
+                raise SessionError(f"there is a session {session.name!r} already; name another")
+            session.save(conversation)
+        except SessionError:
+            session.close()
+            raise
+        return session
+
+    def _unused(self, name: str) -> Session:
+        name = file_name(name)
         for number in range(1, 100):
             with suppress(SessionInUse):
                 session = Session(self.folder, name if number == 1 else f"{name} {number}")
                 if not session.exists():
                     return session
                 session.close()
-        raise SessionError(f"{self.folder}: too many chats of one second; name this one")
+        raise SessionError(f"{self.folder}: too many chats are called {name!r}; name this one")
 
 
 class Session:
@@ -120,22 +145,15 @@ class Session:
     def read(self) -> Conversation:
         """Its conversation, an empty one where it was never saved. Raises SessionError."""
         try:
-            with self.path.open("rb") as file:
-                data = file.read(MAX_BYTES + 1)
-            if len(data) > MAX_BYTES:
-                raise SessionError(f"it is larger than {MAX_BYTES >> 20} MiB")
-            conversation = decode(data.decode())
-            self._saved = encode(conversation)
-            return conversation
+            conversation = read_chat(self.path)
         except FileNotFoundError:
             return Conversation(kept={"create_date": f"{datetime.now():%Y-%m-%d@%Hh%Mm%Ss}"})
-        except UnicodeDecodeError:
-            reason = "it is no UTF-8 text"
         except SessionError as error:
-            reason = str(error)
-        raise SessionError(
-            f"{self.path}: {reason}; the file stays as it is, --session NAME begins another"
-        )
+            raise SessionError(
+                f"{error}; the file stays as it is, --session NAME begins another"
+            ) from None
+        self._saved = encode(conversation)
+        return conversation
 
     def save(self, conversation: Conversation, model: str = "") -> None:
         """Replace its file by this conversation, at once or not at all. Raises SessionError.
@@ -168,6 +186,21 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+
+def read_chat(path: Path) -> Conversation:
+    """The conversation in a chat's file. Raises SessionError, FileNotFoundError."""
+    try:
+        with path.open("rb") as file:
+            data = file.read(MAX_BYTES + 1)
+        if len(data) > MAX_BYTES:
+            raise SessionError(f"it is larger than {MAX_BYTES >> 20} MiB")
+        return decode(data.decode())
+    except UnicodeDecodeError:
+        reason = "it is no UTF-8 text"
+    except SessionError as error:
+        reason = str(error)
+    raise SessionError(f"{path}: {reason}")
 
 
 @contextmanager

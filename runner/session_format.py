@@ -15,8 +15,10 @@ from typing import Any
 from franken_gguf.quantize.errors import FrankenError
 
 from .conversation import NOTE, Conversation, Message
+from .swipes import has_swipes, swipes
 
 VERSION = 1
+PARENT = "main_chat"  # in chat_metadata: the chat that this one branched from
 _OURS = "franken_gguf"
 _MAX_LINES = 1 << 20
 _MAX_DEPTH = 64
@@ -72,9 +74,8 @@ def _line(message: Message, user: str, character: str) -> dict[str, Any]:
         "send_date": message.date,
         "mes": message.content,
     }
-    swipes, place = line.get("swipes"), line.get("swipe_id")
-    if isinstance(swipes, list) and isinstance(place, int) and 0 <= place < len(swipes):
-        line["swipes"] = [*swipes[:place], message.content, *swipes[place + 1 :]]
+    if has_swipes(message):
+        line["swipes"], line["swipe_id"] = swipes(message)
     return line
 
 
@@ -108,6 +109,16 @@ def decode(text: str) -> Conversation:
         raise SessionError(f"line 1 says {forgotten} of {len(messages)} messages are forgotten")
     system, memory = (_member(ours, name, str, "", 1) for name in ("system", "memory"))
     return Conversation(_clean(system), messages, forgotten, _clean(memory), kept)
+
+
+def parent(first_line: str) -> str:
+    """The name of the chat that a session branched from; "" where it says none."""
+    try:
+        metadata = _parsed(first_line, 1, is_last=False).get("chat_metadata")
+    except SessionError:
+        return ""
+    found = metadata.get(PARENT) if isinstance(metadata, dict) else None
+    return found if isinstance(found, str) else ""
 
 
 def _parsed(line: str, number: int, *, is_last: bool) -> dict[str, Any]:

@@ -14,13 +14,15 @@ from rich.text import Text as Styled
 
 from franken_gguf.quantize.errors import FrankenError
 
-from . import clipboard
+from . import clipboard, editor
 from .actions import Copy, Edit, Leave, Outcome
 from .chat import Answer, Forgotten, Piece, Remembered, Text
 from .commands import respond
 from .dialogue import Dialogue
 from .escapes import EscapeFilter
+from .impersonation import Draft
 from .interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
+from .second_tries import change
 from .standard_input import clean
 from .terminal import printable
 from .wrap import WordWrap
@@ -135,7 +137,7 @@ def figures(answer: Answer) -> str:
 
 def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event) -> None:
     """Questions from the keyboard and answers, saved after each, until the user leaves."""
-    begun: Edit | None = None
+    begun: Edit | Draft | None = None
     # Also between two answers: a Ctrl-C that comes just after one must not end the program.
     with hearing_ctrl_c(stop):
         while True:
@@ -152,8 +154,11 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
                 return
             outcome = None
             with screen.saying_errors():
-                outcome = respond(dialogue, clean(line), is_edit=begun is not None)
-            begun = outcome if isinstance(outcome, Edit) else None
+                outcome = respond(dialogue, clean(line), begun if isinstance(begun, Edit) else None)
+                # Where the editor fails, the line is the editor.
+                if isinstance(outcome, Edit) and editor.has_editor():
+                    outcome = _edited(dialogue, outcome)
+            begun = outcome if isinstance(outcome, Edit | Draft) else None
             if isinstance(outcome, Leave):
                 return
             try:
@@ -164,6 +169,11 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
                     dialogue.save()
 
 
+def _edited(dialogue: Dialogue, edit: Edit) -> Outcome:
+    text = editor.edited(edit.text)
+    return "nothing is changed" if text is None else change(dialogue, edit, clean(text))
+
+
 def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
     if isinstance(outcome, str):
         screen.notice(outcome)
@@ -172,6 +182,9 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
             screen.show(outcome, with_figures=dialogue.show_figures)
         finally:
             dialogue.totals.add(outcome)
+    elif isinstance(outcome, Draft):
+        with screen.console.status("writing your line"):
+            outcome.read()
     elif isinstance(outcome, Copy):
         clipboard.copy(outcome.text)
         screen.notice(f"{len(outcome.text)} characters copied")

@@ -92,6 +92,14 @@ def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
         ("/continue", "there is no answer yet"),
         ("/undo", "there is no question yet"),
         ("/edit", "there is no question yet"),
+        ("/edit answer", "there is no answer yet"),
+        ("/edit 1", "there is no message '1': there are 1 to 0"),
+        ("/swipe", "there is no answer yet"),
+        ("/swipes", "there is no answer yet"),
+        ("/branch dark", "nothing has been said yet"),
+        ("/branches", "this chat is not saved; give it a name first: /save NAME"),
+        ("/checkout dark", "this chat is not saved"),
+        ("/import /nowhere/tale.jsonl", "/nowhere/tale.jsonl: No such file"),
         ("/copy", "there is no answer yet"),
         ("/save tale", "nothing has been said yet"),
         ("/set temp", "write it as /set NAME VALUE"),
@@ -100,9 +108,9 @@ def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
         ("/set top_p 2", "top_p is 2.0; it must be from 0 to 1"),
         ("/set nonsense 1", "there is no setting 'nonsense'; there are temperature, top_k"),
         ("/set max_tokens 0", "max_tokens is a whole number, -1 for no limit, not '0'"),
-        ("/show nothing", "nothing to show as 'nothing': info, system"),
+        ("/show nothing", "nothing to show as 'nothing': info, system, memory"),
         ("/stats maybe", "write /stats, /stats on or /stats off"),
-        ("/export tale.doc", "name it .md, .txt or .jsonl"),
+        ("/export tale.doc", "name it .md, .txt, .html or .jsonl"),
         ("/export /nowhere/tale.md", "/nowhere/tale.md: No such file"),
     ],
 )
@@ -145,9 +153,10 @@ def test_undo_edit_and_continue_change_the_last_turn(dialogue: Dialogue) -> None
     do(dialogue, "What is the capital\nof Spain?")
     assert do(dialogue, "/undo") == "taken back: What is the capital of Spain?"
     assert said(dialogue) == [FRANCE, PARIS]
-    assert respond(dialogue, "/edit") == Edit(FRANCE)
+    edit = respond(dialogue, "/edit")
+    assert edit == Edit(FRANCE, 0)
     assert said(dialogue) == [FRANCE, PARIS]
-    edited = respond(dialogue, ITALY, is_edit=True)
+    edited = respond(dialogue, ITALY, edit)
     assert isinstance(edited, Answer)
     assert said(dialogue) == [FRANCE, PARIS]
     assert edited.read()
@@ -262,7 +271,7 @@ def test_clear_keeps_the_transcript_in_the_session(dialogue: Dialogue) -> None:
     assert saved.forgotten == 2
 
 
-def test_a_transcript_is_written_in_three_forms_and_never_over_a_file(
+def test_a_transcript_is_written_in_readable_forms_and_never_over_a_file(
     dialogue: Dialogue, tmp_path: Path
 ) -> None:
     do(dialogue, FRANCE)

@@ -98,6 +98,9 @@ def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
 @click.option(
     "--continue", "goes_on", is_flag=True, help="Go on with the last saved chat, or --session's."
 )
+@click.option(
+    "--import", "imported", type=FILE, help="Begin with a chat of SillyTavern's, a .jsonl."
+)
 @click.option("--no-save", is_flag=True, help="Keep nothing of this chat on the disk.")
 @click.option(
     "--keep-context",
@@ -123,6 +126,7 @@ def chat(
     user: str,
     session: str | None,
     goes_on: bool,
+    imported: Path | None,
     no_save: bool,
     keep_context: bool,
     summarize: bool,
@@ -134,10 +138,12 @@ def chat(
     model file's own where it holds any. Ctrl-C stops the answer. A chat at a terminal is saved
     after every turn; one answer is where --session or --continue names a chat.
     """
-    if no_save and (session or goes_on or keep_context):
+    if no_save and (session or goes_on or imported or keep_context):
         raise click.UsageError(
-            "--no-save keeps nothing: leave --session, --continue and --keep-context away"
+            "--no-save keeps nothing: leave --session, --continue, --import and --keep-context away"
         )
+    if imported and goes_on:
+        raise click.UsageError("--import begins a chat, --continue goes on with one: give one")
     screen = ui_chat.Screen()
     header = read_header(model)
     piped = piped_text(screen.notice, has_prompt=prompt is not None)
@@ -154,7 +160,7 @@ def chat(
     stop = threading.Event()
     with ExitStack() as resources:
         # Before the model is loaded: a session that cannot be had is said at once.
-        saved = _session(sessions, session, goes_on)
+        saved = _session(sessions, session, goes_on, imported)
         resources.callback(saved.close if saved else lambda: None)
         conversation = saved.read() if saved else Conversation()
         conversation.system = clean(system) or conversation.system
@@ -190,7 +196,11 @@ def chat(
             screen.notice(f"the evaluated context is kept: {size(nbytes)}")
 
 
-def _session(sessions: Sessions, name: str | None, goes_on: bool) -> Session | None:
+def _session(
+    sessions: Sessions, name: str | None, goes_on: bool, imported: Path | None
+) -> Session | None:
+    if imported:
+        return sessions.import_file(imported, name)
     if goes_on:
         return sessions.open_saved(name)
     return sessions.open(name) if name else None

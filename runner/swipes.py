@@ -1,0 +1,68 @@
+"""An answer's alternatives as SillyTavern keeps them beside it; pure.
+
+`swipes` are their texts, `swipe_id` says which of them stands in the message, `swipe_info` has for
+each what else the message says of it: its date, when it was written, its `extra`.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .conversation import Message
+
+_OF_ONE = ("gen_started", "gen_finished", "extra")  # what a message says of the answer that stands
+
+
+def has_swipes(message: Message) -> bool:
+    """Whether what the file says of alternatives is SillyTavern's: a list of texts."""
+    texts = message.kept.get("swipes")
+    return isinstance(texts, list) and all(isinstance(text, str) for text in texts)
+
+
+def swipes(message: Message) -> tuple[list[str], int]:
+    """The texts of all alternatives, and which of them stands: one alone where there are none.
+
+    Where a file names no place, the text that stands is looked for, and added if it is not there.
+    """
+    if not has_swipes(message):
+        return [message.content], 0
+    texts, place = message.kept["swipes"], message.kept.get("swipe_id")
+    if type(place) is not int or not 0 <= place < len(texts):
+        known = message.content in texts
+        place = texts.index(message.content) if known else len(texts)
+    return [*texts[:place], message.content, *texts[place + 1 :]], place
+
+
+def with_swipe(message: Message, text: str, date: str) -> Message:
+    """The message with one more alternative, which stands now."""
+    texts, place = swipes(message)
+    known = [*_infos(message, len(texts), place)[: len(texts)], {"send_date": date, "extra": {}}]
+    return _turned(message, [*texts, text], known, len(texts))
+
+
+def turned_to(message: Message, place: int) -> Message:
+    """The message with the alternative at `place` standing. Raises IndexError without one."""
+    texts, before = swipes(message)
+    return _turned(message, texts, _infos(message, len(texts), before), range(len(texts))[place])
+
+
+def _infos(message: Message, count: int, place: int) -> list[dict[str, Any]]:
+    found = message.kept.get("swipe_info")
+    infos = [info if isinstance(info, dict) else {} for info in _list(found)]
+    infos += [{} for _ in range(count - len(infos))]
+    own = {key: message.kept[key] for key in _OF_ONE if key in message.kept}
+    infos[place] = {**infos[place], "send_date": message.date, **own}
+    return infos
+
+
+def _list(value: object) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _turned(message: Message, texts: list[str], infos: list[dict[str, Any]], place: int) -> Message:
+    info = infos[place]
+    kept = {key: value for key, value in message.kept.items() if key not in _OF_ONE}
+    kept |= {key: info[key] for key in _OF_ONE if key in info}
+    kept |= {"swipes": texts, "swipe_id": place, "swipe_info": infos}
+    text = texts[place].encode(errors="replace").decode()  # JSON can spell half a character
+    return Message(message.role, text, str(info.get("send_date", message.date)), kept)
