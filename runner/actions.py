@@ -16,6 +16,7 @@ from .export import write_transcript
 from .impersonation import Draft
 from .sampling import RANDOM_SEED, with_setting
 from .session_format import SessionError
+from .story.card import Card
 from .terminal import printable, size
 
 
@@ -42,8 +43,8 @@ class Leave:
     """The conversation ends."""
 
 
-Outcome = str | Answer | Edit | Draft | Copy | Leave
-"""A string is a notice."""
+Outcome = str | Answer | Edit | Draft | Copy | Card | Leave
+"""A string is a notice, a card is to be looked at."""
 
 
 def clear(dialogue: Dialogue, _: str) -> str:

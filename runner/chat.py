@@ -111,6 +111,18 @@ class Chat:
         messages = self.conversation.messages
         return self._answer(messages[:place], place + 1, messages[place])
 
+    def speak(self) -> Answer:
+        """What the character whose turn it is says without being asked. Raises as `ask` does."""
+        self._tries = 0
+        return self._answer(list(self.conversation.messages))
+
+    def tell(self, story: Story) -> None:
+        """Go on with this story; a quarter of the context is for its lore."""
+        vocabulary = self.engine.vocabulary
+        story.count_tokens = cache(lambda text: len(vocabulary.tokenize(text)))
+        story.budget = self.engine.n_ctx // 4
+        self.story = story
+
     def context_used(self) -> int:
         """Tokens of the conversation as the model would read it now."""
         said = self.conversation.messages
@@ -144,6 +156,9 @@ class Chat:
         before: Message | None = None,
     ) -> Answer:
         after = [] if place_after is None else self.conversation.messages[place_after:]
+        for spoken in filter(None, (begun, before)):
+            self.story.take_voice(spoken)
+        said = self.story.heard(said)
         forgotten, prompt = self._fitting(said, begun.content if begun else "")
         return Answer(self, said, begun, before, after, forgotten, self._generate(prompt))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from . import actions, second_tries
 from .actions import CommandError, Edit, Leave, Outcome
 from .dialogue import Dialogue
+from .story import actions as story
 
 QUOTES = '"""'  # around a text of several lines
 
@@ -128,6 +129,11 @@ COMMANDS = (
         second_tries.checkout,
         choices=second_tries.branch_names,
     ),
+    Command("/character", "[NAME]", "show a card", story.character, choices=story.names),
+    Command("/as", "NAME", "let this character speak now", story.speak_as, choices=story.names),
+    Command("/lore", "", "which lore is active, and why", story.lore),
+    Command("/note", "[TEXT [N]]", "a note N messages before the end; off", story.note),
+    Command("/memory", "[TEXT]", "what the model remembers; off", story.memory),
     Command("/clear", "", "forget all but the system text", actions.clear),
     Command("/system", "TEXT", 'change the system text; "" is none', actions.system),
     Command(

@@ -32,14 +32,14 @@ def duration(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def printable(text: str) -> str:
-    """`text` with every control, format and surrogate character shown as an escape.
+def printable(text: str, keep: str = "") -> str:
+    """`text` with every control, format and surrogate character shown as an escape, but `keep`.
 
     Line ends become \\n too: what a file says of itself must not forge lines of our output.
     """
     return "".join(
         char
-        if unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        if char in keep or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
         else _escape(char)
         for char in text
     )

@@ -24,6 +24,8 @@ from .impersonation import Draft
 from .interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
 from .second_tries import change
 from .standard_input import clean
+from .story.card import Card
+from .story.ui_card import sheet
 from .terminal import printable
 from .wrap import WordWrap
 
@@ -185,6 +187,8 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
     elif isinstance(outcome, Draft):
         with screen.console.status("writing your line"):
             outcome.read()
+    elif isinstance(outcome, Card):
+        screen.console.print(sheet(outcome, screen.console))
     elif isinstance(outcome, Copy):
         clipboard.copy(outcome.text)
         screen.notice(f"{len(outcome.text)} characters copied")

@@ -18,6 +18,7 @@ from cards import SIGNATURE, V1, V2, V3, charx, chunk, png, text_chunk
 
 from franken_gguf.runner.story.card import Card, DepthPrompt, card_in, read_card
 from franken_gguf.runner.story.fields import StoryError
+from franken_gguf.runner.story.lorebook import lorebook_from
 
 
 def as_json(card: object) -> bytes:
@@ -45,6 +46,7 @@ MARA_2 = replace(
     system_prompt="{{original}} You are {{char}}.",
     post_history_instructions="Stay in the storm.",
     depth_prompt=DepthPrompt("The wind howls.", 2),
+    book=lorebook_from(V2["data"]["character_book"], "Mara"),
     creator="the tests",
     version="1.1",
     tags=("sea", "storm"),
@@ -68,7 +70,7 @@ def test_each_versions_fields_are_read_from_each_kind_of_file(
         chunk(b"iTXt", b"chara\0\0\0\0\0" + packed(written)),
         chunk(b"tEXt", b"chara\0" + as_json(written)),
     ):
-        assert card_in(png(part)) == replace(read, has_picture=True)
+        assert card_in(png(part)) == read
 
 
 def test_ccv3_goes_before_chara_wherever_they_stand() -> None:

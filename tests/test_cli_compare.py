@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import html
 import json
 import os
 import re
@@ -61,7 +63,12 @@ def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
 @pytest.fixture(scope="module")
 def done(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
     """One run, whose results stay in the folder `cache`."""
-    return run(*words, "--cache", folder / "cache", "--json", folder / "first.json")
+    reports = [
+        word
+        for kind, name in (("--json", "first.json"), ("--csv", "first.csv"), ("--report", "a.html"))
+        for word in (kind, folder / name)
+    ]
+    return run(*words, "--cache", folder / "cache", *reports)
 
 
 @pytest.fixture(scope="module")
@@ -143,6 +150,24 @@ def test_the_table_shows_models_side_by_side_and_the_answers(
     assert not [line for line in done.stdout.splitlines() if len(line) > 80]
 
 
+def test_the_table_the_page_and_the_csv_end_in_the_same_words(
+    folder: Path, done: subprocess.CompletedProcess[str], document: dict[str, Any]
+) -> None:
+    assert done.stderr.splitlines()[2:] == [
+        f"written: {folder / name}" for name in ("first.json", "first.csv", "a.html")
+    ]
+    conclusion = document["conclusion"]
+    assert conclusion.startswith("Take Q8_0 where 556.9 MiB fit and Q4_K_M from 322.1 MiB, ")
+    assert "Where drink leans cannot be told from 2 wordings; 5 are needed." in conclusion
+    assert " ".join(done.stdout.split()).endswith(conclusion)
+    assert conclusion in html.unescape((folder / "a.html").read_text())
+    with (folder / "first.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, model in zip(rows, document["models"], strict=True):
+        assert row["name"] == model["name"]
+        assert float(row["text.ppl.value"]) == model["text"]["ppl"]["value"]
+
+
 def apart_from_the_machine(path: Path) -> dict[str, Any]:
     found: dict[str, Any] = json.loads(path.read_text())
     for model in found["models"]:
@@ -206,6 +231,10 @@ def refused(*words: object) -> str:
     [
         ((), "Error: name the MODELs to compare, or --source CHECKPOINT -q TYPE"),
         (("--source", "x"), "Error: --source wants its quants, -q TYPE, and no MODEL beside it"),
+        (
+            ("x.gguf", "--csv", "a", "--report", "a"),
+            "Error: --json, --csv and --report want a file each",
+        ),
         (("x.gguf", "--no-prompts"), "Error: --no-prompts leaves nothing to do: give --text FILE"),
         (("no.gguf",), "Error: no.gguf: no such file"),
         (("x", "--prompt", "@no.yml"), "Error: no.yml: No such file or directory"),

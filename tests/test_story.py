@@ -183,7 +183,7 @@ def write(path: Path, data: bytes) -> Path:
 def test_a_conversation_begins_with_the_greeting_and_remembers_its_card(tmp_path: Path) -> None:
     card = write(tmp_path / "mara.png", png(text_chunk("ccv3", V3)))
     conversation = Conversation()
-    begin(conversation, [card], "Ann")
+    begin(conversation, [card], user="Ann")
     greetings = ["Come in, Ann, before the sea does.", "The lamp is out.", "You again."]
     (first,) = conversation.messages
     assert first.content == greetings[0]

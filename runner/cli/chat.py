@@ -91,6 +91,14 @@ def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
     metavar="CARD",
     help="A character card, PNG or JSON; several play together.",
 )
+@click.option(
+    "--lorebook",
+    "lorebooks",
+    type=FILE,
+    multiple=True,
+    metavar="FILE",
+    help="SillyTavern's world info, or a card's book, in JSON.",
+)
 @click.option("--user", metavar="NAME", default="", help="Your name in the story.  [default: User]")
 @click.option(
     "--session", "session", metavar="NAME", help="Begin this saved chat, or go on with it."
@@ -123,6 +131,7 @@ def chat(
     n_threads: int | None,
     max_tokens: int | None,
     characters: tuple[Path, ...],
+    lorebooks: tuple[Path, ...],
     user: str,
     session: str | None,
     goes_on: bool,
@@ -164,7 +173,7 @@ def chat(
         resources.callback(saved.close if saved else lambda: None)
         conversation = saved.read() if saved else Conversation()
         conversation.system = clean(system) or conversation.system
-        begin(conversation, characters, clean(user), now())
+        begin(conversation, characters, lorebooks, clean(user), now())
         with hearing_ctrl_c(stop), screen.loading(model.name) as show_progress:
             talk = load(
                 header,

@@ -20,9 +20,11 @@ from franken_gguf.runner.compare.candidates import choose_baseline, read_candida
 from franken_gguf.runner.compare.compare import Request
 from franken_gguf.runner.compare.compare import compare as run
 from franken_gguf.runner.compare.document import Comparison, Settings, as_json
+from franken_gguf.runner.compare.page import page
 from franken_gguf.runner.compare.quants import quants
 from franken_gguf.runner.compare.questions import BUILT_IN, question
 from franken_gguf.runner.compare.scoring import CHUNK, N_OUTPUTS
+from franken_gguf.runner.compare.table_csv import as_csv
 from franken_gguf.runner.compare.tasks import CompareError
 from franken_gguf.runner.compare.workspace import cache_folder, replacing
 from franken_gguf.runner.devices import default_threads
@@ -108,6 +110,12 @@ Reports = Mapping[Path, Callable[[Comparison], str]]
     flag_value=_STANDARD_OUTPUT,
     help="Write all of it as JSON; without a name, to standard output.",
 )
+@click.option(
+    "--csv", "csv_file", type=FILE, metavar="OUT.csv", help="Write a table, a row a model."
+)
+@click.option(
+    "--report", type=FILE, metavar="OUT.html", help="Write a page with plots, in one file."
+)
 @click.option("--overwrite", is_flag=True, help="Replace reports that exist.")
 @click.option("--cache", type=FILE, metavar="DIR", help="Keep files and results here.")
 def compare(
@@ -128,6 +136,8 @@ def compare(
     vram: tuple[int, ...] | None,
     rpc: tuple[str, ...],
     json_file: Path | None,
+    csv_file: Path | None,
+    report: Path | None,
     overwrite: bool,
     cache: Path | None,
 ) -> None:
@@ -139,7 +149,10 @@ def compare(
     goes on where it was when the same command is given again.
     """
     _check_usage(models, source, types, no_prompts, text is not None)
-    reports = {json_file: _document} if json_file else {}
+    asked_for = ((json_file, _document), (csv_file, as_csv), (report, page))
+    reports = {path: content for path, content in asked_for if path}
+    if len(reports) < sum(path is not None for path, _ in asked_for):
+        raise click.UsageError("--json, --csv and --report want a file each")
     _check_reports(reports, overwrite)
     asked = () if no_prompts else tuple(question(one) for one in prompts or BUILT_IN)
     settings = Settings(
@@ -242,5 +255,5 @@ def _write_reports(reports: Reports, comparison: Comparison, notices: Console) -
             click.echo(content(comparison), nl=False)
         else:
             with replacing(path) as part:
-                part.write_text(content(comparison), encoding="utf-8")
+                part.write_text(content(comparison), encoding="utf-8", errors="backslashreplace")
             ui_convert.say(notices, f"written: {path}")

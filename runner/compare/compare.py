@@ -15,6 +15,7 @@ from franken_gguf.runner.loading import LoadOptions
 from .assemble import assemble
 from .candidates import Candidate, check_vocabulary
 from .child import messages
+from .conclusion import conclusion
 from .document import Comparison, Prompt, Settings
 from .job import SCORED_PARTS, Job, Progress, parts
 from .measure_model import measure_model
@@ -174,4 +175,5 @@ def _result(
         for one in request.questions
     )
     settings = replace(request.settings, chunks=len(tasks.chunks))
-    return Comparison(settings, prompts, baseline, models, version=version("franken-gguf"))
+    found = Comparison(settings, prompts, baseline, models, version=version("franken-gguf"))
+    return replace(found, conclusion=conclusion(found))

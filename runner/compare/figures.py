@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from franken_gguf.runner.metrics import Estimate, Interval
-from franken_gguf.runner.terminal import size
+from franken_gguf.runner.terminal import printable, size
 
 from .document import Comparison, Lean, ModelResult, Prompt, PromptResult, TextScore
 
@@ -163,7 +163,8 @@ def _lean(lean: Lean | None, *, per_token: bool = False) -> str:
 def _moved(prompt: Prompt, lean: Lean | None) -> str:
     if lean is None or lean.difference is None:
         return ""
-    towards = {0: "cannot tell", 1: f"to {prompt.labels[0]}", -1: f"to {prompt.labels[-1]}"}
+    first, second = map(printable, prompt.labels)  # a line end would begin another line of the cell
+    towards = {0: "cannot tell", 1: f"to {first}", -1: f"to {second}"}
     return f"{_interval(lean.difference)}\n{towards[lean.moved]}"
 
 
@@ -172,7 +173,9 @@ def _choices(prompt: Prompt, found: PromptResult) -> str:
         return ""
     share = found.choices.share
     counts = f"{found.choices.first} of {len(found.samples)}"
-    return f"{counts} {prompt.labels[0]}\n{100 * share.low:.0f} to {100 * share.high:.0f} %"
+    return (
+        f"{counts} {printable(prompt.labels[0])}\n{100 * share.low:.0f} to {100 * share.high:.0f} %"
+    )
 
 
 def _repetition(found: PromptResult) -> str:

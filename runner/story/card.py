@@ -12,11 +12,13 @@ import io
 import struct
 import zipfile
 import zlib
-from dataclasses import dataclass, replace
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import png_text
 from .fields import MAX_JSON_BYTES, Fields, StoryError, one_line, parse, read_bytes
+from .lorebook import Lorebook, lorebook_from
 
 MAX_FILE_BYTES = 1 << 26
 _NEWEST = 3.0
@@ -61,13 +63,15 @@ class Card:
     system_prompt: str = ""
     post_history_instructions: str = ""
     depth_prompt: DepthPrompt | None = None
+    book: Lorebook | None = None
     creator_notes: str = ""
     creator: str = ""
     version: str = ""
     tags: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
     """What of the card could not be read, a sentence each."""
-    has_picture: bool = False
+    path: Path | None = field(default=None, compare=False)
+    """Where its picture is; None where it has none."""
 
     @property
     def char(self) -> str:
@@ -82,9 +86,10 @@ def read_card(path: Path, language: str = "en") -> Card:
     """
     data = read_bytes(path, MAX_FILE_BYTES)
     try:
-        return card_in(data, language)
+        card = card_in(data, language)
     except StoryError as error:
         raise StoryError(f"{path}: {error}") from None
+    return replace(card, path=path if data.startswith(png_text.SIGNATURE) else None)
 
 
 def card_in(data: bytes, language: str = "en") -> Card:
@@ -106,7 +111,7 @@ def _from_png(data: bytes, language: str) -> Card:
             continue
         try:
             json = _unpacked(png_text.text(found[keyword]))
-            return card_from(json, language, has_picture=True, remarks=tuple(failed))
+            return card_from(json, language, failed)
         except StoryError as error:
             failed.append(f"the text {keyword!r} inside the picture cannot be read: {error}")
     raise StoryError(
@@ -137,10 +142,8 @@ def _in_charx(data: bytes) -> bytes:
     return json
 
 
-def card_from(
-    json: bytes, language: str = "en", *, has_picture: bool = False, remarks: tuple[str, ...] = ()
-) -> Card:
-    """The card that `json` spells. Raises StoryError where it is none."""
+def card_from(json: bytes, language: str = "en", remarks: Sequence[str] = ()) -> Card:
+    """The card that `json` spells, `remarks` among its own. Raises StoryError where it is none."""
     odd: list[str] = []
     top = Fields(parse(json), odd)
     spec, said = _spec(top)
@@ -155,6 +158,7 @@ def card_from(
     first, others = data.text("first_mes"), data.texts("alternate_greetings")
     depth_prompt = data.table("extensions").table("depth_prompt")
     note = depth_prompt.text("prompt").strip()
+    book = data.table("character_book").members
     card = Card(
         name or "Character",
         spec,
@@ -168,11 +172,11 @@ def card_from(
         system_prompt=data.text("system_prompt"),
         post_history_instructions=data.text("post_history_instructions"),
         depth_prompt=DepthPrompt(note, depth_prompt.whole("depth", 4, high=9999)) if note else None,
+        book=lorebook_from(book, name) if isinstance(book.get("entries"), list | dict) else None,
         creator_notes=_notes(data, language),
         creator=one_line(data.text("creator")),
         version=one_line(data.text("character_version")),
         tags=tuple(map(one_line, data.texts("tags"))),
-        has_picture=has_picture,
     )
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""

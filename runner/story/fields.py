@@ -62,11 +62,24 @@ class Fields:
 
     def __init__(self, found: Mapping[str, Any], odd: list[str], where: str = "") -> None:
         self._found = found
-        self._where = where
+        self.where = where
         self.odd = odd
 
     def __contains__(self, name: str) -> bool:
         return self._found.get(name) is not None
+
+    @property
+    def members(self) -> Mapping[str, Any]:
+        """All of it, as it came."""
+        return self._found
+
+    def truth(self, name: str) -> bool:
+        """Whether it is there, and neither false, nothing nor empty, of whatever kind it is."""
+        return bool(self._found.get(name))
+
+    def is_text(self, name: str) -> bool:
+        """Whether it is a text."""
+        return isinstance(self._found.get(name), str)
 
     def text(self, name: str, default: str = "") -> str:
         """A text, cleaned."""
@@ -116,7 +129,7 @@ class Fields:
     def table(self, name: str) -> Fields:
         """An object, an empty one where it is missing."""
         found = self._member(name, dict)
-        return Fields(found or {}, self.odd, f"{self._where}{name}.")
+        return Fields(found or {}, self.odd, f"{self.where}{name}.")
 
     def tables(self, name: str) -> Iterator[Fields]:
         """The objects of a list, or of an object whose names are numbers, as SillyTavern has it."""
@@ -128,7 +141,7 @@ class Fields:
             found = []
         for number, one in enumerate(found or []):
             if isinstance(one, dict):
-                yield Fields(one, self.odd, f"{self._where}{name}[{number}].")
+                yield Fields(one, self.odd, f"{self.where}{name}[{number}].")
             else:
                 self._is_odd(f"{name}[{number}]")
 
@@ -140,7 +153,7 @@ class Fields:
         return None
 
     def _is_odd(self, name: str) -> None:
-        self.odd.append(one_line(self._where + name))
+        self.odd.append(one_line(self.where + name))
 
 
 def read_bytes(path: Path, most: int) -> bytes:

@@ -3,37 +3,47 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from franken_gguf.runner.conversation import Conversation, Message
 
 from .card import Card, read_card
 from .fields import Fields, StoryError, one_line
+from .lorebook import Lorebook, read_lorebook
+from .note import keep, metadata
 from .story import USER, Story
 
 _OURS = "franken_gguf_story"
 
 
 def begin(
-    conversation: Conversation, characters: Sequence[Path] = (), user: str = "", date: str = ""
+    conversation: Conversation,
+    characters: Sequence[Path] = (),
+    lorebooks: Sequence[Path] = (),
+    user: str = "",
+    date: str = "",
 ) -> None:
-    """Let a conversation tell of these characters; what is not given stays as the session has it.
+    """Let a conversation tell of these; what is not given stays as the session has it.
 
     One in which nothing was said yet begins with the first character's greeting. Raises
     StoryError, naming the file.
     """
-    cards = [read_card(path) for path in characters]
-    facts = dict(_metadata(conversation).get(_OURS) or {})
-    if cards:
-        facts["characters"] = [str(path.resolve()) for path in characters]
+    for path in characters:
+        read_card(path)
+    for path in lorebooks:
+        read_lorebook(path)
+    facts = dict(Fields(metadata(conversation), []).table(_OURS).members)
+    for name, paths in (("characters", characters), ("lorebooks", lorebooks)):
+        if paths:
+            facts[name] = [str(path.resolve()) for path in paths]
     if one_line(user):
         facts["user"] = one_line(user)
     if not facts:
         return
     facts.setdefault("salt", secrets.token_hex(8))
-    _keep(conversation, _OURS, facts)
+    keep(conversation, **{_OURS: facts})
     story = opened(conversation)
     names = {"user_name": story.user}
     if story.card:
@@ -56,24 +66,30 @@ def greeting(story: Story, date: str = "") -> list[Message]:
 
 def opened(conversation: Conversation) -> Story:
     """The story that a conversation tells. What cannot be read any more stands in its remarks."""
-    facts = Fields(_metadata(conversation), []).table(_OURS)
-    cards: list[Card] = []
+    facts = Fields(metadata(conversation), []).table(_OURS)
     remarks: list[str] = []
-    for path in facts.texts("characters"):
-        try:
-            cards.append(read_card(Path(path)))
-        except StoryError as error:
-            remarks.append(f"{error}; --character names it anew, the story goes on without")
-    remarks += [f"{card.name}: {remark}" for card in cards for remark in card.remarks]
+    cards = _read(read_card, facts.texts("characters"), "--character", remarks)
+    books = _read(read_lorebook, facts.texts("lorebooks"), "--lorebook", remarks)
+    own = [card.book for card in cards if card.book]
+    told: list[Card | Lorebook] = [*cards, *own, *books]
+    remarks += [f"{one.name}: {remark}" for one in told for remark in one.remarks]
     user = one_line(facts.text("user")) or USER
-    return Story(cards, user=user, salt=facts.text("salt"), remarks=remarks)
+    story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=remarks)
+    for message in conversation.messages:
+        story.take_voice(message)
+    return story
 
 
-def _metadata(conversation: Conversation) -> Mapping[str, Any]:
-    found: Mapping[str, Any] = conversation.kept.get("chat_metadata") or {}
+_Read = TypeVar("_Read")
+
+
+def _read(
+    read: Callable[[Path], _Read], paths: Sequence[str], option: str, remarks: list[str]
+) -> list[_Read]:
+    found = []
+    for path in paths:
+        try:
+            found.append(read(Path(path)))
+        except StoryError as error:
+            remarks.append(f"{error}; {option} names it anew, the story goes on without")
     return found
-
-
-def _keep(conversation: Conversation, name: str, value: Any) -> None:
-    metadata = {**_metadata(conversation), name: value}
-    conversation.kept = {**conversation.kept, "chat_metadata": metadata}

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from random import Random
+from typing import Any
 
-from franken_gguf.runner.conversation import Conversation, Message
+from franken_gguf.runner.conversation import NOTE, Conversation, Message
 
 from .card import Card
+from .fields import Fields
 from .layout import (
     BASE,
     GROUP_BASE,
@@ -18,9 +21,15 @@ from .layout import (
     named,
     with_inserts,
 )
+from .lore import Called, Lore, Moment
+from .lorebook import Lorebook
 from .macros import Macros
+from .note import note_of
 
 USER = "User"
+_NOBODY = Card("Assistant", "")
+_LORE_DEPTH = 1  # before the last message, the user's: what is evaluated again is little
+_STARTED = "franken_gguf_lore"  # in a message's "extra": entries whose time began with it
 
 
 class Story:
@@ -33,6 +42,7 @@ class Story:
     def __init__(
         self,
         cards: Sequence[Card] = (),
+        books: Sequence[Lorebook] = (),
         *,
         user: str = USER,
         salt: str = "",
@@ -43,6 +53,14 @@ class Story:
         self.salt = salt
         self.speaker = 0
         self.remarks = list(remarks)
+        self.count_tokens: Callable[[str], int] = len
+        self.budget = 1 << 30
+        """Tokens for all lore together."""
+        self.called: list[Called] = []
+        """What lore the latest moment called for."""
+        self._called_for: tuple[str, ...] | None = None
+        names = self._macros(self.cards[0] if self.cards else _NOBODY, "keys")
+        self.lore = Lore([*(card.book for card in self.cards if card.book), *books], names.expand)
 
     @property
     def card(self) -> Card | None:
@@ -67,21 +85,64 @@ class Story:
         others = [card.char for card in self.cards if self.is_group and card is not self.card]
         return tuple(f"\n{name}:" for name in (self.user, *others))
 
+    @property
+    def has_called(self) -> bool:
+        """Whether lore was looked for yet."""
+        return self._called_for is not None
+
     def answer(self) -> Message:
         """The message that the next answer fills."""
         return Message("assistant", "", kept={"name": self.card.name} if self.card else {})
+
+    def take_voice(self, message: Message) -> None:
+        """Let the character who said `message` be the one that speaks next."""
+        for number, card in enumerate(self.cards):
+            if card.name == message.kept.get("name"):
+                self.speaker = number
+
+    def heard(self, said: list[Message]) -> list[Message]:
+        """`said` as it is to be kept: its last message says which lore's time began with it."""
+        self._call(said)
+        uids = [one.entry.uid for one in self.called if one.starts]
+        if not uids:
+            return said
+        last = said[-1]
+        extra = {**_extra(last), _STARTED: uids}
+        return [*said[:-1], replace(last, kept={**last.kept, "extra": extra})]
 
     def read(
         self, conversation: Conversation, said: Sequence[Message], forgotten: int
     ) -> list[Message]:
         """What the model reads of `said`, without the first `forgotten` messages of it."""
-        system = conversation.system
-        if self.cards:
-            system = self._system(system, has_examples=not forgotten)
+        self._call(said)
+        system = self._system(conversation.system, has_examples=not forgotten)
         messages = conversation.read_by_model(said, forgotten, system)
         if self.card and self.is_group:
             messages = [named(one, self.user, self.card.char) for one in messages]
-        return with_inserts(messages, self._inserts(len(said)))
+        return with_inserts(messages, self._inserts(conversation, len(said)))
+
+    def _call(self, said: Sequence[Message]) -> None:
+        contents = tuple(message.content for message in said)
+        if not self.lore or contents == self._called_for:
+            return
+        char = self.card.char if self.card else _NOBODY.char
+        spoken = [one for one in said if one.role != NOTE]
+        started = {
+            uid: place + 1
+            for place, message in enumerate(spoken[:-1])
+            for uid in Fields(_extra(message), []).texts(_STARTED)
+        }
+        moment = Moment(
+            [named(message, self.user, char).content for message in reversed(spoken)],
+            sum(message.role == "assistant" for message in spoken),
+            started,
+            self.budget,
+            Fields(spoken[0].kept, []).whole("swipe_id", 0) if spoken else 0,
+            self.salt,
+        )
+        expand = self._macros(self.card or _NOBODY, len(said)).expand
+        self.called = self.lore.called(moment, expand, self.count_tokens)
+        self._called_for = contents
 
     def greetings(self) -> list[str]:
         """What the character may say first: first_mes, then the alternatives."""
@@ -92,22 +153,47 @@ class Story:
         return [self._macros(card, "greeting").expand(text).strip() for text in texts]
 
     def _system(self, text: str, *, has_examples: bool) -> str:
-        # The first card's words in all that is said of no one: it changes with no speaker.
+        before, after = self._steady_lore("before"), self._steady_lore("after")
+        if not self.cards:
+            return joined((*before, text, *after))
+        # In the first card's words: they stay the same whoever speaks.
         base = self._macros(self.cards[0], "head").expand(
             text or (GROUP_BASE if self.is_group else BASE)
         )
-        paragraphs = [base] if self.is_group else []
+        paragraphs = [base, *before] if self.is_group else []
         for card in self.cards:
             expand = self._macros(card, "head").expand
-            prompt = self._macros(card, "head", "" if self.is_group else base)
-            own = prompt.expand(card.system_prompt).strip()
-            paragraphs.append(own or ("" if self.is_group else base))
+            original = "" if self.is_group else base
+            own = self._macros(card, "head", original).expand(card.system_prompt).strip()
+            paragraphs += [own or original, *(() if self.is_group else before)]
             paragraphs += description(card, expand)
+        paragraphs += after
         if has_examples:
             paragraphs += [examples(card, self._macros(card, "head").expand) for card in self.cards]
         return joined(paragraphs)
 
-    def _inserts(self, count: int) -> Iterator[Insert]:
+    def _steady_lore(self, position: str) -> list[str]:
+        expand = self._macros(self.cards[0] if self.cards else _NOBODY, "head").expand
+        return [
+            expand(one.entry.content)
+            for one in self.called
+            if one.is_active and one.entry.is_steady and one.entry.position == position
+        ]
+
+    def _inserts(self, conversation: Conversation, count: int) -> Iterator[Insert]:
+        for position in ("before", "after", "depth"):
+            for one in self.called:
+                entry = one.entry
+                if not one.is_active or entry.position != position:
+                    continue
+                if position == "depth":
+                    yield Insert(one.text, entry.depth)
+                elif not entry.is_steady:
+                    yield Insert(one.text, _LORE_DEPTH)
+        note = note_of(conversation)
+        if note:
+            expand = self._macros(self.card or _NOBODY, count).expand
+            yield Insert(expand(note.text), note.depth)
         for card in self.cards:
             if card.depth_prompt:
                 text = self._macros(card, count).expand(card.depth_prompt.text)
@@ -133,3 +219,8 @@ class Story:
             "charversion": card.version,
         }
         return Macros(words, dice=Random(f"{self.salt} {place}"), salt=self.salt)
+
+
+def _extra(message: Message) -> Mapping[str, Any]:
+    found = message.kept.get("extra")
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,111 @@
+"""What the commands of a story do: cards, lore, note, memory, voices; knows no screen."""
+
+from __future__ import annotations
+
+import re
+
+from franken_gguf.runner.actions import CommandError
+from franken_gguf.runner.chat import Answer
+from franken_gguf.runner.dialogue import Dialogue
+
+from .card import Card
+from .lore import Called
+from .note import DEPTH, Note, note_of, set_note
+from .story import Story
+
+OFF = "off"
+_LISTED = 20
+
+
+def character(dialogue: Dialogue, name: str) -> Card:
+    """The card that speaks next, or the one of that name."""
+    return _card(dialogue.chat.story, name)
+
+
+def speak_as(dialogue: Dialogue, name: str) -> Answer:
+    """Let a character speak next, now."""
+    story = dialogue.chat.story
+    story.speaker = story.cards.index(_card(story, name))
+    return dialogue.chat.speak()
+
+
+def names(dialogue: Dialogue) -> list[str]:
+    """Who plays."""
+    return [card.name for card in dialogue.chat.story.cards]
+
+
+def _card(story: Story, name: str) -> Card:
+    if story.card is None:
+        raise CommandError("nobody plays here; begin with --character CARD")
+    if not name:
+        return story.card
+    wanted = name.casefold()
+    for card in story.cards:
+        if wanted in (card.name.casefold(), card.nickname.casefold()):
+            return card
+    near = [card for card in story.cards if card.name.casefold().startswith(wanted)]
+    if len(near) == 1:
+        return near[0]
+    playing = ", ".join(card.name for card in story.cards)
+    raise CommandError(f"nobody here is called {name!r}; there are: {playing}")
+
+
+def lore(dialogue: Dialogue, _: str) -> str:
+    """Which lore is active and why, and which was called for and stays away."""
+    story, conversation = dialogue.chat.story, dialogue.chat.conversation
+    if not story.lore:
+        raise CommandError("there is no lorebook; begin with --lorebook FILE")
+    if not story.has_called:
+        story.read(conversation, conversation.messages, conversation.forgotten)
+    active = [one for one in story.called if one.is_active]
+    away = [one for one in story.called if not one.is_active]
+    tokens = sum(story.count_tokens(one.text) for one in active)
+    head = f"active: {len(active)} of {len(story.lore)} entries, {tokens} of {story.budget} tokens"
+    lines = [head, *_listed(active)]
+    if away:
+        lines += [f"called for, and away: {len(away)}", *_listed(away)]
+    return "\n".join(lines)
+
+
+def _listed(called: list[Called]) -> list[str]:
+    shown = called[:_LISTED]
+    width = min(24, max((len(one.entry.label) for one in shown), default=0))
+    lines = [f"  {one.entry.label[:width]:{width}}  {one.reason}" for one in shown]
+    return lines + [f"  and {len(called) - _LISTED} more"] * (len(called) > _LISTED)
+
+
+def note(dialogue: Dialogue, text: str) -> str:
+    """Show the author's note, change it, or take it away."""
+    conversation = dialogue.chat.conversation
+    if not text:
+        found = note_of(conversation)
+        return f"{found.text}\n{_where(found)}" if found else "there is no note; /note TEXT"
+    if text == OFF:
+        set_note(conversation, None)
+        return "there is no note now"
+    made = parsed_note(text)
+    set_note(conversation, made)
+    return f"the note is set: {_where(made)}"
+
+
+def parsed_note(text: str) -> Note:
+    """TEXT, "TEXT", TEXT DEPTH or "TEXT" DEPTH."""
+    found = re.fullmatch(r"(.*\S)\s+(\d{1,4})", text, re.DOTALL)
+    text, depth = (found[1], int(found[2])) if found else (text, DEPTH)
+    quoted = re.fullmatch(r'"(.+)"', text, re.DOTALL)
+    return Note(quoted[1] if quoted else text, depth)
+
+
+def _where(note: Note) -> str:
+    if note.depth == 0:
+        return "it stands after the last message (depth 0)"
+    return f"it stands {note.depth} messages before the end (depth {note.depth})"
+
+
+def memory(dialogue: Dialogue, text: str) -> str:
+    """Show what the model remembers beside what was said, change it, or take it away."""
+    conversation = dialogue.chat.conversation
+    if not text:
+        return conversation.memory or "there is no memory; /memory TEXT"
+    conversation.memory = "" if text == OFF else text
+    return "there is no memory now" if text == OFF else "the memory is set"
