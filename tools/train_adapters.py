@@ -41,7 +41,7 @@ WARM_UP = 10
 TOKENS = {"storyteller": 60_000, "reasoner": 40_000, "poet": 40_000, "chatterbox": 30_000}
 """Seen in training, the questions' included: no source's text comes twice."""
 LONGEST = 448
-"""Tokens of a conversation; what is longer is cut."""
+"""Tokens of a conversation; what is longer is cut, and left out if nothing of an answer is left."""
 MEASURED = 2_500
 """Tokens, at most, that are scored of each source."""
 IGNORED = -100
@@ -116,7 +116,8 @@ def lesson(tokenizer: Any, texts: Path, name: str) -> Iterator[Example]:
         source = min(sources, key=lambda pair: pair[1])
         example = tokenized(tokenizer, next(source[0]))
         source[1] += len(example.ids)
-        yield example
+        if example.scored:
+            yield example
 
 
 def tokenized(tokenizer: Any, conversation: Conversation) -> Example:
@@ -206,7 +207,8 @@ def within(limit: int, tokenizer: Any, held_out: list[Conversation]) -> list[Exa
         example = tokenized(tokenizer, conversation)
         if sum(one.scored for one in examples) + example.scored > limit:
             break
-        examples.append(example)
+        if example.scored:
+            examples.append(example)
     return examples
 
 
