@@ -96,6 +96,7 @@ def _drawn_model(
         return LayerRouting(load) if is_baseline else LayerRouting(load, *rng.uniform(size=3))
 
     layers = tuple(layer() for _ in range(12))
+    drift = sorted(range(12), key=lambda number: -(layers[number].kld or 0))[:3]
     shares = None if is_baseline else float(rng.uniform())
     wordings = rng.normal(2, 1, 8)
     moved = None if is_baseline else bootstrap(wordings - rng.normal(2, 1, 8))
@@ -120,6 +121,6 @@ def _drawn_model(
         ),
         answers=score(None if is_baseline else float(rng.uniform())),
         text=score(None if is_baseline else float(rng.uniform())),
-        routing=Routing(1000, layers, shares, shares, shares, () if is_baseline else (3, 1, 7)),
+        routing=Routing(1000, layers, shares, shares, shares, () if is_baseline else tuple(drift)),
         machine=Machine(0.5, 100.0, 20.0, 700 * MIB),
     )

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from franken_gguf.runner.compare.conclusion import conclusion, rungs
 from franken_gguf.runner.compare.document import Comparison, Routing
 from franken_gguf.runner.metrics import LayerRouting
+from franken_gguf.runner.terminal import printable
 
 F16 = model("F16", 1024, text=score(None))
 Q8 = model("Q8_0", 512, text=score(0.002, 0.0001, 0.98))
@@ -41,6 +42,18 @@ def test_what_is_larger_and_no_closer_is_not_taken() -> None:
     assert said[:2] == [
         "Take F16 where 1.0 GiB fit and Q4_0 from 256.0 MiB, context not counted.",
         "Q4_1 is larger than Q4_0 and no closer.",
+    ]
+
+
+def test_those_that_a_smaller_one_does_as_well_as_are_named_together_and_no_more() -> None:
+    larger = [
+        replace(Q4, name=f"Q{n}", nbytes=Q4.nbytes + n, text=score(0.09, 0.002)) for n in (6, 5)
+    ]
+    assert sentences(comparison(F16, *larger, Q4)) == [
+        "Take F16 where 1.0 GiB fit and Q4_0 from 256.0 MiB, context not counted.",
+        "Q6 and Q5 are larger than Q4_0 and no closer.",
+        "On alice.txt, F16's likeliest token is also that of Q4_0 at 88.0 % "
+        "(KL divergence 0.0800).",
     ]
 
 
@@ -171,11 +184,11 @@ def test_what_is_taken_is_closer_the_larger_it_is(
         assert one.is_worth_it or (one.smaller and one.smaller.nbytes < one.model.nbytes)
 
 
-@given(st.integers(0, 2**32))
-def test_every_model_has_its_place_in_the_paragraph(seed: int) -> None:
-    found = drawn(seed)
+@given(st.integers(0, 2**32), st.text())
+def test_every_model_has_its_place_in_one_printable_paragraph(seed: int, words: str) -> None:
+    found = drawn(seed, words=words)
     said = conclusion(found)
-    assert "\n" not in said and said.endswith(".")
-    assert all(one.name in said for one in found.models)
+    assert said == printable(said) and said.endswith(".")
+    assert all(printable(one.name) in said for one in found.models)
     moved = np.array([one.prompts[0].lean.moved for one in found.models])  # type: ignore[union-attr]
     assert said.count(" moves towards ") == np.count_nonzero(moved)

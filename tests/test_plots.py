@@ -93,8 +93,10 @@ def test_ticks_are_round() -> None:
 
 @given(st.lists(st.tuples(st.integers(0, 90), st.integers(0, 300)), max_size=12))
 def test_no_label_lies_on_another(places: list[tuple[int, int]]) -> None:
-    heights = apart([(x, x + 10, y) for x, y in places], 16)
+    wall = (40, 50, 150)
+    heights = apart([(x, x + 10, y) for x, y in places], 16, [wall])
     for n, (x, _) in enumerate(places):
+        assert abs(x - 40) >= 10 or abs(heights[n] - 150) >= 16
         for m in range(n):
             assert abs(x - places[m][0]) >= 10 or abs(heights[n] - heights[m]) >= 16
 

@@ -51,12 +51,16 @@ def log_ticks(low: float, high: float) -> Iterator[float]:
                 yield float(f"{step * 10.0**power:.6g}")
 
 
-def apart(labels: Sequence[tuple[float, float, float]], least: float) -> list[float]:
-    """Heights for labels given as (left, right, y): each goes up until `least` above those below.
+Extent = tuple[float, float, float]
+"""Something's left and right end, and its height."""
 
-    Labels that do not lie over each other sideways do not meet.
+
+def apart(labels: Sequence[Extent], least: float, obstacles: Sequence[Extent] = ()) -> list[float]:
+    """Heights for labels: each goes up until `least` from all before it and from the obstacles.
+
+    What does not lie over each other sideways does not meet.
     """
-    placed: list[tuple[float, float, float]] = []
+    placed = list(obstacles)
     for left, right, y in labels:
         while clash := [
             height
@@ -65,4 +69,4 @@ def apart(labels: Sequence[tuple[float, float, float]], least: float) -> list[fl
         ]:
             y = min(clash) - least
         placed.append((left, right, y))
-    return [y for _, _, y in placed]
+    return [y for _, _, y in placed[len(obstacles) :]]

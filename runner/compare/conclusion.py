@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from franken_gguf.runner.metrics import Z95, Estimate, Interval
-from franken_gguf.runner.terminal import size
+from franken_gguf.runner.terminal import printable, size
 
 from .document import FEWEST_PARAPHRASES, Comparison, Lean, ModelResult, Prompt, TextScore
 
@@ -87,15 +87,14 @@ def baseline(comparison: Comparison) -> ModelResult:
 
 def conclusion(comparison: Comparison) -> str:
     """One paragraph: what to take for how much memory, what that loses, where leans move."""
-    return " ".join(
-        (
-            *_choice(comparison),
-            *_kept(comparison),
-            *_routing(comparison),
-            *_leans(comparison),
-            *_failures(comparison),
-        )
+    sentences = (
+        *_choice(comparison),
+        *_kept(comparison),
+        *_routing(comparison),
+        *_leans(comparison),
+        *_failures(comparison),
     )
+    return printable(" ".join(sentences))
 
 
 def _choice(comparison: Comparison) -> Iterator[str]:
@@ -113,13 +112,7 @@ def _choice(comparison: Comparison) -> Iterator[str]:
                 f"{one.model.name} ({size(one.model.nbytes)}) is no substitute: at most positions "
                 "it finds another token the likeliest."
             )
-        elif one.smaller and one.is_closer:
-            yield (
-                f"Whether {one.model.name} is closer to {base.name} than {one.smaller.name}, "
-                "which is smaller, cannot be told."
-            )
-        elif one.smaller:
-            yield f"{one.model.name} is larger than {one.smaller.name} and no closer."
+    yield from _left_out(base, found)
     larger = [
         one.name
         for one in comparison.models
@@ -132,11 +125,26 @@ def _choice(comparison: Comparison) -> Iterator[str]:
         )
 
 
+def _left_out(base: ModelResult, found: Sequence[Rung]) -> Iterator[str]:
+    """What is not worth its size, by the smaller one that does as well."""
+    for smaller in dict.fromkeys(one.smaller.name for one in found if one.smaller):
+        rest = [one for one in found if one.smaller and one.smaller.name == smaller]
+        worse = [one.model.name for one in rest if not one.is_closer]
+        untold = [one.model.name for one in rest if one.is_closer]
+        if worse:
+            yield f"{_and(worse)} {_is(worse)} larger than {smaller} and no closer."
+        if untold:
+            yield (
+                f"Whether {_and(untold)} {_is(untold)} closer to {base.name} than {smaller}, "
+                "which is smaller, cannot be told."
+            )
+
+
 def _kept(comparison: Comparison) -> Iterator[str]:
     by = yardstick(comparison)
     said = [
         f"{one.name} at {_percent(score.same_top)} (KL divergence {score.kld.value:.4f})"
-        for one in comparison.models
+        for one in _considered(comparison)
         if (score := by.score(one)) and score.kld and score.same_top
     ]
     if said:
@@ -146,7 +154,7 @@ def _kept(comparison: Comparison) -> Iterator[str]:
 def _routing(comparison: Comparison) -> Iterator[str]:
     said = [
         f"{one.name} for {100 * one.routing.same_experts:.1f} %"
-        for one in comparison.models
+        for one in _considered(comparison)
         if one.routing and one.routing.same_experts is not None
     ]
     if said:
@@ -154,6 +162,12 @@ def _routing(comparison: Comparison) -> Iterator[str]:
             f"The same experts as in {comparison.baseline} are chosen by {_and(said)} "
             "of tokens and layers."
         )
+
+
+def _considered(comparison: Comparison) -> list[ModelResult]:
+    """All but those that a smaller one does as well as."""
+    left_out = {one.model.name for one in rungs(comparison) if one.smaller}
+    return [one for one in comparison.models if one.name not in left_out]
 
 
 def _leans(comparison: Comparison) -> Iterator[str]:
@@ -239,6 +253,10 @@ def _lower(kld: Estimate) -> float:
 
 def _upper(kld: Estimate) -> float:
     return kld.value + Z95 * kld.error
+
+
+def _is(items: Sequence[str]) -> str:
+    return "is" if len(items) == 1 else "are"
 
 
 def _and(items: Sequence[str]) -> str:

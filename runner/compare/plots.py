@@ -17,7 +17,7 @@ _ROW, _HEAD, _FOOT = 48, 24, 22
 _KLD_HEIGHT = 280
 _PHONE = 300.0
 """Pixels that a plot is wide on a small phone: names are set apart for that."""
-_CHARACTER, _LINE = 7.5, 16.0
+_CHARACTER, _LINE, _GAP = 8.0, 16.0, 10.0
 _NAME, _LABEL = 12, 24
 """Characters of a model's name, and of an answer's."""
 _FARTHEST = 1e6
@@ -119,21 +119,24 @@ def kld_plot(points: Sequence[Point], baseline: str, nbytes: int) -> str:
 
 
 def _points(plot: svg.Node, points: Sequence[Point], across: Scale, down: Scale) -> None:
-    labels = []
+    labels, dots = [], []
+    gap = _GAP / _PHONE * 100
     for one in points:
-        x, width = (
-            across(one.nbytes),
-            (_CHARACTER * len(_short(one.name, _NAME)) + 10) / _PHONE * 100,
+        x, y = across(one.nbytes), down(one.kld.value)
+        width = _CHARACTER * len(_short(one.name, _NAME)) / _PHONE * 100
+        left = x - gap - width if x > 50 else x + gap
+        labels.append((left, left + width, y))
+        dots.append((x - gap / 2, x + gap / 2, y))
+        half = Z95 * one.kld.error
+        inside = svg.group(
+            plot, f"{one.name}: {size(one.nbytes)}, {one.kld.value:.5f} ± {half:.5f}"
         )
-        left = x - width if x > 50 else x
-        labels.append((left, left + width, down(one.kld.value)))
-    for one, label in zip(points, apart(labels, _LINE), strict=True):
-        x, value, half = across(one.nbytes), one.kld.value, Z95 * one.kld.error
-        inside = svg.group(plot, f"{one.name}: {size(one.nbytes)}, {value:.5f} ± {half:.5f}")
-        svg.line(inside, "interval", x, down(value - half), x, down(value + half))
-        svg.dot(inside, "value", x, down(value), 5.5)
-        anchor, dx = ("end", -10) if x > 50 else ("start", 10)
-        svg.words(inside, "name", x, label + 4, _short(one.name, _NAME), anchor=anchor, dx=dx)
+        svg.line(inside, "interval", x, down(one.kld.value - half), x, down(one.kld.value + half))
+        svg.dot(inside, "value", x, y, 5.5)
+    for one, height in zip(points, apart(labels, _LINE, dots), strict=True):
+        x = across(one.nbytes)
+        anchor, dx = ("end", -_GAP) if x > 50 else ("start", _GAP)
+        svg.words(plot, "name", x, height + 4, _short(one.name, _NAME), anchor=anchor, dx=dx)
 
 
 def _kld_range(klds: Sequence[Estimate]) -> tuple[float, float]:
