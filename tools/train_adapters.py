@@ -42,7 +42,7 @@ TOKENS = {"storyteller": 60_000, "reasoner": 40_000, "poet": 40_000, "chatterbox
 """Seen in training, the questions' included: no source's text comes twice."""
 LONGEST = 448
 """Tokens of a conversation; what is longer is cut, and left out if nothing of an answer is left."""
-MEASURED = 2_500
+MEASURED = 1_200
 """Tokens, at most, that are scored of each source."""
 IGNORED = -100
 """The label of tokens that stand outside the loss."""
