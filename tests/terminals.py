@@ -85,6 +85,11 @@ class Terminal:
         self._child.terminate()
         return self._ended()
 
+    def kill(self) -> None:
+        """End the program where it is: SIGKILL."""
+        self._child.kill()
+        self._child.wait()
+
     def hang_up(self) -> int:
         """Close the terminal, as a window or an ssh connection does; the program's exit status."""
         os.close(self._ours)

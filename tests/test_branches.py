@@ -8,14 +8,16 @@ import signal
 import sys
 from collections.abc import Callable
 from copy import deepcopy
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from franken_gguf.runner.branches import fork, tree
 from franken_gguf.runner.conversation import Conversation, Message
+from franken_gguf.runner.export import write_transcript
 from franken_gguf.runner.session import Sessions, read_chat
-from franken_gguf.runner.session_format import SessionError
+from franken_gguf.runner.session_format import SessionError, encode
 from franken_gguf.runner.swipes import with_swipe
 
 TALK = Conversation(
@@ -128,7 +130,7 @@ def test_a_kill_between_any_two_steps_leaves_both_chats_whole(tmp_path: Path) ->
         sessions = Sessions(folder)
         with sessions.open("tale") as session:
             session.save(TALK)
-        was_killed = killed_at(event, lambda s=sessions: branched(s, "tale", "dark"))  # type: ignore[misc]
+        was_killed = killed_at(event, partial(branched, sessions, "tale", "dark"))
         chats = {path.stem: read_chat(path) for path in folder.glob("[!.]*.jsonl")}
         assert all(chat.messages == TALK.messages for chat in chats.values())
         noted = "branches" in chats["tale"].messages[-1].kept["extra"]
@@ -141,6 +143,27 @@ def test_a_kill_between_any_two_steps_leaves_both_chats_whole(tmp_path: Path) ->
             break
     assert event > 10
     assert seen == {(False, False), (True, False), (True, True)}
+
+
+def test_a_kill_leaves_an_import_and_an_export_whole_or_not_there(tmp_path: Path) -> None:
+    theirs = tmp_path / "theirs.jsonl"
+    theirs.write_text(encode(TALK))
+
+    def work(folder: Path) -> None:
+        Sessions(folder).import_file(theirs).close()
+        write_transcript(folder / "out.jsonl", TALK, "")
+
+    seen = set()
+    for event in range(1000):
+        folder = tmp_path / str(event)
+        folder.mkdir()
+        was_killed = killed_at(event, partial(work, folder))
+        written = [path.stem for path in folder.glob("[!.]*")]
+        assert all(read_chat(folder / f"{n}.jsonl").messages == TALK.messages for n in written)
+        seen.add(tuple(sorted(written)))
+        if not was_killed:
+            break
+    assert seen == {(), ("theirs",), ("out", "theirs")}
 
 
 def test_a_chat_of_sillytaverns_is_imported_under_its_name_and_a_free_one(tmp_path: Path) -> None:

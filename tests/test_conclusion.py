@@ -107,8 +107,11 @@ def test_a_single_model_has_nothing_to_be_held_against() -> None:
 def test_a_model_that_failed_is_named_with_its_reason() -> None:
     broken = model("Q3_K_S", 200, error="q3.gguf: tensor 'blk.3' not found; convert it again.")
     assert conclusion(comparison(F16, broken)) == (
-        "Q3_K_S could not be measured in full: q3.gguf: tensor 'blk.3' not found; convert it again."
+        "Q3_K_S could not be measured: q3.gguf: tensor 'blk.3' not found; convert it again."
     )
+    partly = replace(broken, text=score(0.1), error="out of memory")
+    said = sentences(comparison(F16, partly))
+    assert said[-1] == "Q3_K_S could not be measured in full: out of memory."
 
 
 def test_the_share_of_same_experts_is_said() -> None:

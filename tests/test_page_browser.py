@@ -29,7 +29,7 @@ def report(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("width", [360, 900, 1280])
 def test_a_page_fits_its_screen_and_is_silent(browser: Browser, report: Path, width: int) -> None:
     browser.open(report, width=width)
     assert browser.value("document.documentElement.scrollWidth") <= width

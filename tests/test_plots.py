@@ -66,8 +66,8 @@ def test_divergence_lies_on_a_log_axis_and_the_baseline_at_its_size() -> None:
 
 def test_a_cell_is_as_strong_as_its_value_and_a_column_says_its_figures() -> None:
     plot = heat_map([[0.25, -0.5], [0.0, 0.0]], 0.5, is_difference=True)
-    (more,), less = shapes(plot, "cell more"), shapes(plot, "cell less")
-    assert more["fill-opacity"] == "0.500" and "fill-opacity" not in less[0]
+    (more,), (less,) = shapes(plot, "cell more"), shapes(plot, "cell less")
+    assert more["fill-opacity"] == "0.500" and "fill-opacity" not in less
     titles = [one.text for one in ElementTree.fromstring(plot).iter("title")]
     assert titles == ["layer 0: +25.0 -50.0 %", "layer 1: +0.0 +0.0 %"]
 

@@ -130,6 +130,24 @@ def test_a_story_is_tried_again_branched_walked_and_written(tmp_path: Path) -> N
     assert f'<p dir="auto">{PARIS}</p>' in (tmp_path / "tale.html").read_text()
 
 
+def test_a_kill_in_the_middle_of_another_answer_leaves_the_first(tmp_path: Path) -> None:
+    story = "Tell me a very long story about the sea."
+    with chat(tmp_path, "--session", "tale") as terminal:
+        terminal.at_prompt(story + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.at_prompt("/set max_tokens -1" + ENTER)
+        terminal.wait_for("max_tokens is -1 now")
+        before = said(tmp_path, "tale")
+        terminal.at_prompt("/set temp 1" + ENTER)
+        terminal.at_prompt("/regen" + ENTER)
+        terminal.wait_for(r"/regen\n\S+ \S+ ")
+        terminal.kill()
+    assert said(tmp_path, "tale") == before
+    with chat(tmp_path, "--continue") as terminal:
+        terminal.wait_for("session 'tale' goes on after 2 messages\n")
+        assert terminal.leave(CTRL_D) == 0
+
+
 def test_a_chat_of_sillytaverns_is_begun_with_from_the_command_line(tmp_path: Path) -> None:
     theirs = tmp_path / "Seraphina.jsonl"
     head = {"user_name": "Ada", "character_name": "Seraphina"}

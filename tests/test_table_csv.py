@@ -36,6 +36,12 @@ def test_a_row_is_a_model_and_a_column_is_named_after_its_place_in_the_json() ->
     assert first["prompts.life #1.lean.paraphrases"] == "1.0 1.5 2.0 2.5 3.0"
 
 
+def test_what_only_some_models_have_stands_beside_what_all_have() -> None:
+    columns = list(read(drawn(1))[0])
+    start = columns.index("text.ppl.value")
+    assert columns[start : start + 3] == ["text.ppl.value", "text.ppl.error", "text.ln_ratio.value"]
+
+
 def test_what_is_a_list_of_objects_has_no_column() -> None:
     found = drawn(1)
     rows = read(found)

@@ -227,7 +227,9 @@ def _still(name: str, lean: Lean) -> str:
 def _failures(comparison: Comparison) -> Iterator[str]:
     for one in comparison.models:
         if one.error:
-            yield f"{one.name} could not be measured in full: {one.error.rstrip('. ')}."
+            is_partly = one.answers or one.text or any(one.prompts)
+            how = "not be measured in full" if is_partly else "not be measured"
+            yield f"{one.name} could {how}: {one.error.rstrip('. ')}."
 
 
 def _side(interval: Interval) -> int:

@@ -20,8 +20,11 @@ _PHONE = 300.0
 _CHARACTER, _LINE, _GAP = 8.0, 16.0, 10.0
 _NAME, _LABEL = 12, 24
 """Characters of a model's name, and of an answer's."""
+_LEAST_RANGE = 10.0
+"""How far the ends of the log axis are apart at least, so that ticks fall on it."""
 _FARTHEST = 1e6
 """In nats: what is not a number, or farther out than arithmetic gets, is not drawn."""
+_INVISIBLE = 0.005
 _CELLS_HEIGHT, _BARS_HEIGHT = 288, 56
 
 
@@ -144,7 +147,9 @@ def _kld_range(klds: Sequence[Estimate]) -> tuple[float, float]:
     values = [one.value for one in klds if one.value > 0] or [1e-6]
     ends = [one.value + side * Z95 * one.error for one in klds for side in (-1, 1)]
     low = min(values) / 3 if min(ends) <= 0 else min(ends)
-    return low / 1.4, max(*ends, *values) * 1.4
+    high = max(*ends, *values)
+    margin = max(1.4, (_LEAST_RANGE * low / high) ** 0.5)
+    return low / margin, high * margin
 
 
 def heat_map(layers: Sequence[Sequence[float]], most: float, *, is_difference: bool) -> str:
@@ -163,8 +168,9 @@ def heat_map(layers: Sequence[Sequence[float]], most: float, *, is_difference: b
         for expert, value in enumerate(values):
             kind = "load" if not is_difference else "more" if value > 0 else "less"
             strength = min(1.0, abs(value) / most) if most else 0.0
-            place = number * step, expert * cell, step, cell
-            svg.rectangle(column, f"cell {kind}", *place, opacity=strength)
+            if strength > _INVISIBLE:
+                place = number * step, expert * cell, step, cell
+                svg.rectangle(column, f"cell {kind}", *place, opacity=strength)
     _layer_numbers(plot, len(layers), n_expert * cell)
     return svg.written(plot)
 

@@ -28,7 +28,8 @@ def as_csv(comparison: Comparison) -> str:
         document = asdict(model)
         document["prompts"] = dict(zip(names, document["prompts"], strict=False))
         rows.append(dict(_cells(document)))
-    columns = dict.fromkeys(column for row in rows for column in row)
+    fullest_first = sorted(rows, key=len, reverse=True)  # the baseline has no differences
+    columns = dict.fromkeys(column for row in fullest_first for column in row)
     file = io.StringIO()
     writer = csv.writer(file, lineterminator="\n")
     writer.writerow(map(_text, columns))
