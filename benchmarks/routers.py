@@ -2,8 +2,8 @@
 
     python benchmarks/routers.py RECIPE.yml TEXT... [--mode MODE]... [--folder DIR]
 
-One TEXT for each expert, of its kind and not of its training: TOKENS tokens are taken from each of
-PLACES, parts of the text. "own" is the share of a text's tokens, over all layers, on which its
+One TEXT for each expert, of its kind, that the router was not made of: TOKENS tokens from each of
+PLACES in it. "own" is the share of a text's tokens, over all layers, on which its
 expert works; "load" the least and the most that one expert has of all tokens in one layer
 (experts_per_token over experts would be even).
 """
