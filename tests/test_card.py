@@ -163,6 +163,7 @@ BOMB = b"\0\0" + zlib.compress(b" " * (1 << 27))
         (b'{"description": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nested too deeply"),
         (b"[" + b"[]," * (1 << 20) + b"[]]", "more than 1048576 parts"),
         (b'{"a": ' + b"9" * 10_000 + b"}", "it is no JSON"),
+        (as_json({"scenario": "x" * 1_048_570}), "its texts have 1048581 characters, 1048576 at"),
         (SIGNATURE, "a picture without a card"),
         (png(), "a picture without a card: it holds neither 'ccv3' nor 'chara'"),
         (png(chunk(b"tEXt", b"chara")), "'chara' .* it has no text after its keyword"),

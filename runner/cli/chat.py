@@ -202,6 +202,9 @@ def chat(
             load_context(talk.engine, saved.context_path)
         for remark in talk.story.remarks:
             screen.notice(remark)
+        used, n_ctx = talk.context_used() if talk.story.cards else 0, talk.engine.n_ctx
+        if used > n_ctx // 2:
+            screen.notice(f"the story takes {used} of {n_ctx} tokens; -c gives more context")
         if is_dialogue:
             _talk(dialogue, screen, stop)
         else:

@@ -18,6 +18,7 @@ from .lorebook import ALWAYS, Condition, Entry, Lorebook
 
 MAX_STEPS = 10  # of recursion
 _SECONDS = 0.01  # of a turn for all regexes: those that it does not reach have the next turn's
+_MAX_PER_TOKEN = 64  # characters; a text that has more for each is too long to be counted
 _NO_ROOM = "no room in the token budget"
 _MAX_REFUSED = 64  # entries that find no room: after so many nobody looks for more
 
@@ -238,8 +239,9 @@ class _Pass:
 
     def _finds_room(self, text: str, book: Lorebook) -> bool:
         own = self._book_room.get(book.name, book.budget or ALWAYS)
-        tokens = self._count_tokens(text)
-        if tokens > min(self._room, own):
+        room = min(self._room, own)
+        tokens = self._count_tokens(text) if len(text) <= _MAX_PER_TOKEN * room else room + 1
+        if tokens > room:
             self._refused += 1
             return False
         self._room -= tokens
