@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cards import V2
+from cards import V2, mutated
 from hypothesis import given
 from hypothesis import strategies as st
 
 from franken_gguf.runner.story.card import card_in
-from franken_gguf.runner.story.fields import StoryError
+from franken_gguf.runner.story.fields import StoryError, parse
 from franken_gguf.runner.story.keys import Key, KeyIndex
 from franken_gguf.runner.story.lore import Called, Lore, Moment
 from franken_gguf.runner.story.lorebook import (
@@ -408,6 +409,20 @@ _MEMBERS = sorted({*WORLD_INFO["entries"]["0"], *IN_A_CARD["entries"][0], "use_r
 def test_entries_of_any_kind_are_read_and_called(entries: list[dict[str, Any]]) -> None:
     read = lorebook_from({"entries": entries}, "any")
     Lore([read]).called(Moment(["lamp"], budget=100))
+
+
+def test_mutated_books_are_read_or_refused_in_one_line() -> None:
+    dice = random.Random(21)
+    seeds = [json.dumps(found).encode() for found in (WORLD_INFO, IN_A_CARD)]
+    read = 0
+    for number in range(2000):
+        try:
+            found = lorebook_from(parse(mutated(seeds[number % 2], dice)), "any")
+            Lore([found]).called(Moment(["lamp oil", "wick fire"], budget=100))
+            read += 1
+        except StoryError as error:
+            assert "\n" not in str(error)
+    assert 200 < read < 1900
 
 
 HOSTILE = "/(x+x+)+y/"
