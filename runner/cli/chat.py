@@ -15,8 +15,8 @@ from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.merge.recipe_file import expert_names as recipe_names
 from franken_gguf.runner import presets, ui_chat
 from franken_gguf.runner.actions import resumed
+from franken_gguf.runner.answer import now
 from franken_gguf.runner.api import load
-from franken_gguf.runner.chat import now
 from franken_gguf.runner.commands import completions, is_whole
 from franken_gguf.runner.conversation import Conversation
 from franken_gguf.runner.dialogue import Dialogue
