@@ -118,7 +118,7 @@ def parent(first_line: str) -> str:
     except SessionError:
         return ""
     found = metadata.get(PARENT) if isinstance(metadata, dict) else None
-    return found if isinstance(found, str) else ""
+    return found.removesuffix(".jsonl") if isinstance(found, str) else ""
 
 
 def _parsed(line: str, number: int, *, is_last: bool) -> dict[str, Any]:
