@@ -170,5 +170,5 @@ def test_what_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
             time.sleep(0.01)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate()
-    assert (process.returncode, errors.strip()) == (130, "Interrupted.")
+    assert (process.returncode, errors) == (130, "Interrupted.\n")
     assert not list(tmp_path.glob("out*"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from filecmp import cmpfiles
 from pathlib import Path
 
 from gguf import GGUFValueType
@@ -12,6 +13,7 @@ from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.tokenizer import tokenizer_metadata
 
+_FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json")
 _TOKENS = "tokenizer.ggml.tokens"
 _TYPES = "tokenizer.ggml.token_type"
 _UNUSED = 5  # gguf.TokenType.UNUSED: padding of the embeddings
@@ -23,7 +25,7 @@ def vocabulary_notices(base: Path, experts: Sequence[Path]) -> list[str]:
 
     A model without a tokenizer that can be read is left out: only the base's is needed.
     """
-    models = [path for path in dict.fromkeys(experts) if path != base]
+    models = [path for path in dict.fromkeys(experts) if not _same_files(base, path)]
     known = _tokens(base) if models else None
     if known is None:
         return []
@@ -33,6 +35,15 @@ def vocabulary_notices(base: Path, experts: Sequence[Path]) -> list[str]:
         for path, tokens in vocabularies
         if tokens is not None and (line := _difference(path, known, tokens))
     ]
+
+
+def _same_files(base: Path, path: Path) -> bool:
+    """Whether the tokenizer's files are the same, which is sooner seen than read."""
+    if path == base:
+        return True
+    present = [name for name in _FILES if (base / name).is_file() or (path / name).is_file()]
+    _, different, missing = cmpfiles(base, path, present, shallow=False)
+    return path.is_dir() and not different and not missing
 
 
 def _difference(path: Path, base: dict[int, str], expert: dict[int, str]) -> str:

@@ -52,7 +52,8 @@ def merge(recipe: Path, folder: Path, layout: str, max_shard_size: int, base_typ
     check_tokens(source.recipe.base.model, source.metadata)
     route(source, folder.resolve().parent, notices, base_type=base_type)
     columns = "merging", BarColumn(), DownloadColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=notices, transient=True) as progress:
+    quiet = not notices.is_terminal
+    with Progress(*columns, console=notices, transient=True, disable=quiet) as progress:
         task = progress.add_task("", total=plan.nbytes)
         write_checkpoint(plan, lambda nbytes: progress.advance(task, nbytes))
     click.echo(printable(str(folder)))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -47,7 +49,8 @@ def route(
         say(notices, line)
     if prompts := source.prompts():
         preset = find_preset(base_type)
-        with notices.status(f"running the base model in {preset.name}") as status:
+        task = f"running the base model in {preset.name} on {len(prompts)} prompts"
+        with _working(notices, task) as done:
             source.route(
                 hidden_states(
                     source.base_source(),
@@ -57,7 +60,7 @@ def route(
                     of_routers=source.wants_router_inputs,
                     processes=threads or cores(),
                     options=LoadOptions(n_threads=threads),
-                    report=lambda done: status.update(f"prompt {done} of {len(prompts)}"),
+                    report=lambda count: done(f"{task}: {count} done"),
                 )
             )
     if source.alike:
@@ -66,3 +69,14 @@ def route(
             f"in {len(source.alike)} of {source.model.layers} layers the router's rows are much "
             "alike: some experts may hardly be used; let the prompts differ more",
         )
+
+
+@contextmanager
+def _working(notices: Console, task: str) -> Iterator[Callable[[str], None]]:
+    """Show that something takes its time: a line that moves at a terminal, else a plain one."""
+    if notices.is_terminal:
+        with notices.status(task) as status:
+            yield status.update
+    else:
+        say(notices, task)
+        yield lambda _: None

@@ -1,0 +1,92 @@
+"""The ways to make a router, beside each other: who works on whose text, and the perplexity of all.
+
+    python benchmarks/routers.py RECIPE.yml TEXT... [--mode MODE]... [--folder DIR]
+
+One TEXT for each expert, of its kind, that the router was not made of: TOKENS tokens from each of
+PLACES in it. "own" is the share of a text's tokens, over all layers, on which its
+expert works; "load" the least and the most that one expert has of all tokens in one layer
+(experts_per_token over experts would be even).
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.metrics import log_softmax
+from franken_gguf.runner.probe import RouterProbe
+
+COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
+MODES = ("uniform_random", "hidden", "balanced")
+PLACES, TOKENS, FIRST_SCORED = (0.8, 0.85, 0.9), 384, 64
+
+
+def main() -> None:
+    """Measure and print a line for each mode."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("recipe", type=Path)
+    parser.add_argument("texts", type=Path, nargs="+")
+    parser.add_argument("--mode", action="append", help=f"default: {' '.join(MODES)}")
+    parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
+    options = parser.parse_args()
+    texts = [path.read_text(encoding="utf-8") for path in options.texts]
+    for mode in options.mode or MODES:
+        # Beside the recipe, whose paths are its own.
+        recipe = options.recipe.with_name(f".{mode}.yml")
+        model = options.folder / f"router-{mode}.gguf"
+        try:
+            text = options.recipe.read_text(encoding="utf-8")
+            recipe.write_text(re.sub(r"(?m)^gate_mode:.*", f"gate_mode: {mode}", text))
+            words = ["convert", str(recipe), "-q", "Q8_0", "-o", str(model), "--overwrite"]
+            subprocess.run([COMMAND, *words], check=True, capture_output=True)
+            print(f"{mode}: {measured(model, texts)}", flush=True)
+        finally:
+            recipe.unlink(missing_ok=True)
+            model.unlink(missing_ok=True)
+
+
+def measured(model: Path, texts: list[str]) -> str:
+    """A line of figures for one GGUF file."""
+    probe = RouterProbe()
+    header = read_header(model)
+    shape = header.integer("llama.block_count"), header.integer("llama.expert_count")
+    load, losses, own = np.zeros(shape), [], []
+    sizes = LoadOptions(n_ctx=512, n_threads=1, n_outputs=TOKENS)
+    with Engine(header, sizes, probe=probe) as engine:
+        for expert, text in enumerate(texts):
+            loss, share = [], []
+            for place in PLACES:
+                start = int(len(text) * place)
+                ids = engine.vocabulary.prompt(text[start : start + 8 * TOKENS])[:TOKENS]
+                engine.forget_from(0)
+                scores = log_softmax(engine.logits(ids))
+                after = np.arange(FIRST_SCORED - 1, len(ids) - 1)
+                loss.append(-scores[after, ids[FIRST_SCORED:]])
+                at_work = np.array(
+                    [
+                        [(chosen == one).any(axis=1).mean() for one in range(shape[1])]
+                        for _, chosen in sorted(probe.chosen.items())
+                    ]
+                )
+                load += at_work / len(texts) / len(PLACES)
+                share.append(at_work[:, expert].mean())
+            losses.append(float(np.mean(np.concatenate(loss))))
+            own.append(float(np.mean(share)))
+    return (
+        f"own {' '.join(f'{each:.2f}' for each in own)}, mean {np.mean(own):.2f}; "
+        f"load {load.min():.2f} to {load.max():.2f}; "
+        f"perplexity {' '.join(f'{np.exp(each):.2f}' for each in losses)}, "
+        f"all {np.exp(np.mean(losses)):.2f}"
+    )
+
+
+if __name__ == "__main__":
+    main()
