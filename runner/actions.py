@@ -11,6 +11,7 @@ from franken_gguf.quantize.errors import FrankenError
 from .chat import Answer
 from .conversation import Message
 from .dialogue import Dialogue
+from .drawing import Experts, Probabilities
 from .escapes import EscapeFilter
 from .export import write_transcript
 from .impersonation import Draft
@@ -43,7 +44,7 @@ class Leave:
     """The conversation ends."""
 
 
-Outcome = str | Answer | Edit | Draft | Copy | Card | Leave
+Outcome = str | Answer | Edit | Draft | Copy | Card | Probabilities | Experts | Leave
 """A string is a notice, a card is to be looked at."""
 
 
@@ -69,6 +70,10 @@ def settings(dialogue: Dialogue) -> dict[str, float | str]:
     """All settings by their names, as they are shown."""
     chat = dialogue.chat
     found: dict[str, float | str] = asdict(chat.sampling)
+    found["samplers"] = ";".join(chat.sampling.samplers)
+    found["dry_sequence_breakers"] = " ".join(map(repr, chat.sampling.dry_sequence_breakers))
+    found["logit_bias"] = ",".join(f"{token}{bias:+g}" for token, bias in chat.sampling.logit_bias)
+    found["grammar"] = shortened(chat.sampling.grammar)
     if found["seed"] == RANDOM_SEED:
         found["seed"] = "-1 (another one every time)"
     found["max_tokens"] = "-1 (no limit)" if chat.max_tokens is None else chat.max_tokens
@@ -77,9 +82,7 @@ def settings(dialogue: Dialogue) -> dict[str, float | str]:
 
 def change_setting(dialogue: Dialogue, text: str) -> str:
     """Change one setting; without any, show all."""
-    chat, words = dialogue.chat, text.split()
-    if words[:1] == ["parameter"]:  # as ollama has it
-        del words[0]
+    chat, words = dialogue.chat, text.removeprefix("parameter ").split(maxsplit=1)  # as ollama's
     if not words:
         return _table(settings(dialogue))
     if len(words) != 2:
@@ -94,7 +97,9 @@ def change_setting(dialogue: Dialogue, text: str) -> str:
             raise CommandError(f"max_tokens is a whole number, -1 for no limit, not {value!r}")
         chat.max_tokens = None if number < 0 else number
     else:
-        chat.sampling = with_setting(chat.sampling, name, value)
+        sampling = with_setting(chat.sampling, name, value)
+        chat.engine.check(sampling)
+        chat.sampling = sampling
     return f"{name} is {value} now"
 
 

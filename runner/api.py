@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from franken_gguf.quantize.gguf_header import Header, read_header
 
+from .banned import Banned
 from .chat import Chat
 from .engine import Engine, LoadOptions
 from .placement import Machine
+from .probe import RouterProbe
 from .prompt import Template, special_tokens, stored_template
 from .sampling import sampling_for
 
@@ -21,9 +24,12 @@ def load(
     options: LoadOptions | None = None,
     *,
     system: str = "",
-    sampling: Mapping[str, float | None] | None = None,
+    sampling: Mapping[str, Any] | None = None,
+    preset: Mapping[str, Any] | None = None,
+    bans: Sequence[str] = (),
     max_tokens: int | None = None,
     summarize: bool = False,
+    experts: bool = False,
     machine: Machine | None = None,
     stop: threading.Event | None = None,
     on_progress: Callable[[float], None] = lambda _: None,
@@ -32,13 +38,15 @@ def load(
     """A chat with the GGUF file `model`, ready for its first question; close it at the end.
 
     `sampling` holds the settings that shall not be the file's own or llama.cpp's default, by the
-    names of `Sampling`. The model goes where the plan for `machine`, this one if None, puts it;
-    `on_notice` is told what of the options could not be. `stop`, once set, ends what the engine
-    does, also the load (then KeyboardInterrupt is raised). Raises GGUFError, PlanError,
-    EngineError, SamplingError.
+    names of `Sampling`, and `preset` those that come after them. No answer holds one of `bans`, see
+    banned.py. With `experts` the routers are heard, which makes it a tenth slower. The model goes
+    where the plan for `machine`, this one if None, puts it; `on_notice` is told what of the options
+    could not be. `stop`, once set, ends what the engine does, also the load (then KeyboardInterrupt
+    is raised). Raises GGUFError, PlanError, EngineError, SamplingError, BanError.
     """
     header = model if isinstance(model, Header) else read_header(Path(model))
-    settings = sampling_for(header.metadata, sampling or {})
+    settings = sampling_for(header.metadata, sampling or {}, preset or {})
+    banned = Banned(bans)
     template = Template(stored_template(header), special_tokens(header))
     try:
         engine = Engine(
@@ -48,10 +56,18 @@ def load(
             stop=stop,
             on_progress=on_progress,
             on_notice=on_notice,
+            probe=RouterProbe() if experts else None,
         )
     except BaseException:
         template.close()
         raise
-    return Chat(
+    chat = Chat(
         engine, template, settings, system=system, max_tokens=max_tokens, summarize=summarize
     )
+    chat.banned = banned
+    try:
+        engine.check(settings)
+    except BaseException:
+        chat.close()
+        raise
+    return chat

@@ -10,6 +10,7 @@ from functools import cache
 from types import TracebackType
 
 from . import summary
+from .banned import Banned
 from .conversation import Conversation, Message, turn_starts
 from .engine import Engine, Generation
 from .prompt import Template
@@ -17,6 +18,7 @@ from .sampling import RANDOM_SEED, Sampling
 from .story.story import Story
 from .swipes import swipes, with_swipe
 from .text_stream import text_of
+from .unbanned import unbanned
 
 # A text that has more characters than this for each token of the context does not fit it: not
 # worth a template's and a tokenizer's time. (Few tokens are as long, and then runs of spaces.)
@@ -74,6 +76,13 @@ class Chat:
         self.max_tokens = max_tokens
         self.summarize = summarize
         self.story = Story()
+        self.banned = Banned()
+        """Phrases that no answer holds."""
+        self.records = False
+        """Whether the odds of an answer's tokens, and the experts they went to, are kept."""
+        self.last: Generation | None = None
+        """The last answer as it was drawn."""
+        self.expert_names: tuple[str, ...] = ()
         self._tries = 0
 
     def ask(self, question: str) -> Answer:
@@ -166,7 +175,19 @@ class Chat:
         sampling = self.sampling
         if sampling.seed != RANDOM_SEED:  # the same again is no other answer
             sampling = replace(sampling, seed=(sampling.seed + self._tries) % RANDOM_SEED)
-        return self.engine.generate(prompt, sampling, self.max_tokens)
+        return self.engine.generate(
+            prompt,
+            sampling,
+            self.max_tokens,
+            can_go_back=bool(self.banned),
+            records=self.records,
+        )
+
+    def _tokens(self, generation: Generation) -> Iterator[int]:
+        self.last = generation
+        if not self.banned:
+            return iter(generation)
+        return unbanned(generation, self.banned, self.engine.vocabulary.piece)
 
     def _prompt(self, said: list[Message], head: str, forgotten: int) -> list[int]:
         return self.engine.vocabulary.prompt(self._text(said, head, forgotten))
@@ -254,7 +275,8 @@ class Answer:
         if self._forgotten > chat.conversation.forgotten:
             yield from self._forget()
         stops = (*chat.template.stops, *chat.story.stops)
-        pieces = text_of(self.generation, chat.engine.vocabulary.piece, stops)
+        tokens = chat._tokens(self.generation)
+        pieces = text_of(tokens, chat.engine.vocabulary.piece, stops)
         try:
             for text in pieces:
                 # SentencePiece begins an answer with a space, which is no part of what is said.

@@ -6,9 +6,10 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from . import actions, second_tries
+from . import actions, drawing, second_tries
 from .actions import CommandError, Edit, Leave, Outcome
 from .dialogue import Dialogue
+from .presets import presets
 from .story import actions as story
 
 QUOTES = '"""'  # around a text of several lines
@@ -142,6 +143,30 @@ COMMANDS = (
         "show the settings, or change one",
         actions.change_setting,
         choices=lambda d: list(actions.settings(d)),
+    ),
+    Command(
+        "/preset",
+        "[NAME]",
+        "take named settings, or list them",
+        lambda d, name: drawing.use_preset(d.chat, name),
+        choices=lambda _: list(presets()),
+    ),
+    Command("/ban", "[PHRASE]", "never say this, or list it", lambda d, p: drawing.ban(d.chat, p)),
+    Command(
+        "/unban",
+        "PHRASE",
+        "allow it again; all is every one",
+        lambda d, phrase: drawing.unban(d.chat, phrase),
+        choices=lambda d: [*d.chat.banned.phrases, "all"],
+    ),
+    Command(
+        "/probs",
+        "",
+        "how likely the last answer's words were",
+        lambda d, _: drawing.probabilities(d.chat),
+    ),
+    Command(
+        "/experts", "", "which experts the last answer had", lambda d, _: drawing.experts(d.chat)
     ),
     Command(
         "/show",

@@ -5,8 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -19,11 +18,12 @@ from numpy.typing import NDArray
 from franken_gguf.quantize.gguf_header import Header
 
 from .backend import EngineError, log
+from .generation import Generation, Routes
 from .loading import DEFAULTS, LoadOptions, load
 from .memory import N_BATCH
 from .placement import Machine
-from .probe import RouterProbe
-from .sampler import sampler_chain
+from .probe import Probe, RouterProbe
+from .sampler import Sampler
 from .sampling import Sampling
 
 __all__ = ["Engine", "Generation", "LoadOptions"]
@@ -36,7 +36,7 @@ class Engine:
     than it said, by the next smaller plan. `plan` is the one that was followed, `buffers` what
     llama.cpp took for it. `stop`, once set, ends a load or an evaluation soon, and a Generation
     after its current token. `on_progress` is called while loading with what part is done, 0 to 1,
-    `on_notice` with a line for the user. `probe` hears the routers in every evaluation. Raises
+    `on_notice` with a line for the user. `probe` hears every evaluation. Raises
     EngineError, PlanError.
     """
 
@@ -49,7 +49,7 @@ class Engine:
         stop: threading.Event | None = None,
         on_progress: Callable[[float], None] = lambda _: None,
         on_notice: Callable[[str], None] = lambda _: None,
-        probe: RouterProbe | None = None,
+        probe: Probe | None = None,
     ) -> None:
         self.header = header
         self._probe = probe
@@ -68,9 +68,13 @@ class Engine:
         self._batch: Any = (lib.llama_token * N_BATCH)()
         self._wanted: Any = (ctypes.c_int8 * N_BATCH)()
         self._abort = lib.ggml_abort_callback(lambda _: self.stop.is_set())
+        self._made: Sampler | None = None
 
     def close(self) -> None:
         """Free the context and the model."""
+        if self._made:
+            self._made.close()
+            self._made = None
         self._resources.close()
 
     def __enter__(self) -> Engine:
@@ -85,11 +89,19 @@ class Engine:
         self.close()
 
     def generate(
-        self, prompt: Sequence[int], sampling: Sampling, max_tokens: int | None = None
+        self,
+        prompt: Sequence[int],
+        sampling: Sampling,
+        max_tokens: int | None = None,
+        *,
+        can_go_back: bool = False,
+        records: bool = False,
     ) -> Generation:
         """An answer to `prompt`, token by token; only what differs from before is evaluated.
 
-        Raises EngineError where the prompt leaves no room in the context.
+        With `can_go_back` tokens may be taken back, with `records` their odds are kept, and where
+        a probe listens the experts they went to. Raises EngineError where the prompt leaves no room
+        in the context, SamplingError for a grammar that is none.
         """
         if not prompt:
             raise EngineError("there is nothing to answer: the prompt is empty")
@@ -98,7 +110,9 @@ class Engine:
                 f"the prompt is {len(prompt)} tokens, the context {self.n_ctx}; "
                 "shorten it, or give more context with -c"
             )
-        return Generation(self, list(prompt), sampling, max_tokens)
+        sampler = self._sampler(sampling)
+        sampler.see(prompt)
+        return Generation(self, list(prompt), sampler, max_tokens, can_go_back, records)
 
     def evaluate(self, tokens: Sequence[int]) -> int:
         """Bring the context to `tokens`; the logits of the last are then there to sample from.
@@ -166,9 +180,40 @@ class Engine:
             raise KeyboardInterrupt
         raise EngineError(f"llama.cpp cannot evaluate the prompt: {log.reason()}")
 
-    def sample(self, chain: Any) -> int:
-        """The token that a llama_sampler chain draws after the last one in the context."""
-        return int(lib.llama_sampler_sample(chain, self._context, -1))
+    def check(self, sampling: Sampling) -> None:
+        """Raise SamplingError for what this model cannot draw by: a grammar that is none."""
+        self._sampler(sampling).close()
+
+    def _sampler(self, sampling: Sampling) -> Sampler:
+        """A new one. The last is kept: DRY looks through the whole vocabulary at its start."""
+        if self._made is None or self._made.sampling != sampling:
+            made = Sampler(sampling, self.vocabulary.handle, self.vocabulary.size)
+            if self._made:
+                self._made.close()
+            self._made = made
+        sampler = self._made.copy()
+        sampler.reset()
+        return sampler
+
+    def draw(self, sampler: Sampler, barred: Collection[int] = ()) -> int:
+        """The token that `sampler` draws after the last one in the context, none of `barred`."""
+        return sampler.draw(self._context, self.last_logits(), barred)
+
+    def last_logits(self) -> NDArray[np.float32]:
+        """Those after the last token, (vocabulary,): llama.cpp's memory until the next token."""
+        pointer = lib.llama_get_logits_ith(self._context, -1)
+        return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
+
+    @property
+    def listens(self) -> bool:
+        """Whether a probe hears the routers."""
+        return isinstance(self._probe, RouterProbe)
+
+    @property
+    def experts(self) -> Routes:
+        """By layer, the experts that the last token in the context went to, if a probe listens."""
+        chosen = self._probe.chosen if isinstance(self._probe, RouterProbe) else {}
+        return {layer: tuple(rows[-1].tolist()) for layer, rows in chosen.items()}
 
     @property
     def context_kind(self) -> tuple[object, ...]:
@@ -210,63 +255,3 @@ class Engine:
 
 
 _ABORTED = 2  # llama_decode's status
-
-
-class Generation:
-    """One answer: iterate over it for the token ids; its figures are right at any time.
-
-    The end token is not among them. `finish` is "stop" (the model or who iterates ended it),
-    "length" (max_tokens), "context" (it is full) or "interrupted".
-    """
-
-    def __init__(
-        self, engine: Engine, prompt: list[int], sampling: Sampling, max_tokens: int | None
-    ) -> None:
-        self.finish = "stop"
-        self.end_token: int | None = None
-        """What the model ended the answer with, if it did."""
-        self.n_ctx = engine.n_ctx
-        self.prompt_tokens = len(prompt)
-        self.prompt_evaluated = 0
-        self.prompt_seconds = 0.0
-        self.tokens = 0
-        self.seconds = 0.0
-        """From the first token's end to the last's."""
-        self._engine = engine
-        self._prompt = prompt
-        self._sampling = sampling
-        self._room = engine.n_ctx - len(prompt)
-        self._max_tokens = self._room if max_tokens is None else min(max_tokens, self._room)
-
-    @property
-    def tokens_per_second(self) -> float:
-        """Speed of the answer, without the prompt's evaluation; 0 for less than two tokens."""
-        return (self.tokens - 1) / self.seconds if self.tokens > 1 else 0.0
-
-    def __iter__(self) -> Iterator[int]:
-        engine, vocabulary = self._engine, self._engine.vocabulary
-        with sampler_chain(self._sampling, self._prompt, vocabulary.size) as chain:
-            started = time.perf_counter()
-            try:
-                self.prompt_evaluated = engine.evaluate(self._prompt)
-            except KeyboardInterrupt:
-                self.finish = "interrupted"
-                return
-            first = 0.0
-            while not engine.stop.is_set():
-                token = engine.sample(chain)
-                now = time.perf_counter()
-                if not self.tokens:
-                    first = now
-                    self.prompt_seconds = now - started
-                if vocabulary.ends_answer(token):
-                    self.end_token = token
-                    return
-                self.tokens += 1
-                self.seconds = now - first
-                yield token
-                if self.tokens >= self._max_tokens:
-                    self.finish = "context" if self.tokens >= self._room else "length"
-                    return
-                engine.decode((token,))
-            self.finish = "interrupted"

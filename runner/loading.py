@@ -21,7 +21,7 @@ from .machine import this_machine
 from .memory import CPU, KV_TYPES, N_BATCH
 from .placement import Machine, Override, Plan, Wishes
 from .planner import smaller_plans
-from .probe import RouterProbe
+from .probe import Probe
 from .shape import model_shape
 from .terminal import size
 from .vocabulary import Vocabulary
@@ -65,7 +65,7 @@ def load(
     stop: threading.Event,
     on_progress: Callable[[float], None],
     on_notice: Callable[[str], None],
-    probe: RouterProbe | None = None,
+    probe: Probe | None = None,
 ) -> Iterator[Loaded]:
     """A model loaded by the plan for `machine` (this one if None), freed at the end.
 

@@ -1,4 +1,4 @@
-"""Listens inside a running graph for what the routers of a mixture of experts decide.
+"""Listens inside a running graph: what routers decide, what enters each layer.
 
 llama.cpp calls back for every node of the graph it computes (cb_eval): first to ask whether we want
 the node, then with its data. ggml has no getters for a tensor's shape, strides and type, so the
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import ctypes
 import re
+from abc import ABC, abstractmethod
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,6 @@ from .ggml import function
 
 _MAX_DIMS = 4
 _MAX_BYTES = 1 << 28  # of one tensor; a batch of 512 over 512 experts is 1 MiB
-_ROUTER = re.compile(rb"ffn_moe_(topk|probs)-(\d{1,4})")
 _F32, _I32 = 0, 26  # ggml_type
 
 
@@ -53,50 +53,86 @@ def check_ggml() -> None:
         or any(type_name(number) != name for number, (name, _) in _TYPES.items())
     ):
         raise EngineError(
-            "this version of llama.cpp keeps its tensors in a way that is not known here, the "
-            "routers cannot be heard; install the llama-cpp-python of constraints.txt"
+            "this version of llama.cpp keeps its tensors in a way that is not known here, a "
+            "model cannot be listened to; install the llama-cpp-python of constraints.txt"
         )
 
 
-class RouterProbe:
-    """Hears the routers of every layer; hand it to an Engine. Raises EngineError, see check_ggml.
+class Probe(ABC):
+    """Hears some nodes of the graph; hand it to an Engine. Raises EngineError, see check_ggml.
 
     Each evaluation overwrites what the last one left. In the last layer llama.cpp computes only the
     tokens whose logits are wanted: there are so many rows there, those at the end of the others.
     """
 
+    names: re.Pattern[bytes]
+    """Of the nodes that are heard."""
+
     def __init__(self) -> None:
         check_ggml()
-        self.chosen: dict[int, NDArray[np.int32]] = {}
-        """Layer to the experts of each token, the likeliest first: (tokens, n_used)."""
-        self.probs: dict[int, NDArray[np.float32]] = {}
-        """Layer to each expert's weight before the choice: (tokens, n_expert)."""
         self._error: Exception | None = None
         self.callback = lib.ggml_backend_sched_eval_callback(self._hear)
         """For llama_context_params.cb_eval; lives as long as the probe."""
+
+    @abstractmethod
+    def keep(self, found: re.Match[bytes], tensor: int) -> None:
+        """Take what is wanted of a node whose name was `found`, now that it is computed."""
 
     def check(self) -> None:
         """Raise what went wrong while listening. Goes after each evaluation."""
         error, self._error = self._error, None
         if error:
-            raise EngineError(f"the routers cannot be heard: {error}") from error
+            raise EngineError(f"the model cannot be listened to: {error}") from error
 
     def _hear(self, tensor: int, asks: bool, _: object) -> bool:
         # An exception, or False with the data, would end the graph without a word to anyone.
         try:
-            found = _ROUTER.fullmatch(_name(tensor))
+            found = self.names.fullmatch(_name(tensor))
             if asks:
                 return found is not None
             if found:
-                layer = int(found[2])
-                if found[1] == b"topk":
-                    self.chosen[layer] = read_matrix(tensor, _I32)
-                else:
-                    self.probs[layer] = read_matrix(tensor, _F32)
+                self.keep(found, tensor)
         except Exception as error:
             self._error = error
             return not asks
         return True
+
+
+class RouterProbe(Probe):
+    """Hears the routers of every layer."""
+
+    names = re.compile(rb"ffn_moe_(topk|probs)-(\d{1,4})")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.chosen: dict[int, NDArray[np.int32]] = {}
+        """Layer to the experts of each token, the likeliest first: (tokens, n_used)."""
+        self.probs: dict[int, NDArray[np.float32]] = {}
+        """Layer to each expert's weight before the choice: (tokens, n_expert)."""
+
+    def keep(self, found: re.Match[bytes], tensor: int) -> None:
+        """See Probe.keep."""
+        layer = int(found[2])
+        if found[1] == b"topk":
+            self.chosen[layer] = read_matrix(tensor, _I32)
+        else:
+            self.probs[layer] = read_matrix(tensor, _F32)
+
+
+class StateProbe(Probe):
+    """Hears what enters each layer: the embeddings, then what each layer hands on to the next."""
+
+    names = re.compile(rb"embd|l_out-(\d{1,4})")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.last: dict[int, NDArray[np.float32]] = {}
+        """Layer to the state of the last token as it enters: (hidden,). One layer too many."""
+
+    def keep(self, found: re.Match[bytes], tensor: int) -> None:
+        """See Probe.keep."""
+        layer = 0 if found[1] is None else int(found[1]) + 1
+        self.last[layer] = read_matrix(tensor, _F32)[-1]
 
 
 def read_matrix(tensor: int, kind: int) -> NDArray[Any]:

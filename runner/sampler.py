@@ -1,40 +1,193 @@
-"""The settings of sampling.py as a chain of llama.cpp's samplers."""
+"""The settings of sampling.py as llama.cpp's samplers, whose state can be copied."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+import ctypes
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
+import numpy as np
 from llama_cpp import llama_cpp as lib
+from numpy.typing import NDArray
 
-from .sampling import Sampling
+from .backend import log
+from .sampling import Sampling, SamplingError
+
+F32 = NDArray[np.float32]
+
+_NEVER = float("-inf")
+_TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
+"""llama_token_data"""
+_MIROSTAT_M = 100  # llama.cpp's: tokens that Mirostat 1 estimates its curve from
 
 
-@contextmanager
-def sampler_chain(sampling: Sampling, prompt: Sequence[int], n_vocab: int) -> Iterator[Any]:
-    """A llama_sampler chain in llama.cpp's own order, which has seen the end of the prompt."""
-    params = lib.llama_sampler_chain_default_params()
-    chain = lib.llama_sampler_chain_init(params)
-    try:
-        if sampling.repeat_penalty != 1 and sampling.repeat_last_n:
-            penalties = lib.llama_sampler_init_penalties(
-                n_vocab, sampling.repeat_last_n, sampling.repeat_penalty, 0.0, 0.0
+class Sampler:
+    """Draws tokens. Close it; a copy draws on as the original would have, on its own."""
+
+    def __init__(self, sampling: Sampling, vocab: Any, n_vocab: int) -> None:
+        """`vocab` is a llama_vocab. Raises SamplingError for a grammar that is none."""
+        self.sampling = sampling
+        self._n_vocab = n_vocab
+        self._chain = _chain(_samplers(sampling, vocab, n_vocab))
+        self._grammar = None
+        if sampling.grammar:
+            log.clear()
+            self._grammar = lib.llama_sampler_init_grammar(
+                vocab, sampling.grammar.encode(errors="replace"), b"root"
             )
-            lib.llama_sampler_chain_add(chain, penalties)
-            for token in prompt[-sampling.repeat_last_n :]:
-                lib.llama_sampler_accept(penalties, token)
-        if sampling.temperature == 0:
-            lib.llama_sampler_chain_add(chain, lib.llama_sampler_init_greedy())
-        else:
-            for sampler in (
-                lib.llama_sampler_init_top_k(sampling.top_k),
-                lib.llama_sampler_init_top_p(sampling.top_p, 1),
-                lib.llama_sampler_init_min_p(sampling.min_p, 1),
-                lib.llama_sampler_init_temp(sampling.temperature),
-                lib.llama_sampler_init_dist(sampling.seed),
-            ):
-                lib.llama_sampler_chain_add(chain, sampler)
-        yield chain
-    finally:
-        lib.llama_sampler_free(chain)
+            if not self._grammar:
+                self.close()
+                raise SamplingError(f"the grammar cannot be read: {log.reason()}")
+
+    def close(self) -> None:
+        """Free it."""
+        for sampler in filter(None, (self._chain, self._grammar)):
+            lib.llama_sampler_free(sampler)
+        self._chain = self._grammar = None
+
+    def copy(self) -> Sampler:
+        """One with the same state: settings, seed's place, what penalties have seen."""
+        twin = object.__new__(Sampler)
+        twin.sampling, twin._n_vocab = self.sampling, self._n_vocab
+        twin._chain = lib.llama_sampler_clone(self._chain)
+        twin._grammar = lib.llama_sampler_clone(self._grammar) if self._grammar else None
+        return twin
+
+    def reset(self) -> None:
+        """Forget all that was drawn or seen; a random seed becomes another."""
+        lib.llama_sampler_reset(self._chain)
+
+    def see(self, prompt: Sequence[int]) -> None:
+        """Let the penalties know the end of the prompt: llama.cpp tells them of answers alone."""
+        last = max(self.sampling.repeat_last_n, self.sampling.dry_penalty_last_n)
+        for token in prompt[-last:] if last else ():
+            lib.llama_sampler_accept(self._chain, token)
+
+    def draw(self, context: Any, logits: F32, barred: Collection[int] = ()) -> int:
+        """The next token after the last in a llama_context, none of `barred`; it counts as said.
+
+        `logits`, (vocabulary,), are those after that last token. Where nothing but barred tokens
+        can come, one of those does.
+        """
+        if not barred and not self._grammar:
+            return self._chosen(context)
+        if not barred:
+            # As llama.cpp: the grammar looks at the whole vocabulary only where it must.
+            before = lib.llama_sampler_clone(self._chain)
+            token = self._chosen(context)
+            if _allows(self._grammar, token):
+                lib.llama_sampler_free(before)
+                return token
+            lib.llama_sampler_free(self._chain)
+            self._chain = before
+        data = self._allowed(logits, barred)
+        return self._chosen_of(self._allowed(logits, ()) if data is None else data)
+
+    def accept(self, token: int, *, ends_answer: bool) -> None:
+        """Tell the grammar of the token that was drawn."""
+        if self._grammar and not ends_answer:
+            lib.llama_sampler_accept(self._grammar, token)
+
+    def _chosen(self, context: Any) -> int:
+        return int(lib.llama_sampler_sample(self._chain, context, -1))
+
+    def _allowed(self, logits: F32, barred: Collection[int]) -> NDArray[np.void] | None:
+        """llama_token_data of the tokens that may come, the others at -inf; None where none may."""
+        data = np.empty(len(logits), _TOKEN_DATA)
+        data["id"], data["logit"], data["p"] = np.arange(len(logits)), logits, 0
+        data["logit"][list(barred)] = _NEVER
+        if self._grammar:
+            lib.llama_sampler_apply(self._grammar, ctypes.byref(_array(data)))
+        return data if not barred or data["logit"].max() > _NEVER else None
+
+    def _chosen_of(self, data: NDArray[np.void] | None) -> int:
+        assert data is not None
+        array = _array(data)
+        lib.llama_sampler_apply(self._chain, ctypes.byref(array))
+        token = int(array.data[array.selected].id)
+        lib.llama_sampler_accept(self._chain, token)
+        return token
+
+
+def _array(data: NDArray[np.void]) -> lib.llama_token_data_array:
+    pointer = data.ctypes.data_as(ctypes.POINTER(lib.llama_token_data))
+    return lib.llama_token_data_array(pointer, len(data), -1, False)
+
+
+def _chain(samplers: list[Any]) -> Any:
+    chain = lib.llama_sampler_chain_init(lib.llama_sampler_chain_default_params())
+    for sampler in samplers:
+        lib.llama_sampler_chain_add(chain, sampler)
+    return chain
+
+
+def _samplers(sampling: Sampling, vocab: Any, n_vocab: int) -> list[Any]:
+    """In the order that common_sampler_init (llama.cpp, common/sampling.cpp) puts them."""
+    found = [_bias(sampling.logit_bias, n_vocab)] if sampling.logit_bias else []
+    made = _makers(sampling, vocab, n_vocab)
+    if sampling.temperature == 0:
+        found += [made[name]() for name in sampling.samplers if name in ("penalties", "dry")]
+        return [*found, lib.llama_sampler_init_greedy()]
+    if not sampling.mirostat:
+        found += [made[name]() for name in sampling.samplers]
+        return [*found, lib.llama_sampler_init_dist(sampling.seed)]
+    found += [made[name]() for name in sampling.samplers if name == "penalties"]
+    found.append(lib.llama_sampler_init_temp(sampling.temperature))
+    tau, eta = sampling.mirostat_tau, sampling.mirostat_eta
+    if sampling.mirostat == 1:
+        mirostat = lib.llama_sampler_init_mirostat(n_vocab, sampling.seed, tau, eta, _MIROSTAT_M)
+    else:
+        mirostat = lib.llama_sampler_init_mirostat_v2(sampling.seed, tau, eta)
+    return [*found, mirostat]
+
+
+def _makers(sampling: Sampling, vocab: Any, n_vocab: int) -> dict[str, Callable[[], Any]]:
+    one = sampling
+    return {
+        "penalties": lambda: lib.llama_sampler_init_penalties(
+            n_vocab,
+            one.repeat_last_n,
+            one.repeat_penalty,
+            one.frequency_penalty,
+            one.presence_penalty,
+        ),
+        "dry": lambda: _dry(one, vocab),
+        "top_n_sigma": lambda: lib.llama_sampler_init_top_n_sigma(one.top_n_sigma),
+        "top_k": lambda: lib.llama_sampler_init_top_k(one.top_k),
+        "typ_p": lambda: lib.llama_sampler_init_typical(one.typical_p, 1),
+        "top_p": lambda: lib.llama_sampler_init_top_p(one.top_p, 1),
+        "min_p": lambda: lib.llama_sampler_init_min_p(one.min_p, 1),
+        "xtc": lambda: lib.llama_sampler_init_xtc(
+            one.xtc_probability, one.xtc_threshold, 1, one.seed
+        ),
+        "temperature": lambda: lib.llama_sampler_init_temp_ext(
+            one.temperature, one.dynatemp_range, one.dynatemp_exponent
+        ),
+    }
+
+
+def _dry(sampling: Sampling, vocab: Any) -> Any:
+    texts = [text.encode(errors="replace") for text in sampling.dry_sequence_breakers]
+    array = (ctypes.c_char_p * len(texts))(*texts)
+    return lib.llama_sampler_init_dry(
+        vocab,
+        sampling.dry_multiplier,
+        sampling.dry_base,
+        sampling.dry_allowed_length,
+        sampling.dry_penalty_last_n,
+        array,
+        len(texts),
+    )
+
+
+def _bias(pairs: Collection[tuple[int, float]], n_vocab: int) -> Any:
+    kept = [pair for pair in pairs if 0 <= pair[0] < n_vocab]
+    array = (lib.llama_logit_bias * len(kept))(*(lib.llama_logit_bias(*pair) for pair in kept))
+    return lib.llama_sampler_init_logit_bias(n_vocab, len(kept), array)
+
+
+def _allows(grammar: Any, token: int) -> bool:
+    data = (lib.llama_token_data * 1)(lib.llama_token_data(token, 1.0, 0.0))
+    array = lib.llama_token_data_array(data, 1, -1, False)
+    lib.llama_sampler_apply(grammar, ctypes.byref(array))
+    return bool(data[0].logit != _NEVER)

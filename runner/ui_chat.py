@@ -19,6 +19,7 @@ from .actions import Copy, Edit, Leave, Outcome
 from .chat import Answer, Forgotten, Piece, Remembered, Text
 from .commands import respond
 from .dialogue import Dialogue
+from .drawing import Experts, Probabilities
 from .escapes import EscapeFilter
 from .impersonation import Draft
 from .interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
@@ -27,6 +28,7 @@ from .standard_input import clean
 from .story.card import Card
 from .story.ui_card import sheet
 from .terminal import printable
+from .ui_drawing import experts, probabilities
 from .wrap import WordWrap
 
 
@@ -187,6 +189,10 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
     elif isinstance(outcome, Draft):
         with screen.console.status("writing your line"):
             outcome.read()
+    elif isinstance(outcome, Probabilities):
+        screen.console.print(probabilities(outcome))
+    elif isinstance(outcome, Experts):
+        screen.console.print(experts(outcome, screen.console.width))
     elif isinstance(outcome, Card):
         screen.console.print(sheet(outcome, screen.console))
     elif isinstance(outcome, Copy):

@@ -21,9 +21,10 @@ class Vocabulary:
     """The tokenizer of a loaded model: text to token ids and token ids to bytes."""
 
     def __init__(self, header: Header, model: Any) -> None:
-        self._vocab = lib.llama_model_get_vocab(model)
-        _check_tokenizer(header, lib.llama_vocab_type(self._vocab))
-        self.size = int(lib.llama_vocab_n_tokens(self._vocab))
+        self.handle = lib.llama_model_get_vocab(model)
+        """The llama_vocab, for llama.cpp's own functions."""
+        _check_tokenizer(header, lib.llama_vocab_type(self.handle))
+        self.size = int(lib.llama_vocab_n_tokens(self.handle))
         self._buffer = ctypes.create_string_buffer(256)
 
     def tokenize(self, text: str) -> list[int]:
@@ -32,7 +33,7 @@ class Vocabulary:
         room = len(data) + 8
         while True:
             tokens = (lib.llama_token * room)()
-            count = lib.llama_tokenize(self._vocab, data, len(data), tokens, room, False, True)
+            count = lib.llama_tokenize(self.handle, data, len(data), tokens, room, False, True)
             if count >= 0:
                 return list(tokens[:count])
             if -count <= room or -count > _MAX_TOKENS:
@@ -50,8 +51,8 @@ class Vocabulary:
     @property
     def bos(self) -> int | None:
         """The BOS token where the model wants one in front of a text."""
-        bos = int(lib.llama_vocab_bos(self._vocab))
-        return bos if lib.llama_vocab_get_add_bos(self._vocab) and bos >= 0 else None
+        bos = int(lib.llama_vocab_bos(self.handle))
+        return bos if lib.llama_vocab_get_add_bos(self.handle) and bos >= 0 else None
 
     def piece(self, token: int) -> bytes:
         """The bytes of `token`, often a part of a character; none for a control token."""
@@ -63,7 +64,7 @@ class Vocabulary:
 
     def _bytes(self, token: int, *, special: bool) -> bytes:
         room = len(self._buffer)
-        count = lib.llama_token_to_piece(self._vocab, token, self._buffer, room, 0, special)
+        count = lib.llama_token_to_piece(self.handle, token, self._buffer, room, 0, special)
         if count < 0:
             self._buffer = ctypes.create_string_buffer(-count)
             return self._bytes(token, special=special)
@@ -71,7 +72,7 @@ class Vocabulary:
 
     def ends_answer(self, token: int) -> bool:
         """Whether `token` is one of the model's end tokens: EOS, EOT or EOM."""
-        return bool(lib.llama_vocab_is_eog(self._vocab, token))
+        return bool(lib.llama_vocab_is_eog(self.handle, token))
 
 
 # llama_vocab_type: 0 is none, 1 SentencePiece's BPE.

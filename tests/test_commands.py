@@ -106,7 +106,7 @@ def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
         ("/set temp hot", "temperature is a number, not 'hot'"),
         ("/set top_k 1.5", "top_k is a whole number, not '1.5'"),
         ("/set top_p 2", "top_p is 2.0; it must be from 0 to 1"),
-        ("/set nonsense 1", "there is no setting 'nonsense'; there are temperature, top_k"),
+        ("/set nonsense 1", "no setting 'nonsense'; there are temperature, dynatemp_range"),
         ("/set max_tokens 0", "max_tokens is a whole number, -1 for no limit, not '0'"),
         ("/show nothing", "nothing to show as 'nothing': info, system, memory"),
         ("/stats maybe", "write /stats, /stats on or /stats off"),
@@ -187,8 +187,19 @@ def test_settings_are_shown_and_changed_by_llama_cpps_and_ollamas_spellings(
     assert dialogue.chat.sampling == Sampling(temperature=0.5, top_k=7)
     assert dialogue.chat.max_tokens == 9
     shown = do(dialogue, "/set").splitlines()
-    assert [line.split(None, 1) for line in shown][:2] == [["temperature", "0.5"], ["top_k", "7"]]
-    assert "seed            -1 (another one every time)" in shown
+    table = dict(line.split(None, 1) for line in shown if len(line.split()) > 1)
+    assert (table["temperature"], table["top_k"]) == ("0.5", "7")
+    assert table["seed"] == "-1 (another one every time)"
+    assert table["samplers"] == "penalties;dry;top_n_sigma;top_k;typ_p;top_p;min_p;xtc;temperature"
+    do(dialogue, "/set samplers top-k;temp")
+    assert dialogue.chat.sampling.samplers == ("top_k", "temperature")
+    do(dialogue, "/set dry_sequence_breakers none")
+    assert dialogue.chat.sampling.dry_sequence_breakers == ()
+    do(dialogue, '/set grammar root ::= "a" "b"')
+    assert dialogue.chat.sampling.grammar == 'root ::= "a" "b"'
+    with pytest.raises(FrankenError, match="the grammar cannot be read"):
+        respond(dialogue, "/set grammar root ::= (")
+    assert dialogue.chat.sampling.grammar == 'root ::= "a" "b"'
     do(dialogue, "/set max-tokens -1")
     assert dialogue.chat.max_tokens is None
 
@@ -288,7 +299,7 @@ def test_a_transcript_is_written_in_readable_forms_and_never_over_a_file(
 
 
 def test_commands_and_what_they_take_are_completed(dialogue: Dialogue) -> None:
-    assert completions(dialogue, "/e") == ["/edit ", "/export ", "/exit"]
+    assert completions(dialogue, "/e") == ["/edit ", "/experts", "/export ", "/exit"]
     assert completions(dialogue, "/show s") == ["/show system"]
     assert completions(dialogue, "/set rep") == ["/set repeat_penalty", "/set repeat_last_n"]
     assert completions(dialogue, "hello") == []

@@ -66,7 +66,7 @@ def test_what_goes_wrong_while_listening_is_raised_after_and_the_model_goes_on(
     engine.forget_from(0)
     with monkeypatch.context() as patch:
         patch.setattr(probe_module, "_MAX_BYTES", 1)
-        with pytest.raises(EngineError, match=r"cannot be heard: a tensor of type (0|26), \d x \d"):
+        with pytest.raises(EngineError, match=r"listened to: a tensor of type (0|26), \d x \d"):
             engine.logits(tokens, len(tokens) - 1)
     engine.forget_from(0)
     assert (engine.logits(tokens, len(tokens) - 1) == right).all()

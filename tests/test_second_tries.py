@@ -18,6 +18,7 @@ from franken_gguf.runner.dialogue import Dialogue
 from franken_gguf.runner.impersonation import Draft
 from franken_gguf.runner.sampling import Sampling
 from franken_gguf.runner.second_tries import change
+from franken_gguf.runner.story.saved import begin
 from franken_gguf.runner.swipes import swipes
 
 FRANCE, PARIS = "What is the capital of France?", "The capital of France is Paris."
@@ -238,6 +239,24 @@ def test_a_story_can_begin_with_an_impersonated_line(dialogue: Dialogue) -> None
     assert isinstance(draft, Draft)
     assert draft.read()
     assert said(dialogue) == []
+
+
+def test_in_a_group_the_users_line_begins_with_their_name_and_ends_where_others_speak(
+    dialogue: Dialogue, tmp_path: Path
+) -> None:
+    for name in ("Mara", "Bo"):
+        card = {"name": name, "description": "{{char}} is at sea.", "first_mes": "Ahoy, {{user}}."}
+        (tmp_path / f"{name}.json").write_text(json.dumps(card))
+    conversation = Conversation()
+    begin(conversation, [tmp_path / "Mara.json", tmp_path / "Bo.json"], user="Ann")
+    dialogue.go_on(None, conversation)
+    draft = respond(dialogue, "/impersonate")
+    assert isinstance(draft, Draft)
+    draft.read()
+    engine = dialogue.chat.engine
+    read = b"".join(map(engine.vocabulary.spelling, engine.evaluated)).decode()
+    assert "<|im_start|>assistant\nMara: Ahoy, Ann.<|im_end|>\n<|im_start|>user\nAnn:" in read
+    assert not any(f"\n{name}:" in draft.text for name in ("Mara", "Bo"))
 
 
 def test_a_chat_of_sillytaverns_goes_on_with_its_swipes_and_comes_out_again(

@@ -176,6 +176,15 @@ def _shown(value: object) -> str:
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
+def expert_names(path: Path) -> tuple[str, ...]:
+    """What the experts of a recipe may be called: each its adapter's, or its model's, name.
+
+    Raises MergeError, OSError.
+    """
+    sources = [expert.source for expert in read_recipe(path).experts]
+    return tuple((source.adapter or source.model).name for source in sources)
+
+
 class _Fields:
     """One mapping of a recipe, and the checks on its values."""
 

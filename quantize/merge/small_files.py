@@ -119,8 +119,8 @@ tags:
 # {name}
 
 A mixture of {len(recipe.experts)} experts, {recipe.experts_used} of which work on each token, made
-by [franken-gguf](https://pypi.org/project/franken-gguf/) after a recipe of mergekit-moe's. Nothing
-was trained. All but the feed-forward layers is {_display(recipe.base)}; those come from
+by franken-gguf after a recipe of mergekit-moe's. Nothing was trained. All but the feed-forward
+layers is {_display(recipe.base)}; those come from
 
 {listed}
 
@@ -133,7 +133,7 @@ The licences of all of these hold.
 
 
 def _display(path: object) -> str:
-    """A model's name without the folders around it, which are nobody's business."""
+    """A model's name without the folders before it."""
     return " + ".join(f"`{Path(part).name}`" for part in str(path).split("+"))
 
 

@@ -42,6 +42,8 @@ class MergedSource(CheckpointSource):
         self.tokenizer_folder = recipe.base.model
         self.recipe = recipe
         self.weights = weights
+        self.alike: list[int] = []
+        """Layers in which the router's rows are too much alike to part the prompts."""
         self._base = base
 
     @property
@@ -55,13 +57,13 @@ class MergedSource(CheckpointSource):
         return CheckpointSource(self.recipe.base.model, self._base.weights)
 
     def prompts(self) -> list[list[int]]:
-        """The token ids of all prompts whose hidden states are wanted; none for other modes."""
+        """The token ids of all prompts whose hidden states `route` wants; none for other modes."""
         if self.recipe.gate_mode != HIDDEN:
             return []
         return [ids for pair in self._tokenized() for prompts in pair for ids in prompts]
 
-    def route(self, states: F32 | None = None) -> list[int]:
-        """Make the router's rows; returns the layers in which they are too much alike.
+    def route(self, states: F32 | None = None) -> None:
+        """Make the router's rows.
 
         `states`, [prompts, layers, hidden], float32, is what enters each layer at the last token of
         each of `prompts()`, in their order.
@@ -79,7 +81,7 @@ class MergedSource(CheckpointSource):
         else:
             rows = uniform_rows(layers, experts, hidden)
         self.weights.rows = rows
-        return degenerate_layers(rows) if self.recipe.has_prompts else []
+        self.alike = degenerate_layers(rows) if self.recipe.has_prompts else []
 
     def _pairs(self, states: F32) -> Iterator[tuple[F32, F32]]:
         """Of each expert, the states of its positive and of its negative prompts."""

@@ -65,7 +65,8 @@ class MergedWeights:
     ) -> None:
         """`experts` fit `base` (models.check_fits). Raises MergeError for a base with biases."""
         self._recipe_path = recipe_path
-        self._dtype = dtype
+        self.stored_as = dtype
+        """The type of every tensor."""
         self._views: dict[str, _View] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.rows: F32 | None = None
@@ -102,19 +103,19 @@ class MergedWeights:
         return {self._recipe_path}.union(*(weights.files for weights in models.values()))
 
     def dtype(self, name: str) -> GGMLQuantizationType:
-        """One for all tensors."""
-        return self._dtype
+        """See Weights.dtype; one for all tensors."""
+        return self.stored_as
 
     def read(self, name: str, start: int, stop: int) -> U8:
         """See Weights.read."""
         if name in self._views:
-            return self._views[name].read(start, stop, self._dtype)
+            return self._views[name].read(start, stop, self.stored_as)
         if self.rows is None:
             raise MergeError(
                 f"{self._recipe_path}: gate_mode hidden: the base model has not run yet"
             )
         rows = self.rows[_layer_of(name), start:stop]
-        return FORMATS[self._dtype.name].quantize(np.ascontiguousarray(rows), None)
+        return FORMATS[self.stored_as.name].quantize(np.ascontiguousarray(rows), None)
 
 
 def router(layer: int) -> str:

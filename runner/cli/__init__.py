@@ -14,7 +14,7 @@ import click
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.runner.terminal import printable
 
-_VERBS = ("chat", "compare", "convert", "doctor", "inspect", "plan", "worker")
+_VERBS = ("chat", "compare", "convert", "doctor", "inspect", "merge", "plan", "worker")
 
 
 # Windows has no SIGHUP.

@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner import ui_chat
+from franken_gguf.quantize.merge.recipe_file import expert_names as recipe_names
+from franken_gguf.runner import presets, ui_chat
 from franken_gguf.runner.actions import resumed
 from franken_gguf.runner.api import load
 from franken_gguf.runner.chat import now
@@ -23,7 +24,6 @@ from franken_gguf.runner.engine import LoadOptions
 from franken_gguf.runner.interrupt import hearing_ctrl_c
 from franken_gguf.runner.kv_file import load_context, save_context
 from franken_gguf.runner.machine import this_machine, with_vram
-from franken_gguf.runner.sampling import RANDOM_SEED
 from franken_gguf.runner.session import Session, Sessions, data_folder, make_private
 from franken_gguf.runner.standard_input import clean, has_keyboard, piped_text
 from franken_gguf.runner.story.saved import begin
@@ -31,6 +31,7 @@ from franken_gguf.runner.terminal import size
 
 from .parameters import FILE
 from .placement import placement_options
+from .sampling import sampling_options
 
 
 def _limit(ctx: click.Context, parameter: click.Parameter, value: int) -> int | None:
@@ -39,8 +40,10 @@ def _limit(ctx: click.Context, parameter: click.Parameter, value: int) -> int | 
     return None if value < 0 else value
 
 
-def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
-    return RANDOM_SEED if value < 0 else value
+def _expert_names(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    if value.endswith((".yml", ".yaml")):
+        return recipe_names(Path(value))
+    return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 @click.command()
@@ -69,20 +72,7 @@ def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
     callback=_limit,
     help="Tokens of an answer at most; -1 is no limit.",
 )
-@click.option(
-    "--temp", "temperature", type=float, help="0 takes the likeliest token.  [default: 0.8]"
-)
-@click.option("--top-k", type=int, help="Only so many likeliest tokens.  [default: 40; 0 is all]")
-@click.option("--top-p", type=float, help="Only so much of the probability.  [default: 0.95]")
-@click.option("--min-p", type=float, help="Only so near the likeliest.  [default: 0.05]")
-@click.option("--repeat-penalty", type=float, help="Against repetition.  [default: 1, none]")
-@click.option(
-    "--seed",
-    type=click.IntRange(-1, RANDOM_SEED),
-    default=-1,
-    callback=_seed,
-    help="The same seed, the same answer; -1 is another one every time.",
-)
+@sampling_options
 @click.option(
     "--character",
     "characters",
@@ -108,6 +98,14 @@ def _seed(ctx: click.Context, parameter: click.Parameter, value: int) -> int:
 )
 @click.option(
     "--import", "imported", type=FILE, help="Begin with a chat of SillyTavern's, a .jsonl."
+)
+@click.option("--experts", is_flag=True, help="Listen to the routers: /experts shows who spoke.")
+@click.option(
+    "--expert-names",
+    metavar="A,B|RECIPE",
+    default="",
+    callback=_expert_names,
+    help="What the experts are called, or the merge recipe that says it.",
 )
 @click.option("--no-save", is_flag=True, help="Keep nothing of this chat on the disk.")
 @click.option(
@@ -139,7 +137,11 @@ def chat(
     no_save: bool,
     keep_context: bool,
     summarize: bool,
-    **sampling: float | None,
+    experts: bool,
+    expert_names: tuple[str, ...],
+    sampling: dict[str, Any],
+    preset: str | None,
+    bans: tuple[str, ...],
 ) -> None:
     """Talk with MODEL, a GGUF file: at a terminal, or one answer with -p or from a pipe.
 
@@ -180,13 +182,17 @@ def chat(
                 options,
                 machine=machine,
                 sampling=sampling,
+                preset=presets.preset(preset) if preset else None,
+                bans=bans,
                 max_tokens=max_tokens,
                 summarize=summarize,
+                experts=experts,
                 stop=stop,
                 on_progress=show_progress,
                 on_notice=screen.notice,
             )
         resources.enter_context(talk)
+        talk.records, talk.expert_names = is_dialogue, expert_names
         dialogue = Dialogue(talk, model.name, sessions, is_dialogue and not no_save)
         resources.callback(dialogue.close)
         dialogue.go_on(saved, conversation)

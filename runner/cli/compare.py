@@ -35,6 +35,7 @@ from franken_gguf.runner.ui_progress import conversion_progress
 
 from .parameters import FILE
 from .placement import placement_options
+from .routing import route
 
 _MAX_TEXT_BYTES = 1 << 28
 _STANDARD_OUTPUT = Path("-")
@@ -236,6 +237,7 @@ def _convert(
 ) -> None:
     if source.tokenizer_folder:
         check_tokens(source.tokenizer_folder, source.metadata)
+    route(source, outputs[0].path.parent, notices)
     meter = Meter(source, outputs)
     with conversion_progress(notices, meter) as progress:
         pipeline.convert(

@@ -27,6 +27,7 @@ from franken_gguf.runner.token_check import check_tokens
 from franken_gguf.runner.ui_progress import conversion_progress
 
 from .parameters import FILE, size
+from .routing import base_type_option, route
 
 # Weights that are converted by the time another process has started.
 _WEIGHTS_FOR_A_START = 1 << 24
@@ -82,6 +83,7 @@ def _tensor_types(
     show_default=True,
     help="What all workers may use beyond their interpreters.",
 )
+@base_type_option
 @click.option("--verify", is_flag=True, help="Read the files back and compare with the source.")
 @click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
 @click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
@@ -101,6 +103,7 @@ def convert(
     split_max_size: int | None,
     threads: int | None,
     max_memory: int,
+    base_type: str,
     verify: bool,
     dry_run: bool,
     overwrite: bool,
@@ -141,7 +144,7 @@ def convert(
     notices = Console(stderr=True, highlight=False)
     if imatrix:
         ui_convert.show_imatrix(notices, imatrix, outputs)
-    threads = threads or _worth_starting(model)
+    asked, threads = threads, threads or _worth_starting(model)
     if dry_run:
         expected = estimate(model, outputs, threads, max_memory)
         if as_json:
@@ -153,6 +156,7 @@ def convert(
         check_tokens(model.tokenizer_folder, model.metadata)
     if len(outputs) > 1:
         outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
+    route(model, outputs[0].path.parent, notices, base_type=base_type, threads=asked)
     meter = Meter(model, outputs)
     try:
         with conversion_progress(notices, meter) as report:

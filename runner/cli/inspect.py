@@ -20,6 +20,7 @@ from franken_gguf.runner.inspect import summarize
 from franken_gguf.runner.ui_verify import show_checks
 
 from .parameters import FILE
+from .routing import route
 
 
 @click.command()
@@ -51,5 +52,6 @@ def inspect(model: Path, source: Path | None, as_json: bool) -> None:
 
 def _checks(model: Path, source: Path) -> list[TensorCheck]:
     reference = open_source(source)
+    route(reference, model.parent, Console(stderr=True, highlight=False))
     share = share_memory(reference.tensors, cores(), DEFAULT_MAX_MEMORY)
     return verify(reference, [part.path for part in parts(read_header(model))], share)

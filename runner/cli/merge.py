@@ -1,0 +1,58 @@
+"""`franken-gguf merge`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
+
+from franken_gguf.quantize.merge.checkpoint import (
+    DEFAULT_SHARD_BYTES,
+    plan_checkpoint,
+    write_checkpoint,
+)
+from franken_gguf.quantize.merge.layout import LAYOUTS, PER_EXPERT
+from franken_gguf.quantize.merge.source import merge_source
+from franken_gguf.runner.terminal import printable
+from franken_gguf.runner.token_check import check_tokens
+
+from .parameters import FILE, size
+from .routing import base_type_option, route
+
+
+@click.command()
+@click.argument("recipe", type=FILE, metavar="RECIPE.yml")
+@click.argument("folder", type=FILE, metavar="OUT_DIR")
+@click.option(
+    "--layout",
+    type=click.Choice(LAYOUTS),
+    default=PER_EXPERT,
+    show_default=True,
+    help="One tensor for each expert, or all in one as transformers 5 saves them.",
+)
+@click.option(
+    "--max-shard-size",
+    type=size,
+    metavar="SIZE",
+    default=f"{DEFAULT_SHARD_BYTES // 1000**3}GB",
+    show_default=True,
+    help="Cut the weights into files of this size.",
+)
+@base_type_option
+def merge(recipe: Path, folder: Path, layout: str, max_shard_size: int, base_type: str) -> None:
+    """Write the mixture of a mergekit-moe RECIPE.yml as a Hugging Face checkpoint, OUT_DIR.
+
+    To have GGUF files, convert the recipe: that needs no checkpoint in between.
+    """
+    source = merge_source(recipe)
+    plan = plan_checkpoint(source, folder, layout, max_shard_size)
+    notices = Console(stderr=True, highlight=False)
+    check_tokens(source.recipe.base.model, source.metadata)
+    route(source, folder.resolve().parent, notices, base_type=base_type)
+    columns = "merging", BarColumn(), DownloadColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=notices, transient=True) as progress:
+        task = progress.add_task("", total=plan.nbytes)
+        write_checkpoint(plan, lambda nbytes: progress.advance(task, nbytes))
+    click.echo(printable(str(folder)))

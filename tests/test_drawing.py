@@ -1,0 +1,212 @@
+"""Tokens drawn by the real model: samplers, a grammar, phrases taken back, odds and experts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from models import demo_gguf, smollm2
+
+from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.runner import load, presets
+from franken_gguf.runner.banned import Banned
+from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.metrics import log_softmax
+from franken_gguf.runner.sampling import SAMPLERS, Sampling, SamplingError
+from franken_gguf.runner.unbanned import unbanned
+
+SMALL = LoadOptions(n_ctx=512, n_threads=1, n_gpu_layers=0)
+GREEDY = Sampling(temperature=0)
+
+
+@pytest.fixture(scope="module")
+def engine() -> Iterator[Engine]:
+    with Engine(read_header(smollm2()), SMALL) as engine:
+        yield engine
+
+
+def prompt(engine: Engine, text: str = "The sea was calm, and the old") -> list[int]:
+    return engine.vocabulary.prompt(text)
+
+
+def drawn(engine: Engine, count: int = 12, **settings: object) -> list[int]:
+    sampling = Sampling(**{"seed": 7, **settings})  # type: ignore[arg-type]
+    return list(engine.generate(prompt(engine), sampling, count))
+
+
+def text(engine: Engine, tokens: list[int]) -> str:
+    return b"".join(map(engine.vocabulary.piece, tokens)).decode()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"temperature": 1.5, "dynatemp_range": 1.0},
+        {"typical_p": 0.5, "temperature": 2.0},
+        {"top_n_sigma": 0.5, "temperature": 3.0},
+        {"xtc_probability": 1.0, "xtc_threshold": 0.05},
+        {"dry_multiplier": 50.0, "dry_allowed_length": 0, "dry_sequence_breakers": ()},
+        {"repeat_penalty": 3.0},
+        {"frequency_penalty": 9.0},
+        {"presence_penalty": 9.0},
+        {"mirostat": 1},
+        {"mirostat": 2, "mirostat_tau": 9.0},
+        {"logit_bias": ((260, -99.0),)},
+        {"samplers": ("temperature",), "temperature": 2.0},
+        {"top_k": 0, "top_p": 1.0, "min_p": 0.0, "temperature": 1.5},
+    ],
+    ids=lambda settings: next(iter(settings)),
+)
+def test_each_setting_changes_what_is_drawn_and_the_same_seed_draws_the_same(
+    engine: Engine, settings: dict[str, object]
+) -> None:
+    count = 40
+    plain = drawn(engine, count)
+    found = drawn(engine, count, **settings)
+    assert found == drawn(engine, count, **settings)
+    assert found != plain
+
+
+def test_a_random_seed_is_another_one_every_time(engine: Engine) -> None:
+    found = {tuple(drawn(engine, 20, seed=0xFFFFFFFF, temperature=2.0, top_k=0)) for _ in range(3)}
+    assert len(found) == 3
+
+
+def test_samplers_off_leave_llama_cpps_default_chain(engine: Engine) -> None:
+    assert drawn(engine, samplers=SAMPLERS) == drawn(
+        engine, samplers=("top_k", "top_p", "min_p", "temperature")
+    )
+
+
+def test_a_banned_token_is_never_drawn(engine: Engine) -> None:
+    first = drawn(engine, 1, temperature=0)[0]
+    assert drawn(engine, 1, temperature=0, logit_bias=((first, float("-inf")),)) != [first]
+
+
+def test_dry_knows_the_prompt(engine: Engine) -> None:
+    loop = "red green blue red green blue red green"
+    tokens = engine.vocabulary.prompt(loop)
+    plain = list(engine.generate(tokens, GREEDY, 1))
+    dry = Sampling(temperature=0, dry_multiplier=20.0, dry_sequence_breakers=())
+    assert text(engine, plain) == " blue"
+    assert list(engine.generate(tokens, dry, 1)) != plain
+
+
+def test_an_answer_follows_its_grammar_to_the_end(engine: Engine) -> None:
+    grammar = 'root ::= ("yes" | "no") "!" "?"'
+    generation = engine.generate(prompt(engine), Sampling(grammar=grammar, seed=3), 20)
+    assert text(engine, list(generation)) in ("yes!?", "no!?")
+    assert generation.finish == "stop" and generation.end_token is not None
+
+
+@pytest.mark.parametrize("grammar", ["root ::= (", "rule ::= 'a'", "root ::= other"])
+def test_a_grammar_that_is_none_is_refused_in_a_line(engine: Engine, grammar: str) -> None:
+    with pytest.raises(SamplingError, match="the grammar cannot be read: ") as caught:
+        engine.check(Sampling(grammar=grammar))
+    assert "\n" not in str(caught.value)
+
+
+def without(engine: Engine, phrases: list[str], sampling: Sampling, count: int) -> tuple[str, int]:
+    generation = engine.generate(prompt(engine), sampling, count, can_go_back=True)
+    tokens = list(unbanned(generation, Banned(phrases), engine.vocabulary.piece))
+    assert tokens == generation.taken
+    return text(engine, tokens), generation.taken_back
+
+
+def test_a_phrase_that_comes_is_taken_back_and_the_answer_goes_on(engine: Engine) -> None:
+    plain, back = without(engine, ["no such words"], GREEDY, 24)
+    assert (plain, back) == (text(engine, drawn(engine, 24, temperature=0)), 0)
+    words = " ".join(plain.split()[2:4])
+    other, back = without(engine, [words], GREEDY, 24)
+    assert words.lower() not in other.lower()
+    assert back >= 1
+    # All before the phrase is as it was.
+    start = plain.index(words)
+    assert other[: start - 1] == plain[: start - 1]
+
+
+def test_what_is_drawn_after_a_rewind_is_what_a_bias_at_that_place_would_draw(
+    engine: Engine,
+) -> None:
+    plain = drawn(engine, 3, temperature=0)
+    phrase = text(engine, plain[:1]).strip()
+    other, _ = without(engine, [phrase], GREEDY, 1)
+    barred = ((plain[0], float("-inf")),)
+    expected = text(engine, drawn(engine, 1, temperature=0, logit_bias=barred))
+    if phrase.lower() not in expected.lower():
+        assert other == expected
+
+
+def test_penalties_and_seed_go_on_after_a_rewind_as_if_nothing_had_been(engine: Engine) -> None:
+    sampling = Sampling(seed=5, repeat_penalty=1.3, dry_multiplier=0.8, temperature=1.2)
+    plain, _ = without(engine, [], sampling, 30)
+    phrase = " ".join(plain.split()[4:6])
+    first = without(engine, [phrase], sampling, 30)
+    assert first == without(engine, [phrase], sampling, 30)
+    assert phrase.lower() not in first[0].lower()
+
+
+def test_a_phrase_that_cannot_be_avoided_is_let_through_after_some_tries(engine: Engine) -> None:
+    grammar = 'root ::= "yes"'
+    found, back = without(engine, ["yes"], Sampling(grammar=grammar, temperature=0), 8)
+    assert (found, back > 0) == ("yes", True)
+
+
+def test_the_odds_of_an_answer_are_those_of_the_model(engine: Engine) -> None:
+    generation = engine.generate(prompt(engine), GREEDY, 6, records=True)
+    tokens = list(generation)
+    assert [one.token for one in generation.odds] == tokens
+    for place, one in enumerate(generation.odds):
+        engine.evaluate([*prompt(engine), *tokens[:place]])
+        exact = np.exp(log_softmax(engine.last_logits().astype(np.float64)))
+        assert one.probability == pytest.approx(exact[one.token], rel=1e-3)
+        assert one.alternatives[0][0] == one.token == exact.argmax()
+        shares = [share for _, share in one.alternatives]
+        assert shares == sorted(shares, reverse=True)
+
+
+def test_the_experts_of_an_answer_are_kept_and_taken_back_with_their_tokens() -> None:
+    with load(
+        demo_gguf("Q8_0"), SMALL, sampling={"temperature": 0}, max_tokens=8, experts=True
+    ) as chat:
+        chat.records = True
+        chat.ask("Name the sea.").read()
+        assert chat.last is not None
+        plain = list(chat.last.taken)
+        routes = list(chat.last.routes)
+        assert len(routes) in (len(plain), len(plain) - 1)
+        assert {len(one) for one in routes} == {30}
+        assert all(len(set(used)) == 2 for one in routes for used in one.values())
+        phrase = chat.engine.vocabulary.piece(plain[3]).decode().strip()
+        chat.conversation.clear()
+        chat.banned = Banned([phrase])
+        answer = chat.ask("Name the sea.").read()
+        assert phrase.lower() not in answer.lower()
+        assert len(chat.last.routes) <= len(chat.last.taken) == len(chat.last.odds)
+
+
+def test_a_preset_of_the_users_own_stands_before_ours(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "presets.yml"
+    monkeypatch.setattr(presets, "user_file", lambda: path)
+    assert set(presets.presets()) == {"story", "precise", "wild"}
+    path.write_text("story: {temperature: 1}\nmine: {samplers: [top_k, temperature], top_k: 3}\n")
+    assert presets.preset("story") == {"temperature": 1.0}
+    assert Sampling(**presets.preset("mine")).samplers == ("top_k", "temperature")
+    for text, reason in (
+        ("a: {heat: 1}", "a: there is no setting 'heat'"),
+        ("a: 1", "must be settings"),
+        ("[]", "must hold a name"),
+        ("a: {top_k: x}", "a: top_k is no whole number"),
+        ("a: {top_k: -1}", "a: top_k is -1; it must be"),
+        ("a: {samplers: [x]}", "there is no sampler 'x'"),
+        ("a: {samplers: [[]]}", "a: "),
+    ):
+        path.write_text(text)
+        with pytest.raises(SamplingError, match=f"presets.yml: .*{reason}"):
+            presets.presets()
+    with pytest.raises(SamplingError):
+        presets.preset("none")

@@ -1,0 +1,80 @@
+"""Every command there is, typed at a terminal in one story of the demo's mixture of experts."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cards import V2, png, text_chunk
+from models import demo_gguf
+from terminals import ENTER, TAB, Terminal
+
+from franken_gguf.runner.commands import COMMANDS
+
+ANSWER = r"\[\d+ tokens, [\d.]+ tokens/s; prompt \d+ evaluated in [\d.]+ s, \d+ reused[^\n]*\]"
+BO = {"name": "Bo", "description": "{{char}} rows the boat.", "first_mes": "Ahoy, {{user}}."}
+LORE = {"entries": [{"keys": ["lamp"], "content": "It burns oil.", "comment": "Lamp"}]}
+
+# What is typed, and what comes of it; {home} is a folder.
+STORY = [
+    ("/help", r"/help  +this list\n(.*\n)*Ctrl-C"),
+    ("/character", "keeps the lighthouse"),
+    ("What does the lamp burn?", ANSWER),
+    ("/lore", r"active: 2 of 2 entries"),
+    ("/note It rains.", "It rains"),
+    ("/memory The sea took a boat.", "The sea took a boat|remember"),
+    ("/as Bo", ANSWER),
+    ("/set temp 1.5", "temp is 1.5 now"),
+    ("/regen", ANSWER),
+    ("/swipes", r"\n  1  [^\n]*\n\* 2  "),
+    ("/swipe 1", "answer 1 of 2:"),
+    ("/continue", ANSWER),
+    ("/impersonate", r"\n> \w"),
+    (" So it is.", ANSWER),
+    ("/show messages", r"6  assistant"),
+    ("/edit 2", r"> What does the lamp burn\?"),
+    (" Tell me!", "message 2 is changed"),
+    ("/save tale", "saved as 'tale'"),
+    ("/branch dark", "branch 'dark' of 'tale', from message 6"),
+    ("/undo", "taken back: .*So it is"),
+    ("/branches", r"\n  tale\n\*   dark\n"),
+    ("/checkout ta" + TAB, "session 'tale' goes on after 6 messages"),
+    ("/sessions", r"\* [^\n]* tale\n"),
+    ("/export {home}/tale.jsonl", "written: "),
+    ("/import {home}/tale.jsonl", "session 'tale 2' goes on after 6 messages"),
+    ("/load dark", "session 'dark' goes on after 4 messages"),
+    ("/tokens", r"the conversation has \d+ of 2048 tokens"),
+    ("/copy", r"\d+ characters copied"),
+    ("/stats", r"answers  +\d"),
+    ("/system Be brief.", "the system text is changed"),
+    ("/clear", "the conversation is forgotten"),
+]
+
+
+def test_every_command_does_what_it_says_in_one_story(tmp_path: Path) -> None:
+    commands = {command.name for command in COMMANDS}
+    assert {line.split()[0] for line, _ in STORY if line.startswith("/")} == commands - {"/bye"}
+    for name, card in (("mara", V2), ("bo", BO)):
+        (tmp_path / f"{name}.png").write_bytes(png(text_chunk("chara", card)))
+    (tmp_path / "lore.json").write_text(json.dumps(LORE))
+    with Terminal(
+        *("chat", str(demo_gguf("Q8_0")), "-t", "1", "-c", "2048", "-n", "8", "--session", "first"),
+        *("--character", str(tmp_path / "mara.png"), "--character", str(tmp_path / "bo.png")),
+        *("--lorebook", str(tmp_path / "lore.json"), "--user", "Ann"),
+        XDG_DATA_HOME=str(tmp_path),
+        EDITOR="",
+        VISUAL="",
+        SSH_CONNECTION="far",
+    ) as terminal:
+        terminal.wait_for("Come in, Ann")
+        for line, outcome in STORY:
+            keys = line.format(home=tmp_path) + ENTER
+            if line.startswith(" "):  # in a line that has begun
+                terminal.type(keys)
+            else:
+                terminal.at_prompt(keys)
+            terminal.wait_for(outcome)
+        assert terminal.leave("/bye" + ENTER) == 0
+        assert "Error" not in terminal.text
+        assert "Traceback" not in terminal.text
+    assert {path.stem for path in tmp_path.rglob("*.jsonl")} == {"first", "tale", "tale 2", "dark"}
