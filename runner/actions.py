@@ -8,7 +8,7 @@ from pathlib import Path
 
 from franken_gguf.quantize.errors import FrankenError
 
-from .chat import Answer
+from .answer import Answer
 from .conversation import Message
 from .dialogue import Dialogue
 from .drawing import Experts, Probabilities
@@ -172,7 +172,7 @@ def load(dialogue: Dialogue, name: str) -> str:
         session.close()
         raise
     dialogue.go_on(session, conversation)
-    return resumed(dialogue)
+    return "\n".join([*dialogue.chat.story.remarks, resumed(dialogue)])
 
 
 def resumed(dialogue: Dialogue) -> str:

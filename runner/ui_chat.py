@@ -16,7 +16,7 @@ from franken_gguf.quantize.errors import FrankenError
 
 from . import clipboard, editor
 from .actions import Copy, Edit, Leave, Outcome
-from .chat import Answer, Forgotten, Piece, Remembered, Text
+from .answer import Answer, Forgotten, Piece, Remembered, Text
 from .commands import respond
 from .dialogue import Dialogue
 from .drawing import Experts, Probabilities
@@ -92,6 +92,9 @@ class Screen:
         """Stream an answer, then its figures. Raises what the engine does."""
         escapes = EscapeFilter()
         wrap = self._word_wrap()
+        if answer.opening:
+            opening = f"{answer.opening} "
+            self.output.write(wrap.feed(opening) if wrap else opening)
         try:
             # Closed before anything is saved: what came of the answer is then in the conversation.
             with closing(iter(answer)) as pieces:

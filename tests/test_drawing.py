@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from models import demo_gguf, smollm2
+from rich.console import Console
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner import load, presets
+from franken_gguf.runner import load, presets, ui_drawing
 from franken_gguf.runner.banned import Banned
+from franken_gguf.runner.drawing import Experts, Probabilities, Spelled
 from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.generation import Routes
 from franken_gguf.runner.metrics import log_softmax
+from franken_gguf.runner.odds import Odds
 from franken_gguf.runner.sampling import SAMPLERS, Sampling, SamplingError
 from franken_gguf.runner.unbanned import unbanned
 
@@ -210,3 +215,20 @@ def test_a_preset_of_the_users_own_stands_before_ours(
             presets.presets()
     with pytest.raises(SamplingError):
         presets.preset("none")
+
+
+def test_odds_and_experts_are_drawn_within_60_columns_and_steer_no_terminal() -> None:
+    odds = Odds(1, 0.25, ((2, 0.5), (1, 0.25)))
+    tokens = (Spelled("\x1b[2J", odds, (("the\n", 0.5), ("\x1b[2J", 0.25))),) * 30
+    routes: Routes = {0: (1, 0), 1: (1, 2)}
+    named = Experts(("dol\x1bphin", "maid"), (("\x1b[2J", routes), ("sea", routes)) * 40)
+    console = Console(width=60, color_system=None, force_terminal=True)
+    with console.capture() as capture:
+        console.print(ui_drawing.probabilities(Probabilities(tokens)))
+        console.print(ui_drawing.experts(named, console.width))
+    shown = capture.get()
+    assert "\x1b" not in shown
+    assert max(map(len, shown.splitlines())) <= 60
+    assert "'\\\\x1b[2J'" in shown and "'the\\\\n' 50 %" in shown
+    assert re.search(r"B  maid +50 %", shown) and re.search(r"C  expert 2 +25 %", shown)
+    assert "\n0 BBBB" in shown

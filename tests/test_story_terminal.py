@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
-from cards import V3, png, text_chunk
+from cards import V1, V3, png, text_chunk
 from models import smollm2
 from terminals import CTRL_D, ENTER, Terminal
 
@@ -45,3 +46,24 @@ def test_a_damaged_card_is_one_line_before_the_model_is_loaded(tmp_path: Path) -
     with story("--character", str(bad)) as refused:
         refused.wait_for("Error: .*bad.png: a picture without a card")
         assert "loading" not in refused.text
+
+
+def test_several_characters_are_told_apart_and_looked_at(tmp_path: Path) -> None:
+    bo = tmp_path / "bo.json"
+    bo.write_text(json.dumps({**V1, "name": "Bo", "scenario": "He rows. " * 50}))
+    home = {"XDG_DATA_HOME": str(tmp_path), "COLORTERM": "truecolor"}
+    with story("--character", mara(tmp_path), "--character", str(bo), "-c", "512", **home) as told:
+        told.wait_for("the story takes [0-9]+ of 512 tokens; -c gives more context")
+        told.wait_for("Mags: Come in, User, before the sea does.")
+        for line, shown in (
+            ("/swipe 4", "answer 4 of 4:\r?\nMore of you\\?"),
+            ("/as Bo", f"Bo: (.|\n)*{FIGURES}"),
+            ("/character mara", "called Mags"),
+            ("/character Bo", "V1 card"),
+            ("/as Nobody", "Error: nobody here is called 'Nobody'; there are: Mags, Bo"),
+        ):
+            told.at_prompt(line + ENTER)
+            told.wait_for(shown)
+        assert told.leave(CTRL_D) == 0
+        assert "Traceback" not in told.screen
+        assert "\N{UPPER HALF BLOCK}" in told.screen

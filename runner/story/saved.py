@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import locale
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from franken_gguf.runner.conversation import Conversation, Message
+from franken_gguf.runner.terminal import printable
 
 from .card import Card, read_card
 from .fields import Fields, StoryError, one_line
@@ -30,8 +33,7 @@ def begin(
     One in which nothing was said yet begins with the first character's greeting. Raises
     StoryError, naming the file.
     """
-    for path in characters:
-        read_card(path)
+    cards = [read_card(path) for path in characters]
     for path in lorebooks:
         read_lorebook(path)
     facts = dict(Fields(metadata(conversation), []).table(_OURS).members)
@@ -44,10 +46,11 @@ def begin(
         return
     facts.setdefault("salt", secrets.token_hex(8))
     keep(conversation, **{_OURS: facts})
-    story = opened(conversation)
+    fields = Fields(facts, [])
+    story = Story(cards, user=fields.text("user") or USER, salt=fields.text("salt"))
     names = {"user_name": story.user}
     if story.card:
-        names["character_name"] = story.card.name
+        names["character_name"] = story.card.char
     conversation.kept = {**conversation.kept, **names}
     if not conversation.messages:
         conversation.messages = greeting(story, date)
@@ -68,19 +71,26 @@ def opened(conversation: Conversation) -> Story:
     """The story that a conversation tells. What cannot be read any more stands in its remarks."""
     facts = Fields(metadata(conversation), []).table(_OURS)
     remarks: list[str] = []
-    cards = _read(read_card, facts.texts("characters"), "--character", remarks)
+    read = partial(read_card, language=_language())
+    cards = _read(read, facts.texts("characters"), "--character", remarks)
     books = _read(read_lorebook, facts.texts("lorebooks"), "--lorebook", remarks)
     own = [card.book for card in cards if card.book]
     told: list[Card | Lorebook] = [*cards, *own, *books]
     remarks += [f"{one.name}: {remark}" for one in told for remark in one.remarks]
     user = one_line(facts.text("user")) or USER
-    story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=remarks)
+    said = list(map(printable, remarks))  # paths are the session's words
+    story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=said)
     for message in conversation.messages:
         story.take_voice(message)
     return story
 
 
 _Read = TypeVar("_Read")
+
+
+def _language() -> str:
+    """The user's, as ISO 639-1 has it."""
+    return (locale.getlocale()[0] or "en")[:2].lower()
 
 
 def _read(

@@ -1,0 +1,79 @@
+"""What DRY, XTC and a hundred banned phrases cost a token, and listening to the routers.
+
+    python benchmarks/sampling_speed.py MODEL.gguf [--tokens 128] [--rounds 5] [--threads N]
+
+All take turns over the same prompt, and the median of the ratios of each round counts, against the
+plain chat's default settings: "all" draws with DRY, XTC and a hundred phrases that hold back what
+could become one, "odds" keeps what /probs shows, "experts" also hears the routers (where the model
+has any) in a context of its own. Tokens that were taken back count as cost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Callable
+from pathlib import Path
+from statistics import median
+
+from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.runner.banned import Banned
+from franken_gguf.runner.devices import default_threads
+from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.probe import RouterProbe
+from franken_gguf.runner.sampling import Sampling
+from franken_gguf.runner.text_stream import text_of
+from franken_gguf.runner.unbanned import unbanned
+
+PROMPT = "Once upon a time, in a harbour town at the end of the world,"
+PLAIN = Sampling(seed=1)
+ALL = Sampling(seed=1, dry_multiplier=0.8, dry_penalty_last_n=2048, xtc_probability=0.5)
+# Beginnings that stories have, ends that they have not: much is held back, little taken back.
+BEGINNINGS = ("a shiver down", "the old", "in the", "she felt", "he could not", "with a", "it was",
+              "barely above", "eyes wide", "once upon")  # fmt: skip
+PHRASES = [f"{one} {number} zyx" for one in BEGINNINGS for number in ("", *"abcdefghi")]
+
+
+def seconds_per_token(
+    engine: Engine, sampling: Sampling, tokens: int, phrases: list[str], records: bool
+) -> float:
+    """From the first token to the last, all that the chat does between model and screen."""
+    prompt = engine.vocabulary.prompt(PROMPT)
+    engine.evaluate(prompt[-1:])
+    answer = engine.generate(prompt, sampling, tokens, can_go_back=bool(phrases), records=records)
+    piece = engine.vocabulary.piece
+    drawn = unbanned(answer, Banned(phrases), piece) if phrases else iter(answer)
+    started = time.perf_counter()
+    for _ in text_of(drawn, piece):
+        pass
+    return (time.perf_counter() - started - answer.prompt_seconds) / max(1, answer.tokens - 1)
+
+
+def main() -> None:
+    """Print the costs and their ratios."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("--tokens", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=default_threads())
+    options = parser.parse_args()
+    header = read_header(options.model)
+    loading = LoadOptions(n_threads=options.threads)
+    deaf, hearing = Engine(header, loading), Engine(header, loading, probe=RouterProbe())
+    kinds: dict[str, Callable[[], float]] = {
+        "plain": lambda: seconds_per_token(deaf, PLAIN, options.tokens, [], False),
+        "all": lambda: seconds_per_token(deaf, ALL, options.tokens, PHRASES, False),
+        "odds": lambda: seconds_per_token(deaf, PLAIN, options.tokens, [], True),
+        "experts": lambda: seconds_per_token(hearing, PLAIN, options.tokens, [], True),
+    }
+    found: dict[str, list[float]] = {kind: [] for kind in kinds}
+    for _ in range(options.rounds):
+        for kind, run in kinds.items():
+            found[kind].append(run())
+    for kind, seconds in found.items():
+        ratio = median(one / plain for one, plain in zip(seconds, found["plain"], strict=True))
+        print(f"{kind:8}{1000 * median(seconds):8.2f} ms a token{ratio:8.3f} of plain")
+
+
+if __name__ == "__main__":
+    main()
