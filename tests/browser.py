@@ -30,6 +30,8 @@ _READ = 1 << 20
 class Browser:
     """One tab; `events` are what it says unasked: its console, what it loads."""
 
+    _session = ""
+
     def __init__(self, to: int, back: int) -> None:
         self._to, self._back = to, back
         self._buffer = b""
@@ -37,11 +39,9 @@ class Browser:
         self.events: list[dict[str, Any]] = []
         target = self.ask("Target.createTarget", url="about:blank")["targetId"]
         attached = self.ask("Target.attachToTarget", targetId=target, flatten=True)
-        self._session: str = attached["sessionId"]
+        self._session = attached["sessionId"]
         for domain in ("Page", "Network", "Log", "Runtime"):
             self.ask(f"{domain}.enable")
-
-    _session = ""
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
         """A command's result (https://chromedevtools.github.io/devtools-protocol)."""

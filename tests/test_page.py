@@ -122,6 +122,13 @@ def test_a_dense_model_beside_a_mixture_says_so() -> None:
     assert "dense" in text(replace(found, models=(*found.models[:2], dense)))
 
 
+def test_a_model_that_answered_no_prompt_has_its_row_all_the_same() -> None:
+    found = drawn(1)
+    silent = replace(found.models[2], prompts=(), error="out of memory")
+    said = text(replace(found, models=(*found.models[:2], silent)))
+    assert "Q4_K_M failed" in said and "out of memory" in said
+
+
 def test_an_answer_of_nothing_is_shown() -> None:
     silent = answer("", greedy=GreedyAnswer("", 0, False))
     assert text(comparison(model("F16", 64, prompts=(silent,)), prompts=(HAIKU,)))

@@ -17,13 +17,14 @@ from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from franken_gguf.runner.terminal import printable, size
 
-from .conclusion import yardstick
-from .document import Comparison
+from .conclusion import baseline, yardstick
+from .document import FEWEST_PARAPHRASES, Comparison
 from .page_parts import (
     answers,
     figure_tables,
     kld_figure,
     lean_figures,
+    result_of,
     routing_figures,
     settings,
     verdicts,
@@ -39,11 +40,14 @@ def page(comparison: Comparison) -> str:
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return _template().render(
         comparison=comparison,
+        base=baseline(comparison),
         style=style,
         policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
         "form-action 'none'",
         yardstick=yardstick(comparison),
+        result_of=result_of,
         verdicts=verdicts(comparison),
+        fewest_paraphrases=FEWEST_PARAPHRASES,
         kld=kld_figure(comparison),
         leans=list(lean_figures(comparison)),
         routing=routing_figures(comparison),

@@ -10,15 +10,7 @@ from franken_gguf.runner.metrics import LayerRouting
 from franken_gguf.runner.terminal import size
 
 from .conclusion import baseline, rungs, yardstick
-from .document import (
-    FEWEST_PARAPHRASES,
-    Comparison,
-    Lean,
-    ModelResult,
-    Prompt,
-    PromptResult,
-    Routing,
-)
+from .document import Comparison, Lean, ModelResult, Prompt, PromptResult, Routing
 from .figures import figures
 from .plots import Point, drift_plot, heat_map, kld_plot, lean_plot, percents
 
@@ -63,7 +55,6 @@ class LeanFigure:
     paraphrases: int
     noise: float
     plot: str
-    fewest: int = FEWEST_PARAPHRASES
 
 
 def lean_figures(comparison: Comparison) -> Iterator[LeanFigure]:
@@ -166,7 +157,7 @@ def answers(comparison: Comparison, number: int) -> list[Answers]:
     return [
         Answers(one.name, one is base, result, *_pieces(result, one is base))
         for one in _baseline_first(comparison)
-        if (result := _result(one, number))
+        if (result := result_of(one, number))
     ]
 
 
@@ -183,12 +174,13 @@ def _baseline_first(comparison: Comparison) -> list[ModelResult]:
     return sorted(comparison.models, key=lambda one: one.name != comparison.baseline)
 
 
-def _result(model: ModelResult, number: int) -> PromptResult | None:
+def result_of(model: ModelResult, number: int) -> PromptResult | None:
+    """A model's result for a prompt, if it has one."""
     return model.prompts[number] if number < len(model.prompts) else None
 
 
 def _lean(model: ModelResult, number: int) -> Lean | None:
-    result = _result(model, number)
+    result = result_of(model, number)
     return result.lean if result else None
 
 
