@@ -39,14 +39,14 @@ def main() -> None:
     options = parser.parse_args()
     texts = [path.read_text(encoding="utf-8") for path in options.texts]
     for mode in options.mode or MODES:
-        # Beside the recipe, whose paths are its own.
-        recipe = options.recipe.with_name(f".{mode}.yml")
-        model = options.folder / f"router-{mode}.gguf"
+        recipe, model = (options.folder / f"router-{mode}.{end}" for end in ("yml", "gguf"))
         try:
             text = options.recipe.read_text(encoding="utf-8")
             recipe.write_text(re.sub(r"(?m)^gate_mode:.*", f"gate_mode: {mode}", text))
             words = ["convert", str(recipe), "-q", "Q8_0", "-o", str(model), "--overwrite"]
-            subprocess.run([COMMAND, *words], check=True, capture_output=True)
+            # Paths in it are then taken from where the recipe was.
+            at = options.recipe.resolve().parent
+            subprocess.run([COMMAND, *words], check=True, capture_output=True, cwd=at)
             print(f"{mode}: {measured(model, texts)}", flush=True)
         finally:
             recipe.unlink(missing_ok=True)

@@ -14,8 +14,11 @@ from test_convert import converted, digest
 from tokenizers_fixture import write_bpe_tokenizer, write_json
 
 from franken_gguf.quantize.gguf_header import Header, read_header
+from franken_gguf.quantize.journal import identities
 from franken_gguf.quantize.merge.lora import LoraWeights
 from franken_gguf.quantize.merge.source import MergedSource, merge_source
+from franken_gguf.quantize.output import plan_output
+from franken_gguf.quantize.presets import find_preset
 from franken_gguf.quantize.safetensors_folder import SafetensorsFolder
 from franken_gguf.quantize.source import open_source
 
@@ -210,3 +213,21 @@ def test_cheap_embed_rows_are_the_summed_embeddings_of_the_prompts(models: Path)
     poet = unit[0][0] - unit[0][1]
     assert rows[0, 0] == pytest.approx(poet / np.linalg.norm(poet), abs=1e-6)
     assert rows[0, 1] == pytest.approx(unit[1][0], abs=1e-6)
+
+
+def test_what_was_begun_with_another_router_is_not_gone_on_with(models: Path) -> None:
+    experts = [
+        {"source_model": name, "positive_prompts": [f"a {name}"]} for name in ("poet", "cook")
+    ]
+    recipe = write_recipe(models / "tales.yml", *experts, gate_mode="hidden")
+    states = np.random.default_rng(0).standard_normal((3, 2, 2, 1, 64), np.float32)
+    outputs = []
+    for one in (states[0], states[0], states[1]):
+        source = merge_source(recipe)
+        assert source.fingerprint == b""
+        source.route(list(one))
+        outputs.append(source.fingerprint)
+    assert outputs[0] == outputs[1] != outputs[2]
+    plan = plan_output(source, models / "x.gguf", find_preset("Q8_0"))
+    one, other = (identities(source.stamps, [plan], each)[0] for each in outputs[1:])
+    assert one.difference(vars(other)) == "the source has changed since the last run"

@@ -37,20 +37,23 @@ class _View:
         if kind is dtype and not self.noise and self.scale == 1:
             return stored
         rows = FORMATS[kind.name].dequantize(stored)
+        # In place: what a job may take of memory is counted (quantize/memory.py).
         if self.noise:
-            rows = rows + np.float32(self.noise) * self._normal(start, stop, rows.shape[1])
+            noise = self._normal(start, stop, rows.shape[1])
+            noise *= np.float32(self.noise)
+            rows = np.add(noise, rows, out=noise)
         if self.scale != 1:
-            rows = rows * np.float32(self.scale)
+            rows *= np.float32(self.scale)
         return FORMATS[dtype.name].quantize(rows, None)
 
     def _normal(self, start: int, stop: int, cols: int) -> F32:
         """Noise that depends on nothing but the tensor and the row."""
         key = self.seed << 32 | zlib.crc32(self.name.encode())
-        streams = (
-            np.random.Generator(np.random.Philox(key=key, counter=[0, 0, row, 0]))
-            for row in range(start, stop)
-        )
-        return np.stack([stream.standard_normal(cols, np.float32) for stream in streams])
+        noise = np.empty((stop - start, cols), np.float32)
+        for row, values in enumerate(noise, start):
+            stream = np.random.Philox(key=key, counter=[0, 0, row, 0])
+            np.random.Generator(stream).standard_normal(dtype=np.float32, out=values)
+        return noise
 
 
 class MergedWeights:
