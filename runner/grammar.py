@@ -43,14 +43,14 @@ def _check(grammar: str) -> None:
     syntax = _NO_SYNTAX.sub(lambda found: " " * len(found[0]), grammar)
     depth = 0
     for found in _HEAVY.finditer(syntax):
-        if found[1] and int(found[2]) < int(found[1]):
-            raise SamplingError(f"the grammar, {_place(grammar, found.start())}: {found[0]} is none")
         depth += {"(": 1, ")": -1}.get(found[0], 0)
+        wrong = ""
         if depth > _MAX_DEPTH:
-            raise SamplingError(
-                f"the grammar, {_place(grammar, found.start())}: more than {_MAX_DEPTH} brackets "
-                "within one another"
-            )
+            wrong = f"more than {_MAX_DEPTH} brackets within one another"
+        elif found[1] and int(found[2]) < int(found[1]):
+            wrong = f"at least {found[1]} times and at most {found[2]}"
+        if wrong:
+            raise SamplingError(f"the grammar, {_place(grammar, found.start())}: {wrong}")
 
 
 def explained(grammar: str, complaint: str) -> str:

@@ -57,7 +57,7 @@ class Sampler:
 
     def see(self, prompt: Sequence[int]) -> None:
         """Let the penalties know the end of the prompt: llama.cpp tells them of answers alone."""
-        last = max(self.sampling.repeat_last_n, self.sampling.dry_penalty_last_n)
+        last = self.sampling.reach()
         for token in prompt[-last:] if last else ():
             lib.llama_sampler_accept(self._chain, token)
 

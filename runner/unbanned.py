@@ -23,7 +23,7 @@ def unbanned(
     The token that begins a banned phrase is barred at its place, and another is drawn. `piece`
     gives a token's bytes.
     """
-    held = _Held(piece)
+    held = Held(piece)
     before, said = "", 0
     tries: Counter[int] = Counter()
     for token in generation:
@@ -48,7 +48,7 @@ def unbanned(
     yield from held.tokens
 
 
-class _Held:
+class Held:
     """Tokens that are held back, and their text as far as its characters are whole."""
 
     def __init__(self, piece: Callable[[int], bytes]) -> None:
@@ -59,6 +59,7 @@ class _Held:
         """Of each token: the characters begun by its end, and whether the last is whole."""
 
     def add(self, token: int) -> None:
+        """Hold one more."""
         self.tokens.append(token)
         data = b"".join(map(self._piece, self.tokens))
         self.text, whole = codecs.utf_8_decode(data, "replace", False)
