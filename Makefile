@@ -13,7 +13,7 @@ WORKERS ?= auto
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: $(READY) ## make a four-expert model, convert it to Q8_0 and Q4_0, ask both one question
+demo: $(READY) ## merge four experts into three quants, compare them, talk with one
 	@$(BIN)/python tools/run_demo.py
 
 test: lint ## run every check: ruff, mypy, pytest

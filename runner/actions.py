@@ -172,7 +172,7 @@ def load(dialogue: Dialogue, name: str) -> str:
         session.close()
         raise
     dialogue.go_on(session, conversation)
-    return resumed(dialogue)
+    return "\n".join([*dialogue.chat.story.remarks, resumed(dialogue)])
 
 
 def resumed(dialogue: Dialogue) -> str:

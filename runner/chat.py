@@ -263,6 +263,8 @@ class Answer:
         self.generation = generation
         self.text = ""
         """What has come; where an answer goes on, only what is new."""
+        self.opening = "" if begun else chat.story.opening
+        """The speaker's name and a colon, where several characters play; not in `text`."""
         self._chat = chat
         self._said = said
         self._begun = begun

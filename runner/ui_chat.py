@@ -92,6 +92,9 @@ class Screen:
         """Stream an answer, then its figures. Raises what the engine does."""
         escapes = EscapeFilter()
         wrap = self._word_wrap()
+        if answer.opening:
+            opening = f"{answer.opening} "
+            self.output.write(wrap.feed(opening) if wrap else opening)
         try:
             # Closed before anything is saved: what came of the answer is then in the conversation.
             with closing(iter(answer)) as pieces:

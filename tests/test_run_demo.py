@@ -1,51 +1,73 @@
-"""The demo's last screen: two answers that fit the terminal and cannot steer it."""
+"""The demo: its steps fit together, end as they failed, and offer the chat where it can be had."""
 
 from __future__ import annotations
 
 import io
+import json
+import os
+import pty
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
+from models import ROOT, dense_checkpoint
 from rich.console import Console
-from run_demo import Answer, show
+from run_demo import CHAT, FILES, STEPS, Step, offer_chat, run
+
+from franken_gguf.runner.cli import main
 
 
-def screen(folder: Path, width: int, *texts: str, is_cut: bool = False) -> list[str]:
-    answers = []
-    for text, kind in zip(texts, ("Q8_0", "Q4_0"), strict=False):
-        file = folder / f"model-{kind}.gguf"
-        file.write_bytes(bytes(3 * 1024))
-        answers.append(Answer(file, text, is_cut, 12.34))
-    console = Console(width=width, file=io.StringIO())
-    show(console, answers)
+def test_what_one_step_writes_the_next_compares_and_the_chat_opens(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    dense_checkpoint()
+    monkeypatch.chdir(ROOT)
+    convert, compare = (step.words for step in STEPS)
+    done = CliRunner().invoke(main, [*convert, "--dry-run", "--json"])
+    assert done.exit_code == 0, done.output
+    written = [Path(output["path"]).as_posix() for output in json.loads(done.stdout)["outputs"]]
+    assert written == list(FILES)
+    assert set(FILES) < set(compare)
+    assert CHAT[1] in FILES
+
+
+@pytest.mark.parametrize("step", STEPS, ids=lambda step: step.words[0])
+def test_every_option_of_a_step_is_one_of_its_verb(step: Step) -> None:
+    words = step.words
+    known = CliRunner().invoke(main, [words[0], "--help"]).output.replace(",", " ").split()
+    assert {word for word in words if word.startswith("-")} <= set(known)
+
+
+def test_a_step_that_fails_ends_the_demo_as_it_failed(capfd: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        run(Console(file=io.StringIO()), ("inspect", "not-there.gguf"))
+    assert ended.value.code == 1
+    assert "not-there.gguf" in capfd.readouterr().err
+
+
+def test_through_a_pipe_the_chat_is_only_named() -> None:
+    console = Console(file=io.StringIO(), width=60)
+    offer_chat(console)
     assert isinstance(console.file, io.StringIO)
-    return console.file.getvalue().splitlines()
+    assert console.file.getvalue().splitlines()[-1] == f"  .venv/bin/franken-gguf chat {CHAT[1]}"
 
 
-def test_answers_stand_side_by_side_where_there_is_room(tmp_path: Path) -> None:
-    lines = screen(tmp_path, 120, "yes " * 40, "no")
-    assert any("yes" in line and "no" in line for line in lines)
-    assert all(len(line) <= 120 for line in lines)
-
-
-def test_answers_stand_one_above_the_other_on_a_narrow_screen(tmp_path: Path) -> None:
-    lines = screen(tmp_path, 60, "yes " * 40, "no")
-    assert not any("yes" in line and "no" in line for line in lines)
-    assert all(len(line) <= 60 for line in lines)
-
-
-@pytest.mark.parametrize("width", [60, 120])
-def test_each_answer_carries_its_type_size_and_speed(tmp_path: Path, width: int) -> None:
-    text = "\n".join(screen(tmp_path, width, "yes", "no"))
-    for words in ("Q8_0", "Q4_0", "3.0 KiB, 12.3 tokens/s"):
-        assert words in text
-
-
-def test_an_answer_that_was_cut_says_so(tmp_path: Path) -> None:
-    assert "and then ..." in "\n".join(screen(tmp_path, 60, "and then", is_cut=True))
-
-
-def test_markup_and_control_characters_in_an_answer_are_shown_as_text(tmp_path: Path) -> None:
-    text = "\n".join(screen(tmp_path, 60, "[red]a[/] \x1b[2J"))
-    assert "[red]a[/]" in text
-    assert "\x1b" not in text
+def test_at_a_terminal_the_end_of_input_leaves_without_a_chat() -> None:
+    ours, theirs = pty.openpty()
+    code = (
+        "import sys; sys.path.insert(0, 'tools'); import run_demo as d; d.offer_chat(d.Console())"
+    )
+    child = subprocess.Popen(
+        [sys.executable, "-c", code], cwd=ROOT, stdin=theirs, stdout=theirs, stderr=theirs
+    )
+    os.close(theirs)
+    shown = b""
+    while b"leave" not in shown:
+        shown += os.read(ours, 1024)
+    os.write(ours, b"\x04")
+    assert child.wait(timeout=10) == 0
+    shown += os.read(ours, 1024)
+    os.close(ours)
+    assert CHAT[1].encode() in shown

@@ -187,9 +187,9 @@ def test_a_conversation_begins_with_the_greeting_and_remembers_its_card(tmp_path
     greetings = ["Come in, Ann, before the sea does.", "The lamp is out.", "You again."]
     (first,) = conversation.messages
     assert first.content == greetings[0]
-    assert first.kept == {"name": "Mara", "swipes": greetings, "swipe_id": 0}
+    assert first.kept == {"name": "Mags", "swipes": greetings, "swipe_id": 0}
     assert conversation.kept["user_name"] == "Ann"
-    assert conversation.kept["character_name"] == "Mara"
+    assert conversation.kept["character_name"] == "Mags"
     story = opened(conversation)
     assert (story.cards[0].spec, story.user) == ("V3", "Ann")
     begin(conversation)

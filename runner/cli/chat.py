@@ -244,9 +244,9 @@ def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> 
 def _show_beginning(dialogue: Dialogue, screen: ui_chat.Screen) -> None:
     for card in dialogue.chat.story.cards:
         if card.creator_notes:
-            screen.notice(f"{card.name}, notes of the creator:\n{card.creator_notes}")
+            screen.notice(f"{card.name}, notes of the creator:\n{card.creator_notes.strip()}\n")
     for message in dialogue.chat.conversation.messages:
-        screen.say(message.content)
+        screen.say(f"{dialogue.chat.story.opening} {message.content}".lstrip())
 
 
 def _history() -> Path | None:

@@ -106,6 +106,11 @@ _BUILT_IN = {
             "who is the taller one?",
             "Cleo looks up to Ben, and Ben looks up to Anna, since they are taller. "
             "Is it {first} or {second} who is taller?",
+            "Of three friends Cleo is the shortest, and Ben and then Anna are taller. "
+            "Which of the two is taller: {first} or {second}?",
+            "By height, from the top: Anna, Ben, Cleo. Name the taller of {first} and {second}.",
+            "Ben can look over Cleo's head, and Anna over Ben's. "
+            "Who is taller: {first} or {second}?",
         ],
         "answers": {
             "Anna": ["Anna", "Anna is taller", "The taller one is Anna"],

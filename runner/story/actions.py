@@ -31,7 +31,7 @@ def speak_as(dialogue: Dialogue, name: str) -> Answer:
 
 def names(dialogue: Dialogue) -> list[str]:
     """Who plays."""
-    return [card.name for card in dialogue.chat.story.cards]
+    return [card.char for card in dialogue.chat.story.cards]
 
 
 def _card(story: Story, name: str) -> Card:
@@ -41,12 +41,12 @@ def _card(story: Story, name: str) -> Card:
         return story.card
     wanted = name.casefold()
     for card in story.cards:
-        if wanted in (card.name.casefold(), card.nickname.casefold()):
+        if wanted in (card.char.casefold(), card.name.casefold()):
             return card
-    near = [card for card in story.cards if card.name.casefold().startswith(wanted)]
+    near = [card for card in story.cards if card.char.casefold().startswith(wanted)]
     if len(near) == 1:
         return near[0]
-    playing = ", ".join(card.name for card in story.cards)
+    playing = ", ".join(card.char for card in story.cards)
     raise CommandError(f"nobody here is called {name!r}; there are: {playing}")
 
 
@@ -99,7 +99,8 @@ def parsed_note(text: str) -> Note:
 def _where(note: Note) -> str:
     if note.depth == 0:
         return "it stands after the last message (depth 0)"
-    return f"it stands {note.depth} messages before the end (depth {note.depth})"
+    count = "1 message" if note.depth == 1 else f"{note.depth} messages"
+    return f"it stands {count} before the end (depth {note.depth})"
 
 
 def memory(dialogue: Dialogue, text: str) -> str:

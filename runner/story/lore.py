@@ -18,6 +18,7 @@ from .lorebook import ALWAYS, Condition, Entry, Lorebook
 
 MAX_STEPS = 10  # of recursion
 _SECONDS = 0.01  # of a turn for all regexes: those that it does not reach have the next turn's
+_NO_ROOM = "no room in the token budget"
 _MAX_REFUSED = 64  # entries that find no room: after so many nobody looks for more
 
 
@@ -191,10 +192,10 @@ class _Pass:
             entry, book = self._lore.entries[number]
             reason = calls[number]
             is_sticky = reason.startswith("sticky")
-            against = "" if is_sticky else next(self._obstacles(number, entry), "")
+            against = "" if is_sticky else self._obstacle(number, entry)
             text = "" if against else self._expand(entry.content).strip()
             if not against and not self._finds_room(text, book):
-                against = "no room in the token budget"
+                against = _NO_ROOM
             self._called[number] = Called(
                 entry,
                 text,
@@ -202,6 +203,12 @@ class _Pass:
                 is_active=not against,
                 starts=not (against or is_sticky) and bool(entry.sticky or entry.cooldown),
             )
+
+    def _obstacle(self, number: int, entry: Entry) -> str:
+        """What keeps an entry away that was called for; "" where nothing does."""
+        if self._refused >= _MAX_REFUSED:
+            return _NO_ROOM
+        return next(self._obstacles(number, entry), "")
 
     def _obstacles(self, number: int, entry: Entry) -> Iterator[str]:
         moment, count = self._moment, len(self._moment.texts)
@@ -230,8 +237,6 @@ class _Pass:
         return sticky, 0 if sticky > 0 else sticky + entry.cooldown
 
     def _finds_room(self, text: str, book: Lorebook) -> bool:
-        if self._refused >= _MAX_REFUSED:
-            return False
         own = self._book_room.get(book.name, book.budget or ALWAYS)
         tokens = self._count_tokens(text)
         if tokens > min(self._room, own):

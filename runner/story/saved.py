@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import locale
 import secrets
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -47,7 +49,7 @@ def begin(
     story = opened(conversation)
     names = {"user_name": story.user}
     if story.card:
-        names["character_name"] = story.card.name
+        names["character_name"] = story.card.char
     conversation.kept = {**conversation.kept, **names}
     if not conversation.messages:
         conversation.messages = greeting(story, date)
@@ -68,7 +70,8 @@ def opened(conversation: Conversation) -> Story:
     """The story that a conversation tells. What cannot be read any more stands in its remarks."""
     facts = Fields(metadata(conversation), []).table(_OURS)
     remarks: list[str] = []
-    cards = _read(read_card, facts.texts("characters"), "--character", remarks)
+    read = partial(read_card, language=_language())
+    cards = _read(read, facts.texts("characters"), "--character", remarks)
     books = _read(read_lorebook, facts.texts("lorebooks"), "--lorebook", remarks)
     own = [card.book for card in cards if card.book]
     told: list[Card | Lorebook] = [*cards, *own, *books]
@@ -81,6 +84,11 @@ def opened(conversation: Conversation) -> Story:
 
 
 _Read = TypeVar("_Read")
+
+
+def _language() -> str:
+    """The user's, as ISO 639-1 has it."""
+    return (locale.getlocale()[0] or "en")[:2].lower()
 
 
 def _read(

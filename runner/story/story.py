@@ -92,12 +92,12 @@ class Story:
 
     def answer(self) -> Message:
         """The message that the next answer fills."""
-        return Message("assistant", "", kept={"name": self.card.name} if self.card else {})
+        return Message("assistant", "", kept={"name": self.card.char} if self.card else {})
 
     def take_voice(self, message: Message) -> None:
         """Let the character who said `message` be the one that speaks next."""
         for number, card in enumerate(self.cards):
-            if card.name == message.kept.get("name"):
+            if message.kept.get("name") in (card.char, card.name):
                 self.speaker = number
 
     def heard(self, said: list[Message]) -> list[Message]:

@@ -33,12 +33,14 @@ def sheet(card: Card, console: Console) -> RenderableType:
     for name, text in _rows(card):
         shown = text if len(text) <= _SHOWN else text[:_SHOWN] + "..."
         rows.add_row(name, Text("\n".join(map(printable, shown.split("\n")))))
-    picture = _picture(card, console)
-    if picture is None:
+    image = _picture(card, console)
+    if image is None:
         return rows
+    picture = Segments(half_blocks(image))
     if console.width < 2 * _COLUMNS + 20:
         return Group(picture, rows)
     both = Table.grid(padding=(0, 2))
+    both.add_column(width=image.width)
     both.add_row(picture, rows)
     return both
 
@@ -62,16 +64,16 @@ def _rows(card: Card) -> Iterator[tuple[str, str]]:
     if len(card.greetings) > 1:
         yield "greetings", f"{len(card.greetings)}; /swipe before the first question turns them"
     if card.book:
-        yield "lorebook", f"{card.book.name}, {len(card.book.entries)} entries"
+        count = len(card.book.entries)
+        yield "lorebook", f"{card.book.name}, {count} {'entry' if count == 1 else 'entries'}"
 
 
-def _picture(card: Card, console: Console) -> RenderableType | None:
+def _picture(card: Card, console: Console) -> Image.Image | None:
     if card.path is None or not console.is_terminal or console.color_system in (None, "standard"):
         return None
     if console.no_color or console.legacy_windows:
         return None
-    image = thumbnail(card.path, min(_COLUMNS, console.width - 2))
-    return None if image is None else Segments(list(half_blocks(image)))
+    return thumbnail(card.path, min(_COLUMNS, console.width - 2))
 
 
 def thumbnail(path: Path, columns: int) -> Image.Image | None:
