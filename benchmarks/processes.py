@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ class Run:
     """One finished command."""
 
     seconds: float
+    cpu_seconds: float
+    """Of all its processes together: what is left of a figure on a machine that others use."""
     peak_mib: float
     """Resident memory of the process and its children, added up, at its highest."""
 
@@ -25,7 +28,7 @@ class Run:
 def run(command: list[str]) -> Run:
     """Run `command` silently; ends the benchmark where it fails."""
     with tempfile.TemporaryFile() as errors:
-        started = time.perf_counter()
+        started, used = time.perf_counter(), _cpu_seconds()
         process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)
         peak = 0
         while process.poll() is None:
@@ -36,7 +39,13 @@ def run(command: list[str]) -> Run:
             errors.seek(0)
             text = errors.read()[-2000:].decode(errors="replace")
             sys.exit(f"{' '.join(command)}\nfailed:\n{text}")
-    return Run(seconds, peak / (1 << 20))
+    return Run(seconds, _cpu_seconds() - used, peak / (1 << 20))
+
+
+def _cpu_seconds() -> float:
+    """Of all children that have ended."""
+    usage = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return usage.ru_utime + usage.ru_stime
 
 
 def fastest(command: list[str], repeat: int) -> Run:

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from franken_gguf.runner import LoadOptions, Sessions, load
-from franken_gguf.runner.chat import Answer
+from franken_gguf.runner.answer import Answer
 from franken_gguf.runner.commands import respond
 from franken_gguf.runner.devices import default_threads
 from franken_gguf.runner.dialogue import Dialogue

@@ -24,6 +24,7 @@ from .files import changed_file
 from .jobs import START, Position, weights_before
 from .journal import Identity, Journal, identities
 from .output import Output
+from .places import check_place, journal_of, taken
 from .source import Source
 
 # After these errors another run would end in the same way.
@@ -51,7 +52,7 @@ class PendingOutput:
                 f"{output.path}: another convert is writing it; wait for it, or choose another "
                 "name with -o"
             ) from None
-        self.journal = Journal(Path(f"{output.path}.journal"), expected)
+        self.journal = Journal(journal_of(output), expected)
 
     @property
     def missing_bytes(self) -> int:
@@ -153,7 +154,7 @@ class PendingOutputs:
     def __enter__(self) -> PendingOutputs:
         try:
             for output in self._outputs:
-                _check_place(output, self._source.files)
+                check_place(output, self._source.files)
             for output, expected in zip(
                 self._outputs,
                 identities(self._source.stamps, self._outputs, self._source.fingerprint),
@@ -224,9 +225,7 @@ class PendingOutputs:
         for pending in self._pending:
             for shard in pending.output.shards:
                 if shard.path.exists() and not (self._overwrite or finishing):
-                    raise OutputError(
-                        f"{shard.path}: exists already; add --overwrite to replace it"
-                    )
+                    raise taken(shard.path)
         _check_space(self._pending)
         for pending in self._pending:
             if pending.journal.refusal:
@@ -243,19 +242,6 @@ class PendingOutputs:
             pending.sync(position)
         ended = time.monotonic()
         self._next_save = ended + max(_SAVE_INTERVAL, _SAVE_SHARE * (ended - started))
-
-
-def _check_place(output: Output, source_files: set[Path]) -> None:
-    folder = output.path.parent
-    if not folder.is_dir():
-        raise OutputError(f"{folder}: no such folder; create it first")
-    if not os.access(folder, os.W_OK):
-        raise OutputError(f"{folder}: cannot be written to; choose another with -o")
-    for shard in output.shards:
-        if shard.path.exists() and any(shard.path.samefile(file) for file in source_files):
-            raise OutputError(f"{shard.path}: is the source itself; choose another name with -o")
-        if shard.path.is_dir():
-            raise OutputError(f"{shard.path}: is a folder; name a file with -o")
 
 
 def _check_space(pending: Sequence[PendingOutput]) -> None:

@@ -17,8 +17,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from .answer import Answer, Forgotten, Remembered, Text
     from .api import load
-    from .chat import Answer, Chat, Forgotten, Remembered, Text
+    from .chat import Chat
     from .conversation import Conversation, Message
     from .engine import Engine, Generation, LoadOptions
     from .machine import this_machine
@@ -55,8 +56,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "answer": ("Answer", "Forgotten", "Remembered", "Text"),
     "api": ("load",),
-    "chat": ("Answer", "Chat", "Forgotten", "Remembered", "Text"),
+    "chat": ("Chat",),
     "conversation": ("Conversation", "Message"),
     "engine": ("Engine", "Generation", "LoadOptions"),
     "machine": ("this_machine",),

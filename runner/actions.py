@@ -8,7 +8,7 @@ from pathlib import Path
 
 from franken_gguf.quantize.errors import FrankenError
 
-from .chat import Answer
+from .answer import Answer
 from .conversation import Message
 from .dialogue import Dialogue
 from .drawing import Experts, Probabilities

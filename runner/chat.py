@@ -3,52 +3,26 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from collections.abc import Iterator
+from dataclasses import replace
 from functools import cache
 from types import TracebackType
 
 from . import summary
+from .answer import Answer, now
 from .banned import Banned
 from .conversation import Conversation, Message, turn_starts
 from .engine import Engine, Generation
 from .prompt import Template
 from .sampling import RANDOM_SEED, Sampling
 from .story.story import Story
-from .swipes import swipes, with_swipe
+from .swipes import swipes
 from .text_stream import text_of
 from .unbanned import unbanned
 
 # A text that has more characters than this for each token of the context does not fit it: not
 # worth a template's and a tokenizer's time. (Few tokens are as long, and then runs of spaces.)
 _MAX_CHARACTERS_PER_TOKEN = 64
-
-
-@dataclass(frozen=True)
-class Text:
-    """A part of the answer, in whole characters."""
-
-    text: str
-
-
-@dataclass(frozen=True)
-class Forgotten:
-    """Comes before the answer: the conversation outgrew the context, its oldest turns leave it."""
-
-    turns: int
-    is_summed_up: bool = False
-    """Whether the model sums them up."""
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """Comes after Forgotten: the model's summary of all that has left."""
-
-    text: str
-
-
-Piece = Text | Forgotten | Remembered
 
 
 class Chat:
@@ -169,9 +143,10 @@ class Chat:
             self.story.take_voice(spoken)
         said = self.story.heard(said)
         forgotten, prompt = self._fitting(said, begun.content if begun else "")
-        return Answer(self, said, begun, before, after, forgotten, self._generate(prompt))
+        return Answer(self, said, begun, before, after, forgotten, self.draw(prompt))
 
-    def _generate(self, prompt: list[int]) -> Generation:
+    def draw(self, prompt: list[int]) -> Generation:
+        """An answer to `prompt` by the settings of now. Raises EngineError, SamplingError."""
         sampling = self.sampling
         if sampling.seed != RANDOM_SEED:  # the same again is no other answer
             sampling = replace(sampling, seed=(sampling.seed + self._tries) % RANDOM_SEED)
@@ -183,13 +158,18 @@ class Chat:
             records=self.records,
         )
 
-    def _tokens(self, generation: Generation) -> Iterator[int]:
+    def tokens_of(self, generation: Generation) -> Iterator[int]:
+        """Its tokens as they may be shown, without what is banned."""
         self.last = generation
         if not self.banned:
             return iter(generation)
         return unbanned(generation, self.banned, self.engine.vocabulary.piece)
 
-    def _prompt(self, said: list[Message], head: str, forgotten: int) -> list[int]:
+    def prompt_for(self, said: list[Message], head: str, forgotten: int) -> list[int]:
+        """The tokens of all that is `said` but its first `forgotten` messages.
+
+        They end where the answer begins, or after its `head`. Raises PromptError.
+        """
         return self.engine.vocabulary.prompt(self._text(said, head, forgotten))
 
     def _text(self, said: list[Message], head: str, forgotten: int) -> str:
@@ -212,7 +192,7 @@ class Chat:
 
         @cache
         def prompt(forgotten: int) -> list[int]:
-            return self._prompt(said, head, forgotten)
+            return self.prompt_for(said, head, forgotten)
 
         def fits(forgotten: int, most: int) -> bool:
             characters = sum(len(message.content) for message in said[forgotten:])
@@ -227,7 +207,7 @@ class Chat:
         chosen = starts[min(place, len(starts) - 1)]
         return chosen, prompt(chosen)
 
-    def _summary(self, leaving: list[Message]) -> str:
+    def summary_of(self, leaving: list[Message]) -> str:
         """What the model says in short of its memory and the messages that leave.
 
         Nothing where the context is too small for it.
@@ -245,86 +225,3 @@ class Chat:
         sampling = Sampling(temperature=0, repeat_penalty=1.1)
         generation = self.engine.generate(prompt, sampling, limit)
         return "".join(text_of(generation, vocabulary.piece, self.template.stops)).strip()
-
-
-class Answer:
-    """An answer as it comes. The conversation keeps what came of it, also where it was stopped."""
-
-    def __init__(
-        self,
-        chat: Chat,
-        said: list[Message],
-        begun: Message | None,
-        before: Message | None,
-        after: list[Message],
-        forgotten: int,
-        generation: Generation,
-    ) -> None:
-        self.generation = generation
-        self.text = ""
-        """What has come; where an answer goes on, only what is new."""
-        self.opening = "" if begun else chat.story.opening
-        """The speaker's name and a colon, where several characters play; not in `text`."""
-        self._chat = chat
-        self._said = said
-        self._begun = begun
-        self._before = before
-        self._after = after
-        self._forgotten = forgotten
-
-    def __iter__(self) -> Generator[Piece, None, None]:
-        chat = self._chat
-        if self._forgotten > chat.conversation.forgotten:
-            yield from self._forget()
-        stops = (*chat.template.stops, *chat.story.stops)
-        tokens = chat._tokens(self.generation)
-        pieces = text_of(tokens, chat.engine.vocabulary.piece, stops)
-        try:
-            for text in pieces:
-                # SentencePiece begins an answer with a space, which is no part of what is said.
-                text = text if self.text or self._begun else text.lstrip()
-                self.text += text
-                if text:
-                    yield Text(text)
-        finally:
-            # A question that was stopped before its first word was taken back.
-            if self.text or self.generation.finish != "interrupted":
-                self._keep()
-
-    def read(self) -> str:
-        """All of the answer's text, once it has come."""
-        for _ in self:
-            pass
-        return self.text
-
-    def _forget(self) -> Iterator[Piece]:
-        chat, conversation = self._chat, self._chat.conversation
-        leaving = self._said[conversation.forgotten : self._forgotten]
-        turns = max(1, sum(message.role == "user" for message in leaving))
-        yield Forgotten(turns, chat.summarize)
-        memory = chat._summary(leaving) if chat.summarize else ""
-        if chat.engine.stop.is_set():
-            return  # and the generation hears it too: nothing has changed
-        conversation.forgotten = self._forgotten
-        if memory:
-            before, conversation.memory = conversation.memory, memory
-            head = self._begun.content if self._begun else ""
-            prompt = chat._prompt(self._said, head, self._forgotten)
-            if len(prompt) < chat.engine.n_ctx:
-                self.generation = chat._generate(prompt)
-                yield Remembered(memory)
-            else:  # beside a last turn as large as the context
-                conversation.memory = before
-
-    def _keep(self) -> None:
-        if self._before:
-            said = with_swipe(self._before, self.text, now())
-        else:
-            begun = self._begun or self._chat.story.answer()
-            said = replace(begun, content=begun.content + self.text, date=now())
-        self._chat.conversation.messages = [*self._said, said, *self._after]
-
-
-def now() -> str:
-    """The time in UTC as ISO 8601 writes it."""
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from .chat import Answer, Chat
+from .answer import Answer
+from .chat import Chat
 from .conversation import Conversation
 from .session import Session, Sessions
 from .story.saved import opened

@@ -19,9 +19,13 @@ from franken_gguf.quantize.source import Source
 from .backend import EngineError
 from .engine import Engine
 from .loading import DEFAULTS, LoadOptions
-from .probe import StateProbe
+from .probe import StateProbe, entering, router_inputs
+
+F32 = NDArray[np.float32]
 
 _LEAST_CONTEXT = 512
+_BATCH = 64  # tokens whose logits are computed, and thrown away, at once
+_MOST_TOKENS = 1024  # of all prompts together whose states are kept: 0.5 GB for a 7B model
 
 
 def hidden_states(
@@ -30,42 +34,65 @@ def hidden_states(
     preset: Preset,
     folder: Path,
     *,
+    of_routers: bool = False,
     processes: int = 1,
     options: LoadOptions = DEFAULTS,
     report: Callable[[int], None] = lambda _: None,
-) -> NDArray[np.float32]:
-    """What enters each layer at the last token of each prompt: float32 [prompts, layers, hidden].
+) -> list[F32]:
+    """What enters each layer at the last token of each prompt, float32 [layers, 1, hidden].
 
-    `prompts` are token ids. Meanwhile a GGUF file in `folder` takes the room of the model in
-    `preset`. `report` is told how many prompts are done. Raises a FrankenError, KeyboardInterrupt.
+    With `of_routers` what each layer's feed-forward reads, at tokens all over the prompt, [layers,
+    tokens, hidden]. `prompts` are token ids. Meanwhile a GGUF file in `folder` takes the room of
+    the model in `preset`. `report` is told how many prompts are done. Raises a FrankenError,
+    KeyboardInterrupt.
     """
     with TemporaryDirectory(prefix=".franken-gguf-", dir=folder) as temporary:
         file = Path(temporary) / "base.gguf"
         convert(source, [plan_output(source, file, preset)], threads=processes)
-        return _states(read_header(file), prompts, options, report)
+        header = read_header(file)
+        n_ctx = max(_longest(header, prompts) + 1, _LEAST_CONTEXT)
+        options = replace(options, n_ctx=n_ctx, n_outputs=_BATCH if of_routers else 1)
+        probe, read = (router_inputs(), _everywhere) if of_routers else (entering(), _last)
+        each = max(_MOST_TOKENS // len(prompts), 1)
+        found = []
+        with Engine(header, options, probe=probe) as engine:
+            for done, prompt in enumerate(prompts, 1):
+                engine.forget_from(0)
+                found.append(_spread(read(engine, probe, prompt), each))
+                report(done)
+        return found
 
 
-def _states(
-    header: Header,
-    prompts: Sequence[Sequence[int]],
-    options: LoadOptions,
-    report: Callable[[int], None],
-) -> NDArray[np.float32]:
-    layers = header.integer("llama.block_count")
-    longest = max(map(len, prompts))
-    if not min(map(len, prompts)):
+def _longest(header: Header, prompts: Sequence[Sequence[int]]) -> int:
+    lengths = [len(prompt) for prompt in prompts]
+    if not min(lengths):
         raise EngineError("a prompt of the recipe gives no token; write another")
-    if longest > (most := header.integer("llama.context_length")):
+    if max(lengths) > (most := header.integer("llama.context_length")):
         raise EngineError(
-            f"a prompt of the recipe is {longest} tokens, the base model reads {most}; shorten it"
+            f"a prompt of the recipe is {max(lengths)} tokens, the base model reads {most}; "
+            "shorten it"
         )
-    options = replace(options, n_ctx=max(longest + 1, _LEAST_CONTEXT))
-    probe = StateProbe()
-    found = []
-    with Engine(header, options, probe=probe) as engine:
-        for done, prompt in enumerate(prompts, 1):
-            engine.forget_from(0)
-            engine.evaluate(prompt)
-            found.append(np.stack([probe.last[layer] for layer in range(layers)]))
-            report(done)
-    return np.stack(found)
+    return max(lengths)
+
+
+def _last(engine: Engine, probe: StateProbe, prompt: Sequence[int]) -> F32:
+    engine.evaluate(prompt)
+    # One node more is heard than there are layers: what the last one hands on.
+    return np.stack([probe.states[layer][-1:] for layer in range(len(probe.states) - 1)])
+
+
+def _everywhere(engine: Engine, probe: StateProbe, prompt: Sequence[int]) -> F32:
+    parts = []
+    for start in range(0, len(prompt), _BATCH):
+        # The last layer computes only those tokens whose logits are asked for.
+        engine.logits(prompt[start : start + _BATCH])
+        parts.append(np.stack([probe.states[layer] for layer in range(len(probe.states))]))
+    return np.concatenate(parts, axis=1)
+
+
+def _spread(states: F32, most: int) -> F32:
+    """At most so many tokens, evenly spaced, the last among them."""
+    tokens = states.shape[1]
+    if tokens <= most:
+        return states
+    return np.ascontiguousarray(states[:, np.linspace(tokens - 1, 0, most).round().astype(int)])

@@ -120,19 +120,30 @@ class RouterProbe(Probe):
 
 
 class StateProbe(Probe):
-    """Hears what enters each layer: the embeddings, then what each layer hands on to the next."""
+    """Hears the states of all tokens at one place in every layer."""
 
-    names = re.compile(rb"embd|l_out-(\d{1,4})")
-
-    def __init__(self) -> None:
+    def __init__(self, names: re.Pattern[bytes], *, shift: int = 0) -> None:
+        """`names` are nodes whose one group is the layer, or is empty: layer 0."""
         super().__init__()
-        self.last: dict[int, NDArray[np.float32]] = {}
-        """Layer to the state of the last token as it enters: (hidden,). One layer too many."""
+        self.names = names
+        self._shift = shift
+        self.states: dict[int, NDArray[np.float32]] = {}
+        """Layer to (tokens, hidden)."""
 
     def keep(self, found: re.Match[bytes], tensor: int) -> None:
         """See Probe.keep."""
-        layer = 0 if found[1] is None else int(found[1]) + 1
-        self.last[layer] = read_matrix(tensor, _F32)[-1]
+        layer = 0 if found[1] is None else int(found[1]) + self._shift
+        self.states[layer] = read_matrix(tensor, _F32)
+
+
+def entering() -> StateProbe:
+    """What enters each layer: the embeddings, then what a layer hands on to the next."""
+    return StateProbe(re.compile(rb"embd|l_out-(\d{1,4})"), shift=1)
+
+
+def router_inputs() -> StateProbe:
+    """What a router in each layer's place would see: the state normalised for the feed-forward."""
+    return StateProbe(re.compile(rb"ffn_norm-(\d{1,4})"))
 
 
 def read_matrix(tensor: int, kind: int) -> NDArray[Any]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from . import branches
 from .actions import CommandError, Edit, Outcome, load, resumed, shortened
-from .chat import Answer
+from .answer import Answer
 from .dialogue import Dialogue
 from .impersonation import Draft
 from .session import file_name

@@ -21,5 +21,9 @@ def request(text: str, max_tokens: int) -> str:
 
 def transcript(memory: str, messages: Sequence[Message]) -> str:
     """What is to be summarized: the last summary and the messages that leave."""
-    lines = [f"{m.role.capitalize()}: {m.content}" for m in messages if m.role != NOTE]
+    lines = [
+        f"{message.kept.get('name') or message.role.capitalize()}: {message.content}"
+        for message in messages
+        if message.role != NOTE
+    ]
     return "\n\n".join(filter(None, (memory, *lines)))

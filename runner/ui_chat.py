@@ -16,7 +16,7 @@ from franken_gguf.quantize.errors import FrankenError
 
 from . import clipboard, editor
 from .actions import Copy, Edit, Leave, Outcome
-from .chat import Answer, Forgotten, Piece, Remembered, Text
+from .answer import Answer, Forgotten, Piece, Remembered, Text
 from .commands import respond
 from .dialogue import Dialogue
 from .drawing import Experts, Probabilities

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import random
 import struct
 import zipfile
 import zlib
@@ -87,3 +88,23 @@ def charx(card: Mapping[str, Any], name: str = "card.json") -> bytes:
     with zipfile.ZipFile(data, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr(name, json.dumps(card))
     return data.getvalue()
+
+
+def mutated(data: bytes, dice: random.Random) -> bytes:
+    """`data`, changed at one place or at several."""
+    changed = bytearray(data)
+    for _ in range(dice.choice((1, 1, 2, 8))):
+        place = dice.randrange(len(changed))
+        match dice.randrange(4):
+            case 0:
+                changed[place] ^= 1 << dice.randrange(8)
+            case 1:
+                del changed[place : place + dice.randrange(1, 40)]
+            case 2:
+                changed[place:place] = dice.choice(
+                    (b"\0", b"{", b"[" * 200, b"\xff" * 4, b'"', b"tEXt", b"1e999", b"null")
+                )
+            case _:
+                changed[place : place + 4] = dice.randbytes(4)
+        changed = changed or bytearray(b"\0")
+    return bytes(changed)

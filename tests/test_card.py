@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from cards import SIGNATURE, V1, V2, V3, charx, chunk, png, text_chunk
+from cards import SIGNATURE, V1, V2, V3, charx, chunk, mutated, png, text_chunk
 
 from franken_gguf.runner.story.card import Card, DepthPrompt, card_in, read_card
 from franken_gguf.runner.story.fields import StoryError
@@ -163,6 +163,7 @@ BOMB = b"\0\0" + zlib.compress(b" " * (1 << 27))
         (b'{"description": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nested too deeply"),
         (b"[" + b"[]," * (1 << 20) + b"[]]", "more than 1048576 parts"),
         (b'{"a": ' + b"9" * 10_000 + b"}", "it is no JSON"),
+        (as_json({"scenario": "x" * 1_048_570}), "its texts have 1048581 characters, 1048576 at"),
         (SIGNATURE, "a picture without a card"),
         (png(), "a picture without a card: it holds neither 'ccv3' nor 'chara'"),
         (png(chunk(b"tEXt", b"chara")), "'chara' .* it has no text after its keyword"),
@@ -197,25 +198,6 @@ def test_an_error_names_the_file_and_only_files_are_read(tmp_path: Path) -> None
         with pytest.raises(StoryError, match=reason) as caught:
             read_card(tmp_path / name)
         assert str(caught.value).startswith(str(tmp_path / name))
-
-
-def mutated(data: bytes, dice: random.Random) -> bytes:
-    changed = bytearray(data)
-    for _ in range(dice.choice((1, 1, 2, 8))):
-        place = dice.randrange(len(changed))
-        match dice.randrange(4):
-            case 0:
-                changed[place] ^= 1 << dice.randrange(8)
-            case 1:
-                del changed[place : place + dice.randrange(1, 40)]
-            case 2:
-                changed[place:place] = dice.choice(
-                    (b"\0", b"{", b"[" * 200, b"\xff" * 4, b'"', b"tEXt", b"1e999", b"null")
-                )
-            case _:
-                changed[place : place + 4] = dice.randbytes(4)
-        changed = changed or bytearray(b"\0")
-    return bytes(changed)
 
 
 def test_ten_thousand_mutations_give_a_card_or_one_line_in_bounded_time_and_memory() -> None:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import json
+import random
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cards import V2
+from cards import V2, mutated
 from hypothesis import given
 from hypothesis import strategies as st
 
 from franken_gguf.runner.story.card import card_in
-from franken_gguf.runner.story.fields import StoryError
+from franken_gguf.runner.story.fields import StoryError, parse
 from franken_gguf.runner.story.keys import Key, KeyIndex
 from franken_gguf.runner.story.lore import Called, Lore, Moment
 from franken_gguf.runner.story.lorebook import (
@@ -317,6 +318,28 @@ def test_sticky_cooldown_and_delay_run_as_sillytaverns_documentation_draws_them(
     ]
 
 
+def test_of_a_group_one_comes_by_its_weight_or_its_order() -> None:
+    def member(weight: int, **more: Any) -> dict[str, Any]:
+        extensions = {"group": "g, h", "group_weight": weight, **more}
+        return {"keys": ["a"], "content": str(weight), "extensions": extensions}
+
+    two = book(member(100), member(300), {"keys": ["a"]})
+    first = 0
+    for n in range(400):
+        names = active(two, "a", salt=str(n))
+        assert names in (["e0", "e2"], ["e1", "e2"])
+        first += names[0] == "e0"
+    assert 60 < first < 140  # a quarter of 400, give or take five deviations
+    assert active(book(member(1, group_override=True), member(1000)), "a") == ["e0"]
+    (lost,) = [one for one in called(two, "a") if not one.is_active]
+    assert lost.reason in (
+        "'a' in the last message: 'e0' comes of its group 'g'",
+        "'a' in the last message: 'e1' comes of its group 'g'",
+    )
+    never = member(1000, probability=0)
+    assert active(book(never, member(1)), "a") == ["e1"]
+
+
 def test_dice_are_the_same_for_the_same_moment() -> None:
     half = book({"keys": ["a"], "extensions": {"probability": 50, "useProbability": True}})
     seen = [bool(active(half, "a", salt=str(n))) for n in range(60)]
@@ -368,11 +391,11 @@ def test_decorators_place_an_entry_and_keep_it() -> None:
 
 def test_what_is_not_done_is_said() -> None:
     read = book(
-        {"keys": ["a"], "extensions": {"group": "g"}},
+        {"keys": ["a"], "extensions": {"vectorized": True}},
         {"keys": ["b"], "extensions": {"position": 7}, "insertion_order": "many"},
     )
     assert read.remarks == (
-        "1 of 2 entries are in inclusion groups, of which all that are called for come",
+        "1 of 2 entries are found by likeness, too, elsewhere; here by their keys alone",
         "1 of 2 entries stand at example messages or outlets elsewhere, here after the card",
         "not of the kind a lorebook has: entries[1].insertionorder",
     )
@@ -408,6 +431,20 @@ _MEMBERS = sorted({*WORLD_INFO["entries"]["0"], *IN_A_CARD["entries"][0], "use_r
 def test_entries_of_any_kind_are_read_and_called(entries: list[dict[str, Any]]) -> None:
     read = lorebook_from({"entries": entries}, "any")
     Lore([read]).called(Moment(["lamp"], budget=100))
+
+
+def test_mutated_books_are_read_or_refused_in_one_line() -> None:
+    dice = random.Random(21)
+    seeds = [json.dumps(found).encode() for found in (WORLD_INFO, IN_A_CARD)]
+    read = 0
+    for number in range(2000):
+        try:
+            found = lorebook_from(parse(mutated(seeds[number % 2], dice)), "any")
+            Lore([found]).called(Moment(["lamp oil", "wick fire"], budget=100))
+            read += 1
+        except StoryError as error:
+            assert "\n" not in str(error)
+    assert 200 < read < 1900
 
 
 HOSTILE = "/(x+x+)+y/"

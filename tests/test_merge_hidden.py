@@ -19,6 +19,7 @@ from franken_gguf.runner.cli import main
 from franken_gguf.runner.engine import Engine, LoadOptions
 
 EXPECTED = ROOT / "tests" / "expected"
+RECIPE = str(EXPECTED / "merge_recipe.yml")
 EVERY = 3
 
 
@@ -26,7 +27,7 @@ EVERY = 3
 def merged(tmp_path_factory: pytest.TempPathFactory) -> Path:
     dense_checkpoint()
     folder = tmp_path_factory.mktemp("hidden")
-    words = ["convert", str(EXPECTED / "merge_recipe.yml"), "--base-type", "F16", "--threads", "1"]
+    words = ["convert", RECIPE, "--base-type", "F16", "--threads", "1"]
     result = CliRunner().invoke(main, [*words, "-q", "F16", "-o", str(folder / "out.gguf")])
     assert result.exit_code == 0, result.output
     assert "the router's rows are much alike" in result.stderr
@@ -55,3 +56,13 @@ def test_a_recipe_has_mergekits_router_and_transformers_logits(merged: Path) -> 
     # F16 has 11 bits: rounding each product's factors to them leaves this much in 30 layers.
     assert np.abs(got - wanted).max() < 0.01 * np.abs(wanted).max()
     assert np.sqrt(np.mean(np.square(got - wanted))) < 0.003 * np.sqrt(np.mean(np.square(wanted)))
+
+
+def test_what_is_there_already_is_refused_before_the_base_model_runs(merged: Path) -> None:
+    before = merged.stat()
+    result = CliRunner().invoke(main, ["convert", RECIPE, "-q", "F16", "-o", str(merged)])
+    assert (result.exit_code, result.stderr) == (
+        1,
+        f"Error: {merged}: exists already; add --overwrite to replace it\n",
+    )
+    assert merged.stat() == before

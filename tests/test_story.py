@@ -216,3 +216,32 @@ def test_a_conversation_without_a_story_is_left_as_it_is() -> None:
     conversation = Conversation("Be kind.", [ONE], kept={"a": 1})
     begin(conversation)
     assert conversation.kept == {"a": 1}
+
+
+_ANYTHING = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
+    max_leaves=4,
+)
+
+
+@given(
+    st.dictionaries(st.sampled_from(("characters", "lorebooks", "user", "salt")), _ANYTHING),
+    st.dictionaries(st.sampled_from(("note_prompt", "note_depth", "note_interval")), _ANYTHING),
+    st.dictionaries(st.sampled_from(("extra", "swipe_id", "swipes")), _ANYTHING),
+)
+def test_whatever_a_session_says_of_its_story_it_is_opened_and_read(
+    facts: dict[str, object], note: dict[str, object], kept: dict[str, object]
+) -> None:
+    message = Message("user", "one", kept=kept)
+    conversation = Conversation("", [message], kept={"chat_metadata": {**note}})
+    conversation.kept["chat_metadata"]["franken_gguf_story"] = facts
+    story = opened(conversation)
+    assert story.cards == ()
+    assert "one" in read_all(story, conversation)
+    assert all("\n" not in remark for remark in story.remarks)
+
+
+def read_all(story: Story, conversation: Conversation) -> str:
+    said = story.heard(conversation.messages)
+    return " ".join(one.content for one in story.read(conversation, said, 0))

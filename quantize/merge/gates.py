@@ -1,4 +1,4 @@
-"""The router's rows, one for each layer and expert, by mergekit-moe's four modes. Pure.
+"""The router's rows, one for each layer and expert: mergekit-moe's four modes and ours. Pure.
 
 A token goes to the experts whose rows have the largest products with its state. A row made of the
 states that prompts leave in the base model therefore draws tokens like theirs.
@@ -12,21 +12,35 @@ import numpy as np
 
 from franken_gguf.quantize.formats import F32
 
+from .regression import fitted_rows
+
 _SEED = 0
 _LEAST_NORM = 1e-8
 _DEGENERATE = 5.0
 
 
-def rows_of_states(positive: F32, negative: F32) -> F32:
+def rows_of_states(positive: Sequence[F32], negative: Sequence[F32]) -> F32:
     """One expert's rows of `gate_mode: hidden`, float32 [layers, hidden], of length 1.
 
-    `positive` and `negative` are [prompts, layers, hidden], the states that enter each layer at
-    the last token of each prompt; there may be none of the latter. Mean less mean.
+    `positive` and `negative` hold for each prompt, [layers, 1, hidden], the states that enter each
+    layer at its last token; there may be none of the latter. Mean less mean.
     """
-    rows = positive.mean(axis=0)
+    rows = np.mean(positive, axis=0)
     if len(negative):
-        rows = rows - negative.mean(axis=0)
-    return _normalized(rows)
+        rows = rows - np.mean(negative, axis=0)
+    return _normalized(rows[:, 0])
+
+
+def balanced_rows(states: Sequence[Sequence[F32]]) -> F32:
+    """Rows of `gate_mode: balanced`, float32 [layers, experts, hidden].
+
+    `states` are, for each expert, those of its prompts, [layers, tokens, hidden]: what the router
+    of each layer sees at every token.
+    """
+    by_owner = [np.concatenate(prompts, axis=1) for prompts in states]
+    owners = np.repeat(np.arange(len(by_owner)), [each.shape[1] for each in by_owner])
+    together = np.concatenate(by_owner, axis=1)
+    return np.stack([fitted_rows(layer, owners, len(by_owner)) for layer in together])
 
 
 def rows_of_embeddings(positive: F32, negative: F32, layers: int) -> F32:

@@ -1,7 +1,7 @@
 """mergekit-moe's YAML, as far as it describes a Mixtral, to one checked MergeRecipe.
 
     base_model: Mistral-7B-v0.1       # all but the experts: a folder, or folder+adapter
-    gate_mode: hidden                 # or cheap_embed, random, uniform_random
+    gate_mode: hidden                 # or balanced, cheap_embed, random, uniform_random
     dtype: bfloat16                   # default: the base model's
     experts_per_token: 2
     experts:
@@ -25,13 +25,14 @@ from gguf import GGMLQuantizationType
 from franken_gguf.quantize.errors import MergeError
 from franken_gguf.quantize.yaml_files import read_yaml
 
-HIDDEN, CHEAP_EMBED, RANDOM, UNIFORM_RANDOM = GATE_MODES = (
+HIDDEN, BALANCED, CHEAP_EMBED, RANDOM, UNIFORM_RANDOM = GATE_MODES = (
     "hidden",
+    "balanced",
     "cheap_embed",
     "random",
     "uniform_random",
 )
-_WITH_PROMPTS = (HIDDEN, CHEAP_EMBED)
+_WITH_PROMPTS = (HIDDEN, BALANCED, CHEAP_EMBED)
 
 _DTYPES = {
     "float32": GGMLQuantizationType.F32,

@@ -16,6 +16,7 @@ from franken_gguf.quantize.json_files import read_object
 from franken_gguf.quantize.parity import reference_tokenizer
 
 from .gates import (
+    balanced_rows,
     by_expert,
     degenerate_layers,
     random_rows,
@@ -25,7 +26,7 @@ from .gates import (
 )
 from .lora import LoraWeights
 from .models import FEED_FORWARD, Model, check_fits, feed_forward, open_model
-from .recipe_file import CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe, read_recipe
+from .recipe_file import BALANCED, CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe, read_recipe
 from .small_files import write_small_files
 from .weights import MergedWeights
 
@@ -56,23 +57,29 @@ class MergedSource(CheckpointSource):
         """The dense base model, whose hidden states make the router. Raises a FrankenError."""
         return CheckpointSource(self.recipe.base.model, self._base.weights)
 
+    @property
+    def wants_router_inputs(self) -> bool:
+        """Whether `route` wants what the routers see at every token, not what enters a layer."""
+        return self.recipe.gate_mode == BALANCED
+
     def prompts(self) -> list[list[int]]:
-        """The token ids of all prompts whose hidden states `route` wants; none for other modes."""
-        if self.recipe.gate_mode != HIDDEN:
+        """The token ids of all prompts whose states `route` wants; none for other modes."""
+        if self.recipe.gate_mode not in (HIDDEN, BALANCED):
             return []
         return [ids for pair in self._tokenized() for prompts in pair for ids in prompts]
 
-    def route(self, states: F32 | None = None) -> None:
+    def route(self, states: Sequence[F32] = ()) -> None:
         """Make the router's rows.
 
-        `states`, [prompts, layers, hidden], float32, is what enters each layer at the last token of
-        each of `prompts()`, in their order.
+        `states`, [layers, tokens, hidden] for each of `prompts()`, in their order: what enters each
+        layer at the last token (one token), or what the routers see, see `wants_router_inputs`.
         """
         mode, base = self.recipe.gate_mode, self._base.shape
         layers, experts, hidden = base.num_hidden_layers, len(self.recipe.experts), base.hidden_size
         if mode == HIDDEN:
-            assert states is not None and states.shape[1:] == (layers, hidden)
             rows = by_expert([rows_of_states(*pair) for pair in self._pairs(states)])
+        elif mode == BALANCED:
+            rows = balanced_rows([positive for positive, _ in self._pairs(states)])
         elif mode == CHEAP_EMBED:
             pairs = [(self._embedded(one), self._embedded(two)) for one, two in self._tokenized()]
             rows = by_expert([rows_of_embeddings(*pair, layers) for pair in pairs])
@@ -81,9 +88,9 @@ class MergedSource(CheckpointSource):
         else:
             rows = uniform_rows(layers, experts, hidden)
         self.weights.rows = rows
-        self.alike = degenerate_layers(rows) if self.recipe.has_prompts else []
+        self.alike = degenerate_layers(rows) if mode in (HIDDEN, CHEAP_EMBED) else []
 
-    def _pairs(self, states: F32) -> Iterator[tuple[F32, F32]]:
+    def _pairs(self, states: Sequence[F32]) -> Iterator[tuple[Sequence[F32], Sequence[F32]]]:
         """Of each expert, the states of its positive and of its negative prompts."""
         end = 0
         for expert in self.recipe.experts:
@@ -142,7 +149,7 @@ def merge_source(path: Path) -> MergedSource:
         folder.mkdir()
         write_small_files(folder, recipe, dtype, path.stem)
         source = MergedSource(folder, recipe, base, weights)
-    if recipe.gate_mode != HIDDEN:
+    if recipe.gate_mode not in (HIDDEN, BALANCED):
         source.route()
     return source
 

@@ -112,7 +112,7 @@ class MergedWeights:
             return self._views[name].read(start, stop, self.stored_as)
         if self.rows is None:
             raise MergeError(
-                f"{self._recipe_path}: gate_mode hidden: the base model has not run yet"
+                f"{self._recipe_path}: the base model has not run yet, which gives the router"
             )
         rows = self.rows[_layer_of(name), start:stop]
         return FORMATS[self.stored_as.name].quantize(np.ascontiguousarray(rows), None)

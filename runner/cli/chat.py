@@ -15,8 +15,8 @@ from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.merge.recipe_file import expert_names as recipe_names
 from franken_gguf.runner import presets, ui_chat
 from franken_gguf.runner.actions import resumed
+from franken_gguf.runner.answer import now
 from franken_gguf.runner.api import load
-from franken_gguf.runner.chat import now
 from franken_gguf.runner.commands import completions, is_whole
 from franken_gguf.runner.conversation import Conversation
 from franken_gguf.runner.dialogue import Dialogue
@@ -202,6 +202,9 @@ def chat(
             load_context(talk.engine, saved.context_path)
         for remark in talk.story.remarks:
             screen.notice(remark)
+        used, n_ctx = talk.context_used() if talk.story.cards else 0, talk.engine.n_ctx
+        if used > n_ctx // 2:
+            screen.notice(f"the story takes {used} of {n_ctx} tokens; -c gives more context")
         if is_dialogue:
             _talk(dialogue, screen, stop)
         else:

@@ -17,6 +17,7 @@ from franken_gguf.quantize.jobs import weights_before
 from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY
 from franken_gguf.quantize.naming import output_paths
 from franken_gguf.quantize.output import plan_output
+from franken_gguf.quantize.places import refuse_early
 from franken_gguf.quantize.presets import find_preset, find_type
 from franken_gguf.quantize.recipe import Overrides
 from franken_gguf.quantize.source import Source, open_source
@@ -156,6 +157,7 @@ def convert(
         check_tokens(model.tokenizer_folder, model.metadata)
     if len(outputs) > 1:
         outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
+    refuse_early(outputs, model, overwrite=overwrite)
     route(model, outputs[0].path.parent, notices, base_type=base_type, threads=asked)
     meter = Meter(model, outputs)
     try:

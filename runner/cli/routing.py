@@ -54,6 +54,7 @@ def route(
                     prompts,
                     preset,
                     folder,
+                    of_routers=source.wants_router_inputs,
                     processes=threads or cores(),
                     options=LoadOptions(n_threads=threads),
                     report=lambda done: status.update(f"prompt {done} of {len(prompts)}"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 from franken_gguf.runner.actions import CommandError
-from franken_gguf.runner.chat import Answer
+from franken_gguf.runner.answer import Answer
 from franken_gguf.runner.dialogue import Dialogue
 
 from .card import Card

@@ -22,6 +22,7 @@ from .lorebook import Lorebook, lorebook_from
 
 MAX_FILE_BYTES = 1 << 26
 _NEWEST = 3.0
+_MAX_CHARACTERS = 1 << 20  # no context holds more
 _MAX_MEMBERS = 10_000
 # What zipfile raises, documented or not; RuntimeError means encrypted.
 _DAMAGED_ARCHIVE = (
@@ -178,6 +179,9 @@ def card_from(json: bytes, language: str = "en", remarks: Sequence[str] = ()) ->
         version=one_line(data.text("character_version")),
         tags=tuple(map(one_line, data.texts("tags"))),
     )
+    length = sum(len(text) for text in vars(card).values() if isinstance(text, str))
+    if length > _MAX_CHARACTERS:
+        raise StoryError(f"its texts have {length} characters, {_MAX_CHARACTERS} at most can be")
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
         said.append(f"not of the kind the specification says: {', '.join(odd[:3])}{more}")

@@ -2,8 +2,8 @@
 
 An entry comes where it is constant, where the latest messages hold one of its keys, where another
 entry's content does, or where it came before and is sticky. It stays away while it cools down,
-before its delay, where a condition is not met or the dice are against it, and where there is no
-room. Either is said, with the reason, for /lore to show.
+before its delay, where a condition is not met or the dice are against it, where another of its
+group comes, and where there is no room. Either is said, with the reason, for /lore to show.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from .lorebook import ALWAYS, Condition, Entry, Lorebook
 
 MAX_STEPS = 10  # of recursion
 _SECONDS = 0.01  # of a turn for all regexes: those that it does not reach have the next turn's
+_MAX_PER_TOKEN = 64  # characters; a text that has more for each is too long to be counted
 _NO_ROOM = "no room in the token budget"
 _MAX_REFUSED = 64  # entries that find no room: after so many nobody looks for more
 
@@ -122,6 +123,7 @@ class _Pass:
         self._room = moment.budget
         self._book_room: dict[str, int] = {}
         self._refused = 0
+        self._group_of: dict[str, str] = {}
 
     def run(self) -> list[Called]:
         calls = {**self._by_keys(), **self._by_themselves()}
@@ -188,11 +190,13 @@ class _Pass:
                 number,
             )
 
+        losers = self._losers(calls)
         for number in sorted(calls, key=importance):
             entry, book = self._lore.entries[number]
             reason = calls[number]
             is_sticky = reason.startswith("sticky")
             against = "" if is_sticky else self._obstacle(number, entry)
+            against = against or losers.get(number, "")
             text = "" if against else self._expand(entry.content).strip()
             if not against and not self._finds_room(text, book):
                 against = _NO_ROOM
@@ -203,6 +207,32 @@ class _Pass:
                 is_active=not against,
                 starts=not (against or is_sticky) and bool(entry.sticky or entry.cooldown),
             )
+
+    def _losers(self, calls: Mapping[int, str]) -> dict[int, str]:
+        """Those of `calls` in whose groups another comes, and what is to be said of it."""
+
+        def strength(number: int) -> tuple[bool, bool, float]:
+            entry = self._lore.entries[number][0]
+            # The largest u ** (1 / weight) falls to each by its weight (Efraimidis, Spirakis 2006).
+            lot = self._dice(entry, "group").random() ** (1 / max(entry.weight, 1e-9))
+            is_sticky = calls[number].startswith("sticky")
+            return is_sticky, entry.goes_first, entry.order if entry.goes_first else lot
+
+        losers = {}
+        grouped = [n for n in calls if self._lore.entries[n][0].groups]
+        for number in sorted(grouped, key=strength, reverse=True):
+            entry = self._lore.entries[number][0]
+            if self._obstacle(number, entry) and not calls[number].startswith("sticky"):
+                continue
+            group = next((one for one in sorted(entry.groups) if one in self._group_of), None)
+            if group is not None:
+                losers[number] = f"{self._group_of[group]!r} comes of its group {group!r}"
+            else:
+                self._group_of |= dict.fromkeys(entry.groups, entry.label)
+        return losers
+
+    def _dice(self, entry: Entry, of: str) -> Random:
+        return Random(f"{self._moment.salt} {len(self._moment.texts)} {entry.uid} {of}")
 
     def _obstacle(self, number: int, entry: Entry) -> str:
         """What keeps an entry away that was called for; "" where nothing does."""
@@ -225,10 +255,9 @@ class _Pass:
         for condition, keys in self._lore.conditions[number]:
             if not condition.holds(any(key in one for one in seen) for key in keys):
                 yield f"needs {condition.logic} of {', '.join(k.text for k in condition.keys)}"
-        if entry.probability < 100:
-            dice = Random(f"{moment.salt} {count} {entry.uid}").random() * 100
-            if dice >= entry.probability:
-                yield f"the dice were against it ({entry.probability:g} %)"
+        chance = entry.probability
+        if chance < 100 and self._dice(entry, "chance").random() * 100 >= chance:
+            yield f"the dice were against it ({chance:g} %)"
 
     def _started(self, entry: Entry) -> tuple[int, int]:
         """For how many messages more an entry is sticky and, after that, cools down."""
@@ -238,8 +267,9 @@ class _Pass:
 
     def _finds_room(self, text: str, book: Lorebook) -> bool:
         own = self._book_room.get(book.name, book.budget or ALWAYS)
-        tokens = self._count_tokens(text)
-        if tokens > min(self._room, own):
+        room = min(self._room, own)
+        tokens = self._count_tokens(text) if len(text) <= _MAX_PER_TOKEN * room else room + 1
+        if tokens > room:
             self._refused += 1
             return False
         self._room -= tokens

@@ -58,6 +58,10 @@ class Entry:
     """Higher stays longer where room is short."""
     scan_depth: int = SCAN_DEPTH
     probability: float = 100
+    groups: frozenset[str] = frozenset()
+    """Of those called for of one group, one comes: by lot, or by order where one goes first."""
+    weight: float = 100
+    goes_first: bool = False
     sticky: int = 0
     cooldown: int = 0
     delay: int = 0
@@ -80,7 +84,7 @@ class Entry:
             self.is_constant
             and self.probability >= 100
             and self.greeting is None
-            and not (self.conditions or self.cooldown or self.delay or self.answers)
+            and not (self.conditions or self.groups or self.cooldown or self.delay or self.answers)
             and self.every == 1
         )
 
@@ -146,7 +150,7 @@ def _entry(one: Fields, book: Entry, undone: Counter[str]) -> Entry | None:
     if not is_enabled or not content.strip() or decorators.flag("dont_activate"):
         return None
     for name, what in (
-        ("group", "are in inclusion groups, of which all that are called for come"),
+        ("usegroupscoring", "ask for their group's best by keys, who is found by lot here"),
         ("vectorized", "are found by likeness, too, elsewhere; here by their keys alone"),
         ("triggers", "ask for kinds of generation, which is not looked at"),
     ):
@@ -175,6 +179,9 @@ def _entry(one: Fields, book: Entry, undone: Counter[str]) -> Entry | None:
             "scan_depth", one.whole("scandepth", book.scan_depth, high=MAX_SCAN_DEPTH)
         ),
         probability=(one.number("probability", 100.0) or 0.0) if has_chance else 100,
+        groups=frozenset(filter(None, map(str.strip, one.text("group").split(",")))),
+        weight=max(0.0, one.number("groupweight", 100.0) or 0.0),
+        goes_first=one.flag("groupoverride"),
         sticky=ALWAYS if is_kept else one.whole("sticky", 0),
         cooldown=ALWAYS if is_spent else one.whole("cooldown", 0),
         delay=one.whole("delay", 0),

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from franken_gguf.runner.conversation import Conversation, Message
+from franken_gguf.runner.terminal import printable
 
 from .card import Card, read_card
 from .fields import Fields, StoryError, one_line
@@ -32,8 +33,7 @@ def begin(
     One in which nothing was said yet begins with the first character's greeting. Raises
     StoryError, naming the file.
     """
-    for path in characters:
-        read_card(path)
+    cards = [read_card(path) for path in characters]
     for path in lorebooks:
         read_lorebook(path)
     facts = dict(Fields(metadata(conversation), []).table(_OURS).members)
@@ -46,7 +46,8 @@ def begin(
         return
     facts.setdefault("salt", secrets.token_hex(8))
     keep(conversation, **{_OURS: facts})
-    story = opened(conversation)
+    fields = Fields(facts, [])
+    story = Story(cards, user=fields.text("user") or USER, salt=fields.text("salt"))
     names = {"user_name": story.user}
     if story.card:
         names["character_name"] = story.card.char
@@ -77,7 +78,8 @@ def opened(conversation: Conversation) -> Story:
     told: list[Card | Lorebook] = [*cards, *own, *books]
     remarks += [f"{one.name}: {remark}" for one in told for remark in one.remarks]
     user = one_line(facts.text("user")) or USER
-    story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=remarks)
+    said = list(map(printable, remarks))  # paths are the session's words
+    story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=said)
     for message in conversation.messages:
         story.take_voice(message)
     return story
