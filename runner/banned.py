@@ -15,6 +15,8 @@ import regex
 
 from franken_gguf.quantize.errors import FrankenError
 
+from .expressions import ExpressionError, compiled
+
 _MAX_PHRASES = 10_000
 _MAX_CHARACTERS = 500
 MAX_HELD = 500
@@ -47,6 +49,8 @@ class Banned:
             raise BanError(f"{len(self.phrases)} banned phrases; {_MAX_PHRASES} at most can be")
         self._trie: dict[str, Any] = {}
         self._expressions: list[regex.Pattern[str]] = []
+        self.given_up: list[str] = []
+        """Expressions that took too long and are used no more."""
         for phrase in self.phrases:
             if not phrase.strip() or len(phrase) > _MAX_CHARACTERS:
                 raise BanError(f"a banned phrase has 1 to {_MAX_CHARACTERS} characters")
@@ -62,13 +66,10 @@ class Banned:
         """Look for phrases that begin at `start` or later; expressions see what is before."""
         found, safe = self._plain(text, start)
         for expression in list(self._expressions):
-            match = self._search(expression, text, start)
-            if match is None:
-                continue
-            if match.partial:
-                safe = min(safe, match.start())
-            elif found is None or match.start() < found:
-                found = match.start()
+            match, end = self._search(expression, text, start)
+            safe = min(safe, end)
+            if match is not None:
+                found = match if found is None else min(found, match)
         return Found(found, safe)
 
     def _plain(self, text: str, start: int) -> tuple[int | None, int]:
@@ -86,16 +87,26 @@ class Banned:
                 return place, min(safe, place)
         return None, safe
 
-    def _search(self, expression: regex.Pattern[str], text: str, start: int) -> Any:
+    def _search(
+        self, expression: regex.Pattern[str], text: str, start: int
+    ) -> tuple[int | None, int]:
+        """The first match, and where what may become one begins."""
+        safe = len(text)
         try:
             found = expression.search(text, start, partial=True, timeout=_SECONDS)
-            if found and found.partial and len(text) - found.start() > MAX_HELD:
+            if found and found.partial:
+                if len(text) - found.start() <= MAX_HELD:
+                    safe = found.start()
+                # Behind what may become a match there may be one.
                 found = expression.search(text, start, timeout=_SECONDS)
         except TimeoutError:
             self._expressions.remove(expression)
-            return None
+            self.given_up.append(f"/{expression.pattern}/")
+            return None, len(text)
         # One that can match nothing would ban everything.
-        return found if found and (found.partial or found.end() > found.start()) else None
+        if found and found.end() > found.start():
+            return found.start(), min(safe, found.start())
+        return None, safe
 
 
 _END = ""  # the key of a node at which a phrase ends; no character is equal to it
@@ -115,11 +126,9 @@ def _plant(trie: dict[str, Any], phrase: str) -> None:
 
 def _compiled(phrase: str) -> regex.Pattern[str]:
     try:
-        return regex.compile(phrase[1:-1], regex.IGNORECASE)
-    except regex.error as error:
-        raise BanError(f"{phrase}: no regular expression: {error}") from None
-    except (RecursionError, OverflowError, MemoryError):
-        raise BanError(f"{phrase[:40]}: a regular expression too large to be used") from None
+        return compiled(phrase[1:-1], regex.IGNORECASE)
+    except ExpressionError as error:
+        raise BanError(f"{phrase}: no regular expression to be used: {error}") from None
 
 
 def lines(text: str) -> Iterator[str]:

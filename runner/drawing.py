@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from franken_gguf.quantize.errors import FrankenError
 
@@ -11,6 +11,7 @@ from .chat import Chat
 from .generation import Generation, Routes
 from .odds import Odds
 from .presets import preset, presets
+from .sampling import sampling_for
 
 
 class NothingKeptError(FrankenError):
@@ -43,13 +44,18 @@ class Experts:
 
 
 def use_preset(chat: Chat, name: str) -> str:
-    """Take the settings of a preset over those there are; without a name, list the presets."""
+    """Take the settings of a preset; without a name, list the presets.
+
+    What it does not name is as at the start of a chat, but for seed, grammar and logit bias, which
+    are the user's: nothing of an earlier preset stays.
+    """
     if not name:
         return "\n".join(
-            f"{each:10} {', '.join(f'{key} {value}' for key, value in settings.items())}"
+            f"{each:10} {', '.join(f'{key} {value}' for key, value in settings.items())}".rstrip()
             for each, settings in presets().items()
         )
-    sampling = replace(chat.sampling, **preset(name))
+    own = {each: getattr(chat.sampling, each) for each in ("seed", "grammar", "logit_bias")}
+    sampling = sampling_for(chat.engine.header.metadata, preset(name), own)
     chat.engine.check(sampling)
     chat.sampling = sampling
     return f"the settings of {name!r} are used now; /set shows them"

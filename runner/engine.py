@@ -186,6 +186,7 @@ class Engine:
 
     def _sampler(self, sampling: Sampling) -> Sampler:
         """A new one. The last is kept: DRY looks through the whole vocabulary at its start."""
+        sampling = sampling.in_context(self.n_ctx)
         if self._made is None or self._made.sampling != sampling:
             made = Sampler(sampling, self.vocabulary.handle, self.vocabulary.size)
             if self._made:

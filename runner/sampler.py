@@ -10,7 +10,7 @@ import numpy as np
 from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 
-from .backend import log
+from .grammar import grammar_sampler
 from .sampling import Sampling, SamplingError
 
 F32 = NDArray[np.float32]
@@ -31,13 +31,11 @@ class Sampler:
         self._chain = _chain(_samplers(sampling, vocab, n_vocab))
         self._grammar = None
         if sampling.grammar:
-            log.clear()
-            self._grammar = lib.llama_sampler_init_grammar(
-                vocab, sampling.grammar.encode(errors="replace"), b"root"
-            )
-            if not self._grammar:
+            try:
+                self._grammar = grammar_sampler(vocab, sampling.grammar)
+            except SamplingError:
                 self.close()
-                raise SamplingError(f"the grammar cannot be read: {log.reason()}")
+                raise
 
     def close(self) -> None:
         """Free it."""
@@ -59,7 +57,7 @@ class Sampler:
 
     def see(self, prompt: Sequence[int]) -> None:
         """Let the penalties know the end of the prompt: llama.cpp tells them of answers alone."""
-        last = max(self.sampling.repeat_last_n, self.sampling.dry_penalty_last_n)
+        last = self.sampling.reach()
         for token in prompt[-last:] if last else ():
             lib.llama_sampler_accept(self._chain, token)
 

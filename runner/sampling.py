@@ -60,8 +60,8 @@ class Sampling:
     """DRY takes multiplier * base^(n - allowed length) from what would repeat n tokens; 0: off."""
     dry_base: float = 1.75
     dry_allowed_length: int = 2
-    dry_penalty_last_n: int = 64
-    """How many last tokens DRY looks at, the prompt's included."""
+    dry_penalty_last_n: int = -1
+    """How many last tokens DRY looks at, the prompt's included; -1 is all of the context."""
     dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
     """Texts over which no repetition goes."""
     repeat_penalty: float = 1.0
@@ -71,7 +71,7 @@ class Sampling:
     presence_penalty: float = 0.0
     """Taken once."""
     repeat_last_n: int = 64
-    """How many last tokens these three look at, the prompt's included."""
+    """How many last tokens these three look at, the prompt's included; -1 is the context."""
     mirostat: int = 0
     """1 or 2: Mirostat of that version in place of all but penalties, temperature and grammar."""
     mirostat_tau: float = 5.0
@@ -111,6 +111,24 @@ class Sampling:
         if len(self.logit_bias) > _MAX_BIASES or any(math.isnan(one) for _, one in self.logit_bias):
             raise SamplingError(f"logit_bias are at most {_MAX_BIASES} numbers")
 
+    def in_context(self, n_ctx: int) -> Sampling:
+        """The same with a number for -1: DRY's sampler takes that for none at all."""
+        if self.dry_penalty_last_n >= 0 and self.repeat_last_n >= 0:
+            return self
+        return replace(
+            self,
+            dry_penalty_last_n=n_ctx if self.dry_penalty_last_n < 0 else self.dry_penalty_last_n,
+            repeat_last_n=n_ctx if self.repeat_last_n < 0 else self.repeat_last_n,
+        )
+
+    def reach(self) -> int:
+        """How many tokens before the answer its first token depends on."""
+        penalties = self.repeat_penalty != 1 or self.frequency_penalty or self.presence_penalty
+        return max(
+            self.repeat_last_n if penalties else 0,
+            self.dry_penalty_last_n if self.dry_multiplier else 0,
+        )
+
 
 # repeat_penalty: llama.cpp divides by it, so neither it nor its inverse may leave float32.
 _RANGES: dict[str, tuple[float, float]] = {
@@ -127,11 +145,11 @@ _RANGES: dict[str, tuple[float, float]] = {
     "dry_multiplier": (0.0, 1e6),
     "dry_base": (1.0, 1e3),
     "dry_allowed_length": (0, 2**20),
-    "dry_penalty_last_n": (0, 2**20),
+    "dry_penalty_last_n": (-1, 2**20),
     "repeat_penalty": (1e-6, 1e6),
     "frequency_penalty": (-1e6, 1e6),
     "presence_penalty": (-1e6, 1e6),
-    "repeat_last_n": (0, 2**20),
+    "repeat_last_n": (-1, 2**20),
     "mirostat": (0, 2),
     "mirostat_tau": (0.0, 1e3),
     "mirostat_eta": (0.0, 1.0),

@@ -132,6 +132,8 @@ def figures(answer: Answer) -> str:
         f"prompt {done.prompt_evaluated} evaluated in {done.prompt_seconds:.2f} s, {reused} reused",
         f"context {done.prompt_tokens + done.tokens} of {done.n_ctx}",
     ]
+    if done.taken_back:
+        parts.append(f"{done.taken_back} taken back")
     reasons = {
         "length": "stopped at the limit of -n",
         "context": "stopped: the context is full (-c gives more)",
@@ -189,6 +191,7 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
             screen.show(outcome, with_figures=dialogue.show_figures)
         finally:
             dialogue.totals.add(outcome)
+            _say_what_is_allowed(dialogue, screen)
     elif isinstance(outcome, Draft):
         with screen.console.status("writing your line"):
             outcome.read()
@@ -203,6 +206,13 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
         screen.notice(f"{len(outcome.text)} characters copied")
 
 
+def _say_what_is_allowed(dialogue: Dialogue, screen: Screen) -> None:
+    """Of banned expressions, those that took too long."""
+    given_up = dialogue.chat.banned.given_up
+    while given_up:
+        screen.notice(f"no longer banned, it takes too long to look for: {given_up.pop()}")
+
+
 def answer_once(dialogue: Dialogue, screen: Screen, stop: threading.Event, question: str) -> None:
     """One answer, saved. Raises KeyboardInterrupt where Ctrl-C stopped it."""
     with hearing_ctrl_c(stop):
@@ -210,6 +220,7 @@ def answer_once(dialogue: Dialogue, screen: Screen, stop: threading.Event, quest
         try:
             screen.show(answer)
         finally:
+            _say_what_is_allowed(dialogue, screen)
             dialogue.save()
     if answer.generation.finish == "interrupted":
         raise KeyboardInterrupt

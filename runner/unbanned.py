@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 from collections import Counter
 from collections.abc import Callable, Iterator
 
@@ -22,36 +23,65 @@ def unbanned(
     The token that begins a banned phrase is barred at its place, and another is drawn. `piece`
     gives a token's bytes.
     """
-    held: list[int] = []
-    ends: list[int] = []  # of each held token, in characters
+    held = Held(piece)
     before, said = "", 0
     tries: Counter[int] = Counter()
     for token in generation:
-        held.append(token)
-        text = b"".join(map(piece, held)).decode(errors="replace")
-        ends.append(len(text))
-        found = banned.look(before + text, len(before))
+        held.add(token)
+        found = banned.look(before + held.text, len(before))
         if found.start is not None:
-            first = _token_at(ends, found.start - len(before))
+            first = held.token_at(found.start - len(before))
             tries[said + first] += 1
             if tries[said + first] <= _TRIES:
-                generation.take_back(len(held) - first)
-                del held[first:], ends[first:]
+                generation.take_back(len(held.tokens) - first)
+                held.cut(first)
                 continue
-            released = len(held)
+            safe = len(held.text)
         else:
-            released = sum(end <= found.safe - len(before) for end in ends)
+            safe = found.safe - len(before)
+        text, released = held.release(safe)
         if released:
-            yield from held[:released]
-            generation.release(released)
-            said += released
-            before = (before + text[: ends[released - 1]])[-_CONTEXT:]
-            del held[:released]
-            rest = ends[released - 1]
-            ends = [end - rest for end in ends[released:]]
-    yield from held
+            yield from released
+            generation.release(len(released))
+            said += len(released)
+            before = (before + text)[-_CONTEXT:]
+    yield from held.tokens
 
 
-def _token_at(ends: list[int], character: int) -> int:
-    """The index of the token in which a character stands."""
-    return next(n for n, end in enumerate(ends) if character < end)
+class Held:
+    """Tokens that are held back, and their text as far as its characters are whole."""
+
+    def __init__(self, piece: Callable[[int], bytes]) -> None:
+        self._piece = piece
+        self.tokens: list[int] = []
+        self.text = ""
+        self._ends: list[tuple[int, bool]] = []
+        """Of each token: the characters begun by its end, and whether the last is whole."""
+
+    def add(self, token: int) -> None:
+        """Hold one more."""
+        self.tokens.append(token)
+        data = b"".join(map(self._piece, self.tokens))
+        self.text, whole = codecs.utf_8_decode(data, "replace", False)
+        is_whole = whole == len(data)
+        self._ends.append((len(self.text) + (not is_whole), is_whole))
+
+    def token_at(self, character: int) -> int:
+        """The index of the token in which a character begins."""
+        return next(n for n, (end, _) in enumerate(self._ends) if character < end)
+
+    def cut(self, count: int) -> None:
+        """Keep the first `count` tokens alone."""
+        tokens, self.tokens, self.text, self._ends = self.tokens[:count], [], "", []
+        for token in tokens:
+            self.add(token)
+
+    def release(self, safe: int) -> tuple[str, list[int]]:
+        """Hand out the tokens of the first `safe` characters, as far as those are whole."""
+        cuts = [n for n, (end, is_whole) in enumerate(self._ends, 1) if is_whole and end <= safe]
+        count = cuts[-1] if cuts else 0
+        released, self.tokens = self.tokens[:count], self.tokens[count:]
+        length = self._ends[count - 1][0] if count else 0
+        text, self.text = self.text[:length], self.text[length:]
+        self._ends = [(end - length, is_whole) for end, is_whole in self._ends[count:]]
+        return text, released

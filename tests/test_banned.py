@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import codecs
+import re
 import time
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from franken_gguf.runner.banned import BanError, Banned, Found, lines
+from franken_gguf.runner.unbanned import Held
 
 few_letters = st.text("ab A", max_size=12)
 phrases = st.lists(st.text("abA", min_size=1, max_size=4), max_size=5)
@@ -57,6 +60,41 @@ def test_an_expression_is_found_and_what_may_become_one_is_held() -> None:
     assert banned.look("ashiver up the spine", 1).start is None
 
 
+def test_a_match_behind_what_may_become_another_is_found() -> None:
+    assert Banned(["/a.*z/", "/b/"]).look("a b c", 0) == Found(2, 0)
+    assert Banned(["/a.*z|b/"]).look("a b c", 0).start == 2
+
+
+@given(st.sampled_from(["ab*a", "a.b|bb", "b+", "(a|b)a$", r"\bA"]), few_letters)
+def test_a_match_of_an_expression_is_found_where_a_plain_search_finds_it(
+    expression: str, text: str
+) -> None:
+    expected = re.search(expression, text, re.IGNORECASE)
+    found = Banned([f"/{expression}/"]).look(text, 0)
+    assert found.start == (expected and expected.start())
+
+
+@given(st.text(max_size=12), st.data())
+def test_tokens_that_are_parts_of_characters_are_handed_out_with_the_whole(
+    text: str, data: st.DataObject
+) -> None:
+    pieces = data.draw(st.lists(st.binary(max_size=3), max_size=4))
+    encoded = text.encode(errors="replace") + b"".join(pieces)
+    size = data.draw(st.integers(1, 4))
+    parts = [encoded[place : place + size] for place in range(0, len(encoded), size)]
+    held, said = Held(parts.__getitem__), ""
+    out: list[int] = []
+    for token in range(len(parts)):
+        held.add(token)
+        some, tokens = held.release(data.draw(st.integers(0, len(held.text))))
+        said, out = said + some, out + tokens
+        # At any time what was said and what is held are the text of all, but for an open end.
+        whole = b"".join(parts[: token + 1])
+        assert said + held.text == codecs.utf_8_decode(whole, "replace", False)[0]
+        assert said == b"".join(parts[each] for each in out).decode(errors="replace")
+        assert out + held.tokens == list(range(token + 1))
+
+
 def test_an_expression_that_never_ends_holds_back_a_bounded_text() -> None:
     banned = Banned(["/a.*z/"])
     assert banned.look("a" + "b" * 300, 0).safe == 0
@@ -70,6 +108,7 @@ def test_an_expression_that_takes_too_long_is_used_no_more_and_the_others_are() 
         banned.look("a" * 80 + "!", 0)
     assert time.monotonic() - started < 5
     assert banned.look("a" * 80 + "b", 0).start == 80
+    assert banned.given_up == ["/(a|aa)+$/"]
 
 
 @pytest.mark.parametrize(
@@ -79,6 +118,7 @@ def test_an_expression_that_takes_too_long_is_used_no_more_and_the_others_are() 
         (" ", "1 to 500"),
         ("x" * 501, "1 to 500"),
         ("/(/", "no regular expression"),
+        ("/((a{1000}){1000}){1000}/", "repeat more than 100000 times"),
     ],
 )
 def test_what_is_no_phrase_is_refused(phrase: str, reason: str) -> None:

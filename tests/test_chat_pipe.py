@@ -17,13 +17,14 @@ QUESTION = "What is the capital of France?"
 
 
 def chat(
-    *options: str, model: Path | None = None, text: str = ""
+    *options: str, model: Path | None = None, text: str = "", **environment: str
 ) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [*COMMAND, "chat", str(model or smollm2()), *OPTIONS, *options],
         input=text,
         capture_output=True,
         encoding="utf-8",
+        env={**os.environ, **environment},
         timeout=PATIENCE,
         check=False,
     )

@@ -461,6 +461,13 @@ def test_a_regex_without_end_is_tried_once_and_never_again() -> None:
     assert time.perf_counter() - started < 0.5
 
 
+def test_a_regex_whose_counts_would_take_all_memory_is_never_compiled() -> None:
+    lore = Lore([book({"keys": ["/((l{1000}){1000}){1000}/", "lamp"]})])
+    started = time.perf_counter()
+    assert len(lore.called(Moment(["lamp"]))) == 1
+    assert time.perf_counter() - started < 0.5
+
+
 def test_a_thousand_regexes_without_end_hold_up_no_turn() -> None:
     lore = Lore([book(*({"keys": [f"/(x+x+)+y{n}/"]} for n in range(1000)))])
     for number in range(3):

@@ -84,7 +84,7 @@ _NUMBERS: tuple[tuple[str, type, str, str], ...] = (
     ("--dry-multiplier", float, "dry_multiplier", "Against repeated passages; 0.8 is usual."),
     ("--dry-base", float, "dry_base", "How it grows with their length.  [default: 1.75]"),
     ("--dry-allowed-length", int, "dry_allowed_length", "May be repeated freely.  [default: 2]"),
-    ("--dry-penalty-last-n", int, "dry_penalty_last_n", "Tokens it looks at.  [default: 64]"),
+    ("--dry-penalty-last-n", int, "dry_penalty_last_n", "Tokens it looks at.  [default: -1, all]"),
     ("--repeat-penalty", float, "repeat_penalty", "Against repetition.  [default: 1, none]"),
     ("--repeat-last-n", int, "repeat_last_n", "Tokens that counts for.  [default: 64]"),
     ("--presence-penalty", float, "presence_penalty", "Against what was said.  [default: 0]"),

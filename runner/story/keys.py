@@ -11,9 +11,10 @@ from typing import Any
 
 import regex
 
+from franken_gguf.runner.expressions import ExpressionError, compiled
+
 _JAVASCRIPT = re.compile(r"/(.+)/([a-z]*)", re.DOTALL)
 _FLAGS = {"i": regex.IGNORECASE, "m": regex.MULTILINE, "s": regex.DOTALL}
-_MAX_PATTERN = 1000
 _SECONDS = 0.01  # a regex that once takes longer for one text is never tried again
 _START = 6
 _MAX_TEXTS = 4096  # whose keys are remembered: a turn brings one or two new ones
@@ -63,10 +64,8 @@ class Key:
         if not found and not self.has_case:
             flags = "i"
         try:
-            if len(source) > _MAX_PATTERN:
-                return None
-            return regex.compile(source, sum(_FLAGS.get(flag, 0) for flag in set(flags)))
-        except (regex.error, RecursionError, OverflowError, ValueError):
+            return compiled(source, sum(_FLAGS.get(flag, 0) for flag in set(flags)))
+        except ExpressionError:
             return None
 
     def _matches(self, text: str) -> bool:
