@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from tokenizer_keys import CONFIG
 from tokenizers_fixture import write_bpe_tokenizer, write_json, write_sentencepiece
+
+# A shell's background job has Ctrl-C ignored, and so would all that the tests interrupt.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # At a desk new examples are welcome; CI repeats the same ones.
 settings.register_profile("ci", derandomize=True)
