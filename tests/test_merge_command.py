@@ -142,7 +142,7 @@ def test_tokens_that_only_an_expert_has_are_named(recipe: Path, tmp_path: Path) 
     assert result.exit_code == 0
     assert " ".join(result.stderr.split()) == (
         f"{tmp_path / 'cook'}: has 1 token that the base model lacks (<|tale|>); to keep them, "
-        "make it the base_model"
+        "write tokenizer_source: union"
     )
 
 

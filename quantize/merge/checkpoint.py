@@ -91,7 +91,8 @@ def write_checkpoint(plan: CheckpointPlan, report: Callable[[int], None] = lambd
 
 def _write_into(part: Path, plan: CheckpointPlan, report: Callable[[int], None]) -> None:
     source, weights = plan.source, plan.source.weights
-    write_small_files(part, source.recipe, weights.stored_as, plan.folder.resolve().name)
+    name = plan.folder.resolve().name
+    write_small_files(part, source.recipe, source.base_folder, weights.stored_as, name)
     count = len(plan.shards)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(plan.shards, 1):

@@ -19,12 +19,14 @@ from franken_gguf.quantize.safetensors_folder import SafetensorsFolder
 from franken_gguf.quantize.split import parts
 from franken_gguf.quantize.weights import Weights
 
+from .joined_weights import EMBEDDINGS, LM_HEAD
 from .lora import LoraWeights
 from .recipe_file import ModelPath
 
 FEED_FORWARD = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 """The matrices of a dense feed-forward layer, and what Mixtral calls them."""
 _GGUF_NAME = re.compile(r"blk\.(\d{1,4})\.ffn_(gate|down|up)\.weight")
+_GGUF_VOCABULARY = {"token_embd.weight": EMBEDDINGS, "output.weight": LM_HEAD}
 
 
 class Shape(NamedTuple):
@@ -42,6 +44,8 @@ class Model:
     """A dense model of a recipe."""
 
     path: ModelPath
+    folder: Path
+    """Where its config.json and tokenizer are; of a GGUF file, the file itself."""
     shape: Shape
     weights: Weights
 
@@ -49,7 +53,8 @@ class Model:
 def open_model(path: ModelPath) -> Model:
     """The model at `path`, of which headers alone are read.
 
-    Of a GGUF file only the feed-forward matrices are there. Raises a FrankenError.
+    Of a GGUF file only the feed-forward matrices and the vocabulary's are there. Raises a
+    FrankenError.
     """
     if path.model.is_dir():
         shape, weights = _folder(path.model)
@@ -59,7 +64,7 @@ def open_model(path: ModelPath) -> Model:
         if not path.adapter.is_dir():
             raise MergeError(f"{path.adapter}: an adapter is a folder, as PEFT saves it")
         weights = LoraWeights(weights, path.adapter)
-    return Model(path, shape, weights)
+    return Model(path, path.model, shape, weights)
 
 
 def feed_forward(layer: int, matrix: str) -> str:
@@ -119,20 +124,22 @@ def _gguf(path: Path) -> tuple[Shape, Weights]:
 
 
 class _GGUFWeights:
-    """The feed-forward matrices of a GGUF file, whose rows are as Hugging Face has them."""
+    """Those matrices of a GGUF file whose rows are as Hugging Face has them."""
 
     def __init__(self, headers: list[Header]) -> None:
         """Raises GGUFError for a type that is not read here."""
         self._tensors: dict[str, tuple[Path, TensorInfo]] = {}
         for part in headers:
             for info in part.tensors:
-                if (found := _GGUF_NAME.fullmatch(info.name)) is None:
+                name = _GGUF_VOCABULARY.get(info.name)
+                if found := _GGUF_NAME.fullmatch(info.name):
+                    name = feed_forward(int(found[1]), f"{found[2]}_proj")
+                if name is None:
                     continue
                 if info.type.name not in FORMATS:
                     raise GGUFError(
                         f"{part.path}: tensor {info.name!r}: {info.type.name} is not supported"
                     )
-                name = feed_forward(int(found[1]), f"{found[2]}_proj")
                 self._tensors[name] = part.path, info
 
     @property

@@ -4,6 +4,7 @@
     gate_mode: hidden                 # or balanced, cheap_embed, random, uniform_random
     dtype: bfloat16                   # default: the base model's
     experts_per_token: 2
+    tokenizer_source: base            # or union, with the tokens that experts have beyond it
     experts:
       - source_model: dolphin-2.1     # a folder, a GGUF file, or either with +adapter
         positive_prompts: [...]       # what this expert is for (hidden, cheap_embed)
@@ -32,6 +33,7 @@ HIDDEN, BALANCED, CHEAP_EMBED, RANDOM, UNIFORM_RANDOM = GATE_MODES = (
     "random",
     "uniform_random",
 )
+BASE, UNION = TOKENIZER_SOURCES = "base", "union"
 _WITH_PROMPTS = (HIDDEN, BALANCED, CHEAP_EMBED)
 
 _DTYPES = {
@@ -48,6 +50,7 @@ _FIELDS = (
     "gate_mode",
     "dtype",
     "experts_per_token",
+    "tokenizer_source",
     "shared_experts",
     "architecture",
 )
@@ -99,6 +102,7 @@ class MergeRecipe:
     gate_mode: str
     dtype: GGMLQuantizationType | None
     experts_used: int
+    tokenizer_source: str = BASE
 
     @property
     def has_prompts(self) -> bool:
@@ -131,8 +135,13 @@ def read_recipe(path: Path) -> MergeRecipe:
         raise fields.error(
             f"experts_per_token: {_shown(used)}; there are {len(experts)} experts, write 1 to that"
         )
+    tokenizer = fields.get("tokenizer_source") or BASE
+    if tokenizer not in TOKENIZER_SOURCES:
+        raise fields.error(
+            f"tokenizer_source: no {_shown(tokenizer)}; there are {' and '.join(TOKENIZER_SOURCES)}"
+        )
     base = fields.model("base_model")
-    recipe = MergeRecipe(path, base, experts, gate_mode, _dtype(fields), used)
+    recipe = MergeRecipe(path, base, experts, gate_mode, _dtype(fields), used, tokenizer)
     if recipe.has_prompts:
         _check_prompts(fields, recipe)
     return recipe

@@ -51,14 +51,21 @@ _DTYPES = {
 
 
 def write_small_files(
-    folder: Path, recipe: MergeRecipe, dtype: GGMLQuantizationType, name: str
+    folder: Path, recipe: MergeRecipe, base: Path, dtype: GGMLQuantizationType, name: str
 ) -> None:
     """Write them into `folder`, which is there, for a model called `name`. Raises CheckpointError.
 
-    The base model, a folder, gives the tokenizer and every hyperparameter but the experts'.
+    `base`, the base model's folder, gives the tokenizer and every hyperparameter but the experts'.
     """
-    base = recipe.base.model
-    _write_json(folder / "config.json", mixtral_config(recipe, dtype))
+    copy_tokenizer(base, folder)
+    write_json(folder / "config.json", mixtral_config(recipe, base, dtype))
+    text = read_text(recipe.path, CheckpointError)
+    (folder / RECIPE_NAME).write_text(text, encoding="utf-8")
+    (folder / "README.md").write_text(_card(recipe, name, text), encoding="utf-8")
+
+
+def copy_tokenizer(base: Path, folder: Path) -> None:
+    """Copy all that says how text becomes tokens, and a chat text."""
     for file in _COPIED:
         if (base / file).is_file():
             shutil.copyfile(base / file, folder / file)
@@ -67,18 +74,16 @@ def write_small_files(
         (folder / _TEMPLATES).mkdir()
     for template in templates:
         shutil.copyfile(template, folder / _TEMPLATES / template.name)
-    text = read_text(recipe.path, CheckpointError)
-    (folder / RECIPE_NAME).write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(_card(recipe, name, text), encoding="utf-8")
 
 
-def mixtral_config(recipe: MergeRecipe, dtype: GGMLQuantizationType) -> dict[str, Any]:
-    """config.json of the mixture, from that of the base.
+def mixtral_config(
+    recipe: MergeRecipe, folder: Path, dtype: GGMLQuantizationType
+) -> dict[str, Any]:
+    """config.json of the mixture, from that of the base model in `folder`.
 
     What Llama, Mistral and Mixtral have different defaults for is written out. Raises
     CheckpointError.
     """
-    folder = recipe.base.model
     config = read_config(folder)
     fields = read_object(folder / "config.json", CheckpointError)
     kept = {key: value for key, value in fields.items() if key not in _DROPPED}
@@ -137,5 +142,6 @@ def _display(path: object) -> str:
     return " + ".join(f"`{Path(part).name}`" for part in str(path).split("+"))
 
 
-def _write_json(path: Path, document: object) -> None:
-    path.write_text(json.dumps(document, indent=2) + "\n", encoding="utf-8")
+def write_json(path: Path, document: object) -> None:
+    """Write a JSON file as transformers lays it out."""
+    path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

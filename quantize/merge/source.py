@@ -24,25 +24,36 @@ from .gates import (
     rows_of_states,
     uniform_rows,
 )
+from .joined_weights import EMBEDDINGS
 from .lora import LoraWeights
 from .models import FEED_FORWARD, Model, check_fits, feed_forward, open_model
-from .recipe_file import BALANCED, CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe, read_recipe
+from .recipe_file import BALANCED, CHEAP_EMBED, HIDDEN, RANDOM, UNION, MergeRecipe, read_recipe
 from .small_files import write_small_files
+from .union import with_union
+from .vocabulary import listed, vocabulary_notices
 from .weights import MergedWeights
 
-_EMBEDDINGS = "model.embed_tokens.weight"
 _Prompts = list[list[int]]
 
 
 class MergedSource(CheckpointSource):
     """The mixture of a recipe. Before its rows are read, `route` it."""
 
-    def __init__(self, folder: Path, recipe: MergeRecipe, base: Model, weights: MergedWeights):
+    def __init__(
+        self,
+        folder: Path,
+        recipe: MergeRecipe,
+        base: Model,
+        weights: MergedWeights,
+        joined: Sequence[str] = (),
+    ) -> None:
         """`folder` holds what merge.small_files writes; it may be gone afterwards."""
         super().__init__(folder, weights, name=recipe.path.stem)
-        self.tokenizer_folder = recipe.base.model
+        self.tokenizer_folder = self.base_folder = base.folder
         self.recipe = recipe
         self.weights = weights
+        self.joined = joined
+        """Tokens that a union adds to the base model's."""
         self.alike: list[int] = []
         """Layers in which the router's rows are too much alike to part the prompts."""
         self._base = base
@@ -53,9 +64,20 @@ class MergedSource(CheckpointSource):
         rows = self.weights.rows
         return b"" if rows is None else hashlib.sha256(rows.tobytes()).digest()
 
+    def vocabulary_notices(self) -> list[str]:
+        """A line for each way in which the models' tokens differ."""
+        recipe = self.recipe
+        if recipe.tokenizer_source == UNION:
+            count = len(self.joined)
+            named = f"{count:,} {'token' if count == 1 else 'tokens'} ({listed(self.joined)})"
+            return (
+                [f"{recipe.path}: {named} from the experts join the base model's"] if count else []
+            )
+        return vocabulary_notices(recipe.base.model, [one.source.model for one in recipe.experts])
+
     def base_source(self) -> CheckpointSource:
         """The dense base model, whose hidden states make the router. Raises a FrankenError."""
-        return CheckpointSource(self.recipe.base.model, self._base.weights)
+        return CheckpointSource(self.base_folder, self._base.weights)
 
     @property
     def wants_router_inputs(self) -> bool:
@@ -100,9 +122,8 @@ class MergedSource(CheckpointSource):
 
     def _tokenized(self) -> list[tuple[_Prompts, _Prompts]]:
         """Positive and negative prompts of each expert, as mergekit tokenizes them: after BOS."""
-        folder = self.recipe.base.model
-        tokenize = reference_tokenizer(folder)
-        bos = _bos(folder)
+        tokenize = reference_tokenizer(self.base_folder)
+        bos = _bos(self.base_folder)
         return [
             (
                 [tokenize(bos + text) for text in one.positive],
@@ -113,9 +134,9 @@ class MergedSource(CheckpointSource):
 
     def _embedded(self, prompts: Sequence[Sequence[int]]) -> F32:
         weights = self._base.weights
-        codec = FORMATS[weights.dtype(_EMBEDDINGS).name]
+        codec = FORMATS[weights.dtype(EMBEDDINGS).name]
         rows = [
-            codec.dequantize(weights.read(_EMBEDDINGS, token, token + 1))
+            codec.dequantize(weights.read(EMBEDDINGS, token, token + 1))
             for ids in prompts
             for token in ids
         ]
@@ -133,22 +154,25 @@ def merge_source(path: Path) -> MergedSource:
             f"{recipe.base.model}: base_model gives config.json and the tokenizer: it must be a "
             "Hugging Face folder; only experts may be GGUF files"
         )
-    paths = {recipe.base, *(expert.source for expert in recipe.experts)}
-    models = {one: open_model(one) for one in sorted(paths, key=str)}
+    paths = dict.fromkeys([recipe.base, *(expert.source for expert in recipe.experts)])
+    models = {one: open_model(one) for one in paths}
     base = models[recipe.base]
     for expert in recipe.experts:
         check_fits(models[expert.source], base)
         _check_adapter(models[expert.source])
-    if _EMBEDDINGS not in base.weights.shapes:
-        raise MergeError(f"{base.path}: tensor {_EMBEDDINGS!r} is missing; download it again")
-    dtype = base.weights.dtype(_EMBEDDINGS) if recipe.dtype is None else recipe.dtype
+    if EMBEDDINGS not in base.weights.shapes:
+        raise MergeError(f"{base.path}: tensor {EMBEDDINGS!r} is missing; download it again")
+    joined: list[str] = []
+    if recipe.tokenizer_source == UNION:
+        base, joined = with_union(base, list(models.values()))
+    dtype = base.weights.dtype(EMBEDDINGS) if recipe.dtype is None else recipe.dtype
     experts = [(expert, models[expert.source]) for expert in recipe.experts]
     weights = MergedWeights(path, base, experts, dtype)
     with TemporaryDirectory(prefix="franken-gguf-") as temporary:
         folder = Path(temporary) / path.stem
         folder.mkdir()
-        write_small_files(folder, recipe, dtype, path.stem)
-        source = MergedSource(folder, recipe, base, weights)
+        write_small_files(folder, recipe, base.folder, dtype, path.stem)
+        source = MergedSource(folder, recipe, base, weights, joined)
     if recipe.gate_mode not in (HIDDEN, BALANCED):
         source.route()
     return source

@@ -10,7 +10,6 @@ import click
 from rich.console import Console
 
 from franken_gguf.quantize.merge.source import MergedSource
-from franken_gguf.quantize.merge.vocabulary import vocabulary_notices
 from franken_gguf.quantize.presets import find_preset
 from franken_gguf.quantize.source import Source
 from franken_gguf.runner.devices import cores
@@ -44,8 +43,7 @@ def route(
     """
     if not isinstance(source, MergedSource):
         return
-    recipe = source.recipe
-    for line in vocabulary_notices(recipe.base.model, [one.source.model for one in recipe.experts]):
+    for line in source.vocabulary_notices():
         say(notices, line)
     if prompts := source.prompts():
         preset = find_preset(base_type)
