@@ -23,13 +23,20 @@ class CheckpointSource:
 
     is_gguf = False
 
-    def __init__(self, folder: Path, weights: Weights, *, name: str = "") -> None:
-        """`folder` holds config.json, the tokenizer's files and the model card.
+    def __init__(
+        self,
+        folder: Path,
+        weights: Weights,
+        *,
+        name: str = "",
+        tokenizer_folder: Path | None = None,
+    ) -> None:
+        """`folder` holds config.json, the model card and, where no other does, the tokenizer.
 
-        It is `tokenizer_folder` from then on. Raises CheckpointError, TokenizerError.
+        Raises CheckpointError, TokenizerError.
         """
         self.name = name or folder.resolve().name or "model"
-        self.tokenizer_folder: Path | None = folder
+        self.tokenizer_folder: Path | None = tokenizer_folder or folder
         self._weights = weights
         self.stamps = [file_stamp(file) for file in self.files]
         config = read_config(folder)
@@ -42,7 +49,7 @@ class CheckpointSource:
             self.tensors.append(SourceTensor(name, freqs.shape, (Piece(name, 0, 1),)))
             self.tensors.sort(key=lambda tensor: file_order(tensor.name))
         shapes = {tensor.name: tensor.shape for tensor in self.tensors}
-        self.metadata = folder_metadata(folder, config, shapes)
+        self.metadata = folder_metadata(folder, config, shapes, self.tokenizer_folder)
 
     @property
     def fingerprint(self) -> bytes:

@@ -6,6 +6,7 @@ file that vanishes is noticed. Reading is not by mmap, whose touched pages count
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from io import FileIO
 from pathlib import Path
@@ -65,3 +66,14 @@ def write_at(path: Path, offset: int, data: U8) -> None:
         file.seek(offset)
         while done < len(view):
             done += file.write(view[done:])
+
+
+def sync_folder(folder: Path) -> None:
+    """Make renames in it last. Windows opens no folders, and needs none of this."""
+    if os.name == "nt":
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -28,11 +28,15 @@ _MAX_CARD = 1 << 20
 
 
 def folder_metadata(
-    folder: Path, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]
+    folder: Path,
+    config: ModelConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    tokenizer_folder: Path | None = None,
 ) -> Metadata:
     """Everything that the converter writes for an F16 file (general.file_type is 1).
 
-    `shapes` are the GGUF tensors' names and numpy shapes; they give general.size_label.
+    `shapes` are the GGUF tensors' names and numpy shapes; they give general.size_label. The
+    tokenizer is in `folder` where no other is named.
     Raises CheckpointError for a model card or generation_config.json that cannot be used, and
     TokenizerError for the tokenizer's files.
     """
@@ -42,7 +46,7 @@ def folder_metadata(
         **general_metadata(folder, shapes),
         **model_metadata(config),
         "general.quantization_version": u32(gguf.GGML_QUANT_VERSION),
-        **tokenizer_metadata(folder, config.vocab_size),
+        **tokenizer_metadata(tokenizer_folder or folder, config.vocab_size),
     }
 
 

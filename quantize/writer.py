@@ -20,7 +20,7 @@ from types import TracebackType
 from filelock import FileLock, Timeout
 
 from .errors import CheckpointError, OutputError, ReadError, RecipeError, VerifyError
-from .files import changed_file
+from .files import changed_file, sync_folder
 from .jobs import START, Position, weights_before
 from .journal import Identity, Journal, identities
 from .output import Output
@@ -100,7 +100,7 @@ class PendingOutput:
         for shard in self.output.shards:
             if part_of(shard.path).exists():
                 part_of(shard.path).replace(shard.path)
-        _sync_folder(self.output.path.parent)
+        sync_folder(self.output.path.parent)
 
     def discard(self) -> None:
         """Delete the parts and the journal."""
@@ -267,14 +267,3 @@ def _allocated(path: Path) -> int:
     stat = path.stat()
     blocks: int | None = getattr(stat, "st_blocks", None)
     return stat.st_size if blocks is None else blocks * 512
-
-
-def _sync_folder(folder: Path) -> None:
-    """Make renames last. Windows opens no folders, and needs none of this."""
-    if os.name == "nt":
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

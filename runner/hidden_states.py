@@ -53,7 +53,7 @@ def hidden_states(
         n_ctx = max(_longest(header, prompts) + 1, _LEAST_CONTEXT)
         options = replace(options, n_ctx=n_ctx, n_outputs=_BATCH if of_routers else 1)
         probe, read = (router_inputs(), _everywhere) if of_routers else (entering(), _last)
-        each = max(_MOST_TOKENS // len(prompts), 1)
+        each = _most_of_each([len(prompt) for prompt in prompts])
         found = []
         with Engine(header, options, probe=probe) as engine:
             for done, prompt in enumerate(prompts, 1):
@@ -88,6 +88,14 @@ def _everywhere(engine: Engine, probe: StateProbe, prompt: Sequence[int]) -> F32
         engine.logits(prompt[start : start + _BATCH])
         parts.append(np.stack([probe.states[layer] for layer in range(len(probe.states))]))
     return np.concatenate(parts, axis=1)
+
+
+def _most_of_each(lengths: Sequence[int]) -> int:
+    """How many tokens of each prompt are kept, so that short ones leave their room to long ones."""
+    most = 1
+    while most < max(lengths) and sum(min(n, most + 1) for n in lengths) <= _MOST_TOKENS:
+        most += 1
+    return most
 
 
 def _spread(states: F32, most: int) -> F32:

@@ -18,6 +18,7 @@ from franken_gguf.quantize.journal import identities
 from franken_gguf.quantize.merge.lora import LoraWeights
 from franken_gguf.quantize.merge.source import MergedSource, merge_source
 from franken_gguf.quantize.output import plan_output
+from franken_gguf.quantize.parity import reference_tokenizer
 from franken_gguf.quantize.presets import find_preset
 from franken_gguf.quantize.safetensors_folder import SafetensorsFolder
 from franken_gguf.quantize.source import open_source
@@ -205,14 +206,15 @@ def test_cheap_embed_rows_are_the_summed_embeddings_of_the_prompts(models: Path)
     rows = source.weights.rows
     assert rows is not None and rows.shape == (2, 2, 64)
     assert (rows[0] == rows[1]).all()
+    tokenize = reference_tokenizer(models / "base")
     sums = [
-        [sum(table[token] for ids in prompts for token in ids) for prompts in pair if prompts]
-        for pair in source._tokenized()
+        [sum(table[n] for text in texts for n in tokenize("<|im_start|>" + text)) for texts in pair]
+        for pair in [(["moon", "a sea"], ["7"]), (["salt"], [])]
     ]
-    unit = [[row / np.linalg.norm(row) for row in pair] for pair in sums]
-    poet = unit[0][0] - unit[0][1]
+    poet, not_poet, cook = (row / np.linalg.norm(row) for row in (*sums[0], sums[1][0]))
+    poet = poet - not_poet
     assert rows[0, 0] == pytest.approx(poet / np.linalg.norm(poet), abs=1e-6)
-    assert rows[0, 1] == pytest.approx(unit[1][0], abs=1e-6)
+    assert rows[0, 1] == pytest.approx(cook, abs=1e-6)
 
 
 def test_what_was_begun_with_another_router_is_not_gone_on_with(models: Path) -> None:

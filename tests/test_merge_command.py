@@ -1,12 +1,8 @@
-"""The merge command: the checkpoint it writes, and what it leaves when it cannot."""
+"""The merge command: the checkpoint it writes."""
 
 from __future__ import annotations
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +12,7 @@ from merges import make_dense, write_recipe
 from safetensors.numpy import load_file
 from test_convert import converted, digest
 
-from franken_gguf.quantize.errors import CheckpointError
-from franken_gguf.quantize.merge.checkpoint import plan_checkpoint, write_checkpoint
-from franken_gguf.quantize.merge.source import merge_source
 from franken_gguf.runner.cli import main
-
-COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 
 
 @pytest.fixture
@@ -105,27 +96,6 @@ def read_tensors(path: Path) -> bytes:
     return path.read_bytes()[-400_000:]
 
 
-def test_a_folder_that_holds_something_is_left_alone(recipe: Path, tmp_path: Path) -> None:
-    taken = tmp_path / "taken"
-    taken.mkdir()
-    (taken / "letter.txt").write_text("dear")
-    result = merge(recipe, taken)
-    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
-    assert "is there already" in result.stderr
-    assert [path.name for path in taken.iterdir()] == ["letter.txt"]
-    assert merge(recipe, tmp_path / "no" / "where").exit_code == 1
-    (tmp_path / "empty").mkdir()
-    assert merge(recipe, tmp_path / "empty").exit_code == 0
-
-
-def test_a_source_that_changes_meanwhile_leaves_nothing(recipe: Path, tmp_path: Path) -> None:
-    source = merge_source(recipe)
-    (tmp_path / "cook" / "model.safetensors").touch()
-    with pytest.raises(CheckpointError, match=r"cook/model\.safetensors: changed while it was"):
-        write_checkpoint(plan_checkpoint(source, tmp_path / "out", "fused"))
-    assert not list(tmp_path.glob("out*"))
-
-
 def add_token(folder: Path, text: str) -> None:
     path = folder / "tokenizer.json"
     document = json.loads(path.read_text())
@@ -156,19 +126,3 @@ def test_an_expert_of_another_vocabulary_is_told_of(recipe: Path, tmp_path: Path
     assert "trained on another vocabulary" in " ".join(
         merge(recipe, tmp_path / "out").stderr.split()
     )
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
-def test_what_is_interrupted_leaves_nothing(tmp_path: Path) -> None:
-    make_dense(tmp_path / "base", hidden=512, feed_forward=4096, layers=4)
-    experts = [{"source_model": "base", "noise_scale": 0.1}] * 32
-    recipe = write_recipe(tmp_path / "tales.yml", *experts, dtype="float32")
-    command = [COMMAND, "merge", str(recipe), str(tmp_path / "out")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
-        part = tmp_path / "out.part" / "model.safetensors"
-        while process.poll() is None and not (part.exists() and part.stat().st_size > 1 << 20):
-            time.sleep(0.01)
-        process.send_signal(signal.SIGINT)
-        _, errors = process.communicate()
-    assert (process.returncode, errors) == (130, "Interrupted.\n")
-    assert not list(tmp_path.glob("out*"))

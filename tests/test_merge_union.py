@@ -24,7 +24,7 @@ from tokenizers_fixture import bpe_tokenizer, write_json, write_sentencepiece
 from franken_gguf.quantize.errors import MergeError
 from franken_gguf.quantize.gguf_header import Header, read_header
 from franken_gguf.quantize.merge.models import open_model
-from franken_gguf.quantize.merge.recipe_file import ModelPath
+from franken_gguf.quantize.merge.fields import ModelPath
 from franken_gguf.quantize.merge.source import MergedSource, merge_source
 from franken_gguf.quantize.merge.union import joined_tokens
 from franken_gguf.runner.cli import main
@@ -226,7 +226,7 @@ def test_prompts_are_read_with_the_joined_tokens(models: Path) -> None:
     ]
     union = {"gate_mode": "hidden", "tokenizer_source": "union"}
     source = merge_source(write_recipe(models / "tales.yml", *experts, **union))
-    assert source.prompts()[0][1] == BPE
+    assert source.router.prompts()[0][1] == BPE
     assert source.base_source().metadata["llama.vocab_size"].data == BPE + 2
     union = {"gate_mode": "cheap_embed", "tokenizer_source": "union"}
     rows = merge_source(write_recipe(models / "tales.yml", *experts, **union)).weights.rows

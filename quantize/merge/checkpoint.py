@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 from typing import BinaryIO
 
-from filelock import FileLock, Timeout
 from gguf import GGML_QUANT_SIZES
 
 from franken_gguf.quantize.errors import CheckpointError, OutputError
@@ -33,7 +31,8 @@ _STEP = 1 << 20  # weights that are in memory at once
 class CheckpointPlan:
     """What will stand in the folder."""
 
-    folder: Path
+    name: str
+    """What the model is called."""
     source: MergedSource
     shards: tuple[tuple[Stored, ...], ...]
     nbytes: int
@@ -41,72 +40,47 @@ class CheckpointPlan:
 
 
 def plan_checkpoint(
-    source: MergedSource, folder: Path, layout: str, shard_bytes: int = DEFAULT_SHARD_BYTES
+    source: MergedSource, name: str, layout: str, shard_bytes: int = DEFAULT_SHARD_BYTES
 ) -> CheckpointPlan:
-    """Say what will be written, reading no weights.
+    """Say what will be written for a model called `name`, reading no weights.
 
-    No file is larger than `shard_bytes`, but for one with a single tensor that is. Raises
-    OutputError where the folder is taken, or the disk too full.
+    No file is larger than `shard_bytes`, but for one with a single tensor that is.
     """
-    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
-        raise OutputError(f"{folder}: is there already; choose another name, or remove it")
-    parent = folder.resolve().parent
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise OutputError(f"{parent}: no folder that can be written to; create it first")
     stored = laid_out(source.weights.shapes, layout, len(source.recipe.experts))
     sizes = [_nbytes(tensor, source.weights) for tensor in stored]
-    free = shutil.disk_usage(parent).free
-    if sum(sizes) > free:
-        raise OutputError(
-            f"{folder}: {sum(sizes):,} bytes needed, {free:,} free; make room, or convert the "
-            "recipe, which writes no checkpoint"
-        )
-    return CheckpointPlan(folder, source, tuple(_shards(stored, sizes, shard_bytes)), sum(sizes))
+    return CheckpointPlan(name, source, tuple(_shards(stored, sizes, shard_bytes)), sum(sizes))
 
 
-def write_checkpoint(plan: CheckpointPlan, report: Callable[[int], None] = lambda _: None) -> None:
-    """Write it beside its final name, which it takes complete and synced; `route` the source first.
+def write_checkpoint(
+    plan: CheckpointPlan, folder: Path, report: Callable[[int], None] = lambda _: None
+) -> None:
+    """Write all files, synced, into `folder`, which is there; `route` the source first.
 
-    `report` is told of bytes as they are written. Raises a FrankenError; nothing stays then.
+    `report` is told of bytes as they are written. Raises a FrankenError.
     """
-    folder = plan.folder.resolve()
-    part, lock = (folder.with_name(f"{folder.name}.{end}") for end in ("part", "lock"))
     try:
-        with FileLock(lock, timeout=0):
-            try:
-                shutil.rmtree(part, ignore_errors=True)  # of a run that was killed
-                part.mkdir()
-                _write_into(part, plan, report)
-                if folder.exists():
-                    folder.rmdir()
-                part.rename(folder)
-            finally:
-                shutil.rmtree(part, ignore_errors=True)
-                lock.unlink(missing_ok=True)
-    except Timeout:
-        raise OutputError(f"{folder}: another merge is writing it; wait for it") from None
+        _write_files(plan, folder, report)
     except OSError as error:
         raise OutputError(f"{error.filename or folder}: {error.strerror}; nothing stays") from None
+    if (changed := changed_file(plan.source.stamps)) is not None:
+        raise CheckpointError(f"{changed}: changed while it was read; run the same command again")
 
 
-def _write_into(part: Path, plan: CheckpointPlan, report: Callable[[int], None]) -> None:
+def _write_files(plan: CheckpointPlan, folder: Path, report: Callable[[int], None]) -> None:
     source, weights = plan.source, plan.source.weights
-    name = plan.folder.resolve().name
-    write_small_files(part, source.recipe, source.base_folder, weights.stored_as, name)
+    write_small_files(folder, source.recipe, source.base_folder, weights.stored_as, plan.name)
     count = len(plan.shards)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(plan.shards, 1):
         name = f"model-{number:05}-of-{count:05}.safetensors" if count > 1 else "model.safetensors"
-        with (part / name).open("wb") as file:
+        with (folder / name).open("wb") as file:
             _write_shard(file, shard, weights, report)
             file.flush()
             os.fsync(file.fileno())
         weight_map |= dict.fromkeys((tensor.name for tensor in shard), name)
     if count > 1:
         index = {"metadata": {"total_size": plan.nbytes}, "weight_map": weight_map}
-        (part / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
-    if (changed := changed_file(source.stamps)) is not None:
-        raise CheckpointError(f"{changed}: changed while it was read; run the same command again")
+        (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
 
 
 def _write_shard(

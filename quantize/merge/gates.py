@@ -69,12 +69,12 @@ def uniform_rows(layers: int, experts: int, hidden: int) -> F32:
 
 
 def degenerate_layers(rows: F32) -> list[int]:
-    """Layers whose rows [layers, experts, hidden] are too much alike: condition number above 5.
+    """Layers whose rows [layers, experts, hidden] are too much alike: a condition number from 5.
 
     mergekit-moe warns by the same bound.
     """
     values = np.linalg.svd(rows.astype(np.float64), compute_uv=False)
-    return [n for n, each in enumerate(values) if each[0] > _DEGENERATE * each[-1]]
+    return [n for n, each in enumerate(values) if each[0] >= _DEGENERATE * each[-1]]
 
 
 def _normalized(rows: F32) -> F32:

@@ -19,13 +19,14 @@ from franken_gguf.quantize.safetensors_folder import SafetensorsFolder
 from franken_gguf.quantize.split import parts
 from franken_gguf.quantize.weights import Weights
 
+from .fields import ModelPath
 from .joined_weights import EMBEDDINGS, LM_HEAD
 from .lora import LoraWeights
-from .recipe_file import ModelPath
 
 FEED_FORWARD = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
 """The matrices of a dense feed-forward layer, and what Mixtral calls them."""
-_GGUF_NAME = re.compile(r"blk\.(\d{1,4})\.ffn_(gate|down|up)\.weight")
+_GGUF_FEED_FORWARD = re.compile(r"blk\.(0|[1-9]\d{0,3})\.ffn_(gate|down|up)\.(weight|bias)")
+_GGUF_ATTENTION = re.compile(r"blk\.(0|[1-9]\d{0,3})\.attn_(q|k|v|output)\.weight")
 _GGUF_VOCABULARY = {"token_embd.weight": EMBEDDINGS, "output.weight": LM_HEAD}
 
 
@@ -53,8 +54,7 @@ class Model:
 def open_model(path: ModelPath) -> Model:
     """The model at `path`, of which headers alone are read.
 
-    Of a GGUF file only the feed-forward matrices and the vocabulary's are there. Raises a
-    FrankenError.
+    Raises a FrankenError.
     """
     if path.model.is_dir():
         shape, weights = _folder(path.model)
@@ -89,7 +89,7 @@ def check_fits(model: Model, base: Model) -> None:
             if shapes.get(name) != shape:
                 raise MergeError(
                     f"{model.path}: tensor {name!r} is {list(shapes.get(name, ())) or 'missing'}, "
-                    f"expected {list(shape)}; the weights and config.json do not belong together"
+                    f"expected {list(shape)}; these weights are not all, or another model's"
                 )
             if f"{name.removesuffix('weight')}bias" in shapes:
                 raise MergeError(f"{model.path}: {name} has a bias; a Mixtral's experts have none")
@@ -124,16 +124,23 @@ def _gguf(path: Path) -> tuple[Shape, Weights]:
 
 
 class _GGUFWeights:
-    """Those matrices of a GGUF file whose rows are as Hugging Face has them."""
+    """A GGUF file's tensors by Hugging Face's names. Those of attention can not be read.
+
+    Their rows stand in another order. An adapter may name them, and an expert has no use for them.
+    """
 
     def __init__(self, headers: list[Header]) -> None:
         """Raises GGUFError for a type that is not read here."""
         self._tensors: dict[str, tuple[Path, TensorInfo]] = {}
+        self._attention: dict[str, tuple[int, ...]] = {}
         for part in headers:
             for info in part.tensors:
+                if found := _GGUF_ATTENTION.fullmatch(info.name):
+                    matrix = f"self_attn.{found[2][0]}_proj.weight"
+                    self._attention[f"model.layers.{found[1]}.{matrix}"] = info.shape
                 name = _GGUF_VOCABULARY.get(info.name)
-                if found := _GGUF_NAME.fullmatch(info.name):
-                    name = feed_forward(int(found[1]), f"{found[2]}_proj")
+                if found := _GGUF_FEED_FORWARD.fullmatch(info.name):
+                    name = f"model.layers.{found[1]}.mlp.{found[2]}_proj.{found[3]}"
                 if name is None:
                     continue
                 if info.type.name not in FORMATS:
@@ -145,7 +152,7 @@ class _GGUFWeights:
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """See Weights.shapes."""
-        return {name: info.shape for name, (_, info) in self._tensors.items()}
+        return self._attention | {name: info.shape for name, (_, info) in self._tensors.items()}
 
     @property
     def files(self) -> set[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from franken_gguf.quantize.config import read_config
 from franken_gguf.quantize.errors import CheckpointError
 from franken_gguf.quantize.json_files import read_object, read_text
 
+from .fields import ModelPath
 from .recipe_file import MergeRecipe
 
 RECIPE_NAME = "mergekit_moe_config.yml"
@@ -30,6 +32,7 @@ _COPIED = (
     "chat_template.json",
     "generation_config.json",
 )
+_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f`]")
 _TEMPLATES = "additional_chat_templates"
 _MOST_TEMPLATES = 64
 
@@ -137,9 +140,10 @@ The licences of all of these hold.
 """
 
 
-def _display(path: object) -> str:
+def _display(source: ModelPath) -> str:
     """A model's name without the folders before it."""
-    return " + ".join(f"`{Path(part).name}`" for part in str(path).split("+"))
+    parts = [source.model, source.adapter] if source.adapter else [source.model]
+    return " + ".join(f"`{_UNPRINTABLE.sub('', part.name)}`" for part in parts)
 
 
 def write_json(path: Path, document: object) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import click
@@ -14,6 +15,7 @@ from franken_gguf.quantize.merge.checkpoint import (
     write_checkpoint,
 )
 from franken_gguf.quantize.merge.layout import LAYOUTS, PER_EXPERT
+from franken_gguf.quantize.merge.pending_folder import pending_folder
 from franken_gguf.quantize.merge.source import merge_source
 from franken_gguf.runner.terminal import printable
 from franken_gguf.runner.token_check import check_tokens
@@ -47,13 +49,15 @@ def merge(recipe: Path, folder: Path, layout: str, max_shard_size: int, base_typ
     To have GGUF files, convert the recipe: that needs no checkpoint in between.
     """
     source = merge_source(recipe)
-    plan = plan_checkpoint(source, folder, layout, max_shard_size)
+    name = Path(os.path.realpath(folder)).name
+    plan = plan_checkpoint(source, name, layout, max_shard_size)
     notices = Console(stderr=True, highlight=False)
     check_tokens(source.recipe.base.model, source.metadata)
-    route(source, folder.resolve().parent, notices, base_type=base_type)
     columns = "merging", BarColumn(), DownloadColumn(), TimeRemainingColumn()
     quiet = not notices.is_terminal
-    with Progress(*columns, console=notices, transient=True, disable=quiet) as progress:
-        task = progress.add_task("", total=plan.nbytes)
-        write_checkpoint(plan, lambda nbytes: progress.advance(task, nbytes))
+    with pending_folder(folder, plan.nbytes) as files:
+        route(source, files, notices, base_type=base_type)
+        with Progress(*columns, console=notices, transient=True, disable=quiet) as progress:
+            task = progress.add_task("", total=plan.nbytes)
+            write_checkpoint(plan, files, lambda nbytes: progress.advance(task, nbytes))
     click.echo(printable(str(folder)))

@@ -45,7 +45,7 @@ def route(
         return
     for line in source.vocabulary_notices():
         say(notices, line)
-    if prompts := source.prompts():
+    if prompts := source.router.prompts():
         preset = find_preset(base_type)
         task = f"running the base model in {preset.name} on {len(prompts)} prompts"
         with _working(notices, task) as done:
@@ -55,18 +55,14 @@ def route(
                     prompts,
                     preset,
                     folder,
-                    of_routers=source.wants_router_inputs,
+                    of_routers=source.router.reads_inputs,
                     processes=threads or cores(),
                     options=LoadOptions(n_threads=threads),
                     report=lambda count: done(f"{task}: {count} done"),
                 )
             )
-    if source.alike:
-        say(
-            notices,
-            f"in {len(source.alike)} of {source.model.layers} layers the router's rows are much "
-            "alike: some experts may hardly be used; let the prompts differ more",
-        )
+    for line in source.notices:
+        say(notices, line)
 
 
 @contextmanager

@@ -1,0 +1,171 @@
+"""The router of a recipe: what the base model is to be run on, and the rows made of its states."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from franken_gguf.quantize.errors import MergeError, TokenizerError
+from franken_gguf.quantize.formats import F32, FORMATS
+from franken_gguf.quantize.json_files import read_object
+from franken_gguf.quantize.parity import Tokenize, reference_tokenizer
+
+from .balance import evened, extremes, wins
+from .calibration import passages
+from .gates import (
+    balanced_rows,
+    by_expert,
+    degenerate_layers,
+    random_rows,
+    rows_of_embeddings,
+    rows_of_states,
+    uniform_rows,
+)
+from .joined_weights import EMBEDDINGS
+from .models import Model
+from .recipe_file import BALANCED, CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe
+
+_States = Sequence[F32]
+
+
+class Router:
+    """Makes the rows by the recipe's gate mode."""
+
+    def __init__(self, recipe: MergeRecipe, base: Model) -> None:
+        self._recipe = recipe
+        self._base = base
+
+    @property
+    def reads_inputs(self) -> bool:
+        """Whether it wants what a router sees at every token, not what enters a layer."""
+        return self._recipe.gate_mode == BALANCED
+
+    def prompts(self) -> list[list[int]]:
+        """The token ids of all texts whose states `rows` wants; none where none are wanted.
+
+        Those of each expert, positive and negative, then passages of the calibration text. Raises
+        a FrankenError.
+        """
+        if not self._recipe.runs_the_base:
+            return []
+        tokenize = self._tokenizer()
+        ids = [ids for pair in self._tokenized(tokenize) for prompts in pair for ids in prompts]
+        text = self._recipe.calibration_text
+        return ids + (passages(text, tokenize) if text else [])
+
+    def rows(self, states: _States = ()) -> tuple[F32, list[str]]:
+        """The rows, float32 [layers, experts, hidden], and what is to be said of them.
+
+        `states`, [layers, tokens, hidden] for each of `prompts()`, in their order: what enters each
+        layer at the last token (one token), or see `reads_inputs`. Raises MergeError where the base
+        model's numbers are none.
+        """
+        mode, shape = self._recipe.gate_mode, self._base.shape
+        sizes = shape.num_hidden_layers, len(self._recipe.experts), shape.hidden_size
+        if not all(np.isfinite(each).all() for each in states):
+            raise self._broken()
+        if mode == BALANCED:
+            return self._balanced(states)
+        if mode == HIDDEN:
+            rows = by_expert([rows_of_states(*pair) for pair in self._pairs(states)])
+        elif mode == CHEAP_EMBED:
+            pairs = self._tokenized(self._tokenizer())
+            rows = by_expert(
+                [
+                    rows_of_embeddings(self._embedded(one), self._embedded(two), sizes[0])
+                    for one, two in pairs
+                ]
+            )
+        elif mode == RANDOM:
+            return random_rows(*sizes), []
+        else:
+            return uniform_rows(*sizes), []
+        if not np.isfinite(rows).all():
+            raise self._broken()
+        return rows, _alike(rows)
+
+    def _balanced(self, states: _States) -> tuple[F32, list[str]]:
+        recipe, used = self._recipe, self._recipe.experts_used
+        positive = [prompts for prompts, _ in self._pairs(states)]
+        rows = balanced_rows(positive)
+        notices = []
+        if calibration := states[recipe.prompt_count :]:
+            text = np.concatenate(calibration, axis=1)
+            before = extremes(rows, text, used)
+            rows = evened(rows, text, used, recipe.load_bound)
+            notices.append(self._evenness(before, extremes(rows, text, used)))
+        won = [wins(rows, prompt, n, used) for n, own in enumerate(positive) for prompt in own]
+        notices.append(f"{sum(won)} of {len(won)} prompts go to their own expert most of all")
+        return rows, notices
+
+    def _evenness(self, before: tuple[float, float], after: tuple[float, float]) -> str:
+        recipe = self._recipe
+        even = recipe.experts_used / len(recipe.experts)
+        beyond = max(even - after[0], after[1] - even) > even * (recipe.load_bound + 1e-9)
+        return (
+            f"{recipe.calibration_text}: in every layer each expert works on {after[0]:.0%} to "
+            f"{after[1]:.0%} of it (even: {even:.0%}; before {before[0]:.0%} to {before[1]:.0%})"
+            + f", which is not within load_bound {recipe.load_bound:g}"
+            * beyond
+        )
+
+    def _pairs(self, states: _States) -> Iterator[tuple[_States, _States]]:
+        """Of each expert, the states of its positive and of its negative prompts."""
+        end = 0
+        for expert in self._recipe.experts:
+            start, middle = end, end + len(expert.positive)
+            end = middle + len(expert.negative)
+            yield states[start:middle], states[middle:end]
+
+    def _tokenized(self, tokenize: Tokenize) -> list[tuple[list[list[int]], list[list[int]]]]:
+        """Positive and negative prompts of each expert."""
+        pairs = [
+            (list(map(tokenize, expert.positive)), list(map(tokenize, expert.negative)))
+            for expert in self._recipe.experts
+        ]
+        for number, (positive, negative) in enumerate(pairs):
+            if not all(positive + negative):
+                raise MergeError(
+                    f"{self._recipe.path}: experts[{number}]: a prompt gives no token; write "
+                    "another"
+                )
+        return pairs
+
+    def _tokenizer(self) -> Tokenize:
+        """As mergekit does it: the text after BOS."""
+        tokenize, bos = reference_tokenizer(self._base.folder), _bos(self._base.folder)
+        return lambda text: tokenize(bos + text)
+
+    def _embedded(self, prompts: Sequence[Sequence[int]]) -> F32:
+        """[tokens, hidden]; no tokens where there are no prompts."""
+        weights = self._base.weights
+        codec = FORMATS[weights.dtype(EMBEDDINGS).name]
+        rows = [
+            codec.dequantize(weights.read(EMBEDDINGS, token, token + 1))
+            for ids in prompts
+            for token in ids
+        ]
+        return np.concatenate(rows) if rows else np.empty((0, 0), np.float32)
+
+    def _broken(self) -> MergeError:
+        return MergeError(
+            f"{self._base.path}: what it makes of the prompts holds NaN or Inf; download it again"
+        )
+
+
+def _alike(rows: F32) -> list[str]:
+    layers = degenerate_layers(rows)
+    return [
+        f"in {len(layers)} of {len(rows)} layers the router's rows are much alike: some experts "
+        "may hardly be used; let the prompts differ more"
+    ] * bool(layers)
+
+
+def _bos(folder: Path) -> str:
+    """The text of the token in front of a prompt; empty where the tokenizer has none."""
+    path = folder / "tokenizer_config.json"
+    token = read_object(path, TokenizerError).get("bos_token") if path.is_file() else None
+    token = token.get("content") if isinstance(token, dict) else token
+    return token if isinstance(token, str) else ""
