@@ -201,17 +201,18 @@ def test_a_calibration_text_without_words_is_refused(
 
 
 def test_in_llama_cpp_the_load_over_the_text_is_within_the_bound(tmp_path: Path) -> None:
-    """Four experts that are the base itself: what their routers see is what the base's would."""
+    """Two experts that are the base itself: what their router sees is what the base's would."""
     text = tmp_path / "text.txt"
     text.write_text((ROOT / "LICENSE").read_text()[:4000])
     base = str(dense_checkpoint())
-    asked = ["Tell me a story", "Add 7 to 12", "Write a poem", "How are you?"]
+    asked = ["Tell me a story", "Add 7 to 12"]
     path = write_recipe(
         tmp_path / "licence.yml",
         *({"source_model": base, "positive_prompts": [prompt]} for prompt in asked),
         base_model=base,
         gate_mode="balanced",
         calibration_text=str(text),
+        experts_per_token=1,
     )
     out = tmp_path / "out.gguf"
     words = ["convert", str(path), "-q", "Q8_0", "-o", str(out)]
@@ -222,13 +223,13 @@ def test_in_llama_cpp_the_load_over_the_text_is_within_the_bound(tmp_path: Path)
     probe = RouterProbe()
     options = LoadOptions(n_ctx=512, n_threads=1, n_gpu_layers=0, n_outputs=TOKENS)
     parts = merge_source(path).router.prompts()[len(asked) :]
-    work = np.zeros((30, 4))
+    work = np.zeros((30, 2))
     with Engine(read_header(out), options, probe=probe) as engine:
         for ids in parts:
             engine.forget_from(0)
             engine.logits(ids)
             for layer, experts in probe.chosen.items():
-                work[layer] += np.bincount(experts.ravel(), minlength=4)
+                work[layer] += np.bincount(experts.ravel(), minlength=2)
     loads = work / sum(map(len, parts))
     # A token on the edge may fall to the other side where all is computed in another order.
     assert np.abs(loads / 0.5 - 1).max() < 0.25 + 0.02
