@@ -129,7 +129,8 @@ def test_a_recipe_is_interrupted_while_its_base_model_runs(
     experts = [{"source_model": "base", "positive_prompts": own} for own in prompts]
     recipe = write_recipe(tmp_path / "tales.yml", *experts, gate_mode=mode)
     before = sorted(tmp_path.iterdir())
-    command = [COMMAND, "merge", str(recipe), str(tmp_path / "out")]
+    command = [COMMAND, "convert", str(recipe), "-q", "Q8_0", "-o", str(tmp_path / "out.gguf")]
+    command += ["--threads", "1"]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         while process.poll() is None and not list(tmp_path.glob(".franken-gguf-*/base.gguf")):
             time.sleep(0.01)
