@@ -11,12 +11,12 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager
-from types import FrameType
 from typing import Any, TypeVar
 
 import numpy as np
 
 from .errors import WorkerError
+from .signals import signals_held
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -93,29 +93,13 @@ def _do(item: Any) -> Any:
 @contextmanager
 def ctrl_c_held_back() -> Iterator[None]:
     """Processes that start in here are deaf to Ctrl-C from their first moment; ours comes after."""
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    with _handler_held_back():
+    with signals_held():  # and does not leave one half started
+        if not hasattr(signal, "pthread_sigmask"):
+            yield
+            return
         # What a process starts with is the mask of the thread that starts it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             yield
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextmanager
-def _handler_held_back() -> Iterator[None]:
-    """Python's handler runs in the main thread whichever thread the signal reaches."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    held: list[tuple[int, FrameType | None]] = []
-    handler = signal.signal(signal.SIGINT, lambda *signal_and_frame: held.append(signal_and_frame))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
-        if held and callable(handler):
-            handler(*held[0])

@@ -16,6 +16,7 @@ from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import Header
+from franken_gguf.quantize.signals import signals_held
 
 from .ggml import load_backend
 
@@ -90,6 +91,7 @@ _log_callback = lib.llama_log_callback(log.receive)
 
 
 @cache
+@signals_held()
 def start() -> None:
     """Start llama.cpp once; the backend that GGML_BACKEND_PATH names is loaded beside its own.
 
@@ -106,7 +108,8 @@ def start() -> None:
 def loaded_model(header: Header, params: lib.llama_model_params) -> Iterator[Any]:
     """The llama_model of the file that `header` was read from, freed at the end.
 
-    Raises EngineError where llama.cpp refuses the file, AllocationError where memory lacks.
+    Enter it where signals are held. Raises EngineError where llama.cpp refuses the file,
+    AllocationError where memory lacks.
     """
     start()
     log.clear()
@@ -118,4 +121,5 @@ def loaded_model(header: Header, params: lib.llama_model_params) -> Iterator[Any
     try:
         yield model
     finally:
-        lib.llama_model_free(model)
+        with signals_held():
+            lib.llama_model_free(model)

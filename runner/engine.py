@@ -16,9 +16,11 @@ from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.gguf_header import Header
+from franken_gguf.quantize.signals import signals_held
 
 from .backend import EngineError, log
 from .generation import Generation, Routes
+from .interrupt import Stopped
 from .loading import DEFAULTS, LoadOptions, load
 from .memory import N_BATCH
 from .placement import Machine
@@ -36,8 +38,8 @@ class Engine:
     than it said, by the next smaller plan. `plan` is the one that was followed, `buffers` what
     llama.cpp took for it. `stop`, once set, ends a load or an evaluation soon, and a Generation
     after its current token. `on_progress` is called while loading with what part is done, 0 to 1,
-    `on_notice` with a line for the user. `probe` hears every evaluation. Raises
-    EngineError, PlanError.
+    `on_notice` with a line for the user. `probe` hears every evaluation. A signal whose handler
+    raises does too, once llama.cpp has returned. Raises EngineError, PlanError, Stopped.
     """
 
     def __init__(
@@ -56,10 +58,13 @@ class Engine:
         self.stop = threading.Event() if stop is None else stop
         self.evaluated: list[int] = []
         """The tokens in the context, in their order."""
-        self._resources = ExitStack()
-        loaded = self._resources.enter_context(
-            load(header, options, machine, self.stop, on_progress, on_notice, probe)
-        )
+        self._signalled = threading.Event()
+        with ExitStack() as resources:
+            with signals_held(self._signalled):
+                loaded = resources.enter_context(
+                    load(header, options, machine, self._is_stopped, on_progress, on_notice, probe)
+                )
+            self._resources = resources.pop_all()
         self.plan, self.buffers, self.vocabulary = loaded.plan, loaded.buffers, loaded.vocabulary
         self.n_ctx = self.plan.cache.n_ctx
         self._context, self._context_params = loaded.context, loaded.params
@@ -67,9 +72,13 @@ class Engine:
         # A llama_batch points to its tokens and does not keep them alive: they live here.
         self._batch: Any = (lib.llama_token * N_BATCH)()
         self._wanted: Any = (ctypes.c_int8 * N_BATCH)()
-        self._abort = lib.ggml_abort_callback(lambda _: self.stop.is_set())
+        self._abort = lib.ggml_abort_callback(lambda _: self._is_stopped())
         self._made: Sampler | None = None
 
+    def _is_stopped(self) -> bool:
+        return self.stop.is_set() or self._signalled.is_set()
+
+    @signals_held()
     def close(self) -> None:
         """Free the context and the model."""
         if self._made:
@@ -118,7 +127,7 @@ class Engine:
         """Bring the context to `tokens`; the logits of the last are then there to sample from.
 
         The longest common start of what is in the context stays. Gives the number of tokens that
-        were evaluated. Raises EngineError, KeyboardInterrupt when `stop` was set.
+        were evaluated. Raises EngineError, Stopped when `stop` was set.
         """
         kept = 0
         for old, new in zip(self.evaluated, tokens[:-1], strict=False):
@@ -130,7 +139,7 @@ class Engine:
         with self._stopping():
             for start in range(kept, len(tokens), N_BATCH):
                 if self.stop.is_set():
-                    raise KeyboardInterrupt
+                    raise Stopped
                 self.decode(tokens[start : start + N_BATCH])
         return len(tokens) - kept
 
@@ -144,7 +153,7 @@ class Engine:
             lib.llama_set_abort_callback(self._context, lib.ggml_abort_callback(), None)
 
     def decode(self, tokens: Sequence[int]) -> None:
-        """Add up to 512 `tokens` to the context. Raises EngineError, KeyboardInterrupt."""
+        """Add up to 512 `tokens` to the context. Raises EngineError."""
         self._decode(tokens)
 
     def logits(self, tokens: Sequence[int], first: int = 0) -> NDArray[np.float32]:
@@ -152,7 +161,7 @@ class Engine:
 
         The array, (len(tokens) - first, vocabulary), is llama.cpp's own memory and good until the
         next evaluation. `LoadOptions.n_outputs` says how many rows there may be. Raises
-        EngineError, KeyboardInterrupt.
+        EngineError, Stopped.
         """
         rows = len(tokens) - first
         assert 0 < rows <= self.plan.cache.n_outputs
@@ -164,26 +173,28 @@ class Engine:
 
     def _decode(self, tokens: Sequence[int], wanted: Any = None) -> None:
         """Without `wanted`, a flag for each token, llama.cpp computes the last one's logits."""
-        self._batch[: len(tokens)] = tokens
-        log.clear()
-        batch = lib.llama_batch_get_one(self._batch, len(tokens))
-        batch.logits = wanted
-        status = lib.llama_decode(self._context, batch)
-        if status == 0:
-            self.evaluated += tokens
-            if self._probe:
-                self._probe.check()
-            return
-        # A part of the batch may be in the context's memory: back to what is known.
-        self.forget_from(len(self.evaluated))
-        if status == _ABORTED:
-            raise KeyboardInterrupt
-        raise EngineError(f"llama.cpp cannot evaluate the prompt: {log.reason()}")
+        with signals_held(self._signalled):
+            self._batch[: len(tokens)] = tokens
+            log.clear()
+            batch = lib.llama_batch_get_one(self._batch, len(tokens))
+            batch.logits = wanted
+            status = lib.llama_decode(self._context, batch)
+            if status == 0:
+                self.evaluated += tokens
+                if self._probe:
+                    self._probe.check()
+                return
+            # A part of the batch may be in the context's memory: back to what is known.
+            self.forget_from(len(self.evaluated))
+            if status == _ABORTED:
+                raise Stopped
+            raise EngineError(f"llama.cpp cannot evaluate the prompt: {log.reason()}")
 
     def check(self, sampling: Sampling) -> None:
         """Raise SamplingError for what this model cannot draw by: a grammar that is none."""
         self._sampler(sampling).close()
 
+    @signals_held()
     def _sampler(self, sampling: Sampling) -> Sampler:
         """A new one. The last is kept: DRY looks through the whole vocabulary at its start."""
         sampling = sampling.in_context(self.n_ctx)
@@ -223,6 +234,7 @@ class Engine:
         names = ("n_ctx", "type_k", "type_v", "flash_attn_type", "swa_full", "kv_unified")
         return tuple(getattr(params, name) for name in names)
 
+    @signals_held()
     def save_state(self, path: Path) -> None:
         """Write what the context holds to `path`. Raises EngineError."""
         tokens = (lib.llama_token * len(self.evaluated))(*self.evaluated)
@@ -231,6 +243,7 @@ class Engine:
         if not lib.llama_state_seq_save_file(self._context, name, 0, tokens, len(tokens)):
             raise EngineError(f"{path}: llama.cpp cannot write the context: {log.reason()}")
 
+    @signals_held()
     def load_state(self, path: Path) -> None:
         """Bring the context to what `save_state` wrote, which the caller vouches for.
 

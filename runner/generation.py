@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from .interrupt import Stopped
 from .odds import Odds, odds
 from .sampler import Sampler
 
@@ -93,7 +94,7 @@ class Generation:
         try:
             try:
                 self.prompt_evaluated = engine.evaluate(self._prompt)
-            except KeyboardInterrupt:
+            except Stopped:
                 self.finish = "interrupted"
                 return
             yield from self._tokens(started)
@@ -120,7 +121,7 @@ class Generation:
             self.seconds = now - first
             yield token
             if self._place is not None:
-                with suppress(KeyboardInterrupt):
+                with suppress(Stopped):
                     self._go_back(self._place)
                 continue
             if self.tokens >= self._max_tokens:

@@ -1,4 +1,4 @@
-"""The keyboard while the model works: Ctrl-C is heard, other keys wait without being shown."""
+"""Signals and the keyboard while the model works: what is heard, and when."""
 
 from __future__ import annotations
 
@@ -11,6 +11,10 @@ from types import FrameType
 
 if sys.platform != "win32":
     import termios
+
+
+class Stopped(KeyboardInterrupt):
+    """An engine's work ended early because its `stop` was set."""
 
 
 @contextmanager

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from franken_gguf.quantize.split import joined
 from .backend import AllocationError, Buffer, EngineError, loaded_model, log
 from .devices import default_threads
 from .ggml import device_array, override_array
+from .interrupt import Stopped
 from .machine import this_machine
 from .memory import CPU, KV_TYPES, N_BATCH
 from .placement import Machine, Override, Plan, Wishes
@@ -62,7 +62,7 @@ def load(
     header: Header,
     options: LoadOptions,
     machine: Machine | None,
-    stop: threading.Event,
+    is_stopped: Callable[[], bool],
     on_progress: Callable[[float], None],
     on_notice: Callable[[str], None],
     probe: Probe | None = None,
@@ -70,8 +70,8 @@ def load(
     """A model loaded by the plan for `machine` (this one if None), freed at the end.
 
     Where a device has less memory than it said, the next smaller plan is tried and `on_notice` is
-    told. `probe` hears what the context computes. Raises EngineError, PlanError, KeyboardInterrupt
-    once `stop` is set.
+    told. `probe` hears what the context computes. Raises EngineError, PlanError, Stopped once
+    `is_stopped` says so.
     """
     plans = smaller_plans(model_shape(joined(header)), machine or this_machine(), options)
     plan = next(plans)
@@ -82,7 +82,7 @@ def load(
         try:
             with ExitStack() as resources:
                 model = resources.enter_context(
-                    _model(header, plan, options.mmap, stop, on_progress)
+                    _model(header, plan, options.mmap, is_stopped, on_progress)
                 )
                 vocabulary = Vocabulary(header, model)
                 params = _context_params(plan, options.n_threads or default_threads())
@@ -109,12 +109,12 @@ def _model(
     header: Header,
     plan: Plan,
     mmap: bool,
-    stop: threading.Event,
+    is_stopped: Callable[[], bool],
     on_progress: Callable[[float], None],
 ) -> Iterator[Any]:
     def progress(part: float, _: object) -> bool:
         on_progress(part)
-        return not stop.is_set()
+        return not is_stopped()
 
     params = lib.llama_model_default_params()
     params.n_gpu_layers = plan.n_gpu_layers
@@ -134,8 +134,8 @@ def _model(
             _check_kind(header, model)
             yield model
     except EngineError:
-        if stop.is_set():
-            raise KeyboardInterrupt from None
+        if is_stopped():
+            raise Stopped from None
         raise
 
 

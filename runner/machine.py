@@ -8,6 +8,8 @@ from dataclasses import replace
 
 from llama_cpp import llama_cpp as lib
 
+from franken_gguf.quantize.signals import signals_held
+
 from .backend import start
 from .devices import available_memory
 from .ggml import GgmlDevice, devices
@@ -15,6 +17,7 @@ from .placement import Device, Machine, PlanError
 from .rpc import add_worker
 
 
+@signals_held()
 def this_machine(workers: Iterable[str] = ()) -> Machine:
     """What is here and, of each RPC worker HOST:PORT, there. Raises EngineError.
 

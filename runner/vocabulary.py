@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import ctypes
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.gguf_header import Header, read_header
+from franken_gguf.quantize.signals import signals_held
 
 from .backend import EngineError, loaded_model
 
@@ -99,5 +100,7 @@ def load_vocabulary(path: Path) -> Iterator[Vocabulary]:
     header = read_header(path)
     params = lib.llama_model_default_params()
     params.vocab_only = True
-    with loaded_model(header, params) as model:
+    with ExitStack() as resources:
+        with signals_held():
+            model = resources.enter_context(loaded_model(header, params))
         yield Vocabulary(header, model)

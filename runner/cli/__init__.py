@@ -12,14 +12,10 @@ from typing import Any
 import click
 
 from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.quantize.signals import ENDINGS
 from franken_gguf.runner.terminal import printable
 
 _VERBS = ("chat", "compare", "convert", "doctor", "inspect", "merge", "plan", "worker")
-
-
-# Windows has no SIGHUP.
-ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals that end a program in good order: asked to, or its terminal is gone."""
 
 
 class Terminated(KeyboardInterrupt):
