@@ -10,6 +10,9 @@ import numpy as np
 import yaml
 from checkpoints import checkpoint_tensors, make_checkpoint, weights, write_safetensors
 from numpy.typing import NDArray
+from tokenizers_fixture import write_json
+
+from franken_gguf.quantize.merge.source import MergedSource, merge_source
 
 F32 = NDArray[np.float32]
 SHAPE: dict[str, Any] = {"hidden": 64, "heads": 2, "kv_heads": 1, "layers": 2, "feed_forward": 96}
@@ -58,3 +61,23 @@ def write_recipe(path: Path, *experts: dict[str, Any], **fields: Any) -> Path:
     document = {"base_model": "base", "gate_mode": "uniform_random", "experts": list(experts)}
     path.write_text(yaml.dump(document | fields, Dumper=_WithoutAliases, sort_keys=False))
     return path
+
+
+def add_tokens(folder: Path, *texts: str, **flags: bool) -> None:
+    """Name them in tokenizer.json, behind those that are there."""
+    path = folder / "tokenizer.json"
+    document = json.loads(path.read_text())
+    added = document["added_tokens"]
+    first = len(document["model"]["vocab"].keys() | {token["content"] for token in added})
+    added += [
+        added[0] | {"id": id_, "content": text} | flags for id_, text in enumerate(texts, first)
+    ]
+    write_json(path, document)
+
+
+def joined(folder: Path, *experts: str, **fields: Any) -> MergedSource:
+    """A recipe with the union of the vocabularies of models beside it, as a source."""
+    entries = [{"source_model": name} for name in experts]
+    return merge_source(
+        write_recipe(folder / "tales.yml", *entries, tokenizer_source="union", **fields)
+    )

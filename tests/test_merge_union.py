@@ -5,7 +5,6 @@ from __future__ import annotations
 import gc
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
@@ -13,19 +12,19 @@ from checkpoints import weights, write_safetensors
 from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from merges import dense_tensors, make_adapter, make_dense, write_recipe
+from merges import add_tokens, dense_tensors, joined, make_adapter, make_dense, write_recipe
 from models import dense_checkpoint
 from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 from test_convert import converted, digest
 from test_merge import bf16, rows_of
-from tokenizers_fixture import bpe_tokenizer, write_json, write_sentencepiece
+from tokenizers_fixture import bpe_tokenizer, write_json
 
 from franken_gguf.quantize.errors import MergeError
 from franken_gguf.quantize.gguf_header import Header, read_header
 from franken_gguf.quantize.merge.fields import ModelPath
 from franken_gguf.quantize.merge.models import open_model
-from franken_gguf.quantize.merge.source import MergedSource, merge_source
+from franken_gguf.quantize.merge.source import merge_source
 from franken_gguf.quantize.merge.union import joined_tokens
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.engine import Engine, LoadOptions
@@ -33,25 +32,6 @@ from franken_gguf.runner.engine import Engine, LoadOptions
 BPE = len(bpe_tokenizer()["model"]["vocab"])
 EMBEDDINGS, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 CONTROL, USER_DEFINED = 3, 4
-
-
-def add_tokens(folder: Path, *texts: str, **flags: bool) -> None:
-    """Name them in tokenizer.json, behind those that are there."""
-    path = folder / "tokenizer.json"
-    document = json.loads(path.read_text())
-    added = document["added_tokens"]
-    first = len(document["model"]["vocab"].keys() | {token["content"] for token in added})
-    added += [
-        added[0] | {"id": id_, "content": text} | flags for id_, text in enumerate(texts, first)
-    ]
-    write_json(path, document)
-
-
-def joined(folder: Path, *experts: str, **fields: Any) -> MergedSource:
-    entries = [{"source_model": name} for name in experts]
-    return merge_source(
-        write_recipe(folder / "tales.yml", *entries, tokenizer_source="union", **fields)
-    )
 
 
 def tokens_of(header: Header) -> dict[str, tuple[int, int]]:
@@ -147,60 +127,6 @@ def test_how_a_token_is_found_in_text_comes_along(models: Path) -> None:
     ]
 
 
-def make_sentencepiece(folder: Path, seed: int, more: int, *added: str) -> int:
-    """A model with tokenizer.model, `more` rows than that has pieces, and tokens named in JSON."""
-    make_dense(folder, seed)
-    (folder / "tokenizer.json").unlink()
-    pieces = write_sentencepiece(folder)
-    config = json.loads((folder / "config.json").read_text())
-    write_json(folder / "config.json", config | {"vocab_size": pieces + more})
-    tensors = dense_tensors(seed)
-    for name in (EMBEDDINGS, LM_HEAD):
-        tensors[name] = weights(name, (pieces + more, 64), seed, 0.05)
-    write_safetensors(folder / "model.safetensors", tensors, "BF16")
-    if added:
-        ids = {text: pieces + n for n, text in enumerate(added)}
-        write_json(folder / "added_tokens.json", ids)
-    return pieces
-
-
-def test_a_token_that_the_base_names_without_a_row_gets_an_experts(tmp_path: Path) -> None:
-    """As in many a merge of Mistrals, whose tokenizer was copied from one with ChatML."""
-    pieces = make_sentencepiece(tmp_path / "base", 0, 0, "<|im_end|>", "<|im_start|>")
-    make_sentencepiece(tmp_path / "dolphin", 1, 2, "<|im_start|>", "<|im_end|>")
-    source = joined(tmp_path, "dolphin", "base")
-    theirs = table(1, EMBEDDINGS, pieces + 2)
-    got = rows_of(source, EMBEDDINGS)
-    assert (got[pieces:] == theirs[[pieces + 1, pieces]]).all()
-    assert (got[:pieces] == table(0, EMBEDDINGS, pieces)).all()
-    result = run("convert", source.recipe.path, "-q", "F16", "-o", tmp_path / "out.gguf")
-    assert result.exit_code == 0, result.output
-    tokens = tokens_of(read_header(tmp_path / "out.gguf"))
-    assert tokens["<|im_end|>"][0] == pieces
-    assert tokens["<|im_start|>"][0] == pieces + 1
-
-
-@pytest.mark.parametrize("places", ["added_tokens.json", "added_tokens_decoder", "none"])
-def test_a_sentencepiece_base_learns_tokens_of_a_gguf_expert(tmp_path: Path, places: str) -> None:
-    before = ("<|note|>",) if places == "added_tokens.json" else ()
-    pieces = make_sentencepiece(tmp_path / "base", 0, len(before), *before)
-    if places == "added_tokens_decoder":
-        path = tmp_path / "base" / "tokenizer_config.json"
-        write_json(path, json.loads(path.read_text()) | {"added_tokens_decoder": {}})
-    make_sentencepiece(tmp_path / "dolphin", 1, 2, "<|im_end|>", "<|im_start|>")
-    (expert,) = converted(tmp_path / "dolphin", tmp_path / "gguf", ["Q8_0"])
-    source = joined(tmp_path, "base", str(expert))
-    assert source.joined == ["<|im_end|>", "<|im_start|>"]
-    near = rows_of(source, LM_HEAD)[pieces + len(before) :]
-    plain = table(1, LM_HEAD, pieces + 2)[pieces:]
-    assert 0 < np.abs(near - plain).max() < 0.01 * np.abs(plain).max()
-    result = run("convert", source.recipe.path, "-q", "Q8_0", "-o", tmp_path / "out.gguf")
-    assert result.exit_code == 0, result.output
-    assert tokens_of(read_header(tmp_path / "out.gguf"))["<|im_start|>"][0] == (
-        pieces + len(before) + 1
-    )
-
-
 def test_experts_of_one_head_for_both_give_it_twice(models: Path) -> None:
     make_dense(models / "tied", 1, vocab=BPE + 1, tied=True)
     add_tokens(models / "tied", "<|verse|>")
@@ -287,13 +213,6 @@ def test_ordinary_tokens_are_not_joined(models: Path) -> None:
     one_more_piece(models / "poet")
     with pytest.raises(MergeError, match=r"poet: .*zebra' is no added token\); a union joins"):
         joined(models, "poet", "cook")
-
-
-def test_a_base_token_that_nobody_embeds_is_refused(tmp_path: Path) -> None:
-    pieces = make_sentencepiece(tmp_path / "base", 0, 0, "<|lost|>", "<|im_end|>")
-    make_sentencepiece(tmp_path / "dolphin", 1, 1, "<|im_end|>")
-    with pytest.raises(MergeError, match=rf"base: token id {pieces} \('<\|lost\|>'\) has no embed"):
-        joined(tmp_path, "dolphin", "base")
 
 
 def test_an_expert_of_other_widths_in_its_vocabulary_is_refused(models: Path) -> None:
