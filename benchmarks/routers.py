@@ -6,7 +6,8 @@
 One TEXT for each expert, of its kind. The router is measured on TOKENS tokens from each of PLACES
 in it; with a --load-bound, balanced is made once more, with what stands before these places as its
 calibration text. "own" is the share of a text's tokens, over all layers, on which its expert works;
-"won" the texts' passages on which it works more than any other; "load" the least and the most that
+"won" the texts' passages on which it works more than any other, and for each expert the recipe's
+own prompts; "load" the least and the most that
 one expert has of all tokens in one layer (experts_per_token over experts would be even).
 """
 
@@ -17,11 +18,14 @@ import re
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.quantize.merge.recipe_file import ExpertRecipe, read_recipe
 from franken_gguf.runner.engine import Engine, LoadOptions
 from franken_gguf.runner.metrics import log_softmax
 from franken_gguf.runner.probe import RouterProbe
@@ -56,7 +60,7 @@ def main() -> None:
             # Paths in it are then taken from where the recipe was.
             at = options.recipe.resolve().parent
             done = subprocess.run([COMMAND, *words], check=True, capture_output=True, cwd=at)
-            print(f"{mode} {more[-4:]}: {measured(model, texts)}")
+            print(f"{mode} {more[-4:]}: {measured(model, texts, read_recipe(options.recipe).experts)}")
             print(done.stderr.decode(), end="", flush=True)
         finally:
             recipe.unlink(missing_ok=True)
@@ -64,7 +68,7 @@ def main() -> None:
     calibration.unlink()
 
 
-def measured(model: Path, texts: list[str]) -> str:
+def measured(model: Path, texts: list[str], experts: Sequence[ExpertRecipe]) -> str:
     """A line of figures for one GGUF file, and one for each expert."""
     probe = RouterProbe()
     header = read_header(model)
@@ -81,21 +85,24 @@ def measured(model: Path, texts: list[str]) -> str:
                 scores = log_softmax(engine.logits(ids))
                 after = np.arange(FIRST_SCORED - 1, len(ids) - 1)
                 loss.append(-scores[after, ids[FIRST_SCORED:]])
-                at_work = np.array(
-                    [
-                        [(chosen == one).any(axis=1).mean() for one in range(shape[1])]
-                        for _, chosen in sorted(probe.chosen.items())
-                    ]
-                )
+                at_work = work_of(probe, shape[1])
                 load += at_work / len(texts) / len(PLACES)
                 share.append(at_work[:, expert].mean())
-                work = at_work.mean(axis=0)
-                won += int(work.argmax() == expert)
+                won += int(at_work.mean(axis=0).argmax() == expert)
             losses.append(float(np.mean(np.concatenate(loss))))
             own.append(float(np.mean(share)))
+        prompts = []
+        for expert, described in enumerate(experts):
+            mine = []
+            for text in described.positive:
+                ids = engine.vocabulary.prompt(text)
+                engine.forget_from(0)
+                engine.logits(ids)
+                mine.append(work_of(probe, shape[1]).mean(axis=0).argmax() == expert)
+            prompts.append(f"{sum(mine)}/{len(mine)}")
     return (
         f"own {' '.join(f'{each:.2f}' for each in own)}, mean {np.mean(own):.2f}; "
-        f"won {won} of {len(texts) * len(PLACES)}; "
+        f"won {won} of {len(texts) * len(PLACES)}, prompts {' '.join(prompts)}; "
         f"load {load.min():.2f} to {load.max():.2f}; "
         f"perplexity {' '.join(f'{np.exp(each):.2f}' for each in losses)}, "
         f"all {np.exp(np.mean(losses)):.2f}"
@@ -103,6 +110,14 @@ def measured(model: Path, texts: list[str]) -> str:
             f"\n  expert {number}: {one.mean():.2f}, {one.min():.2f} to {one.max():.2f}"
             for number, one in enumerate(load.T)
         )
+    )
+
+
+def work_of(probe: RouterProbe, experts: int) -> NDArray[np.float64]:
+    """The share of the last tokens on which each expert works: [layers, experts]."""
+    layers = (chosen for _, chosen in sorted(probe.chosen.items()))
+    return np.array(
+        [[(chosen == one).any(axis=1).mean() for one in range(experts)] for chosen in layers]
     )
 
 
