@@ -23,8 +23,8 @@ from tokenizers_fixture import bpe_tokenizer, write_json, write_sentencepiece
 
 from franken_gguf.quantize.errors import MergeError
 from franken_gguf.quantize.gguf_header import Header, read_header
-from franken_gguf.quantize.merge.models import open_model
 from franken_gguf.quantize.merge.fields import ModelPath
+from franken_gguf.quantize.merge.models import open_model
 from franken_gguf.quantize.merge.source import MergedSource, merge_source
 from franken_gguf.quantize.merge.union import joined_tokens
 from franken_gguf.runner.cli import main
