@@ -1,11 +1,13 @@
 """The ways to make a router, beside each other: who works on whose text, and the perplexity of all.
 
-    python benchmarks/routers.py RECIPE.yml TEXT... [--mode MODE]... [--folder DIR]
+    python benchmarks/routers.py RECIPE.yml TEXT... [--mode MODE]... [--load-bound B]...
+                                 [--folder DIR]
 
-One TEXT for each expert, of its kind, that the router was not made of: TOKENS tokens from each of
-PLACES in it. "own" is the share of a text's tokens, over all layers, on which its
-expert works; "load" the least and the most that one expert has of all tokens in one layer
-(experts_per_token over experts would be even).
+One TEXT for each expert, of its kind. The router is measured on TOKENS tokens from each of PLACES
+in it; with a --load-bound, balanced is made once more, with what stands before these places as its
+calibration text. "own" is the share of a text's tokens, over all layers, on which its expert works;
+"won" the texts' passages on which it works more than any other; "load" the least and the most that
+one expert has of all tokens in one layer (experts_per_token over experts would be even).
 """
 
 from __future__ import annotations
@@ -35,30 +37,39 @@ def main() -> None:
     parser.add_argument("recipe", type=Path)
     parser.add_argument("texts", type=Path, nargs="+")
     parser.add_argument("--mode", action="append", help=f"default: {' '.join(MODES)}")
+    parser.add_argument("--load-bound", type=float, action="append", default=[])
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     texts = [path.read_text(encoding="utf-8") for path in options.texts]
-    for mode in options.mode or MODES:
+    calibration = options.folder / "routers-calibration.txt"
+    # As much of each text: a place in the whole is a place in each.
+    least = min(map(len, texts)) * PLACES[0]
+    calibration.write_text("\n\n".join(text[: int(least)] for text in texts), encoding="utf-8")
+    bounded = [f"calibration_text: {calibration}\nload_bound: {b}" for b in options.load_bound]
+    modes = [(mode, "") for mode in options.mode or MODES]
+    for mode, more in [*modes, *(("balanced", each) for each in bounded)]:
         recipe, model = (options.folder / f"router-{mode}.{end}" for end in ("yml", "gguf"))
         try:
             text = options.recipe.read_text(encoding="utf-8")
-            recipe.write_text(re.sub(r"(?m)^gate_mode:.*", f"gate_mode: {mode}", text))
+            recipe.write_text(re.sub(r"(?m)^gate_mode:.*", f"gate_mode: {mode}\n{more}", text))
             words = ["convert", str(recipe), "-q", "Q8_0", "-o", str(model), "--overwrite"]
             # Paths in it are then taken from where the recipe was.
             at = options.recipe.resolve().parent
-            subprocess.run([COMMAND, *words], check=True, capture_output=True, cwd=at)
-            print(f"{mode}: {measured(model, texts)}", flush=True)
+            done = subprocess.run([COMMAND, *words], check=True, capture_output=True, cwd=at)
+            print(f"{mode} {more[-4:]}: {measured(model, texts)}")
+            print(done.stderr.decode(), end="", flush=True)
         finally:
             recipe.unlink(missing_ok=True)
             model.unlink(missing_ok=True)
+    calibration.unlink()
 
 
 def measured(model: Path, texts: list[str]) -> str:
-    """A line of figures for one GGUF file."""
+    """A line of figures for one GGUF file, and one for each expert."""
     probe = RouterProbe()
     header = read_header(model)
     shape = header.integer("llama.block_count"), header.integer("llama.expert_count")
-    load, losses, own = np.zeros(shape), [], []
+    load, losses, own, won = np.zeros(shape), [], [], 0
     sizes = LoadOptions(n_ctx=512, n_threads=1, n_outputs=TOKENS)
     with Engine(header, sizes, probe=probe) as engine:
         for expert, text in enumerate(texts):
@@ -78,13 +89,20 @@ def measured(model: Path, texts: list[str]) -> str:
                 )
                 load += at_work / len(texts) / len(PLACES)
                 share.append(at_work[:, expert].mean())
+                work = at_work.mean(axis=0)
+                won += int(work.argmax() == expert)
             losses.append(float(np.mean(np.concatenate(loss))))
             own.append(float(np.mean(share)))
     return (
         f"own {' '.join(f'{each:.2f}' for each in own)}, mean {np.mean(own):.2f}; "
+        f"won {won} of {len(texts) * len(PLACES)}; "
         f"load {load.min():.2f} to {load.max():.2f}; "
         f"perplexity {' '.join(f'{np.exp(each):.2f}' for each in losses)}, "
         f"all {np.exp(np.mean(losses)):.2f}"
+        + "".join(
+            f"\n  expert {number}: {one.mean():.2f}, {one.min():.2f} to {one.max():.2f}"
+            for number, one in enumerate(load.T)
+        )
     )
 
 
