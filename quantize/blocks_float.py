@@ -11,6 +11,19 @@ U8 = NDArray[np.uint8]
 _SIGN_AND_28_BITS = np.int32(0x8FFFFFFF - (1 << 32))
 _BIAS = np.float32(2.0**112)
 _F16_END = np.float32(65536)
+_INFINITY = {"F32": 0x7F800000, "F16": 0x7C00, "BF16": 0x7F80}
+
+
+def is_finite(blocks: U8, name: str) -> bool:
+    """Whether weights that are stored as F32, F16 or BF16 hold neither Inf nor NaN.
+
+    As integers those are the largest there are: the positive ones where the sign is read as one,
+    the negative ones where it is read as the highest bit. Takes no longer than a copy would.
+    """
+    item_bytes, infinity = (4 if name == "F32" else 2), _INFINITY[name]
+    negative = infinity + (1 << 8 * item_bytes - 1)
+    signed, unsigned = blocks.view(f"<i{item_bytes}"), blocks.view(f"<u{item_bytes}")
+    return bool(signed.max() < infinity and unsigned.max() < negative)
 
 
 def quantize_f32(rows: F32, importance: F32 | None = None) -> U8:

@@ -59,6 +59,11 @@ def test_a_wording_with_one_placeholder_has_one_order_and_names_stay_as_they_are
     assert found.answers == (("{second}", ("sail", "hoist")), ("row", ("row",)))
 
 
+def test_the_names_of_answers_need_no_quotes(tmp_path: Path) -> None:
+    found = written(tmp_path, "ask: a\nanswers: {yes: [b], no: [c]}")
+    assert found.answers == (("yes", ("b",)), ("no", ("c",)))
+
+
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
@@ -72,16 +77,17 @@ def test_a_wording_with_one_placeholder_has_one_order_and_names_stay_as_they_are
         ("ask: a\nparaphrases: b", "paraphrases: must be a list of at most 64 texts"),
         ("ask: a\nanswers: {one: [a]}", "answers: must be two names"),
         ("ask: a\nanswers: {one: [a], two: []}", "answers: two: must hold at least one text"),
-        ("ask: a\nanswers: {yes: [a], no: [b]}", "a name: must be a text.*put it in quotes"),
+        ("ask: a\nanswers: {' ': [a], no: [b]}", "a name: must be a text of 1 to 8192"),
+        ("ask: a\nanswers: {one: [yes], two: [b]}", "one: must be a text.*put it in quotes"),
         ("ask: '{first}?'", "name answers, and there are none"),
         ("ask: a\nmeasure: speed", "measure is variety or haiku"),
         ("ask: a\nmeasure: [x]\nanswers: {one: [a], two: [b]}", "measure is variety or haiku"),
         ("ask: &a b\nparaphrases: [*a]", r"holds a YAML alias"),
         ("ask: " + "[" * 60000, "lists within lists"),
         ("ask: " + "a" * 70000, "larger than 65536 bytes"),
-        ("ask: 2001-99-99", "no YAML that can be used"),
+        ("ask: a\nask: b", r"ship.yml, line 2: 'ask' stands twice"),
         (b"ask: \xff", "no YAML"),
-        ("ask: !!python/name:os.system x", "line 1: no YAML: could not determine a constructor"),
+        ("ask: !!python/name:os.system x", "line 1: holds a YAML tag"),
     ],
 )
 def test_a_file_that_cannot_be_used_is_named_with_the_line_and_the_mend(

@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from franken_gguf.quantize.blocks_float import is_finite
 from franken_gguf.quantize.errors import MergeError
 from franken_gguf.quantize.formats import F32, FORMATS, U8
 from franken_gguf.quantize.json_files import read_object
@@ -32,14 +33,23 @@ _TENSOR = re.compile(rf"{re.escape(_PREFIX)}(.+)\.lora_([AB])\.weight")
 _MOST_RANK = 4096
 # Weights of a tile that stays in a core's cache while the ranks are added to it.
 _TILE = 1 << 17
-# What would change the weights and is not understood, with the value that changes nothing.
-_UNSUPPORTED: dict[str, tuple[Any, ...]] = {
-    "use_dora": (False, None),
-    "fan_in_fan_out": (False, None),
-    "lora_bias": (False, None),
+# Settings that change what an adapter's weights mean, with the values that are understood. The
+# other ways to begin (pissa, olora, corda, loftq) take something out of the base model's weights,
+# and what is saved belongs to the rest.
+_UNDERSTOOD: dict[str, tuple[Any, ...]] = {
+    "alora_invocation_tokens": (None, []),
+    "arrow_config": (None,),
     "bias": ("none", None),
-    "modules_to_save": (None, []),
+    "fan_in_fan_out": (False, None),
+    "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
     "layer_replication": (None, []),
+    "lora_bias": (False, None),
+    "modules_to_save": (None, []),
+    "target_parameters": (None, []),
+    "trainable_token_indices": (None, [], {}),
+    "use_dora": (False, None),
+    "use_qalora": (False, None),
+    "use_rslora": (True, False, None),
 }
 
 
@@ -58,6 +68,7 @@ class LoraWeights:
     def __init__(self, weights: Weights, folder: Path) -> None:
         """Reads headers alone. Raises MergeError."""
         self._weights = weights
+        self._folder = folder
         self._adapter = SafetensorsFolder(folder, "adapter_model")
         self._updates = _updates(folder, self._adapter, weights.shapes)
 
@@ -88,12 +99,20 @@ class LoraWeights:
             return stored
         rows = FORMATS[self._weights.dtype(name).name].dequantize(stored)
         a = self._matrix(update.a, 0, self._adapter.shapes[update.a][0])
-        b = self._matrix(update.b, start, stop) * np.float32(update.scale)
-        return _added(rows, a, b).view(np.uint8)
+        b = self._matrix(update.b, start, stop)
+        # What overflows is the caller's to find: it knows what the rows are for.
+        with np.errstate(over="ignore", invalid="ignore"):
+            return _added(rows, a, b * np.float32(update.scale)).view(np.uint8)
 
     def _matrix(self, name: str, start: int, stop: int) -> F32:
-        codec = FORMATS[self._adapter.dtype(name).name]
-        return codec.dequantize(self._adapter.read(name, start, stop))
+        kind = self._adapter.dtype(name).name
+        stored = self._adapter.read(name, start, stop)
+        if not is_finite(stored, kind):
+            raise MergeError(
+                f"{self._folder}: tensor {name!r} holds NaN or Inf; the adapter is broken, "
+                "download or train it again"
+            )
+        return FORMATS[kind].dequantize(stored)
 
 
 def _added(rows: F32, a: F32, b: F32) -> F32:
@@ -117,8 +136,9 @@ def _updates(
     config = read_object(config_path, MergeError)
     if config.get("peft_type") != "LORA":
         raise MergeError(f"{config_path}: peft_type is {_shown(config, 'peft_type')}, not LORA")
-    for key, harmless in _UNSUPPORTED.items():
-        if config.get(key) not in harmless:
+    for key, understood in _UNDERSTOOD.items():
+        # By type too: 1 is True to Python.
+        if not any(type(config.get(key)) is type(v) and config.get(key) == v for v in understood):
             raise MergeError(
                 f"{config_path}: {key} {_shown(config, key)} is not supported; merge the adapter "
                 "with PEFT and name the result"
@@ -160,7 +180,7 @@ def _update(
 def _scale(folder: Path, config: dict[str, Any], module: str, rank: int) -> float:
     alpha: Any = config.get("lora_alpha")
     for pattern, value in _pattern(folder, config).items():
-        if module == pattern or module.endswith(f".{pattern}"):
+        if re.fullmatch(rf"(.*\.)?{pattern}", module):
             alpha = value
             break
     number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
@@ -170,7 +190,7 @@ def _scale(folder: Path, config: dict[str, Any], module: str, rank: int) -> floa
 
 
 def _pattern(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """alpha_pattern. PEFT's keys are regular expressions; here ends of modules' names are read."""
+    """alpha_pattern. PEFT's keys are regular expressions; here only those without operators are."""
     patterns = config.get("alpha_pattern") or {}
     if not isinstance(patterns, dict) or not all(re.fullmatch(r"[\w.]+", key) for key in patterns):
         raise MergeError(

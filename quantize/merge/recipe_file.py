@@ -66,7 +66,7 @@ _EXPERT_FIELDS = (
     "noise_scale",
     "residual_scale",
 )
-_MAX_BYTES = 1 << 20
+_MAX_BYTES = 1 << 18
 _MOST_EXPERTS = 64
 _LOAD_BOUND, _LEAST_BOUND = 0.25, 0.01
 

@@ -10,20 +10,29 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from franken_gguf.quantize.blocks_float import is_finite
 from franken_gguf.quantize.errors import MergeError
 from franken_gguf.quantize.formats import F32, FORMATS, U8
 from franken_gguf.quantize.weights import Weights
 
+from .fields import ModelPath
 from .models import FEED_FORWARD, Model, feed_forward
 from .recipe_file import ExpertRecipe
 
 _BIAS = ".bias"
 
 
+def _too_large(dtype: GGMLQuantizationType) -> str:
+    if dtype is GGMLQuantizationType.F16:
+        return "beyond float16's range; write dtype: bfloat16 in the recipe"
+    return "too large for any dtype once scaled; lower noise_scale or residual_scale"
+
+
 @dataclass(frozen=True)
 class _View:
     """A tensor of a dense model, with what the recipe does to it."""
 
+    model: ModelPath
     weights: Weights
     name: str
     noise: float = 0.0
@@ -31,12 +40,20 @@ class _View:
     scale: float = 1.0
 
     def read(self, start: int, stop: int, dtype: GGMLQuantizationType) -> U8:
-        """Rows in `dtype`; as they are stored where nothing is to be done."""
-        stored = self.weights.read(self.name, start, stop)
-        kind = self.weights.dtype(self.name)
-        if kind is dtype and not self.noise and self.scale == 1:
-            return stored
-        rows = FORMATS[kind.name].dequantize(stored)
+        """Rows in `dtype`, as they are stored where nothing is to be done.
+
+        Raises MergeError where they are not finite.
+        """
+        with np.errstate(over="ignore", invalid="ignore"):
+            stored = self.weights.read(self.name, start, stop)
+            if self.weights.dtype(self.name) is not dtype or self.noise or self.scale != 1:
+                stored = FORMATS[dtype.name].quantize(self._changed(stored, start, stop), None)
+        if not is_finite(stored, dtype.name):
+            raise self._not_finite(start, stop, dtype)
+        return stored
+
+    def _changed(self, stored: U8, start: int, stop: int) -> F32:
+        rows = FORMATS[self.weights.dtype(self.name).name].dequantize(stored)
         # In place: what a job may take of memory is counted (quantize/memory.py).
         if self.noise:
             noise = self._normal(start, stop, rows.shape[1])
@@ -44,7 +61,23 @@ class _View:
             rows = np.add(noise, rows, out=noise)
         if self.scale != 1:
             rows *= np.float32(self.scale)
-        return FORMATS[dtype.name].quantize(rows, None)
+        return rows
+
+    def _not_finite(self, start: int, stop: int, dtype: GGMLQuantizationType) -> MergeError:
+        """Whether the model is at fault, or what is made of it."""
+        stored = self.weights.read(self.name, start, stop)
+        rows = FORMATS[self.weights.dtype(self.name).name].dequantize(stored)
+        finite = np.isfinite(rows)
+        if not finite.all():
+            row = start + int(np.argmin(finite.all(axis=1)))
+            return MergeError(
+                f"{self.model}: tensor {self.name!r} holds NaN or Inf in row {row}; the model is "
+                "broken, download or merge it again"
+            )
+        return MergeError(
+            f"{self.model}: tensor {self.name!r} holds weights as large as "
+            f"{np.abs(rows).max():.3g}, {_too_large(dtype)}"
+        )
 
     def _normal(self, start: int, stop: int, cols: int) -> F32:
         """Noise that depends on nothing but the tensor and the row."""
@@ -81,13 +114,14 @@ class MergedWeights:
             if name.endswith(_BIAS):
                 raise MergeError(f"{base.path}: {name}: a Mixtral has no biases; take another base")
             if ".mlp." not in name and not name.endswith(".inv_freq"):
-                self._add(name, tensor_shape, _View(base.weights, name))
+                self._add(name, tensor_shape, _View(base.path, base.weights, name))
         for number, (expert, model) in enumerate(experts):
             for layer in range(shape.num_hidden_layers):
                 for dense, ours in FEED_FORWARD.items():
                     name = feed_forward(layer, dense)
                     scale = expert.residual_scale if dense == "down_proj" else 1.0
-                    view = _View(model.weights, name, expert.noise_scale, number, scale)
+                    changes = expert.noise_scale, number, scale
+                    view = _View(model.path, model.weights, name, *changes)
                     self._add(expert_matrix(layer, number, ours), model.weights.shapes[name], view)
 
     def _add(self, name: str, shape: tuple[int, ...], view: _View) -> None:
@@ -117,8 +151,14 @@ class MergedWeights:
             raise MergeError(
                 f"{self._recipe_path}: the base model has not run yet, which gives the router"
             )
-        rows = self.rows[_layer_of(name), start:stop]
-        return FORMATS[self.stored_as.name].quantize(np.ascontiguousarray(rows), None)
+        rows = np.ascontiguousarray(self.rows[_layer_of(name), start:stop])
+        stored = FORMATS[self.stored_as.name].quantize(rows, None)
+        if not is_finite(stored, self.stored_as.name):
+            raise MergeError(
+                f"{self._recipe_path}: tensor {name!r}, made of the base model's states, is not "
+                "finite; the base model is broken, or write dtype: bfloat16"
+            )
+        return stored
 
 
 def router(layer: int) -> str:
