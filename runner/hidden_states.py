@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.convert import convert
+from franken_gguf.quantize.errors import OutputError
 from franken_gguf.quantize.gguf_header import Header, read_header
-from franken_gguf.quantize.output import plan_output
+from franken_gguf.quantize.output import Output, plan_output
 from franken_gguf.quantize.presets import Preset
 from franken_gguf.quantize.source import Source
 
@@ -20,6 +21,8 @@ from .backend import EngineError
 from .engine import Engine
 from .loading import DEFAULTS, LoadOptions
 from .probe import StateProbe, entering, router_inputs
+from .temporary_gguf import temporary_gguf
+from .terminal import size
 
 F32 = NDArray[np.float32]
 
@@ -46,9 +49,10 @@ def hidden_states(
     the model in `preset`. `report` is told how many prompts are done. Raises a FrankenError,
     KeyboardInterrupt.
     """
-    with TemporaryDirectory(prefix=".franken-gguf-", dir=folder) as temporary:
-        file = Path(temporary) / "base.gguf"
-        convert(source, [plan_output(source, file, preset)], threads=processes)
+    with temporary_gguf(folder) as file:
+        output = plan_output(source, file, preset)
+        _check_room(output, folder)
+        convert(source, [output], threads=processes)
         header = read_header(file)
         n_ctx = max(_longest(header, prompts) + 1, _LEAST_CONTEXT)
         options = replace(options, n_ctx=n_ctx, n_outputs=_BATCH if of_routers else 1)
@@ -61,6 +65,15 @@ def hidden_states(
                 found.append(_spread(read(engine, probe, prompt), each))
                 report(done)
         return found
+
+
+def _check_room(output: Output, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if output.nbytes > free:
+        raise OutputError(
+            f"{folder}: the base model takes {size(output.nbytes)} here while it runs in "
+            f"{output.preset.name}, {size(free)} is free; make room, or take a smaller type"
+        )
 
 
 def _longest(header: Header, prompts: Sequence[Sequence[int]]) -> int:
