@@ -60,7 +60,9 @@ def main() -> None:
             # Paths in it are then taken from where the recipe was.
             at = options.recipe.resolve().parent
             done = subprocess.run([COMMAND, *words], check=True, capture_output=True, cwd=at)
-            print(f"{mode} {more[-4:]}: {measured(model, texts, read_recipe(options.recipe).experts)}")
+            print(
+                f"{mode} {more[-4:]}: {measured(model, texts, read_recipe(options.recipe).experts)}"
+            )
             print(done.stderr.decode(), end="", flush=True)
         finally:
             recipe.unlink(missing_ok=True)
