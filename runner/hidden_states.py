@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from tempfile import TemporaryDirectory
 
 import numpy as np
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.convert import convert
-from franken_gguf.quantize.gguf_header import Header, read_header
-from franken_gguf.quantize.output import plan_output
+from franken_gguf.quantize.errors import OutputError
+from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.quantize.output import Output, plan_output
 from franken_gguf.quantize.presets import Preset
 from franken_gguf.quantize.source import Source
 
-from .backend import EngineError
 from .engine import Engine
 from .loading import DEFAULTS, LoadOptions
 from .probe import StateProbe, entering, router_inputs
+from .temporary_gguf import temporary_gguf
+from .terminal import size
 
 F32 = NDArray[np.float32]
 
@@ -42,15 +44,17 @@ def hidden_states(
     """What enters each layer at the last token of each prompt, float32 [layers, 1, hidden].
 
     With `of_routers` what each layer's feed-forward reads, at tokens all over the prompt, [layers,
-    tokens, hidden]. `prompts` are token ids. Meanwhile a GGUF file in `folder` takes the room of
-    the model in `preset`. `report` is told how many prompts are done. Raises a FrankenError,
-    KeyboardInterrupt.
+    tokens, hidden]. `prompts` are token ids, none empty or longer than the model's context.
+    Meanwhile a GGUF file in `folder` takes the room of the model in `preset`. `report` is told how
+    many prompts are done. Raises a FrankenError.
     """
-    with TemporaryDirectory(prefix=".franken-gguf-", dir=folder) as temporary:
-        file = Path(temporary) / "base.gguf"
-        convert(source, [plan_output(source, file, preset)], threads=processes)
+    with temporary_gguf(folder) as file:
+        output = plan_output(source, file, preset)
+        _check_room(output, folder)
+        convert(source, [output], threads=processes)
         header = read_header(file)
-        n_ctx = max(_longest(header, prompts) + 1, _LEAST_CONTEXT)
+        least = min(_LEAST_CONTEXT, header.integer("llama.context_length"))
+        n_ctx = max(least, *map(len, prompts))
         options = replace(options, n_ctx=n_ctx, n_outputs=_BATCH if of_routers else 1)
         probe, read = (router_inputs(), _everywhere) if of_routers else (entering(), _last)
         each = _most_of_each([len(prompt) for prompt in prompts])
@@ -63,16 +67,13 @@ def hidden_states(
         return found
 
 
-def _longest(header: Header, prompts: Sequence[Sequence[int]]) -> int:
-    lengths = [len(prompt) for prompt in prompts]
-    if not min(lengths):
-        raise EngineError("a prompt of the recipe gives no token; write another")
-    if max(lengths) > (most := header.integer("llama.context_length")):
-        raise EngineError(
-            f"a prompt of the recipe is {max(lengths)} tokens, the base model reads {most}; "
-            "shorten it"
+def _check_room(output: Output, folder: Path) -> None:
+    free = shutil.disk_usage(folder).free
+    if output.nbytes > free:
+        raise OutputError(
+            f"{folder}: the base model takes {size(output.nbytes)} here while it runs in "
+            f"{output.preset.name}, {size(free)} is free; make room, or take a smaller type"
         )
-    return max(lengths)
 
 
 def _last(engine: Engine, probe: StateProbe, prompt: Sequence[int]) -> F32:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from franken_gguf.quantize.config import read_config
 from franken_gguf.quantize.errors import MergeError, TokenizerError
 from franken_gguf.quantize.formats import F32, FORMATS
 from franken_gguf.quantize.json_files import read_object
@@ -28,6 +29,7 @@ from .models import Model
 from .recipe_file import BALANCED, CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe
 
 _States = Sequence[F32]
+_Prompts = tuple[list[list[int]], list[list[int]]]
 
 
 class Router:
@@ -51,7 +53,9 @@ class Router:
         if not self._recipe.runs_the_base:
             return []
         tokenize = self._tokenizer()
-        ids = [ids for pair in self._tokenized(tokenize) for prompts in pair for ids in prompts]
+        pairs = self._tokenized(tokenize)
+        self._check_lengths(pairs)
+        ids = [ids for pair in pairs for prompts in pair for ids in prompts]
         text = self._recipe.calibration_text
         return ids + (passages(text, tokenize) if text else [])
 
@@ -119,7 +123,18 @@ class Router:
             end = middle + len(expert.negative)
             yield states[start:middle], states[middle:end]
 
-    def _tokenized(self, tokenize: Tokenize) -> list[tuple[list[list[int]], list[list[int]]]]:
+    def _check_lengths(self, pairs: Sequence[_Prompts]) -> None:
+        most = read_config(self._base.folder).context_length
+        for number, pair in enumerate(pairs):
+            for name, prompts in zip(("positive", "negative"), pair, strict=True):
+                for place, ids in enumerate(prompts):
+                    if len(ids) > most:
+                        raise MergeError(
+                            f"{self._recipe.path}: experts[{number}]: {name}_prompts[{place}] is "
+                            f"{len(ids):,} tokens, the base model reads {most:,}; shorten it"
+                        )
+
+    def _tokenized(self, tokenize: Tokenize) -> list[_Prompts]:
         """Positive and negative prompts of each expert."""
         pairs = [
             (list(map(tokenize, expert.positive)), list(map(tokenize, expert.negative)))

@@ -18,7 +18,7 @@ from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY
 from franken_gguf.quantize.naming import output_paths
 from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.places import refuse_early
-from franken_gguf.quantize.presets import find_preset, find_type
+from franken_gguf.quantize.presets import Preset, find_preset, find_type
 from franken_gguf.quantize.recipe import Overrides
 from franken_gguf.quantize.source import Source, open_source
 from franken_gguf.runner import convert_json, ui_convert
@@ -104,7 +104,7 @@ def convert(
     split_max_size: int | None,
     threads: int | None,
     max_memory: int,
-    base_type: str,
+    base_type: Preset,
     verify: bool,
     dry_run: bool,
     overwrite: bool,

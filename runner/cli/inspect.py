@@ -11,6 +11,7 @@ from rich.console import Console
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY, share_memory
+from franken_gguf.quantize.presets import Preset
 from franken_gguf.quantize.source import open_source
 from franken_gguf.quantize.split import joined, parts
 from franken_gguf.quantize.verify import TensorCheck, refuse_unsound, verify
@@ -20,7 +21,7 @@ from franken_gguf.runner.inspect import summarize
 from franken_gguf.runner.ui_verify import show_checks
 
 from .parameters import FILE
-from .routing import route
+from .routing import base_type_option, route
 
 
 @click.command()
@@ -32,11 +33,12 @@ from .routing import route
     metavar="SOURCE",
     help="Compare every tensor with what it was made from.",
 )
+@base_type_option
 @click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
-def inspect(model: Path, source: Path | None, as_json: bool) -> None:
+def inspect(model: Path, source: Path | None, base_type: Preset, as_json: bool) -> None:
     """Say what a GGUF file holds, from its header alone."""
     summary = summarize(joined(read_header(model)))
-    checks = _checks(model, source) if source else []
+    checks = _checks(model, source, base_type) if source else []
     if as_json:
         document = asdict(summary)
         if source:
@@ -50,8 +52,8 @@ def inspect(model: Path, source: Path | None, as_json: bool) -> None:
         refuse_unsound(model, checks)
 
 
-def _checks(model: Path, source: Path) -> list[TensorCheck]:
+def _checks(model: Path, source: Path, base_type: Preset) -> list[TensorCheck]:
     reference = open_source(source)
-    route(reference, model.parent, Console(stderr=True, highlight=False))
+    route(reference, model.parent, Console(stderr=True, highlight=False), base_type=base_type)
     share = share_memory(reference.tensors, cores(), DEFAULT_MAX_MEMORY)
     return verify(reference, [part.path for part in parts(read_header(model))], share)

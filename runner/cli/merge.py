@@ -17,6 +17,7 @@ from franken_gguf.quantize.merge.checkpoint import (
 from franken_gguf.quantize.merge.layout import LAYOUTS, PER_EXPERT
 from franken_gguf.quantize.merge.pending_folder import pending_folder
 from franken_gguf.quantize.merge.source import merge_source
+from franken_gguf.quantize.presets import Preset
 from franken_gguf.runner.terminal import printable
 from franken_gguf.runner.token_check import check_tokens
 
@@ -43,7 +44,7 @@ from .routing import base_type_option, route
     help="Cut the weights into files of this size.",
 )
 @base_type_option
-def merge(recipe: Path, folder: Path, layout: str, max_shard_size: int, base_type: str) -> None:
+def merge(recipe: Path, folder: Path, layout: str, max_shard_size: int, base_type: Preset) -> None:
     """Write the mixture of a mergekit-moe RECIPE.yml as a Hugging Face checkpoint, OUT_DIR.
 
     To have GGUF files, convert the recipe: that needs no checkpoint in between.

@@ -9,22 +9,33 @@ from pathlib import Path
 import click
 from rich.console import Console
 
+from franken_gguf.quantize.errors import RecipeError
 from franken_gguf.quantize.merge.source import MergedSource
-from franken_gguf.quantize.presets import find_preset
+from franken_gguf.quantize.presets import Preset, find_preset
 from franken_gguf.quantize.source import Source
 from franken_gguf.runner.devices import cores
 from franken_gguf.runner.hidden_states import hidden_states
 from franken_gguf.runner.loading import LoadOptions
 from franken_gguf.runner.ui_convert import say
 
-BASE_TYPE = "Q8_0"
+_BASE_TYPE = "Q8_0"
+
+
+def _base_preset(ctx: click.Context, parameter: click.Parameter, name: str) -> Preset:
+    preset = find_preset(name)
+    # Those for mixtures alone, and the one that wants an importance matrix.
+    if better := preset.like or {"Q2_K_S": "Q2_K"}.get(preset.name):
+        raise RecipeError(f"no base model runs in {preset.name}; take --base-type {better}")
+    return preset
+
 
 base_type_option = click.option(
     "--base-type",
     metavar="TYPE",
-    default=BASE_TYPE,
+    default=_BASE_TYPE,
     show_default=True,
-    help="What a recipe's base model runs in, for gate_mode hidden.",
+    callback=_base_preset,
+    help="What a recipe's base model runs in, for gate_mode hidden and balanced.",
 )
 
 
@@ -33,7 +44,7 @@ def route(
     folder: Path,
     notices: Console,
     *,
-    base_type: str = BASE_TYPE,
+    base_type: Preset | None = None,
     threads: int | None = None,
 ) -> None:
     """Give a recipe its router, by running the base model where its mode asks for it.
@@ -46,7 +57,7 @@ def route(
     for line in source.vocabulary_notices():
         say(notices, line)
     if prompts := source.router.prompts():
-        preset = find_preset(base_type)
+        preset = base_type or find_preset(_BASE_TYPE)
         task = f"running the base model in {preset.name} on {len(prompts)} prompts"
         with _working(notices, task) as done:
             source.route(

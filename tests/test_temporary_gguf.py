@@ -1,0 +1,80 @@
+"""A GGUF file for a while: gone at the end, and what kill -9 left goes when the next is made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from franken_gguf.runner.temporary_gguf import temporary_gguf
+
+SCRIPT = """
+import sys
+from pathlib import Path
+from franken_gguf.runner.temporary_gguf import temporary_gguf
+
+with temporary_gguf(Path(sys.argv[1])) as file:
+    file.write_bytes(b"GGUF")
+    file.with_name(f"{file.name}.part").write_bytes(b"half")
+    print(file, flush=True)
+    sys.stdin.read()
+"""
+
+
+def start(folder: Path) -> tuple[subprocess.Popen[str], Path]:
+    """A process at work in `folder`, and its file."""
+    process = subprocess.Popen(
+        [sys.executable, "-c", SCRIPT, str(folder)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout
+    return process, Path(process.stdout.readline().rstrip())
+
+
+def test_nothing_of_it_stays(tmp_path: Path) -> None:
+    with temporary_gguf(tmp_path) as file:
+        file.write_bytes(b"GGUF")
+        assert file.parent.parent == tmp_path
+    with pytest.raises(ZeroDivisionError), temporary_gguf(tmp_path) as file:
+        file.with_name(f"{file.name}.part").write_bytes(b"half")
+        raise ZeroDivisionError
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_goes_and_what_is_at_work_stays(tmp_path: Path) -> None:
+    dead, left = start(tmp_path)
+    alive, used = start(tmp_path)
+    with dead, alive:
+        assert left.exists(), used.exists()
+        dead.kill()
+        dead.wait()
+        assert left.exists()
+        with temporary_gguf(tmp_path):
+            assert not left.parent.exists()
+            assert used.exists()
+        alive.communicate("")
+    assert alive.returncode == 0
+    assert not list(tmp_path.iterdir())
+
+
+def test_what_is_not_ours_stays(tmp_path: Path) -> None:
+    process, left = start(tmp_path)
+    with process:
+        (left.parent / "novel.txt").write_text("Chapter one")
+        process.kill()
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("lock", "base.gguf"):
+        (elsewhere / name).write_text("mine")
+    (tmp_path / ".franken-gguf-base-link").symlink_to(elsewhere)
+    (tmp_path / ".franken-gguf-base-new").mkdir()
+    (tmp_path / ".franken-gguf-base-file").write_text("mine")
+    with temporary_gguf(tmp_path):
+        pass
+    assert sorted(path.name for path in left.parent.iterdir()) == ["novel.txt"]
+    assert (elsewhere / "base.gguf").read_text() == "mine"
+    assert len(list(tmp_path.glob(".franken-gguf-base-*"))) == 4
