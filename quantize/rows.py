@@ -69,7 +69,7 @@ class RowConverter:
         }
         stored = self._source.read(tensor, job.piece, job.start, job.stop)
         clock.append(time.perf_counter())
-        rows, largest = _widened(stored, tensor, job, list(targets.values()))
+        rows, largest = _widened(self._source.name, stored, tensor, job, list(targets.values()))
         clock.append(time.perf_counter())
         # Outputs often agree on a tensor's type: Q6_K stands in Q4_K_M, Q5_K_M and Q6_K files.
         blocks: dict[GGMLQuantizationType, U8] = {tensor.stored: stored}
@@ -98,11 +98,12 @@ class RowConverter:
 
 
 def _widened(
-    stored: U8, tensor: SourceTensor, job: Job, targets: Sequence[PlannedTensor]
+    name: str, stored: U8, tensor: SourceTensor, job: Job, targets: Sequence[PlannedTensor]
 ) -> tuple[F32, float]:
     """The rows as float32, checked to be finite, and their largest magnitude.
 
-    Blocks that every output copies as they are stay unread: an empty array and 0.
+    `name` is the source's. Blocks that every output copies as they are stay unread: an empty array
+    and 0.
     """
     copied = all(target.choice.type is tensor.stored for target in targets)
     if copied and GGML_QUANT_SIZES[tensor.stored][0] > 1:
@@ -113,8 +114,8 @@ def _widened(
     if not np.isfinite(largest):
         row = job.start + int(np.argmin(np.isfinite(rows).all(axis=1)))
         raise CheckpointError(
-            f"tensor {job.piece.source!r} holds NaN or Inf in row {row}; the checkpoint is broken, "
-            "merge or download it again"
+            f"{name}: tensor {job.piece.source!r} holds NaN or Inf in row {row}; the checkpoint is "
+            "broken, merge or download it again"
         )
     return rows, largest
 

@@ -277,7 +277,7 @@ def test_a_weight_that_is_no_number_stops_the_conversion_by_name(
     data = bytearray(weights.read_bytes())
     data[-2 * 256 * 100 : -2 * 256 * 100 + 2] = value.to_bytes(2, "little")
     weights.write_bytes(data)
-    with pytest.raises(CheckpointError, match=r"'lm_head\.weight' holds NaN or Inf in row 924"):
+    with pytest.raises(CheckpointError, match=r": tensor 'lm_head\.weight' holds NaN.*row 924"):
         converted(checkpoint, tmp_path / "out", ["F16", "Q8_0"])
     assert list((tmp_path / "out").iterdir()) == [], what
 

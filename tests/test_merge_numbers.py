@@ -16,7 +16,12 @@ from hypothesis.extra.numpy import array_shapes, arrays
 from merges import dense_tensors, make_adapter, make_dense, write_recipe
 
 from franken_gguf.quantize.blocks_float import is_finite
+from franken_gguf.quantize.errors import CheckpointError, MergeError
 from franken_gguf.quantize.formats import FORMATS
+from franken_gguf.quantize.merge.source import merge_source
+from franken_gguf.quantize.merge.weights import router
+from franken_gguf.quantize.presets import find_preset
+from franken_gguf.runner.hidden_states import hidden_states
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 UP = "model.layers.0.mlp.up_proj"
@@ -117,6 +122,24 @@ def test_the_tensor_the_model_and_the_mend_are_named(
     assert f"{model}: tensor {tensor!r}" in done.stderr
     assert said in done.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_base_that_is_run_for_its_states_is_named(models: Path, tmp_path: Path) -> None:
+    experts = [{"source_model": "base", "positive_prompts": [text]} for text in ("moon", "salt")]
+    recipe = write_recipe(models / "run.yml", *experts, base_model="norm", gate_mode="hidden")
+    with pytest.raises(CheckpointError, match=r"norm: tensor 'model\.norm\.weight' holds NaN"):
+        hidden_states(merge_source(recipe).base_source(), [[1]], find_preset("Q8_0"), tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_router_too_large_for_float16_is_no_infinite_one(models: Path) -> None:
+    experts = [{"source_model": "base"}] * 2
+    weights = merge_source(write_recipe(models / "gate.yml", *experts, dtype="float16")).weights
+    weights.rows = np.full((2, 2, 64), 1e5, np.float32)
+    with pytest.raises(
+        MergeError, match=rf"{router(1)!r} holds weights as large as 1e\+05, beyond"
+    ):
+        weights.read(router(1), 0, 2)
 
 
 def test_what_fits_bfloat16_is_merged_into_it(models: Path, tmp_path: Path) -> None:

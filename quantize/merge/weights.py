@@ -155,8 +155,8 @@ class MergedWeights:
         stored = FORMATS[self.stored_as.name].quantize(rows, None)
         if not is_finite(stored, self.stored_as.name):
             raise MergeError(
-                f"{self._recipe_path}: tensor {name!r}, made of the base model's states, is not "
-                "finite; the base model is broken, or write dtype: bfloat16"
+                f"{self._recipe_path}: tensor {name!r} holds weights as large as "
+                f"{np.abs(rows).max():.3g}, {_too_large(self.stored_as)}"
             )
         return stored
 
