@@ -18,6 +18,7 @@ from .errors import FrankenError
 
 _MOST_VALUES = 10_000
 _MOST_DEPTH = 4
+_SURROGATE = re.compile("[\ud800-\udfff]")
 _WORDS: dict[str, bool | float | None] = {
     **dict.fromkeys(("", "~", "null")),
     **dict.fromkeys(("yes", "true", "on"), True),
@@ -114,7 +115,8 @@ class _Document:
         if event.tag is not None:
             raise _RefusedError(event, f"holds a YAML tag ({event.tag[:60]!r}); leave it out")
         if isinstance(event, yaml.ScalarEvent):
-            event.value.encode()  # half a surrogate pair is no text
+            if _SURROGATE.search(event.value):
+                raise _RefusedError(event, "holds half a character (a surrogate); leave it out")
         elif depth == _MOST_DEPTH:
             raise _RefusedError(
                 event, f"lists within lists, more than {_MOST_DEPTH} deep; write less"

@@ -160,6 +160,7 @@ def test_an_expert_may_be_a_gguf_file_of_any_type(models: Path) -> None:
         ({"alpha_pattern": {"layers.0.mlp.up_proj": 9}}, 2.0),
         ({"alpha_pattern": {"p_proj": 9, "up.proj": 12}}, 4.0),  # a dot is any character to PEFT
         ({"init_lora_weights": "gaussian", "use_rslora": False, "modules_to_save": []}, 2.0),
+        ({"init_lora_weights": "eva", "eva_config": {"rho": 2.0}, "kasa_config": None}, 2.0),
     ],
 )
 def test_an_adapter_is_added_with_its_scale(

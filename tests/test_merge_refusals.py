@@ -29,6 +29,8 @@ UNLIKE_LORA: dict[str, dict[str, Any]] = {
     "loftq": {"init_lora_weights": "loftq"},
     "alora": {"alora_invocation_tokens": 7},
     "qalora": {"use_qalora": True},
+    "bdlora": {"use_bdlora": {"nblocks": 2}},
+    "of-tomorrow": {"kasa_config": {"beta": 1}},
     "no-flag": {"use_rslora": "true"},
     "a-number-for-a-flag": {"use_rslora": 1},
 }

@@ -88,8 +88,8 @@ REFUSED = {
     "[" + "1," * 10_000: r"line 1: holds more than 10000 values",
     'a: "\\UFFFFFFFF"': r"no YAML that can be used",
     'a: "\\U00110000"': r"no YAML that can be used",
-    'a: "\\ud800"': r"no YAML that can be used: 'utf-8' codec",
-    '"\\ud800": 1': r"no YAML that can be used: 'utf-8' codec",
+    'a: "\\ud800"': r"line 1: holds half a character",
+    '"\\ud800": 1': r"line 1: holds half a character",
     "a: [": r"line 1: no YAML",
     "%YAML " + "1" * 5000 + ".1\n--- a": r"no YAML that can be used",
 }

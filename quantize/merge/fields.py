@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,6 @@ MOST_PROMPTS = 1024
 
 _MOST_CHARACTERS = 1 << 16
 _LARGEST = 1000.0
-_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 @dataclass(frozen=True)
@@ -69,8 +67,6 @@ class Fields:
                     f"{key}: each must be a text of 1 to {_MOST_CHARACTERS} characters; put it in "
                     "quotes where YAML reads a number or yes and no"
                 )
-            if _SURROGATE.search(text):
-                raise self.error(f"{key}: {shown(text)} holds half a character")
         return tuple(value)
 
     def file(self, key: str) -> Path | None:

@@ -38,7 +38,6 @@ _TILE = 1 << 17
 # and what is saved belongs to the rest.
 _UNDERSTOOD: dict[str, tuple[Any, ...]] = {
     "alora_invocation_tokens": (None, []),
-    "arrow_config": (None,),
     "bias": ("none", None),
     "fan_in_fan_out": (False, None),
     "init_lora_weights": (True, False, None, "gaussian", "eva", "orthogonal"),
@@ -47,10 +46,20 @@ _UNDERSTOOD: dict[str, tuple[Any, ...]] = {
     "modules_to_save": (None, []),
     "target_parameters": (None, []),
     "trainable_token_indices": (None, [], {}),
-    "use_dora": (False, None),
-    "use_qalora": (False, None),
     "use_rslora": (True, False, None),
 }
+# What PEFT calls the variants of LoRA, those to come too. They are off unless asked for.
+_VARIANT = re.compile(r"use_\w+|\w+_config")
+_OFF: tuple[Any, ...] = (None, False, {})
+# How it was trained; the weights are what any LoRA's are.
+_OF_TRAINING = (
+    "corda_config",
+    "eva_config",
+    "loftq_config",
+    "lora_ga_config",
+    "megatron_config",
+    "runtime_config",
+)
 
 
 @dataclass(frozen=True)
@@ -136,12 +145,11 @@ def _updates(
     config = read_object(config_path, MergeError)
     if config.get("peft_type") != "LORA":
         raise MergeError(f"{config_path}: peft_type is {_shown(config, 'peft_type')}, not LORA")
-    for key, understood in _UNDERSTOOD.items():
-        # By type too: 1 is True to Python.
-        if not any(type(config.get(key)) is type(v) and config.get(key) == v for v in understood):
+    for key, value in config.items():
+        if not _is_understood(key, value):
             raise MergeError(
-                f"{config_path}: {key} {_shown(config, key)} is not supported; merge the adapter "
-                "with PEFT and name the result"
+                f"{config_path}: {key[:60]} {_shown(config, key)} is not supported; merge the "
+                "adapter with PEFT and name the result"
             )
     modules: dict[str, dict[str, str]] = {}
     for name in adapter.shapes:
@@ -153,6 +161,14 @@ def _updates(
         f"{module}.weight": _update(folder, config, module, pair, adapter.shapes, shapes)
         for module, pair in modules.items()
     }
+
+
+def _is_understood(key: str, value: Any) -> bool:
+    if key in _OF_TRAINING:
+        return True
+    values = _UNDERSTOOD.get(key) or (_OFF if _VARIANT.fullmatch(key) else (value,))
+    # By type too: 1 is True to Python.
+    return any(type(value) is type(one) and value == one for one in values)
 
 
 def _update(
