@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import psutil
+
+if sys.platform != "win32":
+    import resource
 
 _CGROUP = Path("/sys/fs/cgroup")
 
@@ -46,6 +50,14 @@ def total_memory(cgroup: Path = _CGROUP) -> int:
         except (OSError, ValueError):
             continue
     return total
+
+
+def peak_memory() -> int:
+    """Bytes of this process that were resident at most."""
+    if sys.platform == "win32":
+        return int(psutil.Process().memory_info().peak_wset)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
 
 
 def default_threads() -> int:

@@ -31,6 +31,11 @@ def abort(_: None, send: Send) -> None:
     os.abort()
 
 
+def be_killed(_: None, __: Send) -> None:
+    """End as a process does that the system takes for the one to blame when memory runs out."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def raise_bug(divisor: int, _: Send) -> None:
     """An error that nobody foresaw."""
     raise AssertionError(1 // divisor)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import sys
+
 import pytest
-from endings import abort, count, interrupt_parent, raise_bug, refuse
+from endings import abort, be_killed, count, interrupt_parent, raise_bug, refuse
 
 from franken_gguf.runner.compare.child import messages
 from franken_gguf.runner.compare.tasks import CompareError
@@ -23,6 +25,12 @@ def test_a_process_that_llama_cpp_ends_leaves_ours_alive() -> None:
     assert next(found) == "going to"
     with pytest.raises(CompareError, match=r"^big\.gguf: llama\.cpp gave up on it \(SIGABRT\)$"):
         next(found)
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is Unix's")
+def test_a_process_that_is_killed_is_said_to_have_run_out_of_memory() -> None:
+    with pytest.raises(CompareError, match=r"^big\.gguf: its process was killed, most likely bec"):
+        list(messages(be_killed, None, "big.gguf"))
 
 
 def test_a_bug_comes_with_its_traceback() -> None:

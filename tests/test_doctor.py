@@ -14,7 +14,7 @@ from rich.console import Console
 from franken_gguf.runner import ui_doctor
 from franken_gguf.runner.checkup import checkup
 from franken_gguf.runner.cli import main
-from franken_gguf.runner.devices import total_memory
+from franken_gguf.runner.devices import peak_memory, total_memory
 from franken_gguf.runner.doctor import Facts, Unused, gather, unused_gpus
 
 PIP = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
@@ -152,3 +152,13 @@ def test_nothing_a_driver_says_steers_the_terminal() -> None:
         ui_doctor.show_checkup(console, replace(checkup(), unused=(evil,)))
     assert "\x1b[2J" not in shown.get()
     assert "\\x1b[2JGPU wants x" in shown.get()
+
+
+def test_the_peak_of_memory_rises_with_what_is_touched_and_does_not_fall() -> None:
+    before = peak_memory()
+    more = max(0, before - psutil.Process().memory_info().rss) + (64 << 20)
+    block = b"x" * more
+    peak = peak_memory()
+    assert peak > before + (32 << 20)
+    del block
+    assert peak_memory() >= peak

@@ -31,7 +31,7 @@ COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 PROMPT = list(range(300, 364))
 SMALL = LoadOptions(n_ctx=512, n_threads=1, n_gpu_layers=0, n_outputs=len(PROMPT))
 SIGNALS = (signal.SIGINT, *ENDINGS)
-SOON = 10  # seconds after which a signal counts as lost
+SOON = 30  # seconds after which a signal counts as lost
 
 
 class Heard(KeyboardInterrupt):

@@ -53,7 +53,7 @@ def merge(recipe: Path, folder: Path, layout: str, max_shard_size: int, base_typ
     name = Path(os.path.realpath(folder)).name
     plan = plan_checkpoint(source, name, layout, max_shard_size)
     notices = Console(stderr=True, highlight=False)
-    check_tokens(source.recipe.base.model, source.metadata)
+    check_tokens(source.base_folder, source.metadata)
     columns = "merging", BarColumn(), DownloadColumn(), TimeRemainingColumn()
     quiet = not notices.is_terminal
     with pending_folder(folder, plan.nbytes) as files:

@@ -76,11 +76,12 @@ def _received(connection: Connection) -> Iterator[Any]:
 
 
 def _death(exitcode: int) -> str:
-    if exitcode == -signal.SIGKILL:
+    if exitcode > 0:
+        return f"its process ended with status {exitcode}"
+    name = signal.Signals(-exitcode).name
+    if name == "SIGKILL":  # which Windows does not have
         return "its process was killed, most likely because memory ran out"
-    if exitcode < 0:
-        return f"llama.cpp gave up on it ({signal.Signals(-exitcode).name})"
-    return f"its process ended with status {exitcode}"
+    return f"llama.cpp gave up on it ({name})"
 
 
 def _main(work: Callable[[Work, Send], None], argument: Work, connection: Connection) -> None:

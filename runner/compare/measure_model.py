@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import resource
-import sys
 import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.runner.devices import peak_memory
 from franken_gguf.runner.engine import Engine
 from franken_gguf.runner.machine import this_machine, with_vram
 from franken_gguf.runner.placement import Machine
@@ -50,7 +49,7 @@ def measure_model(job: Job, send: Callable[[Any], None]) -> None:
             model.on_progress = partial(_send_progress, send, part)
             model.on_progress(0)
             job.workspace.store(job.key, part, _measured(job, model, part))
-        job.workspace.store(job.key, RUN, Run(load_seconds, _peak_memory()))
+        job.workspace.store(job.key, RUN, Run(load_seconds, peak_memory()))
 
 
 def _measured(job: Job, model: Loaded, part: str) -> Any:
@@ -70,9 +69,3 @@ def _send_progress(send: Callable[[Any], None], part: str, done: float) -> None:
 def _machine(job: Job) -> Machine:
     machine = this_machine(job.rpc)
     return machine if job.vram is None else with_vram(machine, job.vram)
-
-
-def _peak_memory() -> int:
-    """Bytes of this process that were resident at most."""
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return int(peak if sys.platform == "darwin" else peak * 1024)
