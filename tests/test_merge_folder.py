@@ -92,7 +92,8 @@ def test_a_folder_is_made_in_one_that_is_there(recipe: Path, tmp_path: Path) -> 
 def test_a_link_that_leads_to_itself_is_refused_in_one_line(recipe: Path, tmp_path: Path) -> None:
     (tmp_path / "loop").symlink_to("loop")
     result = merge(recipe, tmp_path / "loop")
-    assert (result.exit_code, result.stderr) == (1, f"Error: {tmp_path / 'loop'}: File exists\n")
+    assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
+    assert str(tmp_path / "loop") in result.stderr
 
 
 def test_an_empty_folder_is_filled_and_stays_the_same_folder(recipe: Path, tmp_path: Path) -> None:
@@ -112,10 +113,14 @@ def test_a_mount_point_is_filled_and_asked_for_its_own_room(recipe: Path, tmp_pa
         mount -t tmpfs -o size=4m none "$1"
         "$2" merge "$3" "$1"
         ls -A "$1"
+        weights=$(($(stat -c %s "$1/model.safetensors") / 1024 + 4))
         umount "$1"
-        mount -t tmpfs -o size=64k none "$1"
-        ! "$2" merge "$3" "$1"
-        ls -A "$1"
+        for size in 64 $weights; do
+            mount -t tmpfs -o size=${size}k none "$1"
+            ! "$2" merge "$3" "$1"
+            ls -A "$1"
+            umount "$1"
+        done
     """
     words = ["unshare", "--mount", "--map-root-user", "sh"]
     volume = tmp_path / "volume"
@@ -137,9 +142,12 @@ def test_a_mount_point_is_filled_and_asked_for_its_own_room(recipe: Path, tmp_pa
         env=os.environ | {"LC_ALL": "C"},
     )
     assert done.stdout.split() == [str(volume), *FILES]
-    assert done.stderr.startswith(f"Error: {volume}: ")
-    assert "bytes needed, 65,536 free; make room" in done.stderr
-    assert (done.returncode, done.stderr.count("\n")) == (0, 1)
+    too_small, full = done.stderr.splitlines()
+    assert too_small.startswith(f"Error: {volume}: ")
+    assert "bytes needed, 65,536 free; make room" in too_small
+    assert full.startswith(f"Error: {volume / HIDDEN}")
+    assert "No space left on device; nothing stays" in full
+    assert done.returncode == 0
 
 
 def test_of_many_that_fill_one_folder_one_does_and_the_others_hear_why(tmp_path: Path) -> None:
@@ -156,7 +164,7 @@ def test_of_many_that_fill_one_folder_one_does_and_the_others_hear_why(tmp_path:
         return "done"
 
     with ThreadPoolExecutor(at_once) as pool:
-        for number in range(30):
+        for number in range(100):
             start = Barrier(at_once)
             folder = tmp_path / str(number)
             said = sorted(pool.map(fill, [folder] * at_once))

@@ -34,10 +34,8 @@ def pending_folder(folder: Path, nbytes: int) -> Iterator[Path]:
     folder = Path(os.path.realpath(folder))  # resolve() raises RuntimeError for links in a circle
     hidden = folder / HIDDEN
     _check_place(folder)
-    made = not folder.exists()
+    made = _made(folder)
     try:
-        folder.mkdir(exist_ok=True)
-        hidden.mkdir(exist_ok=True)
         with _locked(folder):
             try:
                 _check_empty(folder)  # another process may just have filled it
@@ -47,12 +45,21 @@ def pending_folder(folder: Path, nbytes: int) -> Iterator[Path]:
                 _check_empty(folder)
                 _move(files, folder)
             finally:
-                shutil.rmtree(hidden, ignore_errors=True)
+                shutil.rmtree(hidden / _FILES, ignore_errors=True)
     finally:
-        # On Windows the lock's file goes no sooner than the lock. What holds something stays.
+        # What another process has begun in is not empty, and stays.
         for one in (hidden, folder) if made else (hidden,):
             with suppress(OSError):
                 one.rmdir()
+
+
+def _made(folder: Path) -> bool:
+    """Whether it was not there. Unlike mkdir with exist_ok it may go again meanwhile."""
+    try:
+        folder.mkdir()
+    except FileExistsError:
+        return False
+    return True
 
 
 def _check_place(folder: Path) -> None:
@@ -101,12 +108,19 @@ def _check_space(folder: Path, nbytes: int) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / HIDDEN / _LOCK, timeout=0)
     try:
+        _made(folder / HIDDEN)
         lock.acquire()
-    except Timeout:
+    except (Timeout, FileExistsError, FileNotFoundError):
+        # It is held, or went just now with the process that held it.
+        _check_place(folder)
         raise OutputError(f"{folder}: another merge is writing it; wait for it") from None
     try:
         yield
     finally:
+        # While it is held, or another process may lock a file that is about to go. Windows, which
+        # refuses that, deletes it on release.
+        with suppress(OSError):
+            Path(lock.lock_file).unlink()
         lock.release()
 
 
