@@ -17,6 +17,7 @@ from click.testing import CliRunner, Result
 from merges import make_dense, write_recipe
 
 from franken_gguf.quantize.errors import CheckpointError, OutputError
+from franken_gguf.quantize.merge import pending_folder as pending_folder_module
 from franken_gguf.quantize.merge.checkpoint import plan_checkpoint, write_checkpoint
 from franken_gguf.quantize.merge.pending_folder import HIDDEN, pending_folder
 from franken_gguf.quantize.merge.source import merge_source
@@ -187,6 +188,22 @@ def test_what_comes_meanwhile_stays_and_nothing_else_does(tmp_path: Path) -> Non
         (folder / "config.json").write_text("theirs")
     assert names(folder) == ["config.json"]
     assert (folder / "config.json").read_text() == "theirs"
+
+
+def test_files_that_cannot_all_be_moved_go_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "out"
+
+    def sync(_: Path) -> None:
+        (folder / "letter.txt").write_text("dear")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(pending_folder_module, "sync_folder", sync)
+    with pytest.raises(KeyboardInterrupt), pending_folder(folder, 0) as files:
+        (files / "config.json").write_text("ours")
+        (files / "templates").mkdir()
+    assert names(folder) == ["letter.txt"]
 
 
 def test_a_source_that_changes_meanwhile_leaves_nothing(recipe: Path, tmp_path: Path) -> None:

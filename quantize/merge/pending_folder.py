@@ -126,14 +126,14 @@ def _locked(folder: Path) -> Iterator[None]:
 
 def _move(files: Path, folder: Path) -> None:
     """Into `folder`, all or nothing."""
-    moved: list[Path] = []
+    listed = sorted(files.iterdir(), key=lambda one: (one.name == _LAST, one.name))
     try:
-        for file in sorted(files.iterdir(), key=lambda one: (one.name == _LAST, one.name)):
-            moved.append(file)
+        for file in listed:
             file.rename(folder / file.name)
         sync_folder(folder)
     except BaseException:
-        for file in moved:
-            with suppress(OSError):
-                (folder / file.name).rename(file)
+        for file in listed:
+            if not file.exists():  # else what bears its name in the folder is not ours
+                with suppress(OSError):
+                    (folder / file.name).rename(file)
         raise
