@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from importlib.metadata import version
 from io import FileIO
 from pathlib import Path
@@ -65,6 +65,13 @@ def _options(output: Output) -> str:
 def _digest(*parts: bytes) -> str:
     """Of the parts, and of where one ends and the next begins."""
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def is_journal(path: Path) -> bool:
+    """Whether the file is a journal, or is empty as one is that was killed as it began."""
+    with path.open("rb") as file:
+        first = file.readline(_MAX_BYTES)
+    return not first or set(_object(first)) == {field.name for field in fields(Identity)}
 
 
 class Journal:

@@ -16,8 +16,8 @@ from .formats import F32, FORMATS, U8
 from .jobs import Job, Position
 from .mapping import SourceTensor
 from .output import Output, PlannedTensor
+from .places import part_of
 from .source import Source
-from .writer import part_of
 
 # Only weights beyond F16's range can overflow a block's scale.
 _F16_MAX = 65504.0

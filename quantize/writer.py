@@ -24,7 +24,7 @@ from .files import changed_file, sync_folder
 from .jobs import START, Position, weights_before
 from .journal import Identity, Journal, identities
 from .output import Output
-from .places import check_place, journal_of, taken
+from .places import check_place, journal_of, lock_of, part_of, taken
 from .source import Source
 
 # After these errors another run would end in the same way.
@@ -34,17 +34,12 @@ _AT_FAULT = CheckpointError, RecipeError, VerifyError
 _SAVE_SHARE, _SAVE_INTERVAL = 10, 0.25
 
 
-def part_of(path: Path) -> Path:
-    """Where the file `path` is while it is written."""
-    return Path(f"{path}.part")
-
-
 class PendingOutput:
     """One output, locked: its parts and its journal. Raises OutputError, OSError."""
 
     def __init__(self, output: Output, expected: Identity) -> None:
         self.output = output
-        self._lock = FileLock(f"{output.path}.lock", timeout=0, thread_local=False)
+        self._lock = FileLock(lock_of(output), timeout=0, thread_local=False)
         try:
             self._lock.acquire()
         except Timeout:

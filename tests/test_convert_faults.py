@@ -93,6 +93,26 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
     assert names(out) == sorted(f"{name}.gguf" for name in TYPES)
 
 
+@pytest.mark.parametrize("kind", ["part", "lock", "journal"])
+@pytest.mark.parametrize("form", ["file", "folder", "link"])
+def test_a_users_own_file_under_a_temporary_name_is_left_alone(
+    checkpoint: Path, tmp_path: Path, kind: str, form: str
+) -> None:
+    """Browsers, too, call what is not yet whole NAME.part."""
+    out = tmp_path / "out"
+    out.mkdir()
+    mine = out / f"Q4_0.gguf.{kind}"
+    letter = {"file": mine, "folder": mine / "letter", "link": tmp_path / "letter"}[form]
+    letter.parent.mkdir(exist_ok=True)
+    letter.write_text("dear")
+    if form == "link":
+        mine.symlink_to(letter)
+    with pytest.raises(OutputError, match=rf"Q4_0\.gguf\.{kind}: is in the way, and of no conv"):
+        run(checkpoint, out, overwrite=True)
+    assert letter.read_text() == "dear"
+    assert names(out) == [mine.name]
+
+
 def test_what_was_done_is_not_done_again(
     checkpoint: Path, undisturbed: list[bytes], tmp_path: Path
 ) -> None:

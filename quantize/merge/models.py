@@ -58,8 +58,10 @@ def open_model(path: ModelPath) -> Model:
     """
     if path.model.is_dir():
         shape, weights = _folder(path.model)
-    else:
+    elif path.model.is_file():
         shape, weights = _gguf(path.model)
+    else:
+        raise MergeError(f"{path.model}: neither a folder nor a file; a model is one of these")
     if path.adapter:
         if not path.adapter.is_dir():
             raise MergeError(f"{path.adapter}: an adapter is a folder, as PEFT saves it")

@@ -5,6 +5,7 @@
     dtype: bfloat16                   # default: the base model's
     experts_per_token: 2
     tokenizer_source: base            # or union, with the tokens that experts have beyond it
+    chat_template: chatml             # or one in Jinja; default: the base model's
     calibration_text: tales.txt       # balanced: over which the experts' load is made even
     load_bound: 0.25                  # balanced: how far from even it may be
     experts:
@@ -37,6 +38,13 @@ HIDDEN, BALANCED, CHEAP_EMBED, RANDOM, UNIFORM_RANDOM = GATE_MODES = (
     "uniform_random",
 )
 BASE, UNION = TOKENIZER_SOURCES = "base", "union"
+CHAT_TEMPLATES = {
+    "chatml": (
+        "{% for message in messages %}{{ '<|im_start|>' + message['role'] + '\\n' + "
+        "message['content'] + '<|im_end|>' + '\\n' }}{% endfor %}"
+        "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
+    ),
+}
 _WITH_PROMPTS = (HIDDEN, BALANCED, CHEAP_EMBED)
 
 _DTYPES = {
@@ -54,6 +62,7 @@ _FIELDS = (
     "dtype",
     "experts_per_token",
     "tokenizer_source",
+    "chat_template",
     "calibration_text",
     "load_bound",
     "shared_experts",
@@ -68,6 +77,7 @@ _EXPERT_FIELDS = (
 )
 _MAX_BYTES = 1 << 18
 _MOST_EXPERTS = 64
+_MOST_TEMPLATE = 1 << 16  # characters
 _LOAD_BOUND, _LEAST_BOUND = 0.25, 0.01
 
 
@@ -95,6 +105,8 @@ class MergeRecipe:
     dtype: GGMLQuantizationType | None
     experts_used: int
     tokenizer_source: str = BASE
+    chat_template: str | None = None
+    """In Jinja; None leaves the base model's."""
     calibration_text: Path | None = None
     load_bound: float = _LOAD_BOUND
     """The most by which an expert's load may differ from the even one, as a part of that."""
@@ -153,7 +165,16 @@ def read_recipe(path: Path) -> MergeRecipe:
     if not _LEAST_BOUND <= bound <= 1:
         raise fields.error(f"load_bound: {bound:g} is not from {_LEAST_BOUND} to 1")
     recipe = MergeRecipe(
-        path, base, experts, gate_mode, _dtype(fields), used, tokenizer, text, bound
+        path,
+        base,
+        experts,
+        gate_mode,
+        _dtype(fields),
+        used,
+        tokenizer,
+        _chat_template(fields),
+        text,
+        bound,
     )
     if recipe.has_prompts:
         _check_prompts(fields, recipe)
@@ -168,6 +189,19 @@ def _expert(fields: Fields) -> ExpertRecipe:
         fields.number("noise_scale", 0.0),
         fields.number("residual_scale", 1.0),
     )
+
+
+def _chat_template(fields: Fields) -> str | None:
+    value = fields.get("chat_template")
+    if value is None:
+        return None
+    text = CHAT_TEMPLATES.get(value, value) if isinstance(value, str) else ""
+    if "{" not in text or len(text) > _MOST_TEMPLATE:
+        raise fields.error(
+            f"chat_template: no {shown(value)}; there is {', '.join(CHAT_TEMPLATES)}, or write a "
+            "template in Jinja"
+        )
+    return text
 
 
 def _dtype(fields: Fields) -> GGMLQuantizationType | None:

@@ -33,7 +33,7 @@ _COPIED = (
     "generation_config.json",
 )
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f`]")
-_TEMPLATES = "additional_chat_templates"
+TEMPLATES = "additional_chat_templates"
 _MOST_TEMPLATES = 64
 
 # Of Llama's and Mistral's config.json: what a Mixtral's has no use for, or says otherwise.
@@ -72,11 +72,11 @@ def copy_tokenizer(base: Path, folder: Path) -> None:
     for file in _COPIED:
         if (base / file).is_file():
             shutil.copyfile(base / file, folder / file)
-    templates = sorted((base / _TEMPLATES).glob("*.jinja"))[:_MOST_TEMPLATES]
+    templates = sorted((base / TEMPLATES).glob("*.jinja"))[:_MOST_TEMPLATES]
     if templates:
-        (folder / _TEMPLATES).mkdir()
+        (folder / TEMPLATES).mkdir()
     for template in templates:
-        shutil.copyfile(template, folder / _TEMPLATES / template.name)
+        shutil.copyfile(template, folder / TEMPLATES / template.name)
 
 
 def mixtral_config(

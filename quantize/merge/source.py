@@ -11,6 +11,7 @@ from franken_gguf.quantize.checkpoint_source import CheckpointSource
 from franken_gguf.quantize.errors import MergeError
 from franken_gguf.quantize.formats import F32
 
+from .chat_template import with_chat_template
 from .joined_weights import EMBEDDINGS
 from .lora import LoraWeights
 from .models import Model, check_fits, open_model
@@ -95,6 +96,8 @@ def merge_source(path: Path) -> MergedSource:
     joined: list[str] = []
     if recipe.tokenizer_source == UNION:
         base, joined = with_union(base, list(models.values()))
+    if recipe.chat_template:
+        base = with_chat_template(base, recipe.chat_template)
     dtype = base.weights.dtype(EMBEDDINGS) if recipe.dtype is None else recipe.dtype
     experts = [(expert, models[expert.source]) for expert in recipe.experts]
     weights = MergedWeights(path, base, experts, dtype)

@@ -13,12 +13,9 @@ they stand; ordinary ones are of no use without the merges of their own vocabula
 
 from __future__ import annotations
 
-import shutil
-import weakref
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from tempfile import mkdtemp
 from typing import Any
 
 from gguf import TokenType
@@ -28,7 +25,8 @@ from franken_gguf.quantize.json_files import read_object
 
 from .joined_weights import EMBEDDINGS, LM_HEAD, JoinedWeights, Row
 from .models import Model
-from .small_files import copy_tokenizer, write_json
+from .own_folder import with_own_folder
+from .small_files import write_json
 from .vocabulary import MOST_NEW, Token, is_foreign, named_tokens
 
 _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
@@ -50,24 +48,19 @@ class JoinedToken:
 def with_union(base: Model, models: Sequence[Model]) -> tuple[Model, list[str]]:
     """The base with the tokens of `models`, and what these are.
 
-    Its tokenizer and config.json are in a temporary folder, which goes when its weights do. Raises
-    a FrankenError.
+    Raises a FrankenError.
     """
     joined = joined_tokens(base, models)
     if not joined:
         return base, []
     count = max(_rows(base), joined[-1].id + 1)
     rows = {token.id: [Row(model.weights, id_) for model, id_ in token.owners] for token in joined}
-    weights = JoinedWeights(base.weights, rows, count)
-    temporary = Path(mkdtemp(prefix="franken-gguf-"))
-    weakref.finalize(weights, shutil.rmtree, temporary, ignore_errors=True)
-    folder = temporary / f"{base.folder.resolve().name}+union"
-    folder.mkdir()
-    copy_tokenizer(base.folder, folder)
-    config = read_object(base.folder / "config.json", CheckpointError)
-    write_json(folder / "config.json", config | {"vocab_size": count})
-    _write_names(folder, [token for token in joined if not token.is_named])
-    return replace(base, folder=folder, weights=weights), [token.text for token in joined]
+    model = replace(base, weights=JoinedWeights(base.weights, rows, count))
+    model = with_own_folder(model, "union")
+    config = read_object(model.folder / "config.json", CheckpointError)
+    write_json(model.folder / "config.json", config | {"vocab_size": count})
+    _write_names(model.folder, [token for token in joined if not token.is_named])
+    return model, [token.text for token in joined]
 
 
 def joined_tokens(base: Model, models: Sequence[Model]) -> list[JoinedToken]:
