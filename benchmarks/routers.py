@@ -26,9 +26,9 @@ from numpy.typing import NDArray
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.merge.recipe_file import ExpertRecipe, read_recipe
-from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.probe import RouterProbe
 from franken_gguf.runner.metrics import log_softmax
-from franken_gguf.runner.probe import RouterProbe
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 MODES = ("uniform_random", "hidden", "balanced")

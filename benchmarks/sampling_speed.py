@@ -17,13 +17,13 @@ from pathlib import Path
 from statistics import median
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.banned import Banned
+from franken_gguf.runner.chat.text_stream import text_of
 from franken_gguf.runner.devices import default_threads
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.probe import RouterProbe
-from franken_gguf.runner.sampling import Sampling
-from franken_gguf.runner.text_stream import text_of
-from franken_gguf.runner.unbanned import unbanned
+from franken_gguf.runner.engine.banned import Banned
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.probe import RouterProbe
+from franken_gguf.runner.engine.sampling import Sampling
+from franken_gguf.runner.engine.unbanned import unbanned
 
 PROMPT = "Once upon a time, in a harbour town at the end of the world,"
 PLAIN = Sampling(seed=1)

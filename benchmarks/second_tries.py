@@ -15,11 +15,11 @@ import time
 from pathlib import Path
 
 from franken_gguf.runner import LoadOptions, Sessions, load
-from franken_gguf.runner.answer import Answer
-from franken_gguf.runner.commands import respond
+from franken_gguf.runner.chat.answer import Answer
+from franken_gguf.runner.chat.commands import respond
+from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.impersonation import Draft
 from franken_gguf.runner.devices import default_threads
-from franken_gguf.runner.dialogue import Dialogue
-from franken_gguf.runner.impersonation import Draft
 
 NEXT = "And what did the keeper see from the window then?"
 

@@ -17,17 +17,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .answer import Answer, Forgotten, Remembered, Text
     from .api import load
-    from .chat import Chat
-    from .conversation import Conversation, Message
-    from .engine import Engine, Generation, LoadOptions
-    from .machine import this_machine
-    from .placement import Device, Machine, Override, Plan, Wishes
-    from .planner import plan
-    from .sampling import Sampling
-    from .session import Session, Sessions
-    from .shape import ModelShape, model_shape
+    from .chat.answer import Answer, Forgotten, Remembered, Text
+    from .chat.chat import Chat
+    from .chat.conversation import Conversation, Message
+    from .chat.session import Session, Sessions
+    from .engine.engine import Engine, Generation, LoadOptions
+    from .engine.machine import this_machine
+    from .engine.sampling import Sampling
+    from .planning.placement import Device, Machine, Override, Plan, Wishes
+    from .planning.planner import plan
+    from .planning.shape import ModelShape, model_shape
 
 __all__ = [
     "Answer",
@@ -56,17 +56,17 @@ __all__ = [
 ]
 
 _HOMES = {
-    "answer": ("Answer", "Forgotten", "Remembered", "Text"),
+    "chat.answer": ("Answer", "Forgotten", "Remembered", "Text"),
     "api": ("load",),
-    "chat": ("Chat",),
-    "conversation": ("Conversation", "Message"),
-    "engine": ("Engine", "Generation", "LoadOptions"),
-    "machine": ("this_machine",),
-    "placement": ("Device", "Machine", "Override", "Plan", "Wishes"),
-    "planner": ("plan",),
-    "sampling": ("Sampling",),
-    "session": ("Session", "Sessions"),
-    "shape": ("ModelShape", "model_shape"),
+    "chat.chat": ("Chat",),
+    "chat.conversation": ("Conversation", "Message"),
+    "engine.engine": ("Engine", "Generation", "LoadOptions"),
+    "engine.machine": ("this_machine",),
+    "planning.placement": ("Device", "Machine", "Override", "Plan", "Wishes"),
+    "planning.planner": ("plan",),
+    "engine.sampling": ("Sampling",),
+    "chat.session": ("Session", "Sessions"),
+    "planning.shape": ("ModelShape", "model_shape"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any
 
 from franken_gguf.quantize.gguf_header import Header, read_header
-
-from .banned import Banned
-from .chat import Chat
-from .engine import Engine, LoadOptions
-from .placement import Machine
-from .probe import RouterProbe
-from .prompt import Template, special_tokens, stored_template
-from .sampling import sampling_for
+from franken_gguf.runner.chat.chat import Chat
+from franken_gguf.runner.chat.prompt import Template, special_tokens, stored_template
+from franken_gguf.runner.engine.banned import Banned
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.probe import RouterProbe
+from franken_gguf.runner.engine.sampling import sampling_for
+from franken_gguf.runner.planning.placement import Machine
 
 
 def load(

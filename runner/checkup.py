@@ -9,10 +9,11 @@ from importlib.metadata import version
 import psutil
 from llama_cpp import llama_cpp as lib
 
-from .backend import start
+from franken_gguf.runner.engine.backend import start
+from franken_gguf.runner.engine.ggml import GgmlDevice, backends, devices
+
 from .devices import available_memory, default_threads, total_memory
 from .doctor import Unused, gather, unused_gpus
-from .ggml import GgmlDevice, backends, devices
 
 
 @dataclass(frozen=True)

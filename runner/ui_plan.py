@@ -9,9 +9,10 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from .memory import COMPUTE, CPU, KV_CACHE
-from .placement import Plan
-from .shape import ModelShape
+from franken_gguf.runner.planning.memory import COMPUTE, CPU, KV_CACHE
+from franken_gguf.runner.planning.placement import Plan
+from franken_gguf.runner.planning.shape import ModelShape
+
 from .terminal import printable, size
 
 _KINDS = ("attention", "experts", "feed-forward", "router", "norms", "embeddings", "other")

@@ -16,10 +16,10 @@ from typing import Any
 from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.machine import this_machine, with_vram
-from franken_gguf.runner.placement import Override
-from franken_gguf.runner.sampling import Sampling
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.machine import this_machine, with_vram
+from franken_gguf.runner.engine.sampling import Sampling
+from franken_gguf.runner.planning.placement import Override
 
 PROMPT = "Once upon a time, in a harbour town,"
 _DEFAULTS = lib.llama_model_default_params

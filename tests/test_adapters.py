@@ -20,7 +20,7 @@ from franken_gguf.quantize.merge.source import merge_source
 from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.presets import find_preset
 from franken_gguf.runner.compare.scoring import CHUNK, N_OUTPUTS, answer_log_probs
-from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
 
 EXAMPLES = ROOT / "examples"
 HELD_OUT = json.loads(FIGURES.read_text())["held_out"]

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from franken_gguf.runner.banned import BanError, Banned, Found, lines
-from franken_gguf.runner.unbanned import Held
+from franken_gguf.runner.engine.banned import BanError, Banned, Found, lines
+from franken_gguf.runner.engine.unbanned import Held
 
 few_letters = st.text("ab A", max_size=12)
 phrases = st.lists(st.text("abA", min_size=1, max_size=4), max_size=5)

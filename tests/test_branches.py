@@ -13,12 +13,12 @@ from pathlib import Path
 
 import pytest
 
-from franken_gguf.runner.branches import fork, tree
-from franken_gguf.runner.conversation import Conversation, Message
-from franken_gguf.runner.export import write_transcript
-from franken_gguf.runner.session import Sessions, read_chat
-from franken_gguf.runner.session_format import SessionError, encode
-from franken_gguf.runner.swipes import with_swipe
+from franken_gguf.runner.chat.branches import fork, tree
+from franken_gguf.runner.chat.conversation import Conversation, Message
+from franken_gguf.runner.chat.export import write_transcript
+from franken_gguf.runner.chat.session import Sessions, read_chat
+from franken_gguf.runner.chat.session_format import SessionError, encode
+from franken_gguf.runner.chat.swipes import with_swipe
 
 TALK = Conversation(
     "Be kind.",

@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from franken_gguf.runner.escapes import EscapeFilter
-from franken_gguf.runner.text_stream import text_of
-from franken_gguf.runner.wrap import WordWrap
+from franken_gguf.runner.chat.escapes import EscapeFilter
+from franken_gguf.runner.chat.text_stream import text_of
+from franken_gguf.runner.chat.wrap import WordWrap
 
 
 def shown(*pieces: str) -> str:

@@ -11,8 +11,8 @@ import pytest
 from models import smollm2
 
 from franken_gguf.runner import Chat, Forgotten, LoadOptions, Message, Remembered, Text, load
-from franken_gguf.runner.backend import EngineError
-from franken_gguf.runner.conversation import Conversation
+from franken_gguf.runner.chat.conversation import Conversation
+from franken_gguf.runner.engine.backend import EngineError
 
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."

@@ -11,16 +11,16 @@ from models import ROOT, smollm2
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Message, Sessions, load
-from franken_gguf.runner.actions import Copy, Edit, Leave
-from franken_gguf.runner.commands import (
+from franken_gguf.runner.chat.actions import Copy, Edit, Leave
+from franken_gguf.runner.chat.commands import (
     COMMANDS,
     completions,
     is_whole,
     respond,
     unquoted,
 )
-from franken_gguf.runner.dialogue import Dialogue
-from franken_gguf.runner.sampling import Sampling
+from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.engine.sampling import Sampling
 
 FRANCE, PARIS = "What is the capital of France?", "The capital of France is Paris."
 ITALY, ROME = "What is the capital of Italy?", "The capital of Italy is Rome."

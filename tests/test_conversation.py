@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from franken_gguf.runner.conversation import (
+from franken_gguf.runner.chat.conversation import (
     NOTE,
     Conversation,
     ConversationError,

@@ -24,7 +24,7 @@ from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.presets import find_preset
 from franken_gguf.quantize.recipe import Overrides
 from franken_gguf.quantize.source import open_source
-from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
 
 F32 = NDArray[np.float32]
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog, being lazy, sleeps on in the sun."

@@ -13,15 +13,16 @@ from models import demo_gguf, smollm2
 from rich.console import Console
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner import load, presets, ui_drawing
-from franken_gguf.runner.banned import Banned
-from franken_gguf.runner.drawing import Experts, Probabilities, Spelled
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.generation import Routes
+from franken_gguf.runner import load
+from franken_gguf.runner.chat import presets, ui_drawing
+from franken_gguf.runner.chat.drawing import Experts, Probabilities, Spelled
+from franken_gguf.runner.engine.banned import Banned
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.generation import Routes
+from franken_gguf.runner.engine.odds import Odds
+from franken_gguf.runner.engine.sampling import SAMPLERS, Sampling, SamplingError
+from franken_gguf.runner.engine.unbanned import unbanned
 from franken_gguf.runner.metrics import log_softmax
-from franken_gguf.runner.odds import Odds
-from franken_gguf.runner.sampling import SAMPLERS, Sampling, SamplingError
-from franken_gguf.runner.unbanned import unbanned
 
 SMALL = LoadOptions(n_ctx=512, n_threads=1, n_gpu_layers=0)
 GREEDY = Sampling(temperature=0)

@@ -13,11 +13,11 @@ from models import patched_smollm2, smollm2
 
 from franken_gguf.quantize.errors import FrankenError, GGUFError
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.backend import EngineError
 from franken_gguf.runner.devices import available_memory
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.sampling import Sampling
-from franken_gguf.runner.vocabulary import load_vocabulary
+from franken_gguf.runner.engine.backend import EngineError
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.sampling import Sampling
+from franken_gguf.runner.engine.vocabulary import load_vocabulary
 
 GREEDY = Sampling(temperature=0)
 STORY = "Once upon a time, in a harbour town,"

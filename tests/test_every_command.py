@@ -9,7 +9,7 @@ from cards import V2, png, text_chunk
 from models import demo_gguf
 from terminals import ENTER, TAB, Terminal
 
-from franken_gguf.runner.commands import COMMANDS
+from franken_gguf.runner.chat.commands import COMMANDS
 
 ANSWER = r"\[\d+ tokens, [\d.]+ tokens/s; prompt \d+ evaluated in [\d.]+ s, \d+ reused[^\n]*\]"
 BO = {"name": "Bo", "description": "{{char}} rows the boat.", "first_mes": "Ahoy, {{user}}."}

@@ -12,11 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from franken_gguf.runner.conversation import NOTE, Conversation, Message
-from franken_gguf.runner.export import write_transcript
-from franken_gguf.runner.export_html import page
-from franken_gguf.runner.session import read_chat
-from franken_gguf.runner.session_format import SessionError
+from franken_gguf.runner.chat.conversation import NOTE, Conversation, Message
+from franken_gguf.runner.chat.export import write_transcript
+from franken_gguf.runner.chat.export_html import page
+from franken_gguf.runner.chat.session import read_chat
+from franken_gguf.runner.chat.session_format import SessionError
 
 HOSTILE = "</p></article><script>document.title='owned'</script><img src=x onerror=alert(1)> & {x}"
 TALK = Conversation(

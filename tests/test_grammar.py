@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from models import smollm2
 
-from franken_gguf.runner.grammar import grammar_sampler
-from franken_gguf.runner.sampler import lib
-from franken_gguf.runner.sampling import SamplingError
-from franken_gguf.runner.vocabulary import Vocabulary, load_vocabulary
+from franken_gguf.runner.engine.grammar import grammar_sampler
+from franken_gguf.runner.engine.sampler import lib
+from franken_gguf.runner.engine.sampling import SamplingError
+from franken_gguf.runner.engine.vocabulary import Vocabulary, load_vocabulary
 
 # What a hostile hand may put into a grammar: its own signs, more often than letters.
 SIGNS = st.sampled_from([*'()[]{}"\\|*+?:=.,-<>!#\n 019ax^', "root", "::=", "{1,5}", "[^a-z]"])

@@ -20,10 +20,10 @@ from models import smollm2
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.signals import ENDINGS, signals_held
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.interrupt import Stopped, hearing_ctrl_c
-from franken_gguf.runner.probe import router_inputs
-from franken_gguf.runner.sampling import Sampling
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.interrupt import Stopped, hearing_ctrl_c
+from franken_gguf.runner.engine.probe import router_inputs
+from franken_gguf.runner.engine.sampling import Sampling
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals are Unix's")
 

@@ -10,9 +10,9 @@ import pytest
 from models import smollm2
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.kv_file import load_context, save_context
-from franken_gguf.runner.sampling import Sampling
+from franken_gguf.runner.chat.kv_file import load_context, save_context
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.sampling import Sampling
 
 GREEDY = Sampling(temperature=0)
 STORY = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,"

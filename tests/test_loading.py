@@ -15,9 +15,9 @@ from shapes import MIXTRAL_4X7B, sparse_model
 from workers import by_device, engines, planned, worker
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.backend import EngineError
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.placement import Machine
+from franken_gguf.runner.engine.backend import EngineError
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.planning.placement import Machine
 
 MIB = 1 << 20
 # llama.cpp prints a hundredth of a MiB for each of up to eight buffers.

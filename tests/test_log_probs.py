@@ -10,7 +10,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from franken_gguf.runner.backend import EngineError
 from franken_gguf.runner.compare.log_probs import (
     decode,
     encode,
@@ -18,6 +17,7 @@ from franken_gguf.runner.compare.log_probs import (
     row_at,
     write_scores,
 )
+from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.metrics import kl_divergence, log_softmax
 
 logits = arrays(

@@ -21,8 +21,8 @@ from franken_gguf.quantize.merge.calibration import PLACES, TOKENS, passages
 from franken_gguf.quantize.merge.source import merge_source
 from franken_gguf.quantize.parity import reference_tokenizer
 from franken_gguf.runner.cli import main
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.probe import RouterProbe
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.probe import RouterProbe
 
 F32 = NDArray[np.float32]
 

@@ -16,7 +16,7 @@ from models import ROOT, dense_checkpoint
 from franken_gguf.quantize.files import read_at
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner.cli import main
-from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
 
 EXPECTED = ROOT / "tests" / "expected"
 RECIPE = str(EXPECTED / "merge_recipe.yml")

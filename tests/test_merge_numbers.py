@@ -21,7 +21,7 @@ from franken_gguf.quantize.formats import FORMATS
 from franken_gguf.quantize.merge.source import merge_source
 from franken_gguf.quantize.merge.weights import router
 from franken_gguf.quantize.presets import find_preset
-from franken_gguf.runner.hidden_states import hidden_states
+from franken_gguf.runner.engine.hidden_states import hidden_states
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 UP = "model.layers.0.mlp.up_proj"

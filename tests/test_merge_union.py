@@ -27,7 +27,7 @@ from franken_gguf.quantize.merge.models import open_model
 from franken_gguf.quantize.merge.source import merge_source
 from franken_gguf.quantize.merge.union import joined_tokens
 from franken_gguf.runner.cli import main
-from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
 
 BPE = len(bpe_tokenizer()["model"]["vocab"])
 EMBEDDINGS, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"

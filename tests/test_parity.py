@@ -34,7 +34,7 @@ from franken_gguf.quantize.gguf_types import Metadata, string
 from franken_gguf.quantize.metadata import folder_metadata
 from franken_gguf.quantize.parity import TEXTS, check_parity, reference_tokenizer
 from franken_gguf.quantize.tokenizer import tokenizer_metadata
-from franken_gguf.runner.vocabulary import load_vocabulary
+from franken_gguf.runner.engine.vocabulary import load_vocabulary
 
 TOKENS = "tokenizer.ggml.tokens"
 TYPES = "tokenizer.ggml.token_type"

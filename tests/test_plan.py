@@ -20,11 +20,18 @@ from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import Header, read_header
 from franken_gguf.quantize.gguf_types import Value, array, boolean, f32, string, u32
 from franken_gguf.quantize.split import joined
-from franken_gguf.runner.dealing import by_shares
-from franken_gguf.runner.memory import CPU
-from franken_gguf.runner.placement import Device, Machine, Override, Plan, PlanError, Wishes
-from franken_gguf.runner.planner import plan, smaller_plans
-from franken_gguf.runner.shape import ModelShape, model_shape
+from franken_gguf.runner.planning.dealing import by_shares
+from franken_gguf.runner.planning.memory import CPU
+from franken_gguf.runner.planning.placement import (
+    Device,
+    Machine,
+    Override,
+    Plan,
+    PlanError,
+    Wishes,
+)
+from franken_gguf.runner.planning.planner import plan, smaller_plans
+from franken_gguf.runner.planning.shape import ModelShape, model_shape
 
 GIB = 1 << 30
 

@@ -9,10 +9,10 @@ import pytest
 from models import demo_gguf, smollm2
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner import probe as probe_module
-from franken_gguf.runner.backend import EngineError
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.probe import RouterProbe, check_ggml
+from franken_gguf.runner.engine import probe as probe_module
+from franken_gguf.runner.engine.backend import EngineError
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.probe import RouterProbe, check_ggml
 
 SMALL = LoadOptions(n_ctx=512, n_threads=1, n_gpu_layers=0, n_outputs=8)
 STORY = "Once upon a time, in a harbour town, a lighthouse keeper found a map."

@@ -12,8 +12,8 @@ import pytest
 from models import smollm2
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.conversation import Message
-from franken_gguf.runner.prompt import (
+from franken_gguf.runner.chat.conversation import Message
+from franken_gguf.runner.chat.prompt import (
     PromptError,
     Template,
     shapes,
@@ -162,7 +162,7 @@ def test_a_template_renders_again_after_its_process_was_ended() -> None:
 
 
 def test_a_template_waits_for_the_next_turn_longer_than_a_rendering_may_take() -> None:
-    code = "from franken_gguf.runner import sandbox; sandbox.MAX_SECONDS = 1; sandbox.main()"
+    code = "from franken_gguf.runner.chat import sandbox; sandbox.MAX_SECONDS = 1; sandbox.main()"
     command = [sys.executable, "-c", code]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from franken_gguf.quantize.gguf_types import f32, string, u32
-from franken_gguf.runner.sampling import Sampling, SamplingError, sampling_for
+from franken_gguf.runner.engine.sampling import Sampling, SamplingError, sampling_for
 
 FILE = {"general.sampling.temp": f32(0.5), "general.sampling.top_k": u32(20)}
 

@@ -9,7 +9,6 @@ import pytest
 from models import smollm2
 
 from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.backend import EngineError
 from franken_gguf.runner.compare.scoring import (
     CHUNK,
     N_OUTPUTS,
@@ -18,9 +17,10 @@ from franken_gguf.runner.compare.scoring import (
     chunk_logits,
     chunks,
 )
-from franken_gguf.runner.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.backend import EngineError
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.sampling import Sampling
 from franken_gguf.runner.metrics import log_softmax
-from franken_gguf.runner.sampling import Sampling
 
 OPTIONS = LoadOptions(n_ctx=CHUNK, n_threads=1, n_gpu_layers=0, n_outputs=N_OUTPUTS)
 

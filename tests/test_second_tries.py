@@ -12,14 +12,14 @@ from models import smollm2
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Message, Sessions, load
-from franken_gguf.runner.actions import Edit
-from franken_gguf.runner.commands import completions, respond
-from franken_gguf.runner.dialogue import Dialogue
-from franken_gguf.runner.impersonation import Draft
-from franken_gguf.runner.sampling import Sampling
-from franken_gguf.runner.second_tries import change
+from franken_gguf.runner.chat.actions import Edit
+from franken_gguf.runner.chat.commands import completions, respond
+from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.impersonation import Draft
+from franken_gguf.runner.chat.second_tries import change
+from franken_gguf.runner.chat.swipes import swipes
+from franken_gguf.runner.engine.sampling import Sampling
 from franken_gguf.runner.story.saved import begin
-from franken_gguf.runner.swipes import swipes
 
 FRANCE, PARIS = "What is the capital of France?", "The capital of France is Paris."
 ITALY, ROME = "What is the capital of Italy?", "The capital of Italy is Rome."

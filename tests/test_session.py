@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from franken_gguf.runner.conversation import NOTE, Conversation, Message
-from franken_gguf.runner.session import MAX_BYTES, Sessions, file_name
-from franken_gguf.runner.session_format import SessionError, decode, encode
+from franken_gguf.runner.chat.conversation import NOTE, Conversation, Message
+from franken_gguf.runner.chat.session import MAX_BYTES, Sessions, file_name
+from franken_gguf.runner.chat.session_format import SessionError, decode, encode
 
 DATE = "2026-11-25T08:00:00.000Z"
 TALK = Conversation(

@@ -20,8 +20,8 @@ from franken_gguf.quantize.presets import find_preset
 from franken_gguf.quantize.shards import shard_counts, shard_path
 from franken_gguf.quantize.source import open_source
 from franken_gguf.runner.cli import main
-from franken_gguf.runner.engine import Engine, LoadOptions
-from franken_gguf.runner.sampling import Sampling
+from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.sampling import Sampling
 
 
 def split(checkpoint: Path, path: Path, limit: int | None) -> Output:

@@ -11,8 +11,8 @@ from cards import V2, V3, png, text_chunk
 from hypothesis import given
 from hypothesis import strategies as st
 
-from franken_gguf.runner.conversation import Conversation, Message
-from franken_gguf.runner.prompt import Template
+from franken_gguf.runner.chat.conversation import Conversation, Message
+from franken_gguf.runner.chat.prompt import Template
 from franken_gguf.runner.story.card import Card, card_in
 from franken_gguf.runner.story.fields import StoryError
 from franken_gguf.runner.story.layout import Insert, with_inserts

@@ -13,9 +13,9 @@ from models import smollm2
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Sessions, load
-from franken_gguf.runner.commands import completions, respond
-from franken_gguf.runner.dialogue import Dialogue
-from franken_gguf.runner.sampling import Sampling
+from franken_gguf.runner.chat.commands import completions, respond
+from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.engine.sampling import Sampling
 from franken_gguf.runner.story.actions import parsed_note
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.story.note import Note

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from franken_gguf.runner.conversation import Conversation, Message
-from franken_gguf.runner.session_format import decode, encode
-from franken_gguf.runner.swipes import swipes, turned_to, with_swipe
+from franken_gguf.runner.chat.conversation import Conversation, Message
+from franken_gguf.runner.chat.session_format import decode, encode
+from franken_gguf.runner.chat.swipes import swipes, turned_to, with_swipe
 
 HEAD = json.dumps({"user_name": "Ada", "character_name": "Seraphina", "chat_metadata": {}})
 # What SillyTavern writes of an answer that was given twice.

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from franken_gguf.runner.temporary_gguf import temporary_gguf
+from franken_gguf.runner.engine.temporary_gguf import temporary_gguf
 
 SCRIPT = """
 import sys
 from pathlib import Path
-from franken_gguf.runner.temporary_gguf import temporary_gguf
+from franken_gguf.runner.engine.temporary_gguf import temporary_gguf
 
 with temporary_gguf(Path(sys.argv[1])) as file:
     file.write_bytes(b"GGUF")

@@ -13,19 +13,19 @@ import click
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.merge.recipe_file import expert_names as recipe_names
-from franken_gguf.runner import presets, ui_chat
-from franken_gguf.runner.actions import resumed
-from franken_gguf.runner.answer import now
 from franken_gguf.runner.api import load
-from franken_gguf.runner.commands import completions, is_whole
-from franken_gguf.runner.conversation import Conversation
-from franken_gguf.runner.dialogue import Dialogue
-from franken_gguf.runner.engine import LoadOptions
-from franken_gguf.runner.interrupt import hearing_ctrl_c
-from franken_gguf.runner.kv_file import load_context, save_context
-from franken_gguf.runner.machine import this_machine, with_vram
-from franken_gguf.runner.session import Session, Sessions, data_folder, make_private
-from franken_gguf.runner.standard_input import clean, has_keyboard, piped_text
+from franken_gguf.runner.chat import presets, ui_chat
+from franken_gguf.runner.chat.actions import resumed
+from franken_gguf.runner.chat.answer import now
+from franken_gguf.runner.chat.commands import completions, is_whole
+from franken_gguf.runner.chat.conversation import Conversation
+from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.kv_file import load_context, save_context
+from franken_gguf.runner.chat.session import Session, Sessions, data_folder, make_private
+from franken_gguf.runner.chat.standard_input import clean, has_keyboard, piped_text
+from franken_gguf.runner.engine.engine import LoadOptions
+from franken_gguf.runner.engine.interrupt import hearing_ctrl_c
+from franken_gguf.runner.engine.machine import this_machine, with_vram
 from franken_gguf.runner.story.saved import begin
 from franken_gguf.runner.terminal import size
 
@@ -225,7 +225,7 @@ def _session(
 
 
 def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> None:
-    from franken_gguf.runner.keyboard import Keyboard, PlainInput  # noqa: PLC0415 - 0.1 s
+    from franken_gguf.runner.chat.keyboard import Keyboard, PlainInput  # noqa: PLC0415 - 0.1 s
 
     n_ctx = dialogue.chat.engine.n_ctx
     screen.notice(f"{dialogue.model}, context {n_ctx}; /help lists the commands")

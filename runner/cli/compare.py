@@ -28,9 +28,9 @@ from franken_gguf.runner.compare.table_csv import as_csv
 from franken_gguf.runner.compare.tasks import CompareError
 from franken_gguf.runner.compare.workspace import cache_folder, replacing
 from franken_gguf.runner.devices import default_threads
-from franken_gguf.runner.loading import LoadOptions
+from franken_gguf.runner.engine.loading import LoadOptions
+from franken_gguf.runner.engine.token_check import check_tokens
 from franken_gguf.runner.meter import Meter
-from franken_gguf.runner.token_check import check_tokens
 from franken_gguf.runner.ui_progress import conversion_progress
 
 from .parameters import FILE

@@ -23,8 +23,8 @@ from franken_gguf.quantize.recipe import Overrides
 from franken_gguf.quantize.source import Source, open_source
 from franken_gguf.runner import convert_json, ui_convert
 from franken_gguf.runner.devices import cores
+from franken_gguf.runner.engine.token_check import check_tokens
 from franken_gguf.runner.meter import Meter
-from franken_gguf.runner.token_check import check_tokens
 from franken_gguf.runner.ui_progress import conversion_progress
 
 from .parameters import FILE, size

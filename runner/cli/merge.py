@@ -18,8 +18,8 @@ from franken_gguf.quantize.merge.layout import LAYOUTS, PER_EXPERT
 from franken_gguf.quantize.merge.pending_folder import pending_folder
 from franken_gguf.quantize.merge.source import merge_source
 from franken_gguf.quantize.presets import Preset
+from franken_gguf.runner.engine.token_check import check_tokens
 from franken_gguf.runner.terminal import printable
-from franken_gguf.runner.token_check import check_tokens
 
 from .parameters import FILE, size
 from .routing import base_type_option, route

@@ -10,8 +10,8 @@ from typing import Any
 
 import click
 
-from franken_gguf.runner.memory import CPU
-from franken_gguf.runner.placement import Override, Wishes
+from franken_gguf.runner.planning.memory import CPU
+from franken_gguf.runner.planning.placement import Override, Wishes
 
 from .parameters import size
 

@@ -13,9 +13,9 @@ from rich.console import Console
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.split import joined
 from franken_gguf.runner import ui_plan
-from franken_gguf.runner.placement import Device, Machine, Plan, Wishes
-from franken_gguf.runner.planner import plan as make_plan
-from franken_gguf.runner.shape import model_shape
+from franken_gguf.runner.planning.placement import Device, Machine, Plan, Wishes
+from franken_gguf.runner.planning.planner import plan as make_plan
+from franken_gguf.runner.planning.shape import model_shape
 
 from .parameters import FILE, size
 from .placement import placement_options
@@ -50,7 +50,7 @@ def _machine(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ...]
     if vram is not None and ram is not None and not rpc:
         return Machine(ram, _gpus(vram))
     # llama.cpp takes a while to load, and a machine that is not here does not need it.
-    from franken_gguf.runner.machine import this_machine, with_vram  # noqa: PLC0415
+    from franken_gguf.runner.engine.machine import this_machine, with_vram  # noqa: PLC0415
 
     here = this_machine(rpc)
     if vram is not None:

@@ -14,8 +14,8 @@ from franken_gguf.quantize.merge.source import MergedSource
 from franken_gguf.quantize.presets import Preset, find_preset
 from franken_gguf.quantize.source import Source
 from franken_gguf.runner.devices import cores
-from franken_gguf.runner.hidden_states import hidden_states
-from franken_gguf.runner.loading import LoadOptions
+from franken_gguf.runner.engine.hidden_states import hidden_states
+from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.ui_convert import say
 
 _BASE_TYPE = "Q8_0"

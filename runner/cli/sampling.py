@@ -9,8 +9,8 @@ from typing import Any
 
 import click
 
-from franken_gguf.runner import banned
-from franken_gguf.runner.sampling import (
+from franken_gguf.runner.engine import banned
+from franken_gguf.runner.engine.sampling import (
     RANDOM_SEED,
     SAMPLERS,
     SamplingError,

@@ -8,8 +8,8 @@ import signal
 import click
 
 from franken_gguf.quantize.signals import ENDINGS
-from franken_gguf.runner import rpc
 from franken_gguf.runner.devices import default_threads
+from franken_gguf.runner.engine import rpc
 
 WARNING = (
     "Anyone who reaches this port can use this machine's memory and crash the worker: there is no "

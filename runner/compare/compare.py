@@ -10,7 +10,7 @@ from pathlib import Path
 import llama_cpp
 
 from franken_gguf.quantize.errors import FrankenError
-from franken_gguf.runner.loading import LoadOptions
+from franken_gguf.runner.engine.loading import LoadOptions
 
 from .assemble import assemble
 from .candidates import Candidate, check_vocabulary

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from franken_gguf.runner.loading import LoadOptions
+from franken_gguf.runner.engine.loading import LoadOptions
 
 from .document import Settings
 from .tasks import Tasks

@@ -23,7 +23,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from franken_gguf.runner.backend import EngineError
+from franken_gguf.runner.engine.backend import EngineError
 
 F32 = NDArray[np.float32]
 F64 = NDArray[np.float64]

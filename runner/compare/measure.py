@@ -10,13 +10,13 @@ from functools import partial
 
 import numpy as np
 
-from franken_gguf.runner.engine import Engine, Generation
-from franken_gguf.runner.memory import N_BATCH
+from franken_gguf.runner.chat.prompt import Template
+from franken_gguf.runner.chat.text_stream import text_of
+from franken_gguf.runner.engine.engine import Engine, Generation
+from franken_gguf.runner.engine.probe import RouterProbe
+from franken_gguf.runner.engine.sampling import Sampling
 from franken_gguf.runner.metrics import lean, log_softmax
-from franken_gguf.runner.probe import RouterProbe
-from franken_gguf.runner.prompt import Template
-from franken_gguf.runner.sampling import Sampling
-from franken_gguf.runner.text_stream import text_of
+from franken_gguf.runner.planning.memory import N_BATCH
 
 from .document import FirstDifference, Settings
 from .log_probs import F32, Scores, read_scores, row_at, write_scores

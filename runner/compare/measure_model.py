@@ -8,13 +8,13 @@ from functools import partial
 from typing import Any
 
 from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.runner.chat.prompt import Template, special_tokens, stored_template
 from franken_gguf.runner.devices import peak_memory
-from franken_gguf.runner.engine import Engine
-from franken_gguf.runner.machine import this_machine, with_vram
-from franken_gguf.runner.placement import Machine
-from franken_gguf.runner.probe import RouterProbe
-from franken_gguf.runner.prompt import Template, special_tokens, stored_template
-from franken_gguf.runner.shape import model_shape
+from franken_gguf.runner.engine.engine import Engine
+from franken_gguf.runner.engine.machine import this_machine, with_vram
+from franken_gguf.runner.engine.probe import RouterProbe
+from franken_gguf.runner.planning.placement import Machine
+from franken_gguf.runner.planning.shape import model_shape
 
 from .job import ANSWERS, RUN, TEXT, Job, Progress, prompt_part
 from .measure import Loaded, measure_answers, measure_prompt, measure_text

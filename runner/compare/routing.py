@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from franken_gguf.runner.engine.probe import RouterProbe
 from franken_gguf.runner.metrics import LayerRouting, compare_routing, expert_load
-from franken_gguf.runner.probe import RouterProbe
 
 
 @dataclass

@@ -11,11 +11,11 @@ from itertools import takewhile
 import numpy as np
 from numpy.typing import NDArray
 
-from franken_gguf.runner.backend import EngineError
-from franken_gguf.runner.engine import Engine
-from franken_gguf.runner.memory import N_BATCH
+from franken_gguf.runner.engine.backend import EngineError
+from franken_gguf.runner.engine.engine import Engine
+from franken_gguf.runner.engine.vocabulary import Vocabulary
 from franken_gguf.runner.metrics import log_softmax
-from franken_gguf.runner.vocabulary import Vocabulary
+from franken_gguf.runner.planning.memory import N_BATCH
 
 CHUNK = N_BATCH
 """Tokens of a chunk, llama-perplexity's default for -c: one evaluation."""

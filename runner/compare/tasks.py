@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import Header
-from franken_gguf.runner.backend import EngineError
-from franken_gguf.runner.conversation import Message
-from franken_gguf.runner.prompt import Template, special_tokens, stored_template
-from franken_gguf.runner.vocabulary import Vocabulary, load_vocabulary
+from franken_gguf.runner.chat.conversation import Message
+from franken_gguf.runner.chat.prompt import Template, special_tokens, stored_template
+from franken_gguf.runner.engine.backend import EngineError
+from franken_gguf.runner.engine.vocabulary import Vocabulary, load_vocabulary
 
 from .document import Settings
 from .questions import CHOICE, Question, filled

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 
-from franken_gguf.runner.actions import CommandError
-from franken_gguf.runner.answer import Answer
-from franken_gguf.runner.dialogue import Dialogue
+from franken_gguf.runner.chat.actions import CommandError
+from franken_gguf.runner.chat.answer import Answer
+from franken_gguf.runner.chat.dialogue import Dialogue
 
 from .card import Card
 from .lore import Called

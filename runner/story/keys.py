@@ -11,7 +11,7 @@ from typing import Any
 
 import regex
 
-from franken_gguf.runner.expressions import ExpressionError, compiled
+from franken_gguf.runner.engine.expressions import ExpressionError, compiled
 
 _JAVASCRIPT = re.compile(r"/(.+)/([a-z]*)", re.DOTALL)
 _FLAGS = {"i": regex.IGNORECASE, "m": regex.MULTILINE, "s": regex.DOTALL}

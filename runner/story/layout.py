@@ -12,7 +12,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from franken_gguf.runner.conversation import Message
+from franken_gguf.runner.chat.conversation import Message
 
 from .card import Card
 

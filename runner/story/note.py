@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from franken_gguf.runner.conversation import Conversation
+from franken_gguf.runner.chat.conversation import Conversation
 
 from .fields import Fields
 

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from franken_gguf.runner.conversation import Conversation, Message
+from franken_gguf.runner.chat.conversation import Conversation, Message
 from franken_gguf.runner.terminal import printable
 
 from .card import Card, read_card

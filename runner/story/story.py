@@ -7,7 +7,7 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from franken_gguf.runner.conversation import NOTE, Conversation, Message
+from franken_gguf.runner.chat.conversation import NOTE, Conversation, Message
 
 from .card import Card
 from .fields import Fields

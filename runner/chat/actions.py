@@ -7,6 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.runner.engine.sampling import RANDOM_SEED, with_setting
+from franken_gguf.runner.story.card import Card
+from franken_gguf.runner.terminal import printable, size
 
 from .answer import Answer
 from .conversation import Message
@@ -15,10 +18,7 @@ from .drawing import Experts, Probabilities
 from .escapes import EscapeFilter
 from .export import write_transcript
 from .impersonation import Draft
-from .sampling import RANDOM_SEED, with_setting
 from .session_format import SessionError
-from .story.card import Card
-from .terminal import printable, size
 
 
 class CommandError(FrankenError):

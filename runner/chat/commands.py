@@ -6,11 +6,12 @@ import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from franken_gguf.runner.story import actions as story
+
 from . import actions, drawing, second_tries
 from .actions import CommandError, Edit, Leave, Outcome
 from .dialogue import Dialogue
 from .presets import presets
-from .story import actions as story
 
 QUOTES = '"""'  # around a text of several lines
 

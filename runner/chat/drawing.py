@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.runner.engine.banned import Banned
+from franken_gguf.runner.engine.generation import Generation, Routes
+from franken_gguf.runner.engine.odds import Odds
+from franken_gguf.runner.engine.sampling import sampling_for
 
-from .banned import Banned
 from .chat import Chat
-from .generation import Generation, Routes
-from .odds import Odds
 from .presets import preset, presets
-from .sampling import sampling_for
 
 
 class NothingKeptError(FrankenError):

@@ -16,7 +16,7 @@ from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
 
-from .terminal import printable
+from franken_gguf.runner.terminal import printable
 
 PROMPT, MORE = "> ", ". "
 

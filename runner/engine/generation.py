@@ -41,6 +41,7 @@ class Generation:
         self.n_ctx = engine.n_ctx
         self.prompt_tokens = len(prompt)
         self.prompt_evaluated = 0
+        self.prompt_reused = 0
         self.prompt_seconds = 0.0
         self.taken: list[int] = []
         """The tokens of the answer."""
@@ -94,6 +95,7 @@ class Generation:
         try:
             try:
                 self.prompt_evaluated = engine.evaluate(self._prompt)
+                self.prompt_reused = self.prompt_tokens - self.prompt_evaluated
             except Stopped:
                 self.finish = "interrupted"
                 return

@@ -12,18 +12,18 @@ from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.gguf_header import Header
 from franken_gguf.quantize.split import joined
+from franken_gguf.runner.devices import default_threads
+from franken_gguf.runner.planning.memory import CPU, KV_TYPES, N_BATCH
+from franken_gguf.runner.planning.placement import Machine, Override, Plan, Wishes
+from franken_gguf.runner.planning.planner import smaller_plans
+from franken_gguf.runner.planning.shape import model_shape
+from franken_gguf.runner.terminal import size
 
 from .backend import AllocationError, Buffer, EngineError, loaded_model, log
-from .devices import default_threads
 from .ggml import device_array, override_array
 from .interrupt import Stopped
 from .machine import this_machine
-from .memory import CPU, KV_TYPES, N_BATCH
-from .placement import Machine, Override, Plan, Wishes
-from .planner import smaller_plans
 from .probe import Probe
-from .shape import model_shape
-from .terminal import size
 from .vocabulary import Vocabulary
 
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.signals import signals_held
+from franken_gguf.runner.devices import available_memory
+from franken_gguf.runner.planning.placement import Device, Machine, PlanError
 
 from .backend import start
-from .devices import available_memory
 from .ggml import GgmlDevice, devices
-from .placement import Device, Machine, PlanError
 from .rpc import add_worker
 
 

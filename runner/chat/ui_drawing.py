@@ -10,9 +10,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from franken_gguf.runner.engine.generation import Routes
+from franken_gguf.runner.terminal import printable
+
 from .drawing import Experts, Probabilities
-from .generation import Routes
-from .terminal import printable
 
 # From sure to a surprise: the shade of a token whose probability is at least so much.
 _SHADES = ((0.9, "green"), (0.5, "yellow"), (0.1, "dark_orange"), (0.0, "red"))

@@ -10,8 +10,7 @@ from typing import Any
 from platformdirs import user_config_path
 
 from franken_gguf.quantize.yaml_files import read_yaml
-
-from .sampling import Sampling, SamplingError
+from franken_gguf.runner.engine.sampling import Sampling, SamplingError
 
 Settings = dict[str, Any]
 _MAX_BYTES = 1 << 16
@@ -24,7 +23,7 @@ def user_file() -> Path:
 
 def presets() -> dict[str, Settings]:
     """All presets by name. Raises SamplingError, which names the file and the mend."""
-    ours = Path(str(files("franken_gguf.runner") / "presets.yml"))
+    ours = Path(str(files(__package__) / "presets.yml"))
     found = _read(ours)
     if (own := user_file()).exists():
         found |= _read(own)

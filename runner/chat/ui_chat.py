@@ -13,6 +13,10 @@ from rich.console import Console
 from rich.text import Text as Styled
 
 from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.runner.engine.interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
+from franken_gguf.runner.story.card import Card
+from franken_gguf.runner.story.ui_card import sheet
+from franken_gguf.runner.terminal import printable
 
 from . import clipboard, editor
 from .actions import Copy, Edit, Leave, Outcome
@@ -22,12 +26,8 @@ from .dialogue import Dialogue
 from .drawing import Experts, Probabilities
 from .escapes import EscapeFilter
 from .impersonation import Draft
-from .interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
 from .second_tries import change
 from .standard_input import clean
-from .story.card import Card
-from .story.ui_card import sheet
-from .terminal import printable
 from .ui_drawing import experts, probabilities
 from .wrap import WordWrap
 
@@ -126,10 +126,10 @@ class Screen:
 def figures(answer: Answer) -> str:
     """One line on how an answer came about: tokens, speed, what of the prompt was evaluated."""
     done = answer.generation
-    reused = done.prompt_tokens - done.prompt_evaluated
     parts = [
         f"{done.tokens} tokens, {done.tokens_per_second:.1f} tokens/s",
-        f"prompt {done.prompt_evaluated} evaluated in {done.prompt_seconds:.2f} s, {reused} reused",
+        f"prompt {done.prompt_evaluated} evaluated in {done.prompt_seconds:.2f} s, "
+        f"{done.prompt_reused} reused",
         f"context {done.prompt_tokens + done.tokens} of {done.n_ctx}",
     ]
     if done.taken_back:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from franken_gguf.runner.story.saved import opened
+
 from .answer import Answer
 from .chat import Chat
 from .conversation import Conversation
 from .session import Session, Sessions
-from .story.saved import opened
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Totals:
         self.tokens += done.tokens
         self.seconds += done.seconds
         self.prompt_evaluated += done.prompt_evaluated
-        self.prompt_reused += done.prompt_tokens - done.prompt_evaluated
+        self.prompt_reused += done.prompt_reused
 
 
 @dataclass

@@ -95,9 +95,10 @@ class Template:
 
     def _start(self) -> subprocess.Popen[str]:
         # Isolated from the current folder, which may hold any jinja2.py; our own path is handed on.
-        code = "import sys; sys.path[:] = sys.argv[1:]; from franken_gguf.runner import sandbox; "
+        run = "from franken_gguf.runner.chat import sandbox; sandbox.main()"
+        code = f"import sys; sys.path[:] = sys.argv[1:]; {run}"
         child = subprocess.Popen(
-            [sys.executable, "-I", "-c", code + "sandbox.main()", *filter(None, sys.path)],
+            [sys.executable, "-I", "-c", code, *filter(None, sys.path)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from franken_gguf.runner.engine.engine import Generation
+
 from .conversation import Message
-from .engine import Generation
 from .swipes import with_swipe
 from .text_stream import text_of
 

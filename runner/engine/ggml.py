@@ -11,8 +11,8 @@ from typing import Any
 # Not llama_cpp._ggml: in the wheel that opens a second copy of ggml, with a registry of its own.
 from llama_cpp.llama_cpp import _lib
 
-from .memory import CPU
-from .placement import Override
+from franken_gguf.runner.planning.memory import CPU
+from franken_gguf.runner.planning.placement import Override
 
 _KINDS = {0: "CPU", 1: "GPU", 2: "IGPU", 3: "ACCEL", 4: "META"}
 _Pointer = ctypes.c_void_p

@@ -16,12 +16,12 @@ from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.quantize.output import Output, plan_output
 from franken_gguf.quantize.presets import Preset
 from franken_gguf.quantize.source import Source
+from franken_gguf.runner.terminal import size
 
 from .engine import Engine
 from .loading import DEFAULTS, LoadOptions
 from .probe import StateProbe, entering, router_inputs
 from .temporary_gguf import temporary_gguf
-from .terminal import size
 
 F32 = NDArray[np.float32]
 

@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from franken_gguf.quantize.formats import FORMATS
+from franken_gguf.runner.terminal import size
 
 from .arrangement import fitting
 from .memory import Cache
 from .placement import NO_WISHES, Machine, Plan, Wishes
 from .shape import ModelShape
-from .terminal import size
 
 _STEP = 256  # tokens of context
 

@@ -9,8 +9,7 @@ from gguf import GGUFValueType
 
 from franken_gguf.quantize.errors import GGUFError
 from franken_gguf.quantize.gguf_header import Header, TensorInfo
-
-from .inspect import tensor_group
+from franken_gguf.runner.inspect import tensor_group
 
 MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
 _LAYER = re.compile(r"^blk\.(\d+)\.")

@@ -17,13 +17,13 @@ from numpy.typing import NDArray
 
 from franken_gguf.quantize.gguf_header import Header
 from franken_gguf.quantize.signals import signals_held
+from franken_gguf.runner.planning.memory import N_BATCH
+from franken_gguf.runner.planning.placement import Machine
 
 from .backend import EngineError, log
 from .generation import Generation, Routes
 from .interrupt import Stopped
 from .loading import DEFAULTS, LoadOptions, load
-from .memory import N_BATCH
-from .placement import Machine
 from .probe import Probe, RouterProbe
 from .sampler import Sampler
 from .sampling import Sampling

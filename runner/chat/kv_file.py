@@ -13,8 +13,9 @@ from pathlib import Path
 
 import llama_cpp
 
-from .backend import EngineError
-from .engine import Engine
+from franken_gguf.runner.engine.backend import EngineError
+from franken_gguf.runner.engine.engine import Engine
+
 from .session import replacing
 
 _HASH_BYTES = 32

@@ -8,17 +8,18 @@ from dataclasses import replace
 from functools import cache
 from types import TracebackType
 
+from franken_gguf.runner.engine.banned import Banned
+from franken_gguf.runner.engine.engine import Engine, Generation
+from franken_gguf.runner.engine.sampling import RANDOM_SEED, Sampling
+from franken_gguf.runner.engine.unbanned import unbanned
+from franken_gguf.runner.story.story import Story
+
 from . import summary
 from .answer import Answer, now
-from .banned import Banned
 from .conversation import Conversation, Message, turn_starts
-from .engine import Engine, Generation
 from .prompt import Template
-from .sampling import RANDOM_SEED, Sampling
-from .story.story import Story
 from .swipes import swipes
 from .text_stream import text_of
-from .unbanned import unbanned
 
 # A text that has more characters than this for each token of the context does not fit it: not
 # worth a template's and a tokenizer's time. (Few tokens are as long, and then runs of spaces.)

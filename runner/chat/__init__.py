@@ -1,0 +1,1 @@
+"""A conversation with a model: what is said, kept, saved and shown."""
