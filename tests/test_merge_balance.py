@@ -155,8 +155,8 @@ def test_the_recipes_text_is_run_behind_its_prompts_and_evens_the_load(models: P
     assert 0.6 <= least < 2 / 3 < most <= 0.7334
     load, won = source.notices
     assert load.startswith(
-        f"{models / 'tales.txt'}: in every layer each expert works on {least:.0%} to {most:.0%} of "
-        "it (even: 67%; before "
+        f"{models / 'tales.txt'}: in every layer each expert works on {100 * least:.0f} to "
+        f"{100 * most:.0f} % of it (even: 67 %; before "
     )
     assert won.endswith(" of 4 prompts go to their own expert most of all")
 

@@ -109,8 +109,8 @@ class Router:
         even = recipe.experts_used / len(recipe.experts)
         beyond = max(even - after[0], after[1] - even) > even * (recipe.load_bound + 1e-9)
         return (
-            f"{recipe.calibration_text}: in every layer each expert works on {after[0]:.0%} to "
-            f"{after[1]:.0%} of it (even: {even:.0%}; before {before[0]:.0%} to {before[1]:.0%})"
+            f"{recipe.calibration_text}: in every layer each expert works on {_range(after)} of "
+            f"it (even: {100 * even:.0f} %; before {_range(before)})"
             + f", which is not within load_bound {recipe.load_bound:g}"
             * beyond
         )
@@ -176,6 +176,10 @@ def _alike(rows: F32) -> list[str]:
         f"in {len(layers)} of {len(rows)} layers the router's rows are much alike: some experts "
         "may hardly be used; let the prompts differ more"
     ] * bool(layers)
+
+
+def _range(shares: tuple[float, float]) -> str:
+    return f"{100 * shares[0]:.0f} to {100 * shares[1]:.0f} %"
 
 
 def _bos(folder: Path) -> str:
