@@ -77,3 +77,20 @@ def test_a_base_token_that_nobody_embeds_is_refused(tmp_path: Path) -> None:
     make_sentencepiece(tmp_path / "dolphin", 1, 1, "<|im_end|>")
     with pytest.raises(MergeError, match=rf"base: token id {pieces} \('<\|lost\|>'\) has no embed"):
         joined(tmp_path, "dolphin", "base")
+
+
+@pytest.mark.parametrize("others", [(), ("singer",)])
+def test_a_joined_row_that_is_no_numbers_names_its_own_model(
+    tmp_path: Path, others: tuple[str, ...]
+) -> None:
+    pieces = make_sentencepiece(tmp_path / "base", 0, 0)
+    for seed, name in enumerate(("dolphin", *others), 1):
+        make_sentencepiece(tmp_path / name, seed, 1, "<|im_end|>")
+    tensors = dense_tensors(1)
+    for name in (EMBEDDINGS, LM_HEAD):
+        tensors[name] = weights(name, (pieces + 1, 64), 1, 0.05)
+        tensors[name][pieces] = np.nan
+    write_safetensors(tmp_path / "dolphin" / "model.safetensors", tensors, "BF16")
+    source = joined(tmp_path, "base", *others, "dolphin")
+    with pytest.raises(MergeError, match=rf"dolphin: tensor .* NaN or Inf in row {pieces};"):
+        rows_of(source, EMBEDDINGS)

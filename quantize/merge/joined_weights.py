@@ -9,8 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from gguf import GGMLQuantizationType
 
+from franken_gguf.quantize.errors import MergeError
 from franken_gguf.quantize.formats import F32, FORMATS, U8
 from franken_gguf.quantize.weights import Weights
+
+from .fields import ModelPath
 
 EMBEDDINGS, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
@@ -18,6 +21,7 @@ EMBEDDINGS, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 class Row(NamedTuple):
     """A token's place in a model's vocabulary."""
 
+    path: ModelPath
     weights: Weights
     number: int
 
@@ -71,9 +75,15 @@ class JoinedWeights:
         return rows
 
     def _joined(self, name: str, id_: int) -> U8:
-        wanted = self.dtype(name)
-        stored = [row.read(name) for row in self._rows[id_]]
-        if len(stored) == 1 and stored[0][1] is wanted:
+        wanted, rows = self.dtype(name), self._rows[id_]
+        stored = [row.read(name) for row in rows]
+        values: list[F32] = [FORMATS[kind.name].dequantize(raw) for raw, kind in stored]
+        for row, value in zip(rows, values, strict=True):
+            if not np.isfinite(value).all():
+                raise MergeError(
+                    f"{row.path}: tensor {name!r} holds NaN or Inf in row {row.number}; the model "
+                    "is broken, download or merge it again"
+                )
+        if len(rows) == 1 and stored[0][1] is wanted:
             return stored[0][0]
-        values: list[F32] = [FORMATS[kind.name].dequantize(row) for row, kind in stored]
         return FORMATS[wanted.name].quantize(np.mean(values, axis=0, dtype=np.float32), None)

@@ -54,7 +54,10 @@ def with_union(base: Model, models: Sequence[Model]) -> tuple[Model, list[str]]:
     if not joined:
         return base, []
     count = max(_rows(base), joined[-1].id + 1)
-    rows = {token.id: [Row(model.weights, id_) for model, id_ in token.owners] for token in joined}
+    rows = {
+        token.id: [Row(model.path, model.weights, id_) for model, id_ in token.owners]
+        for token in joined
+    }
     model = replace(base, weights=JoinedWeights(base.weights, rows, count))
     model = with_own_folder(model, "union")
     config = read_object(model.folder / "config.json", CheckpointError)
