@@ -3,123 +3,27 @@
 from __future__ import annotations
 
 import json
-import random
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cards import V2, mutated
+from cards import V2
 from hypothesis import given
 from hypothesis import strategies as st
+from lorebooks import IN_A_CARD, WORLD_INFO, active, book, called, reasons
 
 from franken_gguf.runner.story.card import card_in
-from franken_gguf.runner.story.fields import StoryError, parse
 from franken_gguf.runner.story.keys import Key, KeyIndex
-from franken_gguf.runner.story.lore import Called, Lore, Moment
+from franken_gguf.runner.story.lore import Lore, Moment
 from franken_gguf.runner.story.lorebook import (
     ALWAYS,
     Condition,
     Entry,
     Lorebook,
-    lorebook_from,
     read_lorebook,
 )
 
 SOON = 1e12  # a deadline of no concern
-
-
-def book(*entries: dict[str, Any], **settings: Any) -> Lorebook:
-    """A card's book: entries of V2's form, filled up."""
-    filled = [
-        {"keys": [], "content": "x", "enabled": True, "insertion_order": 100, "extensions": {}}
-        | {"name": f"e{number}"}
-        | entry
-        for number, entry in enumerate(entries)
-    ]
-    return lorebook_from({"entries": filled, **settings}, "book")
-
-
-def called(lorebook: Lorebook, *texts: str, **moment: Any) -> list[Called]:
-    """What the latest text and those before it call for; the last of `texts` is the newest."""
-    return Lore([lorebook]).called(Moment(tuple(reversed(texts)), **moment))
-
-
-def active(lorebook: Lorebook, *texts: str, **moment: Any) -> list[str]:
-    return [one.entry.label for one in called(lorebook, *texts, **moment) if one.is_active]
-
-
-def reasons(lorebook: Lorebook, *texts: str, **moment: Any) -> list[str]:
-    return [one.reason for one in called(lorebook, *texts, **moment)]
-
-
-WORLD_INFO = {
-    "entries": {
-        "0": {
-            "uid": 0,
-            "key": ["lamp", "/wicks?/i"],
-            "keysecondary": ["oil", "fire"],
-            "comment": "Lamp",
-            "content": "It burns.",
-            "constant": False,
-            "selective": True,
-            "selectiveLogic": 3,
-            "order": 7,
-            "position": 4,
-            "disable": False,
-            "excludeRecursion": True,
-            "preventRecursion": True,
-            "delayUntilRecursion": 1,
-            "probability": 60,
-            "useProbability": True,
-            "depth": 3,
-            "scanDepth": 5,
-            "caseSensitive": True,
-            "matchWholeWords": False,
-            "sticky": 3,
-            "cooldown": 2,
-            "delay": None,
-            "role": 0,
-        },
-        "1": {"uid": 1, "key": ["gone"], "content": "Off.", "disable": True},
-    }
-}
-# The same in the form that SillyTavern writes into a card.
-IN_A_CARD = {
-    "name": "world",
-    "extensions": {},
-    "entries": [
-        {
-            "id": 0,
-            "keys": ["lamp", "/wicks?/i"],
-            "secondary_keys": ["oil", "fire"],
-            "comment": "Lamp",
-            "content": "It burns.",
-            "constant": False,
-            "selective": True,
-            "insertion_order": 7,
-            "enabled": True,
-            "position": "after_char",
-            "extensions": {
-                "position": 4,
-                "selectiveLogic": 3,
-                "exclude_recursion": True,
-                "prevent_recursion": True,
-                "delay_until_recursion": 1,
-                "probability": 60,
-                "useProbability": True,
-                "depth": 3,
-                "scan_depth": 5,
-                "case_sensitive": True,
-                "match_whole_words": False,
-                "sticky": 3,
-                "cooldown": 2,
-                "delay": None,
-            },
-        },
-        {"keys": ["gone"], "content": "Off.", "enabled": False, "insertion_order": 1},
-    ],
-}
 
 
 def test_sillytaverns_world_info_and_a_cards_book_are_one(tmp_path: Path) -> None:
@@ -399,85 +303,3 @@ def test_what_is_not_done_is_said() -> None:
         "1 of 2 entries stand at example messages or outlets elsewhere, here after the card",
         "not of the kind a lorebook has: entries[1].insertionorder",
     )
-
-
-@pytest.mark.parametrize(
-    ("text", "reason"),
-    [
-        ("", "it is no JSON"),
-        ("{}", "it is no lorebook: it has no entries"),
-        ('{"entries": 5}', "it is no lorebook"),
-        ('{"entries": ' + "[" * 10_000, "nested too deeply|no JSON"),
-    ],
-)
-def test_what_is_no_lorebook_is_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
-    path = tmp_path / "a.json"
-    path.write_text(text)
-    with pytest.raises(StoryError, match=reason) as caught:
-        read_lorebook(path)
-    assert str(caught.value).startswith(f"{path}: ")
-    assert "\n" not in str(caught.value)
-
-
-_ANYTHING = st.recursive(
-    st.none() | st.booleans() | st.floats() | st.text(max_size=5) | st.integers(),
-    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner),
-    max_leaves=6,
-)
-_MEMBERS = sorted({*WORLD_INFO["entries"]["0"], *IN_A_CARD["entries"][0], "use_regex"})
-
-
-@given(st.lists(st.dictionaries(st.sampled_from(_MEMBERS), _ANYTHING, max_size=6), max_size=4))
-def test_entries_of_any_kind_are_read_and_called(entries: list[dict[str, Any]]) -> None:
-    read = lorebook_from({"entries": entries}, "any")
-    Lore([read]).called(Moment(["lamp"], budget=100))
-
-
-def test_mutated_books_are_read_or_refused_in_one_line() -> None:
-    dice = random.Random(21)
-    seeds = [json.dumps(found).encode() for found in (WORLD_INFO, IN_A_CARD)]
-    read = 0
-    for number in range(2000):
-        try:
-            found = lorebook_from(parse(mutated(seeds[number % 2], dice)), "any")
-            Lore([found]).called(Moment(["lamp oil", "wick fire"], budget=100))
-            read += 1
-        except StoryError as error:
-            assert "\n" not in str(error)
-    assert 200 < read < 1900
-
-
-HOSTILE = "/(x+x+)+y/"
-
-
-def test_a_regex_without_end_is_tried_once_and_never_again() -> None:
-    lore = Lore([book({"keys": [HOSTILE, "lamp"]})])
-    started = time.perf_counter()
-    assert len(lore.called(Moment(["x" * 3000 + " lamp"]))) == 1
-    assert time.perf_counter() - started < 0.5
-    started = time.perf_counter()
-    for number in range(20):
-        lore.called(Moment(["x" * 3000 + str(number)]))
-    assert time.perf_counter() - started < 0.5
-
-
-def test_a_regex_whose_counts_would_take_all_memory_is_never_compiled() -> None:
-    lore = Lore([book({"keys": ["/((l{1000}){1000}){1000}/", "lamp"]})])
-    started = time.perf_counter()
-    assert len(lore.called(Moment(["lamp"]))) == 1
-    assert time.perf_counter() - started < 0.5
-
-
-def test_a_thousand_regexes_without_end_hold_up_no_turn() -> None:
-    lore = Lore([book(*({"keys": [f"/(x+x+)+y{n}/"]} for n in range(1000)))])
-    for number in range(3):
-        started = time.perf_counter()
-        lore.called(Moment(["x" * 3000 + str(number)]))
-        assert time.perf_counter() - started < 0.5
-
-
-def test_regexes_that_a_turn_did_not_reach_have_the_next_turns() -> None:
-    keys = [Key(f"/k{n}\\b/") for n in range(50)]
-    index = KeyIndex(keys)
-    assert index.found("k49", deadline=0) == set()
-    assert index.found("k49", SOON) == {49}

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from dataclasses import replace
 from functools import cache
-from itertools import pairwise
-from math import inf, nan
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -14,48 +12,19 @@ import pytest
 from gguf import GGUFValueType
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from plans import decided, dense, machine, mixtral
 from shapes import MIXTRAL_4X7B, sparse_model
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import Header, read_header
 from franken_gguf.quantize.gguf_types import Value, array, boolean, f32, string, u32
 from franken_gguf.quantize.split import joined
-from franken_gguf.runner.planning.dealing import by_shares
 from franken_gguf.runner.planning.memory import CPU
 from franken_gguf.runner.planning.placement import (
-    Device,
-    Machine,
-    Override,
-    Plan,
-    PlanError,
     Wishes,
 )
-from franken_gguf.runner.planning.planner import plan, smaller_plans
-from franken_gguf.runner.planning.shape import ModelShape, model_shape
-
-GIB = 1 << 30
-
-
-@cache
-def mixtral() -> ModelShape:
-    with TemporaryDirectory() as folder:
-        return model_shape(read_header(sparse_model(Path(folder) / "4x7b.gguf", **MIXTRAL_4X7B)))
-
-
-@cache
-def dense() -> ModelShape:
-    with TemporaryDirectory() as folder:
-        path = Path(folder) / "7b.gguf"
-        return model_shape(read_header(sparse_model(path, **MIXTRAL_4X7B | {"experts": 0})))
-
-
-def machine(vram: float, ram: float) -> Machine:
-    devices = (Device("CUDA0", int(vram * GIB)),) if vram else ()
-    return Machine(int(ram * GIB), devices)
-
-
-def decided(found: Plan) -> tuple[int, int, tuple[str, ...]]:
-    return found.n_gpu_layers, found.n_cpu_moe, found.partly
+from franken_gguf.runner.planning.planner import plan
+from franken_gguf.runner.planning.shape import model_shape
 
 
 @pytest.mark.parametrize(
@@ -138,115 +107,6 @@ def test_more_memory_never_means_less_on_the_card(vram: float, more: float) -> N
     assert most.total(CPU) <= less.total(CPU)
 
 
-def cards(*vram: float, remote: float = 0) -> Machine:
-    devices = [Device(f"CUDA{n}", int(size * GIB)) for n, size in enumerate(vram)]
-    if remote:
-        devices.append(Device("RPC0", int(remote * GIB), copies_weights=False, is_remote=True))
-    return Machine(16 * GIB, tuple(devices))
-
-
-@pytest.mark.parametrize(
-    ("machine", "home", "note"),
-    [
-        (cards(16, 24), "CUDA1", "CUDA0 is not used: CUDA1 has room for all"),
-        (cards(16, remote=64), "CUDA0", "RPC0 is not used: CUDA0 has room for all"),
-        (cards(6, remote=64), "RPC0", "CUDA0 is not used: RPC0 has room for all"),
-        (cards(16, 1, remote=8), "CUDA0", "CUDA1 and RPC0 are not used: CUDA0 has room for all"),
-    ],
-)
-def test_a_device_that_is_enough_stays_alone_the_local_one_first(
-    machine: Machine, home: str, note: str
-) -> None:
-    found = plan(mixtral(), machine)
-    assert (found.devices, found.tensor_split, decided(found)) == ((home,), (33,), (33, 0, ()))
-    assert found.notes == (note,)
-    assert found.flags[:2] == ("-dev", home)
-
-
-@pytest.mark.parametrize(
-    ("machine", "split", "experts_in_ram", "partly"),
-    [
-        # 7 GiB less 200 MiB of compute buffers are 16 layers of 416 MiB, and two thirds of one.
-        (cards(8, 8), (16, 17), 0, ()),
-        (cards(12, 4), (26, 7), 0, ()),
-        (cards(6, 4), (25, 8), 14, ("down",)),
-        (cards(8, remote=6), (20, 13), 4, ()),
-        (cards(6, 0.3, 6), (20, 13), 9, ()),
-        (cards(2, 1), (31, 2), 30, ("down",)),
-    ],
-)
-def test_a_model_that_outgrows_one_device_fills_one_after_the_other(
-    machine: Machine, split: tuple[int, ...], experts_in_ram: int, partly: tuple[str, ...]
-) -> None:
-    found = plan(mixtral(), machine)
-    assert found.fits
-    assert found.tensor_split == split
-    assert decided(found) == (33, experts_in_ram, partly)
-
-
-@settings(max_examples=60, deadline=None)
-@given(
-    vram=st.lists(st.floats(0.1, 12), min_size=2, max_size=4),
-    remote=st.floats(0, 12),
-    n_ctx=st.integers(1, 32768),
-)
-def test_over_several_devices_each_keeps_its_headroom_and_the_cache_of_its_layers(
-    vram: list[float], remote: float, n_ctx: int
-) -> None:
-    shape, here = mixtral(), cards(*vram, remote=remote)
-    found = plan(shape, here, Wishes(n_ctx=n_ctx, type_k="f16", type_v="f16"))
-    assert not found.short.keys() - {CPU}
-    assert sum(found.tensor_split) == found.n_gpu_layers
-    assert 0 not in found.tensor_split
-    layer = -(-n_ctx // 256) * 256 * 2 * 1024 * 2
-    output = found.devices[-1:]
-    assert [found.used[name].get("KV cache", 0) for name in found.devices] == [
-        layer * (n - (name in output))
-        for name, n in zip(found.devices, found.tensor_split, strict=True)
-    ]
-    best = plan(shape, replace(here, devices=(max(here.devices, key=lambda one: one.free),)))
-    assert found.fits or not best.fits or n_ctx > best.cache.n_ctx
-
-
-@settings(max_examples=30, deadline=None)
-@given(vram=st.floats(0.2, 14), other=st.floats(0.2, 14))
-def test_a_second_card_never_means_more_in_ram(vram: float, other: float) -> None:
-    wishes = Wishes(type_k="f16", type_v="f16", n_ctx=4096)
-    one, two = (plan(mixtral(), cards(*sizes), wishes) for sizes in ((vram,), (vram, other)))
-    experts = [found.used[CPU].get("experts", 0) for found in (one, two)]
-    assert experts[1] <= experts[0]
-
-
-@given(st.lists(st.integers(0, 513), min_size=1, max_size=16).filter(any))
-def test_shares_that_are_numbers_of_layers_are_what_each_device_gets(counts: list[int]) -> None:
-    assert by_shares(sum(counts), counts) == tuple(counts)
-
-
-def test_the_users_shares_are_dealt_by_llama_cpps_rule() -> None:
-    found = plan(mixtral(), cards(24, 24), Wishes(tensor_split=(3, 1)))
-    assert (found.devices, found.tensor_split) == (("CUDA0", "CUDA1"), (25, 8))
-    assert found.flags == ("-ts", "25,8", "-c", "4096", "-ngl", "33")
-    assert found.summary() == "33 of 33 layers, 25 on CUDA0, 8 on CUDA1"
-    second = plan(mixtral(), cards(24, 24), Wishes(tensor_split=(0, 1)))
-    assert (second.devices, second.tensor_split) == (("CUDA1",), (33,))
-
-
-def test_llama_cpp_is_told_the_order_where_it_would_take_the_remote_one_first() -> None:
-    found = plan(mixtral(), cards(8, remote=8))
-    assert found.devices == ("CUDA0", "RPC0")
-    assert found.flags[:4] == ("-dev", "CUDA0,RPC0", "-ts", "16,17")
-
-
-def test_of_memory_that_both_share_the_sum_must_fit_and_the_devices_part_in_its_limit() -> None:
-    here = Machine(16 * GIB, (Device("MTL0", 12 * GIB, shares_ram=True),))
-    found = plan(mixtral(), here)
-    assert decided(found) == (33, 6, ("gate", "down"))
-    assert found.total_ram == found.total(CPU) + found.total("MTL0")
-    less = plan(mixtral(), replace(here, ram=13 * GIB))
-    assert list(less.short) == [CPU]
-    assert less.short[CPU] == less.total_ram + less.headroom[CPU] - 13 * GIB
-
-
 ODD = st.one_of(
     st.integers(-(2**63), 2**64 - 1).map(lambda n: Value(GGUFValueType.INT64, n)),
     st.lists(st.integers(-9, 9), max_size=4).map(lambda n: array(GGUFValueType.INT32, n)),
@@ -323,106 +183,3 @@ def test_each_advice_is_true(ram: float) -> None:
         assert plan(replace(shape, weights=weights), here, wishes).fits
     else:
         assert "no smaller quant fits either" in text
-
-
-@pytest.mark.parametrize(
-    ("wishes", "expected"),
-    [
-        (Wishes(n_gpu_layers=20), (20, 16, ("down",))),
-        (Wishes(n_gpu_layers=-1), (33, 17, ("gate", "down"))),
-        (Wishes(n_gpu_layers=0), (0, 0, ())),
-        (Wishes(n_gpu_layers=99, n_cpu_moe=30), (33, 30, ())),
-        (Wishes(n_cpu_moe=25), (33, 25, ())),
-        (Wishes(n_cpu_moe=99), (33, 32, ())),
-        (Wishes(n_cpu_moe=0), (17, 0, ())),
-    ],
-)
-def test_what_the_user_decides_stays(wishes: Wishes, expected: tuple[int, int, object]) -> None:
-    found = plan(mixtral(), machine(8, 16), wishes)
-    assert decided(found) == expected
-    assert found.fits
-
-
-def test_a_users_override_goes_first_and_is_counted() -> None:
-    ours = Override(r"blk\.31\.", CPU)
-    found = plan(mixtral(), machine(24, 32), Wishes(overrides=(ours,)))
-    assert found.overrides == (ours,)
-    layer = sum(weight.nbytes for weight in mixtral().weights if weight.layer == 31)
-    embeddings = found.used[CPU]["embeddings"]
-    assert found.total(CPU) - embeddings - found.used[CPU]["compute buffers"] == layer
-
-
-def test_too_many_layers_for_the_card_are_left_and_said() -> None:
-    found = plan(mixtral(), machine(8, 32), Wishes(n_gpu_layers=99, n_cpu_moe=0))
-    assert decided(found) == (33, 0, ())
-    assert list(found.short) == ["CUDA0"]
-    assert found.advice[0].startswith("without -ngl, --n-cpu-moe and -ot it fits: -c 4096 -ngl 33")
-
-
-@pytest.mark.parametrize(
-    ("wishes", "line"),
-    [
-        (
-            Wishes(n_ctx=32769),
-            "was trained for a context of 32768 tokens, not 32769; give -c 32768",
-        ),
-        (Wishes(n_ctx=-1), "was trained for a context of 32768 tokens, not -1"),
-        (Wishes(type_k="q9"), "no KV cache type 'q9'; there are f32, f16, bf16, q8_0"),
-        (Wishes(n_gpu_layers=-2), "-ngl -2: give a number of layers, -1 for all, or auto"),
-        (Wishes(tensor_split=(1, 2)), "-ts 1,2: more shares than devices; there are CUDA0"),
-        (Wishes(tensor_split=(-1,)), "-ts -1: give a share for each device, as in 3,1; 0 is none"),
-        (Wishes(tensor_split=(0,)), "-ts 0: give a share for each device"),
-        (Wishes(tensor_split=(nan,)), "-ts nan: give a share for each device"),
-        (Wishes(tensor_split=(inf,)), "-ts inf: give a share for each device"),
-        (Wishes(n_cpu_moe=-1), "--n-cpu-moe -1: give a number of layers, or auto"),
-        (Wishes(overrides=(Override("(", CPU),)), r"-ot (: no regular expression: missing )"),
-        (
-            Wishes(overrides=(Override("x", "CUDA1"),)),
-            "-ot: no device 'CUDA1' here; there are CPU, CUDA0",
-        ),
-    ],
-)
-def test_a_wish_that_cannot_be_is_one_line(wishes: Wishes, line: str) -> None:
-    with pytest.raises(PlanError, match=re.escape(line)):
-        plan(mixtral(), machine(8, 16), wishes)
-
-
-def test_heads_that_do_not_divide_into_blocks_are_refused_and_never_chosen() -> None:
-    odd = replace(mixtral(), head_size=80)
-    with pytest.raises(PlanError, match="heads of 80 do not divide into blocks of q8_0; take f16"):
-        plan(odd, machine(8, 16), Wishes(type_k="q8_0"))
-    assert plan(odd, machine(0, 13.6)).cache.type_k == "f16"
-
-
-@pytest.mark.parametrize(
-    ("wishes", "vram", "note"),
-    [
-        (Wishes(n_gpu_layers=9), 0, "llama.cpp sees no GPU here, -ngl does nothing"),
-        (Wishes(overrides=(Override("foo", CPU),)), 8, "-ot foo=CPU: no tensor has such a name"),
-    ],
-)
-def test_a_wish_without_effect_is_said(wishes: Wishes, vram: float, note: str) -> None:
-    assert plan(mixtral(), machine(vram, 16), wishes).notes[0].startswith(note)
-
-
-def test_smaller_plans_take_ever_less_of_the_card_and_end_without_it() -> None:
-    plans = list(smaller_plans(mixtral(), machine(8, 32), Wishes()))
-    taken = [found.total("CUDA0") for found in plans]
-    assert all(after <= before * 7 // 8 for before, after in pairwise(taken))
-    assert all(found.fits for found in plans)
-    assert plans[-1].devices == ()
-
-
-def test_smaller_plans_take_less_of_each_device_and_try_one_that_was_idle() -> None:
-    plans = list(smaller_plans(mixtral(), cards(8, 8, remote=16), Wishes()))
-    assert plans[0].devices == ("RPC0",)
-    for before, after in pairwise(plans):
-        for name in before.devices:
-            assert after.total(name) <= before.total(name) * 7 // 8
-    assert plans[1].devices == ("CUDA0", "CUDA1")
-    assert plans[-1].devices == ()
-
-
-def test_where_the_user_left_no_choice_no_smaller_plan_follows() -> None:
-    wishes = Wishes(4096, "f16", "f16", n_gpu_layers=33, n_cpu_moe=30)
-    assert len(list(smaller_plans(mixtral(), machine(8, 32), wishes))) == 1
