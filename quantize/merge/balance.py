@@ -36,9 +36,17 @@ def extremes(rows: F32, states: F32, used: int) -> tuple[float, float]:
 
 
 def wins(rows: F32, states: F32, expert: int, used: int) -> bool:
-    """Whether `expert` works on a prompt, over all layers and tokens, more than any other."""
-    work = chosen(rows, states, used).sum(axis=(0, 1))
-    return bool(work[expert] > np.delete(work, expert).max())
+    """Whether `expert` has more say in a prompt, over all layers and tokens, than any other.
+
+    Its say in a token is its weight among the experts at work: the softmax of their scores.
+    """
+    say = np.zeros(rows.shape[1])
+    for row, x in zip(rows, states, strict=True):
+        scores = x @ row.T
+        at_work = np.where(_largest(scores, used), scores, -np.inf)
+        powers = np.exp(at_work - at_work.max(axis=1, keepdims=True))
+        say += (powers / powers.sum(axis=1, keepdims=True)).sum(axis=0)
+    return bool(say[expert] > np.delete(say, expert).max())
 
 
 def evened(rows: F32, states: F32, used: int, bound: float) -> F32:
