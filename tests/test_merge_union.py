@@ -97,7 +97,7 @@ def test_the_gguf_and_the_checkpoint_know_them_and_are_the_same(models: Path) ->
     recipe = joined(models, "poet", "cook").recipe.path
     result = run("convert", recipe, "-q", "Q8_0", "-o", models / "a.gguf")
     assert result.exit_code == 0, result.output
-    notice = f"{recipe}: 2 tokens (<|verse|>, <|end|>) from the experts join the base model's"
+    notice = f"{recipe}: 2 tokens beyond the base model's taken in (<|verse|>, <|end|>)"
     assert notice in " ".join(result.stderr.split())
     header = read_header(models / "a.gguf")
     tokens = tokens_of(header)

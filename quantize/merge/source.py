@@ -55,13 +55,13 @@ class MergedSource(CheckpointSource):
     def vocabulary_notices(self) -> list[str]:
         """A line for each way in which the models' tokens differ."""
         recipe = self.recipe
-        if recipe.tokenizer_source == UNION:
-            count = len(self.joined)
-            named = f"{count:,} {'token' if count == 1 else 'tokens'} ({listed(self.joined)})"
-            return (
-                [f"{recipe.path}: {named} from the experts join the base model's"] if count else []
-            )
-        return vocabulary_notices(recipe.base.model, [one.source.model for one in recipe.experts])
+        if recipe.tokenizer_source != UNION:
+            experts = [expert.source.model for expert in recipe.experts]
+            return vocabulary_notices(recipe.base.model, experts)
+        if not self.joined:
+            return []
+        count = f"{len(self.joined):,} {'token' if len(self.joined) == 1 else 'tokens'}"
+        return [f"{recipe.path}: {count} beyond the base model's taken in ({listed(self.joined)})"]
 
     def base_source(self) -> CheckpointSource:
         """The dense base model, whose hidden states make the router. Raises a FrankenError."""
