@@ -1,14 +1,16 @@
 """The ways to make a router, beside each other: who works on whose text, and the perplexity of all.
 
     python benchmarks/routers.py RECIPE.yml TEXT... [--mode MODE]... [--load-bound B]...
-                                 [--folder DIR]
+                                 [--calibration-text FILE] [--folder DIR]
 
 One TEXT for each expert, of its kind. The router is measured on TOKENS tokens from each of PLACES
-in it; with a --load-bound, balanced is made once more, with what stands before these places as its
-calibration text. "own" is the share of a text's tokens, over all layers, on which its expert works;
-"won" the texts' passages on which it works more than any other, and for each expert the recipe's
-own prompts; "load" the least and the most that
-one expert has of all tokens in one layer (experts_per_token over experts would be even).
+in it; with a --load-bound, balanced is made once more, with FILE or what stands before these
+places as its calibration text. "own" is the share of a text's tokens, over all layers, on which
+its expert works; "won" the texts' passages on which it works more than any other, and for each
+expert the recipe's own prompts; "load" the least and the most that one expert has of all tokens
+in one layer (experts_per_token over experts would be even), then of each expert alone. First comes
+how much the mean state m is in every token x of the texts, x m / |m|^2, in the base model: what
+quantize/merge/balance.py relies on.
 """
 
 from __future__ import annotations
@@ -25,8 +27,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.quantize.merge.calibration import passages
 from franken_gguf.quantize.merge.recipe_file import ExpertRecipe, read_recipe
+from franken_gguf.quantize.merge.source import merge_source
+from franken_gguf.quantize.parity import reference_tokenizer
+from franken_gguf.quantize.presets import find_preset
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.hidden_states import hidden_states
 from franken_gguf.runner.engine.probe import RouterProbe
 from franken_gguf.runner.metrics import log_softmax
 
@@ -42,13 +49,16 @@ def main() -> None:
     parser.add_argument("texts", type=Path, nargs="+")
     parser.add_argument("--mode", action="append", help=f"default: {' '.join(MODES)}")
     parser.add_argument("--load-bound", type=float, action="append", default=[])
+    parser.add_argument("--calibration-text", type=Path)
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     options = parser.parse_args()
     texts = [path.read_text(encoding="utf-8") for path in options.texts]
-    calibration = options.folder / "routers-calibration.txt"
+    print(in_common(options.recipe, options.texts, options.folder), flush=True)
+    beginnings = options.folder / "routers-calibration.txt"
     # As much of each text: a place in the whole is a place in each.
     least = min(map(len, texts)) * PLACES[0]
-    calibration.write_text("\n\n".join(text[: int(least)] for text in texts), encoding="utf-8")
+    beginnings.write_text("\n\n".join(text[: int(least)] for text in texts), encoding="utf-8")
+    calibration = (options.calibration_text or beginnings).resolve()
     bounded = [f"calibration_text: {calibration}\nload_bound: {b}" for b in options.load_bound]
     modes = [(mode, "") for mode in options.mode or MODES]
     for mode, more in [*modes, *(("balanced", each) for each in bounded)]:
@@ -67,7 +77,22 @@ def main() -> None:
         finally:
             recipe.unlink(missing_ok=True)
             model.unlink(missing_ok=True)
-    calibration.unlink()
+    beginnings.unlink()
+
+
+def in_common(recipe: Path, texts: Sequence[Path], folder: Path) -> str:
+    """The mean state's part in each token's, over all layers and passages of the texts."""
+    source = merge_source(recipe)
+    tokenize = reference_tokenizer(source.base_folder)
+    ids = [one for text in texts for one in passages(text, tokenize)]
+    base, preset = source.base_source(), find_preset("Q8_0")
+    states = np.concatenate(hidden_states(base, ids, preset, folder, of_routers=True), axis=1)
+    mean = states.mean(axis=1)
+    parts = np.einsum("lth,lh->lt", states, mean) / np.square(mean).sum(axis=1)[:, None]
+    return (
+        f"x m / |m|^2 over {parts.shape[1]:,} tokens: {parts.mean():.2f} +- "
+        f"{parts.std(axis=1).mean():.2f}"
+    )
 
 
 def measured(model: Path, texts: list[str], experts: Sequence[ExpertRecipe]) -> str:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from .architectures import FAMILIES, Family, ModelConfig, RopeScaling
-from .errors import CheckpointError
+from .errors import CheckpointError, shown
 from .json_files import read_object
 
 # What llama.cpp can load at most (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS in src/llama-hparams.h).
@@ -92,9 +92,9 @@ class _Fields:
             return default
         # JSON's true is no 1, although Python's is.
         if isinstance(value, bool) or not isinstance(value, int):
-            raise self.error(f"{key} is {_shown(value)}, not an integer")
+            raise self.error(f"{key} is {shown(value)}, not an integer")
         if not 1 <= value <= most:
-            raise self.error(f"{key} is {_shown(value)}; possible are 1 to {most}")
+            raise self.error(f"{key} is {shown(value)}; possible are 1 to {most}")
         return value
 
     def number(self, key: str, *, default: float | None = None, most: float = _MAX_F32) -> float:
@@ -105,9 +105,9 @@ class _Fields:
                 raise self.error(f"{key} is missing")
             return default
         if isinstance(value, bool) or not isinstance(value, (int, float)):
-            raise self.error(f"{key} is {_shown(value)}, not a number")
+            raise self.error(f"{key} is {shown(value)}, not a number")
         if not 0 < value <= most or math.isnan(value):
-            raise self.error(f"{key} is {_shown(value)}; possible is what lies above 0")
+            raise self.error(f"{key} is {shown(value)}; possible is what lies above 0")
         return float(value)
 
     def optional_number(self, key: str) -> float | None:
@@ -117,23 +117,15 @@ class _Fields:
         """True or False; absent or null is False."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, bool):
-            raise self.error(f"{key} is {_shown(value)}, not true or false")
+            raise self.error(f"{key} is {shown(value)}, not true or false")
         return bool(value)
 
     def inner(self, key: str) -> _Fields | None:
         """The object under `key`; None when absent, null or empty."""
         value = self.values.get(key)
         if value is not None and not isinstance(value, dict):
-            raise self.error(f"{key} is {_shown(value)}, not an object")
+            raise self.error(f"{key} is {shown(value)}, not an object")
         return _Fields(self._path, value, f"{key}: ") if value else None
-
-
-def _shown(value: object) -> str:
-    """A JSON value for an error line: short, and without raw control characters."""
-    if isinstance(value, int) and value.bit_length() > 128:
-        return "a number of many digits"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def _architecture(fields: _Fields) -> str:
@@ -142,7 +134,7 @@ def _architecture(fields: _Fields) -> str:
     if not isinstance(classes, list) or not classes or not isinstance(classes[0], str):
         raise fields.error(f"names no class under architectures; supported are {known}")
     if classes[0] not in FAMILIES:
-        raise fields.error(f"unknown architecture {_shown(classes[0])}; supported are {known}")
+        raise fields.error(f"unknown architecture {shown(classes[0])}; supported are {known}")
     return classes[0]
 
 
@@ -150,7 +142,7 @@ def _refuse_what_llama_cpp_would_ignore(fields: _Fields) -> None:
     """GGUF's llama architecture has no key for these: the model would load and talk rubbish."""
     activation = fields.values.get("hidden_act")
     if activation not in (None, "silu", "swish"):
-        raise fields.error(f"hidden_act {_shown(activation)} is not supported; only silu is")
+        raise fields.error(f"hidden_act {shown(activation)} is not supported; only silu is")
     if fields.has("quantization_config"):
         raise fields.error(
             "the weights are quantized (quantization_config); convert the original checkpoint"
@@ -184,7 +176,7 @@ def _rope(fields: _Fields, family: Family, context_length: int) -> tuple[float, 
         theta = rope.number("rope_theta", default=theta)
         partial = rope.values.get("partial_rotary_factor", partial)
     if partial not in (None, 1, 1.0):
-        raise fields.error(f"partial_rotary_factor {_shown(partial)} is not supported")
+        raise fields.error(f"partial_rotary_factor {shown(partial)} is not supported")
     if rope is None:
         return theta, None
 
@@ -220,5 +212,5 @@ def _rope(fields: _Fields, family: Family, context_length: int) -> tuple[float, 
             high_freq_factor=high,
         )
     raise rope.error(
-        f"rope scaling {_shown(kind)} is not supported; possible are default, linear, yarn, llama3"
+        f"rope scaling {shown(kind)} is not supported; possible are default, linear, yarn, llama3"
     )

@@ -45,3 +45,12 @@ class WorkerError(FrankenError):
 
 class VerifyError(FrankenError):
     """A finished file is not what its source says it should be."""
+
+
+def shown(value: object) -> str:
+    """A value from a file for an error's line: short, and without control characters."""
+    try:
+        text = ascii(value)
+    except ValueError:  # Python writes no whole number of so many digits
+        return "a number of many digits"
+    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -16,6 +16,7 @@ from tokenizers_fixture import write_json, write_sentencepiece
 
 from franken_gguf.quantize.errors import MergeError
 from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.runner.engine.vocabulary import load_vocabulary
 
 
 def make_sentencepiece(folder: Path, seed: int, more: int, *added: str) -> int:
@@ -67,9 +68,11 @@ def test_a_sentencepiece_base_learns_tokens_of_a_gguf_expert(tmp_path: Path, pla
     assert 0 < np.abs(near - plain).max() < 0.01 * np.abs(plain).max()
     result = run("convert", source.recipe.path, "-q", "Q8_0", "-o", tmp_path / "out.gguf")
     assert result.exit_code == 0, result.output
-    assert tokens_of(read_header(tmp_path / "out.gguf"))["<|im_start|>"][0] == (
-        pieces + len(before) + 1
-    )
+    end, start = pieces + len(before), pieces + len(before) + 1
+    with load_vocabulary(tmp_path / "out.gguf") as vocabulary:
+        assert vocabulary.tokenize("<|im_start|><|im_end|>") == [start, end]
+        # llama.cpp knows ChatML's end of a turn by its text: an answer stops there.
+        assert [vocabulary.ends_answer(token) for token in (start, end)] == [False, True]
 
 
 def test_a_base_token_that_nobody_embeds_is_refused(tmp_path: Path) -> None:

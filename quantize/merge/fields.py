@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from franken_gguf.quantize.errors import MergeError
+from franken_gguf.quantize.errors import MergeError, shown
 
 MOST_PROMPTS = 1024
 """Of all experts together: each leaves its states."""
@@ -102,12 +102,3 @@ class Fields:
             return next((one for one in (self._path.parent / path, path) if one.exists()), None)
         except (OSError, ValueError, RuntimeError):  # too long, a null byte, ~ of nobody
             return None
-
-
-def shown(value: object) -> str:
-    """A value for an error line: short, and without control characters."""
-    try:
-        text = ascii(value)
-    except ValueError:  # a whole number of thousands of digits
-        return "that number"
-    return text if len(text) <= 60 else f"{text[:57]}..."

@@ -22,7 +22,7 @@ import numpy as np
 from gguf import GGMLQuantizationType
 
 from franken_gguf.quantize.blocks_float import is_finite
-from franken_gguf.quantize.errors import MergeError
+from franken_gguf.quantize.errors import MergeError, shown
 from franken_gguf.quantize.formats import F32, FORMATS, U8
 from franken_gguf.quantize.json_files import read_object
 from franken_gguf.quantize.safetensors_folder import SafetensorsFolder
@@ -144,11 +144,11 @@ def _updates(
     config_path = folder / "adapter_config.json"
     config = read_object(config_path, MergeError)
     if config.get("peft_type") != "LORA":
-        raise MergeError(f"{config_path}: peft_type is {_shown(config, 'peft_type')}, not LORA")
+        raise MergeError(f"{config_path}: peft_type is {shown(config.get('peft_type'))}, not LORA")
     for key, value in config.items():
         if not _is_understood(key, value):
             raise MergeError(
-                f"{config_path}: {key[:60]} {_shown(config, key)} is not supported; merge the "
+                f"{config_path}: {key[:60]} {shown(value)} is not supported; merge the "
                 "adapter with PEFT and name the result"
             )
     modules: dict[str, dict[str, str]] = {}
@@ -213,7 +213,3 @@ def _pattern(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
             f"{folder / 'adapter_config.json'}: alpha_pattern: only names of modules are supported"
         )
     return patterns
-
-
-def _shown(config: dict[str, Any], key: str) -> str:
-    return ascii(config.get(key))[:60]
