@@ -8,7 +8,7 @@ WORKERS ?= auto
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test lint format bench clean distclean
+.PHONY: help demo test lint format docs bench clean distclean
 
 help: ## say what each target does
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -27,6 +27,9 @@ lint: $(READY) ## ruff and mypy alone
 format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
+
+docs: $(READY) ## write docs/cli.md anew from the commands' own help
+	$(BIN)/python tools/make_cli_docs.py
 
 bench: $(READY) ## time convert; BENCH="--llama-cpp DIR" compares with llama.cpp's own path
 	$(BIN)/python benchmarks/convert.py "$$($(BIN)/python tools/make_demo_model.py)" $(BENCH)

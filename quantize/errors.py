@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from difflib import get_close_matches
+
 
 class FrankenError(Exception):
     """An error that a user can cause. Its text names the file or tensor and the mend."""
@@ -54,3 +57,9 @@ def shown(value: object) -> str:
     except ValueError:  # Python writes no whole number of so many digits
         return "a number of many digits"
     return text if len(text) <= 60 else f"{text[:57]}..."
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The words "did you mean X?" with X the nearest of `known`, or "" if none is near."""
+    near = get_close_matches(name, known, n=1)
+    return f"did you mean {near[0]}?" if near else ""

@@ -67,8 +67,8 @@ def test_a_longer_one_is_named_and_nothing_is_run(
     ("name", "reason"),
     [
         ("nope", "no type 'nope'; there are: "),
-        ("q4_k_moe", "no base model runs in Q4_K_MOE; take --base-type Q4_K_M\n"),
-        ("Q2_K_S", "no base model runs in Q2_K_S; take --base-type Q2_K\n"),
+        ("q4_k_moe", "a base model cannot run in Q4_K_MOE; use --base-type Q4_K_M\n"),
+        ("Q2_K_S", "a base model cannot run in Q2_K_S; use --base-type Q2_K\n"),
     ],
 )
 @pytest.mark.parametrize("words", [["merge", "out"], ["convert", "--dry-run"], ["inspect"]])

@@ -103,7 +103,7 @@ def test_a_reader_that_goes_away_is_no_traceback() -> None:
 def test_nothing_to_answer_is_wrong_usage() -> None:
     result = chat()
     assert result.returncode == 2
-    assert "give -p TEXT, or text on a pipe" in result.stderr
+    assert "nothing to answer; give -p TEXT, or pipe text in" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -112,7 +112,7 @@ def test_nothing_to_answer_is_wrong_usage() -> None:
         (("-c", "9000"), 1, "trained for a context of 8192 tokens, not 9000; give -c 8192 or less"),
         (("-c", "-1"), 2, "'-c'"),
         (("-n", "0"), 2, "at least one token"),
-        (("-ngl", "some"), 2, "give a number of layers"),
+        (("-ngl", "some"), 2, "'some' is not a number of layers"),
         (("--temp", "nan"), 1, "temperature is nan"),
         (("--top-p", "2"), 1, "top_p is 2.0; it must be from 0 to 1"),
         (("-c", "256", "-sys", "sea " * 300), 1, "tokens, the context 256; shorten it"),

@@ -192,7 +192,7 @@ def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
         terminal.at_prompt("What is the capital of France?" + ENTER)
         terminal.wait_for(FIGURES)
         assert terminal.leave(CTRL_D) == 0
-        assert "; --continue goes on with it" in terminal.text
+        assert "; --continue resumes it" in terminal.text
         assert "the evaluated context is kept: " in terminal.text
     with chat("--continue", **home) as terminal:
         terminal.wait_for("goes on after 2 messages\nThe capital of France is Paris.\n")

@@ -187,7 +187,7 @@ def test_another_run_measures_the_same_and_an_interrupted_one_goes_on(
         said = process.stderr.read()
     assert (process.returncode, said) == (
         130,
-        "Interrupted; the same command goes on from there.\n",
+        "Interrupted; run the same command to resume.\n",
     )
     assert not (folder / "again.json").exists()
     gone_on = run(*again)
@@ -229,19 +229,22 @@ def refused(*words: object) -> str:
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ((), "Error: name the MODELs to compare, or --source CHECKPOINT -q TYPE"),
-        (("--source", "x"), "Error: --source wants its quants, -q TYPE, and no MODEL beside it"),
+        ((), "Error: nothing to compare; give one or more MODELs, or --source SOURCE -q TYPE"),
+        (("--source", "x"), "Error: --source needs at least one -q TYPE, and no MODEL"),
         (
             ("x.gguf", "--csv", "a", "--report", "a"),
-            "Error: --json, --csv and --report want a file each",
+            "Error: --json, --csv and --report must be different files",
         ),
-        (("x.gguf", "--no-prompts"), "Error: --no-prompts leaves nothing to do: give --text FILE"),
+        (
+            ("x.gguf", "--no-prompts"),
+            "Error: --no-prompts leaves nothing to measure; give --text FILE",
+        ),
         (("no.gguf",), "Error: no.gguf: no such file"),
         (("x", "--prompt", "@no.yml"), "Error: no.yml: No such file or directory"),
         (("x", "--text", "no.txt"), "Error: no.txt: No such file or directory"),
         (
             ("x", "--json", "no/where.json"),
-            "Error: no/where.json: its folder is not there, or it is one itself",
+            "Error: no/where.json: is a directory, or its parent does not exist",
         ),
     ],
 )
@@ -252,7 +255,7 @@ def test_what_is_not_there_is_named(words: Sequence[str], reason: str) -> None:
 def test_a_file_that_exists_is_not_written_over(tmp_path: Path) -> None:
     model = shutil.copy(smollm2(), tmp_path / "model.gguf")
     reason = refused("--json", model, smollm2(), "--prompt", "a")
-    assert reason == f"Error: {model}: is there already; --overwrite replaces it"
+    assert reason == f"Error: {model}: already exists; --overwrite replaces it"
 
 
 def test_a_vocabulary_that_differs_is_refused_with_the_token(tmp_path: Path) -> None:
@@ -283,7 +286,7 @@ def test_a_text_that_is_empty_or_too_short_is_refused(tmp_path: Path) -> None:
         refused(smollm2(), "--prompt", "a", "--text", tmp_path / name)
         for name in ("empty.txt", "short.txt")
     )
-    assert empty == f"Error: {tmp_path / 'empty.txt'}: is empty; there is nothing to score"
+    assert empty == f"Error: {tmp_path / 'empty.txt'}: is empty; give a text to score"
     assert short == (
         "Error: short.txt: the text is 4 tokens long; 1024 are needed to score it; "
         "take a longer one"
@@ -303,7 +306,9 @@ def test_quants_of_a_checkpoint_are_converted_once_and_kept(tmp_path: Path) -> N
     words = ("compare", "--source", demo_checkpoint(), "-q", "q4_0", "-t", "1", "-n", "1")
     words = (*words, "--samples", "0", "--prompt", "Hi.", "--cache", tmp_path, "--json")
     first = run(*words)
-    assert f"the converted files stay in {tmp_path / 'quants'} for the next time" in first.stderr
+    assert (
+        f"the converted files stay in {tmp_path / 'quants'} for the next comparison" in first.stderr
+    )
     (kept,) = tmp_path.glob("quants/*/*.gguf")
     assert kept.name == f"{demo_checkpoint().name}-Q4_0.gguf"
     second = run(*words)

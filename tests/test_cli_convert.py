@@ -23,7 +23,7 @@ from models import demo_checkpoint
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner.cli import main
-from franken_gguf.runner.cli.parameters import size
+from franken_gguf.runner.cli.options.types import size
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 
@@ -162,7 +162,7 @@ def test_what_is_interrupted_keeps_what_was_there_and_goes_on_when_asked_again(
         (os.killpg if sent is signal.SIGINT else os.kill)(process.pid, sent)
         _, errors = process.communicate()
     assert process.returncode == status, errors
-    assert re.fullmatch(r"Interrupted at \d+ %; the same command goes on from there\.\n", errors)
+    assert re.fullmatch(r"Interrupted at \d+ %; run the same command to resume\.\n", errors)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "out.gguf",
         "out.gguf.journal",

@@ -147,19 +147,19 @@ def test_a_plan_for_another_machine_does_not_wait_for_llama_cpp(model: Path) -> 
     [
         (["-ot", "ffn_(=CPU"], 1, "Error: -ot ffn_(: no regular expression"),
         (["-ot", "ffn=CUDA7"], 1, "Error: -ot: no device 'CUDA7' here; there are CPU"),
-        (["-ot", "ffn"], 2, "'ffn': give REGEX=DEVICE, as in 'ffn_.*_exps=CPU'"),
+        (["-ot", "ffn"], 2, "'ffn' is not REGEX=DEVICE, as in 'ffn_.*_exps=CPU'"),
         (["-ctk", "q9_9"], 1, "Error: no KV cache type 'q9_9'; there are f32, f16, bf16, q8_0"),
         (["-c", "40000"], 1, "was trained for a context of 32768 tokens, not 40000"),
         (["-c", "-1"], 2, "-1 is not in the range"),
         (["-fa", "maybe"], 2, "'maybe' is not on, off or auto"),
         (["-fa", "off", "-ctv", "q4_0"], 1, "Error: values in q4_0 need flash attention"),
         (["-ngl", "-5"], 1, "Error: -ngl -5: give a number of layers, -1 for all, or auto"),
-        (["-ngl", "many"], 2, "'many': give a number of layers, -1 for all, or auto"),
+        (["-ngl", "many"], 2, "'many' is not a number of layers (-1 for all) or auto"),
         (["--n-cpu-moe", "-3"], 1, "Error: --n-cpu-moe -3: give a number of layers, or auto"),
-        (["-ts", "1,many"], 2, "'1,many': give a share for each device, as in 3,1"),
+        (["-ts", "1,many"], 2, "'1,many' is not a proportion for each device, as in 3,1"),
         (["-ts", "1"], 1, "Error: -ts 1: more shares than devices; there are none"),
-        (["--vram", "1G,lots"], 2, "'lots' is no size; write 512MiB, 2G or a number of bytes"),
-        (["--vram", "lots"], 2, "'lots' is no size; write 512MiB, 2G or a number of bytes"),
+        (["--vram", "1G,lots"], 2, "'lots' is not a size; write 512MiB, 2G or a number of bytes"),
+        (["--vram", "lots"], 2, "'lots' is not a size; write 512MiB, 2G or a number of bytes"),
         (["--rpc", "127.0.0.1:99999"], 1, "Error: --rpc 127.0.0.1:99999: give HOST:PORT"),
     ],
 )
@@ -184,7 +184,10 @@ def test_a_wrong_wish_is_one_line(
 def test_a_worker_answers_beyond_loopback_only_when_told_to() -> None:
     refused = run("worker", "--host", "0.0.0.0")
     assert refused.exit_code == 2
-    assert "0.0.0.0 is not loopback; --public allows it. Anyone who reaches" in refused.stderr
+    assert (
+        "0.0.0.0 is not a loopback address; --public allows it. Anyone who reaches"
+        in refused.stderr
+    )
 
 
 def test_a_public_worker_warns_and_ctrl_c_ends_it() -> None:

@@ -67,7 +67,12 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "an unknown field of an expert": (
         [POET, COOK | {"weight": 1}],
         {},
-        r"experts\[1\]: unknown field 'weight'; there are source_model",
+        r"experts\[1\]: unknown field 'weight'; the fields are source_model",
+    ),
+    "a misspelt field": (
+        [POET, COOK],
+        {"gate_mod": "hidden"},
+        r"'gate_mod'; did you mean gate_mode\?",
     ),
     "an unknown gate mode": ([POET, COOK], {"gate_mode": "magic"}, r"no 'magic'; there are hidden"),
     "an unknown dtype": ([POET, COOK], {"dtype": "int8"}, r"dtype: no 'int8'; there are float32"),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from franken_gguf.quantize.errors import MergeError, shown
+from franken_gguf.quantize.errors import MergeError, did_you_mean, shown
 
 MOST_PROMPTS = 1024
 """Of all experts together: each leaves its states."""
@@ -36,7 +36,8 @@ class Fields:
             raise self.error(f"holds no mapping; write {known[0]}: ...")
         for key in values:
             if key not in known:
-                raise self.error(f"unknown field {shown(key)}; there are {', '.join(known)}")
+                hint = did_you_mean(str(key), known) or f"the fields are {', '.join(known)}"
+                raise self.error(f"unknown field {shown(key)}; {hint}")
         self._values = values
 
     def error(self, problem: str) -> MergeError:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from franken_gguf.quantize.errors import did_you_mean
 from franken_gguf.runner.story import actions as story
 
 from . import actions, drawing, second_tries
@@ -60,9 +60,8 @@ def find(name: str) -> Command:
     names = {n: command for command in COMMANDS for n in (command.name, *command.other_names)}
     if name in names:
         return names[name]
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]}? " if near else ""
-    raise CommandError(f"no command {name}; {hint}/help lists them, /{name} sends it as text")
+    hint = f"{did_you_mean(name, names)} /help lists them, /{name} sends it as text".lstrip()
+    raise CommandError(f"no command {name}; {hint}")
 
 
 def completions(dialogue: Dialogue, text: str) -> list[str]:

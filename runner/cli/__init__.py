@@ -1,4 +1,4 @@
-"""The command line: its verbs, a file each, and what all of them do with errors and signals."""
+"""The command line: its verbs, one file each, and how all of them handle errors and signals."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.quantize.errors import FrankenError, did_you_mean
 from franken_gguf.quantize.signals import ENDINGS
 from franken_gguf.runner.terminal import printable
 
@@ -19,7 +19,7 @@ _VERBS = ("chat", "compare", "convert", "doctor", "inspect", "merge", "plan", "w
 
 
 class Terminated(KeyboardInterrupt):
-    """One of `ENDINGS`: the same as Ctrl-C, but for the exit status."""
+    """A signal of `ENDINGS` arrived: handled like Ctrl-C, apart from the exit status."""
 
     def __init__(self, number: int) -> None:
         super().__init__()
@@ -27,10 +27,10 @@ class Terminated(KeyboardInterrupt):
 
 
 class _Verbs(click.Group):
-    """Turns what a user can cause into one line and an exit status.
+    """Turns every error that a user can cause into one line and an exit status.
 
-    A verb's module is imported when the verb is called: converting needs no llama.cpp to start,
-    nor do the worker processes, which import this module too.
+    A verb's module is imported when the verb is called, so that converting starts without
+    llama.cpp, and so do the worker processes, which import this module too.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -41,6 +41,15 @@ class _Verbs(click.Group):
             return None
         command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
         return command
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if not (name in _VERBS or name.startswith("-") or ctx.resilient_parsing):
+            hint = did_you_mean(name, _VERBS) or f"the commands are {', '.join(_VERBS)}"
+            ctx.fail(f"no command {printable(name)!r}; {hint}")
+        return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -65,7 +74,7 @@ def _endings_raise() -> Iterator[None]:
     def terminate(number: int, _: FrameType | None) -> None:
         raise Terminated(number)
 
-    # What nohup has the program ignore stays ignored.
+    # A signal that nohup made the program ignore stays ignored.
     heard = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, terminate) for number in heard}
     try:
@@ -75,7 +84,14 @@ def _endings_raise() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]})
+_SETTINGS = {
+    "help_option_names": ["-h", "--help"],
+    "show_default": True,
+    "max_content_width": 100,
+}
+
+
+@click.group(cls=_Verbs, context_settings=_SETTINGS)
 @click.version_option(package_name="franken-gguf")
 def main() -> None:
-    """Merged mixture-of-experts checkpoints to GGUF, and a chat to run them."""
+    """Convert mixture-of-experts models to GGUF, compare the quants, and chat with them."""

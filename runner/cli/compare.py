@@ -6,7 +6,6 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -31,10 +30,13 @@ from franken_gguf.runner.devices import default_threads
 from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.engine.token_check import check_tokens
 from franken_gguf.runner.meter import Meter
+from franken_gguf.runner.planning.placement import Wishes
 from franken_gguf.runner.ui_progress import conversion_progress
 
-from .parameters import FILE
-from .placement import placement_options
+from .options.completion import quant_types
+from .options.groups import Command, option
+from .options.placement import MODEL_GROUP, placement_options
+from .options.types import FILE, THREADS
 from .routing import route
 
 _MAX_TEXT_BYTES = 1 << 28
@@ -43,82 +45,139 @@ _STANDARD_OUTPUT = Path("-")
 Reports = Mapping[Path, Callable[[Comparison], str]]
 
 
-@click.command()
+_MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
+
+
+@click.command(cls=Command)
 @click.argument("models", type=FILE, nargs=-1, metavar="[MODEL]...")
-@click.option("--source", type=FILE, help="Compare quants of this checkpoint; -q names them.")
-@click.option("-q", "types", metavar="TYPE", multiple=True, help="A quant of --source; repeat it.")
-@click.option(
-    "--baseline",
-    metavar="TYPE|FILE",
-    help="Hold the rest against this.  [default: the largest]",
+@option(
+    "--source",
+    group=_MODELS,
+    type=FILE,
+    metavar="SOURCE",
+    help="Convert this checkpoint or recipe to the quants of -q, and compare those.",
 )
-@click.option(
+@option(
+    "-q",
+    "types",
+    group=_MODELS,
+    metavar="TYPE",
+    multiple=True,
+    shell_complete=quant_types,
+    help="Quant of --source to compare. Repeatable.",
+)
+@option(
+    "--baseline",
+    group=_MODELS,
+    metavar="TYPE|FILE",
+    show_default="the largest",
+    shell_complete=FILE.shell_complete,
+    help="Baseline model: the others are compared with it.",
+)
+@option(
     "--prompt",
     "prompts",
+    group=_PROMPTS,
     metavar="NAME|@FILE|TEXT",
     multiple=True,
-    help=f"Ask this; repeat it.  [default: {' '.join(BUILT_IN)}]",
+    show_default=" ".join(BUILT_IN),
+    help="Prompt to answer: a built-in one by name, a file's, or a text. Repeatable.",
 )
-@click.option("--no-prompts", is_flag=True, help="Ask nothing, score --text alone.")
-@click.option("--text", type=FILE, help="Score this text, as llama-perplexity does.")
-@click.option(
+@option("--no-prompts", group=_PROMPTS, is_flag=True, help="Answer no prompts; only score --text.")
+@option(
+    "--text",
+    group=_PROMPTS,
+    type=FILE,
+    metavar="FILE",
+    help="Text to measure perplexity and KL divergence on, as llama-perplexity does.",
+)
+@option(
     "--chunks",
+    group=_PROMPTS,
     type=click.IntRange(1),
     metavar="N",
     default=16,
-    show_default=True,
-    help=f"So many chunks of the text, {CHUNK} tokens each.",
+    help=f"Number of {CHUNK}-token chunks of the text to score.",
 )
-@click.option(
+@option(
     "-n",
     "--predict",
     "max_tokens",
+    group=_PROMPTS,
     type=click.IntRange(1, N_OUTPUTS - 1),
     metavar="N",
     default=128,
-    show_default=True,
-    help="Tokens of an answer at most.",
+    help="Longest answer in tokens.",
 )
-@click.option(
+@option(
     "--samples",
+    group=_PROMPTS,
     type=click.IntRange(0, 1000),
     metavar="N",
     default=8,
-    show_default=True,
-    help="Answers that are drawn for each prompt.",
+    help="Number of answers sampled for each prompt, besides the greedy one.",
 )
-@click.option(
+@option(
     "--temp",
     "temperature",
+    group=_PROMPTS,
     type=click.FloatRange(0, 10),
+    metavar="N",
     default=0.8,
-    show_default=True,
-    help="They are drawn at this temperature.",
+    help="Temperature of the samples.",
 )
-@click.option(
-    "--seed", type=click.IntRange(0, 2**31), default=1, show_default=True, help="The first one's."
+@option(
+    "--seed",
+    group=_PROMPTS,
+    type=click.IntRange(0, 2**31),
+    metavar="N",
+    default=1,
+    help="Seed of the first sample.",
 )
-@click.option(
-    "-t", "--threads", type=click.IntRange(1, 512), metavar="N", help="[default: one for each core]"
+@placement_options("as long as the prompts and answers need")
+@option(
+    "-t",
+    "--threads",
+    group=MODEL_GROUP,
+    type=THREADS,
+    metavar="N",
+    show_default="one per physical core",
+    help="CPU threads.",
 )
-@placement_options
-@click.option(
+@option(
     "--json",
     "json_file",
+    group=_OUTPUT,
     type=FILE,
     metavar="[OUT.json]",
     is_flag=False,
     flag_value=_STANDARD_OUTPUT,
-    help="Write all of it as JSON; without a name, to standard output.",
+    help="Write everything measured as JSON; without a file name, to standard output.",
 )
-@click.option(
-    "--csv", "csv_file", type=FILE, metavar="OUT.csv", help="Write a table, a row a model."
+@option(
+    "--csv",
+    "csv_file",
+    group=_OUTPUT,
+    type=FILE,
+    metavar="OUT.csv",
+    help="Write a table with one row per model.",
 )
-@click.option(
-    "--report", type=FILE, metavar="OUT.html", help="Write a page with plots, in one file."
+@option(
+    "--report",
+    group=_OUTPUT,
+    type=FILE,
+    metavar="OUT.html",
+    help="Write a self-contained HTML page with plots.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace reports that exist.")
-@click.option("--cache", type=FILE, metavar="DIR", help="Keep files and results here.")
+@option("--overwrite", group=_OUTPUT, is_flag=True, help="Replace reports that already exist.")
+@option(
+    "--cache",
+    group=_OUTPUT,
+    type=FILE,
+    metavar="DIR",
+    show_default="the user's cache folder",
+    help="Keep converted files and results in this folder, to resume from.",
+)
 def compare(
     models: tuple[Path, ...],
     source: Path | None,
@@ -133,7 +192,7 @@ def compare(
     temperature: float,
     seed: int,
     threads: int | None,
-    wishes: dict[str, Any],
+    wishes: Wishes,
     vram: tuple[int, ...] | None,
     rpc: tuple[str, ...],
     json_file: Path | None,
@@ -142,18 +201,20 @@ def compare(
     overwrite: bool,
     cache: Path | None,
 ) -> None:
-    """Say which quant of a model still answers like the full one.
+    """Compare quants of a model with its baseline.
 
-    MODEL is a GGUF file. What is measured: what answers lean to, where they leave the baseline's,
-    perplexity and KL divergence as llama-perplexity defines them, which experts the router
-    chooses, variety, speed and memory. The models run one after another. An interrupted comparison
-    goes on where it was when the same command is given again.
+    Each MODEL is a GGUF file; or convert a --source to several quants and compare those. Measured
+    are the leanings of the answers, where they diverge from the baseline's, perplexity and KL
+    divergence as llama-perplexity defines them, the experts that the router chooses, variety,
+    speed and memory.
+
+    The models run one after another. To resume an interrupted comparison, run the same command.
     """
     _check_usage(models, source, types, no_prompts, text is not None)
     asked_for = ((json_file, _document), (csv_file, as_csv), (report, page))
     reports = {path: content for path, content in asked_for if path}
     if len(reports) < sum(path is not None for path, _ in asked_for):
-        raise click.UsageError("--json, --csv and --report want a file each")
+        raise click.UsageError("--json, --csv and --report must be different files")
     _check_reports(reports, overwrite)
     asked = () if no_prompts else tuple(question(one) for one in prompts or BUILT_IN)
     settings = Settings(
@@ -177,7 +238,7 @@ def compare(
         asked,
         words,
         settings,
-        LoadOptions(**wishes),
+        LoadOptions(**vars(wishes)),
         vram,
         rpc,
     )
@@ -185,7 +246,7 @@ def compare(
         with ui_compare.watching(notices, len(candidates)) as listener:
             found = run(request, cache, listener)
     except KeyboardInterrupt as interrupt:
-        interrupt.args = ("Interrupted; the same command goes on from there.",)
+        interrupt.args = ("Interrupted; run the same command to resume.",)
         raise
     _write_reports(reports, found, notices)
     if json_file != _STANDARD_OUTPUT:
@@ -196,31 +257,33 @@ def _check_usage(
     models: Sequence[Path], source: Path | None, types: Sequence[str], no_prompts: bool, text: bool
 ) -> None:
     if source and (models or not types):
-        raise click.UsageError("--source wants its quants, -q TYPE, and no MODEL beside it")
+        raise click.UsageError("--source needs at least one -q TYPE, and no MODEL")
     if not source and (types or not models):
-        raise click.UsageError("name the MODELs to compare, or --source CHECKPOINT -q TYPE")
+        raise click.UsageError(
+            "nothing to compare; give one or more MODELs, or --source SOURCE -q TYPE"
+        )
     if no_prompts and not text:
-        raise click.UsageError("--no-prompts leaves nothing to do: give --text FILE")
+        raise click.UsageError("--no-prompts leaves nothing to measure; give --text FILE")
 
 
 def _check_reports(reports: Reports, overwrite: bool) -> None:
-    """Before hours of work, not after."""
+    """Refuse before hours of work, not after."""
     for path in reports:
         if path == _STANDARD_OUTPUT:
             continue
         if path.exists() and not overwrite:
-            raise CompareError(f"{path}: is there already; --overwrite replaces it")
+            raise CompareError(f"{path}: already exists; --overwrite replaces it")
         if path.is_dir() or not path.parent.is_dir():
-            raise CompareError(f"{path}: its folder is not there, or it is one itself")
+            raise CompareError(f"{path}: is a directory, or its parent does not exist")
 
 
 def _read_text(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(_MAX_TEXT_BYTES + 1)
     if len(data) > _MAX_TEXT_BYTES:
-        raise CompareError(f"{path}: is larger than {_MAX_TEXT_BYTES >> 20} MiB; take a part of it")
+        raise CompareError(f"{path}: is larger than {_MAX_TEXT_BYTES >> 20} MiB; use a part of it")
     if not data.strip():
-        raise CompareError(f"{path}: is empty; there is nothing to score")
+        raise CompareError(f"{path}: is empty; give a text to score")
     return data.decode(errors="replace")
 
 
@@ -244,7 +307,7 @@ def _convert(
             source, outputs, threads=threads, report=progress, say=partial(ui_convert.say, notices)
         )
     folder = outputs[0].path.parent.parent
-    ui_convert.say(notices, f"the converted files stay in {folder} for the next time")
+    ui_convert.say(notices, f"the converted files are kept in {folder} for the next comparison")
 
 
 def _document(comparison: Comparison) -> str:

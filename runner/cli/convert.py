@@ -18,7 +18,7 @@ from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY
 from franken_gguf.quantize.naming import output_paths
 from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.places import refuse_early
-from franken_gguf.quantize.presets import Preset, find_preset, find_type
+from franken_gguf.quantize.presets import LLAMA_PRESETS, MOE_PRESETS, Preset, find_preset, find_type
 from franken_gguf.quantize.recipe import Overrides
 from franken_gguf.quantize.source import Source, open_source
 from franken_gguf.runner import convert_json, ui_convert
@@ -27,7 +27,9 @@ from franken_gguf.runner.engine.token_check import check_tokens
 from franken_gguf.runner.meter import Meter
 from franken_gguf.runner.ui_progress import conversion_progress
 
-from .parameters import FILE, size
+from .options.completion import quant_types, tensor_types
+from .options.groups import Command, option
+from .options.types import FILE, THREADS, size
 from .routing import base_type_option, route
 
 # Weights that are converted by the time another process has started.
@@ -39,56 +41,136 @@ def _tensor_types(
 ) -> tuple[tuple[str, Any], ...]:
     pairs = [value.rpartition("=") for value in values]
     if any(not pattern for pattern, _, _ in pairs):
-        raise click.BadParameter("write it as REGEX=TYPE, for example ffn_down=Q6_K")
+        raise click.BadParameter("must be REGEX=TYPE, for example ffn_down=Q6_K")
     return tuple((pattern, find_type(name)) for pattern, _, name in pairs)
 
 
-@click.command()
+_WHAT, _TYPES, _RESOURCES, _OUTPUT = "Quants", "Tensor types", "Resources", "Output"
+_HELP = f"""Convert a model to one or more GGUF quants.
+
+SOURCE is a Hugging Face folder, a GGUF file to quantize again, or a mergekit-moe recipe (.yml),
+whose experts are read from where they are.
+
+TYPE is one of llama-quantize's, in upper or lower case: {" ".join(LLAMA_PRESETS)}; or our own for
+mixtures of experts: {" ".join(MOE_PRESETS)}, the size of Q4_K_M and closer to the model.
+
+To resume an interrupted conversion, run the same command again.
+"""
+
+
+@click.command(cls=Command, help=_HELP)
 @click.argument("source", type=FILE)
-@click.option(
+@option(
     "-q",
     "types",
+    group=_WHAT,
     metavar="TYPE",
     multiple=True,
     default=("Q4_K_M",),
-    show_default=True,
-    help="What to write; repeat it to write several files in one pass.",
+    shell_complete=quant_types,
+    help="Quant to write. Repeatable: several take one pass over the source.",
 )
-@click.option("-o", "out", type=FILE, help="A file (with one -q) or a folder.  [default: .]")
-@click.option("--imatrix", "imatrix_file", type=FILE, help="An importance matrix, GGUF or .dat.")
-@click.option(
+@option(
+    "-o",
+    "out",
+    group=_WHAT,
+    type=FILE,
+    metavar="OUT",
+    show_default="the current folder",
+    help="Output file (with a single -q) or folder.",
+)
+@option(
+    "--imatrix",
+    "imatrix_file",
+    group=_WHAT,
+    type=FILE,
+    metavar="FILE",
+    help="Importance matrix to quantize with, in GGUF or llama.cpp's older .dat.",
+)
+@option(
+    "--allow-requantize",
+    group=_WHAT,
+    is_flag=True,
+    help="Allow a source that is quantized already; this loses quality.",
+)
+@base_type_option(_WHAT)
+@option(
     "--tensor-type",
     "tensor_types",
+    group=_TYPES,
     metavar="REGEX=TYPE",
     multiple=True,
     callback=_tensor_types,
-    help="The type of the tensors whose name matches.",
+    help="Type of the tensors whose name matches, as in ffn_down=Q6_K. Repeatable.",
 )
-@click.option("--token-embedding-type", metavar="TYPE", help="The type of token_embd.weight.")
-@click.option("--output-tensor-type", metavar="TYPE", help="The type of output.weight.")
-@click.option("--pure", is_flag=True, help="One type for all, no exceptions by layer.")
-@click.option("--leave-output-tensor", is_flag=True, help="Do not quantize output.weight.")
-@click.option("--strict-types", is_flag=True, help="Refuse types that need a fallback.")
-@click.option("--allow-requantize", is_flag=True, help="Quantize again what is quantized.")
-@click.option(
-    "--split-max-size", type=size, metavar="SIZE", help="Cut the model into files of this size."
+@option(
+    "--token-embedding-type",
+    group=_TYPES,
+    metavar="TYPE",
+    show_default="the quant's",
+    shell_complete=tensor_types,
+    help="Type of token_embd.weight.",
 )
-@click.option(
-    "--threads", type=click.IntRange(1, 512), help="Worker processes.  [default: one a core]"
+@option(
+    "--output-tensor-type",
+    group=_TYPES,
+    metavar="TYPE",
+    show_default="the quant's",
+    shell_complete=tensor_types,
+    help="Type of output.weight.",
 )
-@click.option(
+@option("--leave-output-tensor", group=_TYPES, is_flag=True, help="Do not quantize output.weight.")
+@option(
+    "--pure",
+    group=_TYPES,
+    is_flag=True,
+    help="Quantize all tensors to the same type, without the quant's exceptions.",
+)
+@option(
+    "--strict-types",
+    group=_TYPES,
+    is_flag=True,
+    help="Fail if a tensor does not fit its type, instead of falling back to another.",
+)
+@option(
+    "--threads",
+    group=_RESOURCES,
+    type=THREADS,
+    metavar="N",
+    show_default="one per core",
+    help="Number of worker processes.",
+)
+@option(
     "--max-memory",
+    group=_RESOURCES,
     type=size,
     metavar="SIZE",
     default=f"{DEFAULT_MAX_MEMORY >> 20}MiB",
-    show_default=True,
-    help="What all workers may use beyond their interpreters.",
+    help="Memory for all workers together, beyond what their interpreters take.",
 )
-@base_type_option
-@click.option("--verify", is_flag=True, help="Read the files back and compare with the source.")
-@click.option("--dry-run", is_flag=True, help="Say what would be written, and write nothing.")
-@click.option("--overwrite", is_flag=True, help="Replace outputs that exist.")
-@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+@option("--dry-run", group=_OUTPUT, is_flag=True, help="Show what would be written, and exit.")
+@option(
+    "--split-max-size",
+    group=_OUTPUT,
+    type=size,
+    metavar="SIZE",
+    show_default="one file",
+    help="Split the model into files of at most this size, as in 2G.",
+)
+@option(
+    "--verify",
+    group=_OUTPUT,
+    is_flag=True,
+    help="Read the written files back and compare them with the source.",
+)
+@option("--overwrite", group=_OUTPUT, is_flag=True, help="Replace outputs that already exist.")
+@option(
+    "--json",
+    "as_json",
+    group=_OUTPUT,
+    is_flag=True,
+    help="Print the result as JSON on standard output.",
+)
 def convert(
     source: Path,
     types: tuple[str, ...],
@@ -110,15 +192,7 @@ def convert(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Write SOURCE as GGUF: a Hugging Face folder, a GGUF file to quantize again, or a mergekit-moe
-    recipe (.yml), whose experts are read where they are.
-
-    TYPE is one of F32 F16 BF16 Q8_0 Q6_K Q5_K_M Q5_K_S Q5_1 Q5_0 Q4_K_M Q4_K_S Q4_1 Q4_0
-    IQ4_NL IQ4_XS Q3_K_L Q3_K_M Q3_K_S Q2_K Q2_K_S (case ignored), as llama-quantize has them, or
-    Q4_K_MOE, our own for mixtures of experts: of Q4_K_M's size, nearer to the model.
-
-    A conversion that was interrupted goes on where it stopped when the same command is given again.
-    """
+    """Plan every output, refuse what cannot be written, then convert."""
     presets = list(dict.fromkeys(find_preset(name) for name in types))
     overrides = Overrides(
         tensor_types,
@@ -176,7 +250,7 @@ def convert(
     except KeyboardInterrupt as interrupt:
         # Before the first job is done the meter knows nothing, also of an earlier run's work.
         where = f" at {100 * meter.weights // meter.total} %" if meter.weights else ""
-        interrupt.args = (f"Interrupted{where}; the same command goes on from there.",)
+        interrupt.args = (f"Interrupted{where}; run the same command to resume.",)
         raise
     if as_json:
         click.echo(json.dumps(convert_json.written(outputs, result), indent=2))

@@ -11,11 +11,16 @@ from rich.console import Console
 from franken_gguf.runner import ui_doctor
 from franken_gguf.runner.checkup import checkup
 
+from .options.groups import Command, option
 
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+
+@click.command(cls=Command)
+@option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def doctor(as_json: bool) -> None:
-    """Say what llama.cpp was built with, which devices and memory it sees, and what it misses."""
+    """Show what llama.cpp sees on this machine.
+
+    Its build, the devices and memory that it can use, and GPUs that it cannot.
+    """
     found = checkup()
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))

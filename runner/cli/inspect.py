@@ -20,23 +20,27 @@ from franken_gguf.runner.devices import cores
 from franken_gguf.runner.inspect import summarize
 from franken_gguf.runner.ui_verify import show_checks
 
-from .parameters import FILE
+from .options.groups import Command, option
+from .options.types import FILE
 from .routing import base_type_option, route
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=FILE)
-@click.option(
+@option(
     "--verify",
     "source",
     type=FILE,
     metavar="SOURCE",
-    help="Compare every tensor with what it was made from.",
+    help="Compare every tensor with the checkpoint or recipe that it was made from.",
 )
-@base_type_option
-@click.option("--json", "as_json", is_flag=True, help="Print everything as JSON.")
+@base_type_option()
+@option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def inspect(model: Path, source: Path | None, base_type: Preset, as_json: bool) -> None:
-    """Say what a GGUF file holds, from its header alone."""
+    """Show what is in a GGUF file.
+
+    Only the header of MODEL is read, unless --verify is given.
+    """
     summary = summarize(joined(read_header(model)))
     checks = _checks(model, source, base_type) if source else []
     if as_json:

@@ -21,33 +21,33 @@ from franken_gguf.quantize.presets import Preset
 from franken_gguf.runner.engine.token_check import check_tokens
 from franken_gguf.runner.terminal import printable
 
-from .parameters import FILE, size
+from .options.groups import Command, option
+from .options.types import FILE, size
 from .routing import base_type_option, route
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("recipe", type=FILE, metavar="RECIPE.yml")
 @click.argument("folder", type=FILE, metavar="OUT_DIR")
-@click.option(
+@option(
     "--layout",
     type=click.Choice(LAYOUTS),
     default=PER_EXPERT,
-    show_default=True,
-    help="One tensor for each expert, or all in one as transformers 5 saves them.",
+    help="How experts are stored: one tensor each, or all in one as transformers 5 saves them.",
 )
-@click.option(
+@option(
     "--max-shard-size",
     type=size,
     metavar="SIZE",
     default=f"{DEFAULT_SHARD_BYTES // 1000**3}GB",
-    show_default=True,
-    help="Cut the weights into files of this size.",
+    help="Largest size of a weights file.",
 )
-@base_type_option
+@base_type_option()
 def merge(recipe: Path, folder: Path, layout: str, max_shard_size: int, base_type: Preset) -> None:
-    """Write the mixture of a mergekit-moe RECIPE.yml as a Hugging Face checkpoint, OUT_DIR.
+    """Merge models into a Hugging Face checkpoint.
 
-    To have GGUF files, convert the recipe: that needs no checkpoint in between.
+    RECIPE.yml is a mergekit-moe recipe; OUT_DIR must be new or empty. For GGUF files, convert the
+    recipe instead: that needs no checkpoint in between.
     """
     source = merge_source(recipe)
     name = Path(os.path.realpath(folder)).name

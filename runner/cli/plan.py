@@ -17,29 +17,38 @@ from franken_gguf.runner.planning.placement import Device, Machine, Plan, Wishes
 from franken_gguf.runner.planning.planner import plan as make_plan
 from franken_gguf.runner.planning.shape import model_shape
 
-from .parameters import FILE, size
-from .placement import placement_options
+from .options.groups import Command, option
+from .options.placement import MODEL_GROUP, placement_options
+from .options.types import FILE, size
 
 
-@click.command()
+@click.command(cls=Command)
 @click.argument("model", type=FILE)
-@placement_options
-@click.option("--ram", type=size, metavar="SIZE", help="RAM to plan with, as in 16GiB.")
-@click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
+@placement_options()
+@option(
+    "--ram",
+    group=MODEL_GROUP,
+    type=size,
+    metavar="SIZE",
+    show_default="what is free",
+    help="RAM to plan with, as in 16GiB.",
+)
+@option("--json", "as_json", group="Output", is_flag=True, help="Print the plan as JSON.")
 def plan(
     model: Path,
-    wishes: dict[str, Any],
+    wishes: Wishes,
     vram: tuple[int, ...] | None,
     ram: int | None,
     rpc: tuple[str, ...],
     as_json: bool,
 ) -> None:
-    """Say what of MODEL, a GGUF file, goes where in the memory there is.
+    """Show how a model fits in VRAM and RAM.
 
-    For this machine, or with --vram and --ram for one that is not here. Nothing is loaded.
+    MODEL is a GGUF file; only its header is read. The plan is for this machine, or with --vram and
+    --ram for another one, and ends with the same as options for llama.cpp.
     """
     shape = model_shape(joined(read_header(model)))
-    decided = make_plan(shape, _machine(vram, ram, rpc), Wishes(**wishes))
+    decided = make_plan(shape, _machine(vram, ram, rpc), wishes)
     if as_json:
         click.echo(json.dumps(_document(decided), indent=2))
     else:

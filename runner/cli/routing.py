@@ -1,4 +1,4 @@
-"""What the verbs that read recipes do before its rows are read: make the router."""
+"""Makes a recipe's router, for the verbs that read recipes."""
 
 from __future__ import annotations
 
@@ -18,25 +18,34 @@ from franken_gguf.runner.engine.hidden_states import hidden_states
 from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.ui_convert import say
 
+from .options.completion import quant_types
+from .options.groups import Decorator, option
+
 _BASE_TYPE = "Q8_0"
 
 
 def _base_preset(ctx: click.Context, parameter: click.Parameter, name: str) -> Preset:
     preset = find_preset(name)
-    # Those for mixtures alone, and the one that wants an importance matrix.
+    # Mixtures' own presets do not fit a dense model, and Q2_K_S needs an importance matrix.
     if better := preset.like or {"Q2_K_S": "Q2_K"}.get(preset.name):
-        raise RecipeError(f"no base model runs in {preset.name}; take --base-type {better}")
+        raise RecipeError(f"a base model cannot run in {preset.name}; use --base-type {better}")
     return preset
 
 
-base_type_option = click.option(
-    "--base-type",
-    metavar="TYPE",
-    default=_BASE_TYPE,
-    show_default=True,
-    callback=_base_preset,
-    help="What a recipe's base model runs in, for gate_mode hidden and balanced.",
-)
+def base_type_option(group: str = "") -> Decorator:
+    """The option --base-type, listed in the help under the heading `group`."""
+    return option(
+        "--base-type",
+        group=group,
+        metavar="TYPE",
+        default=_BASE_TYPE,
+        callback=_base_preset,
+        shell_complete=quant_types,
+        help=(
+            "Quant in which a recipe's base model runs to make the router, for gate_mode hidden "
+            "and balanced."
+        ),
+    )
 
 
 def route(
@@ -47,10 +56,10 @@ def route(
     base_type: Preset | None = None,
     threads: int | None = None,
 ) -> None:
-    """Give a recipe its router, by running the base model where its mode asks for it.
+    """Give a recipe its router, by running the base model if its gate_mode needs it.
 
-    The base model is in `folder` meanwhile; `threads` convert and run it. `notices` is told what
-    the user may not have meant. Other sources are left as they are.
+    The base model is converted into `folder` and deleted again; `threads` convert and run it.
+    `notices` shows what the user may not have meant. Other sources are left as they are.
     """
     if not isinstance(source, MergedSource):
         return
@@ -78,7 +87,7 @@ def route(
 
 @contextmanager
 def _working(notices: Console, task: str) -> Iterator[Callable[[str], None]]:
-    """Show that something takes its time: a line that moves at a terminal, else a plain one."""
+    """Show progress: a line that is updated at a terminal, else a plain one."""
     if notices.is_terminal:
         with notices.status(task) as status:
             yield status.update

@@ -11,41 +11,49 @@ from franken_gguf.quantize.signals import ENDINGS
 from franken_gguf.runner.devices import default_threads
 from franken_gguf.runner.engine import rpc
 
+from .options.groups import Command, option
+from .options.types import THREADS
+
 WARNING = (
     "Anyone who reaches this port can use this machine's memory and crash the worker: there is no "
-    "authentication and no encryption. Keep it in a network where you trust everybody."
+    "authentication and no encryption. Use it only in a network where you trust everyone."
 )
 
 
-@click.command()
-@click.option("-H", "--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option(
+@click.command(cls=Command)
+@option("-H", "--host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen on.")
+@option(
     "-p",
     "--port",
     type=click.IntRange(1, (1 << 16) - 1),
+    metavar="N",
     default=rpc.DEFAULT_PORT,
-    show_default=True,
     help="Port to listen on.",
 )
-@click.option("--public", is_flag=True, help="Allow an address that other machines reach.")
-@click.option(
+@option("--public", is_flag=True, help="Allow a --host that other machines can reach.")
+@option(
     "-t",
     "--threads",
     "n_threads",
-    type=click.IntRange(1, 512),
+    type=THREADS,
     metavar="N",
-    help="[default: one for each core]",
+    show_default="one per physical core",
+    help="CPU threads.",
 )
 def worker(host: str, port: int, public: bool, n_threads: int | None) -> None:
-    """Lend this machine's memory and cores to another that runs chat --rpc HOST:PORT.
+    """Lend this machine's memory to another one.
 
-    llama.cpp's own RPC backend, on loopback unless --public says otherwise.
+    The other machine runs `franken-gguf chat --rpc HOST:PORT`, which places layers here: on the
+    GPU if there is one, else on the CPU. This is llama.cpp's RPC server. It has no authentication;
+    it listens on loopback unless --public is given.
     """
     if not _is_loopback(host):
         if not public:
-            raise click.UsageError(f"{host} is not loopback; --public allows it. {WARNING}")
+            raise click.UsageError(
+                f"{host} is not a loopback address; --public allows it. {WARNING}"
+            )
         click.echo(f"Warning: {WARNING}", err=True)
-    # Handlers of Python's would wait for llama.cpp to return, which it does not.
+    # Python's handlers would wait for llama.cpp to return, which it does not.
     for number in (signal.SIGINT, *ENDINGS):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

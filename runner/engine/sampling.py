@@ -156,8 +156,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "seed": (0, RANDOM_SEED),
 }
 
-# The key of a setting in a GGUF's metadata (llama.cpp's llama-arch.cpp).
-_KEYS = {
+FILE_KEYS = {
     name: f"general.sampling.{key}"
     for name, key in (
         ("temperature", "temp"),
@@ -173,6 +172,7 @@ _KEYS = {
         ("mirostat_eta", "mirostat_eta"),
     )
 }
+"""Settings that a GGUF file may hold, with their metadata keys (llama.cpp's llama-arch.cpp)."""
 
 
 def sampling_for(metadata: Metadata, *wanted: Mapping[str, Any]) -> Sampling:
@@ -184,7 +184,9 @@ def sampling_for(metadata: Metadata, *wanted: Mapping[str, Any]) -> Sampling:
     settings: dict[str, Any] = {}
     for field in fields(Sampling):
         wishes = [each[field.name] for each in wanted if each.get(field.name) is not None]
-        stored = metadata[_KEYS[field.name]].data if _KEYS.get(field.name) in metadata else None
+        stored = (
+            metadata[FILE_KEYS[field.name]].data if FILE_KEYS.get(field.name) in metadata else None
+        )
         if wishes:
             settings[field.name] = wishes[0]
         elif isinstance(stored, int | float) and _fits(field.name, stored):

@@ -1,4 +1,4 @@
-"""Kinds of arguments that several verbs take."""
+"""Types of values that options of several verbs take."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ from pathlib import Path
 import click
 
 FILE = click.Path(path_type=Path)
+THREADS = click.IntRange(1, 512)
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
 _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def size(text: str) -> int:
-    """Bytes: 500M and 500MB are decimal, as in llama.cpp's gguf-split; 512MiB and 6GiB binary.
+    """A number of bytes: 500M and 500MB are decimal, as in llama.cpp's gguf-split; 512MiB binary.
 
-    A type of click's: raises BadParameter for anything else.
+    Used as a click type: raises BadParameter for anything else.
     """
     match = _SIZE.fullmatch(str(text).strip())
     if match is None or (match[3] and not match[2]):
-        raise click.BadParameter(f"{text!r} is no size; write 512MiB, 2G or a number of bytes")
+        raise click.BadParameter(f"{text!r} is not a size; write 512MiB, 2G or a number of bytes")
     base = 1024 if match[3] else 1000
     nbytes = float(match[1]) * base ** _POWER[match[2].upper()]
     if nbytes >= 1 << 63:
-        raise click.BadParameter(f"{text[:20]!r} is out of range")
+        raise click.BadParameter(f"{text[:20]!r} is too large a size")
     return int(nbytes)
