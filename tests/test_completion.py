@@ -18,8 +18,6 @@ from terminals import PATIENCE
 BASH = shutil.which("bash")
 CLEAR_LINE, TAB = "\x15", "\t"
 
-pytestmark = pytest.mark.skipif(BASH is None, reason="there is no bash here")
-
 
 class Bash:
     """An interactive bash at a pseudo-terminal, with completion for franken-gguf loaded."""
@@ -61,6 +59,7 @@ class Bash:
         os.close(self._ours)
 
 
+@pytest.mark.skipif(BASH is None, reason="bash is not installed")
 @pytest.mark.parametrize(
     ("typed", "completed"),
     [
@@ -80,3 +79,34 @@ def test_tab_completes_a_word(tmp_path: Path, typed: str, completed: str) -> Non
         bash.wait_for(re.escape(completed))
     finally:
         bash.close()
+
+
+def offered(*words: str, **variables: str) -> str:
+    """What the program prints for bash to offer after `words`."""
+    ask = {"_FRANKEN_GGUF_COMPLETE": "bash_complete", "COMP_CWORD": str(len(words) + 1)}
+    done = subprocess.run(
+        [Path(sys.executable).with_name("franken-gguf")],
+        env=os.environ | ask | {"COMP_WORDS": f"franken-gguf {' '.join(words)} "} | variables,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stderr == ""
+    return done.stdout
+
+
+def test_saved_chats_are_offered_unless_a_shell_would_take_their_names_apart(
+    tmp_path: Path,
+) -> None:
+    folder = tmp_path / "franken-gguf" / "sessions"
+    folder.mkdir(parents=True)
+    for name in ("skerry", "two words", "$(reboot)"):
+        (folder / f"{name}.jsonl").touch()
+    words = ("chat", "x.gguf", "--session")
+    assert offered(*words, XDG_DATA_HOME=str(tmp_path)) == "plain,skerry\n"
+
+
+def test_a_broken_file_of_presets_offers_nothing_and_says_nothing(tmp_path: Path) -> None:
+    (tmp_path / "franken-gguf").mkdir()
+    (tmp_path / "franken-gguf" / "presets.yml").write_text("mine: [")
+    assert offered("chat", "x.gguf", "--preset", XDG_CONFIG_HOME=str(tmp_path)).strip() == ""

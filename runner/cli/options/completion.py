@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 
@@ -17,12 +18,14 @@ Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 def offering(names: Callable[[], Iterable[str]]) -> Completer:
     """Offer those of `names` that begin with what was typed, whatever its case.
 
-    A broken or unreadable file behind `names` offers nothing: the shell shows no errors.
+    bash inserts them as they are, so names that would need quotes are left out. If the file behind
+    `names` cannot be read, nothing is offered: a line being typed is no place for an error.
     """
 
     def complete(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:
         with suppress(FrankenError, OSError):
-            return [name for name in names() if name.lower().startswith(typed.lower())]
+            found = [name for name in names() if name.lower().startswith(typed.lower())]
+            return [name for name in found if shlex.quote(name) == name]
         return []
 
     return complete
