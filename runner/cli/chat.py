@@ -164,7 +164,7 @@ def chat(
         raise click.UsageError("there is nothing to answer: give -p TEXT, or text on a pipe")
 
     options = LoadOptions(**wishes, n_threads=n_threads, mmap=mmap)
-    machine = this_machine(rpc)
+    machine = this_machine(rpc, screen.notice)
     if vram is not None:
         machine = with_vram(machine, vram)
     sessions = Sessions()
