@@ -139,7 +139,7 @@ def without_amx(environ: dict[str, str], fault: str) -> dict[str, str]:
     """The same without AMX, which is reported; unchanged where the compiler knows no AMX."""
     if not amx.can_leave_out(amx.cxx(environ)):
         return environ
-    say(f"AMX crashes on this machine ({fault}); compiling llama.cpp without it")
+    say(f"AMX does not work on this machine ({fault}); compiling llama.cpp without it")
     return amx.environment_without(environ, AMX_FREE_CACHE)
 
 

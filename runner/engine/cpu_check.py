@@ -19,7 +19,8 @@ import platform
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
@@ -38,7 +39,7 @@ VARIABLE = "FRANKEN_GGUF_EXTRA_BUFFERS"
 PATIENCE_SECONDS = 30.0
 CPUINFO = Path("/proc/cpuinfo")
 _CPUINFO_KEYS = ("model name", "flags", "CPU implementer", "CPU part", "Features")
-_TRIAL = (sys.executable, "-m", "franken_gguf.runner.engine.trial")
+TRIAL = (sys.executable, "-m", "franken_gguf.runner.engine.trial")
 _MAX_RECORD_BYTES = 4096
 _FATAL_SIGNALS = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGABRT", "SIGTRAP")
 # What Windows calls SIGSEGV and SIGILL; an abort ends with status 3 there.
@@ -72,7 +73,7 @@ def check(on_notice: Callable[[str], None] = lambda _: None) -> Verdict:
     record = record_path()
     if known := _read(record):
         return known
-    verdict = made()
+    verdict = _made()
     if not verdict.unchecked:
         _write(record, verdict)
     if verdict.can_run and not verdict.can_repack:
@@ -83,16 +84,16 @@ def check(on_notice: Callable[[str], None] = lambda _: None) -> Verdict:
     return verdict
 
 
-def made(trial: Sequence[str] = _TRIAL) -> Verdict:
-    """Run `trial` with a tiny model, and where it crashes once more without extra buffers."""
+def _made() -> Verdict:
+    """Run TRIAL with a tiny model, and where it crashes once more without extra buffers."""
     try:
         with TemporaryDirectory(prefix="franken-gguf-", ignore_cleanup_errors=True) as folder:
             model = Path(folder) / "tiny.gguf"
             write_tiny_model(model)
-            fault = _crash([*trial, str(model), "extra"], folder)
+            fault = _crash([*TRIAL, str(model), "extra"], folder)
             if not fault:
                 return Verdict()
-            dies_anyway = bool(_crash([*trial, str(model)], folder))
+            dies_anyway = bool(_crash([*TRIAL, str(model)], folder))
             return Verdict(can_repack=False, can_run=not dies_anyway, fault=fault)
     except (OSError, subprocess.SubprocessError, _TrialError) as error:
         return Verdict(unchecked=printable(str(error)))
@@ -191,4 +192,5 @@ def _write(path: Path, verdict: Verdict) -> None:
         part.write_text(json.dumps(asdict(verdict)))
         part.replace(path)
     except OSError:
-        part.unlink(missing_ok=True)
+        with suppress(OSError):
+            part.unlink()
