@@ -140,6 +140,17 @@ def test_what_is_no_crash_decides_nothing_and_is_not_remembered(
     assert not cache.exists()
 
 
+@needs_signals
+def test_a_crash_counts_also_where_the_second_trial_decides_nothing(
+    cache: Path, trial_ends: Ends
+) -> None:
+    trial_ends("SIGSEGV", "fails")
+    verdict = check()
+    assert (verdict.can_repack, verdict.can_run, verdict.fault) == (False, True, "SIGSEGV")
+    assert "the model cannot be loaded" in verdict.unchecked
+    assert not cache.exists()
+
+
 def test_a_trial_that_hangs_decides_nothing(
     cache: Path, trial_ends: Ends, monkeypatch: pytest.MonkeyPatch
 ) -> None:

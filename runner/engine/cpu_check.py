@@ -86,17 +86,16 @@ def check(on_notice: Callable[[str], None] = lambda _: None) -> Verdict:
 
 def _made() -> Verdict:
     """Run TRIAL with a tiny model, and where it crashes once more without extra buffers."""
+    fault = ""
     try:
         with TemporaryDirectory(prefix="franken-gguf-", ignore_cleanup_errors=True) as folder:
             model = Path(folder) / "tiny.gguf"
             write_tiny_model(model)
             fault = _crash([*TRIAL, str(model), "extra"], folder)
-            if not fault:
-                return Verdict()
-            dies_anyway = bool(_crash([*TRIAL, str(model)], folder))
-            return Verdict(can_repack=False, can_run=not dies_anyway, fault=fault)
+            can_run = not fault or not _crash([*TRIAL, str(model)], folder)
     except (OSError, subprocess.SubprocessError, _TrialError) as error:
-        return Verdict(unchecked=printable(str(error)))
+        return Verdict(can_repack=not fault, fault=fault, unchecked=printable(str(error)))
+    return Verdict(can_repack=not fault, can_run=can_run, fault=fault)
 
 
 def record_path(cpuinfo: Path = CPUINFO) -> Path:
