@@ -41,5 +41,5 @@ clean: ## remove build products; keeps .venv and the downloaded model
 distclean: clean ## remove also .venv, the model cache and the demo's files
 	rm -rf .venv .cache demo
 
-$(READY): pyproject.toml constraints.txt tools/setup_env.py
+$(READY): pyproject.toml constraints.txt tools/setup_env.py tools/amx.py tools/amx_probe.cpp
 	@$(PYTHON) tools/setup_env.py

@@ -10,6 +10,7 @@ import psutil
 from llama_cpp import llama_cpp as lib
 
 from franken_gguf.runner.engine.backend import start
+from franken_gguf.runner.engine.cpu_check import Verdict, check, rebuild
 from franken_gguf.runner.engine.ggml import GgmlDevice, backends, devices
 
 from .devices import available_memory, default_threads, total_memory
@@ -35,12 +36,26 @@ class Checkup:
     threads: int
     """What a model gets by default."""
     unused: tuple[Unused, ...]
+    cpu_check: Verdict
+    """Whether llama.cpp runs on this CPU, and with its extra buffers."""
+    rebuild: str = ""
+    """The command that builds one which does, where it does not."""
 
 
 def checkup() -> Checkup:
-    """Look at the build and the machine; nothing is loaded but llama.cpp itself."""
-    start()
-    built, there = backends(), tuple(devices())
+    """Look at the build and the machine; no model is loaded but cpu_check.py's, once.
+
+    A llama.cpp that crashes on this CPU is not asked for its backends, features and devices. Raises
+    EngineError.
+    """
+    verdict = check()
+    built: tuple[str, ...] = ()
+    there: tuple[GgmlDevice, ...] = ()
+    features: tuple[str, ...] = ()
+    if verdict.can_run:
+        start()
+        built, there = backends(), tuple(devices())
+        features = _features(lib.llama_print_system_info().decode(errors="replace"))
     logical = psutil.cpu_count() or 1
     with_device = tuple({device.backend for device in there})
     return Checkup(
@@ -49,14 +64,16 @@ def checkup() -> Checkup:
         platform=f"{platform.system()} {platform.machine()}",
         llama_cpp_python=version("llama-cpp-python"),
         backends=built,
-        cpu_features=_features(lib.llama_print_system_info().decode(errors="replace")),
+        cpu_features=features,
         devices=there,
         ram=total_memory(),
         ram_available=available_memory(),
         cores=psutil.cpu_count(logical=False) or logical,
         logical_cores=logical,
         threads=default_threads(),
-        unused=tuple(unused_gpus(gather(built, with_device))),
+        unused=tuple(unused_gpus(gather(built, with_device))) if verdict.can_run else (),
+        cpu_check=verdict,
+        rebuild=rebuild() if verdict.fault else "",
     )
 
 

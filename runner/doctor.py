@@ -5,13 +5,25 @@ from __future__ import annotations
 import platform
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from .terminal import printable
 
 _VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
-_INSTALL = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+_PIP = "pip install --force-reinstall --no-cache-dir"
+_INSTALL = f"{_PIP} llama-cpp-python"
+_REBUILD = f"{_PIP} --no-binary llama-cpp-python llama-cpp-python"
+_NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+# Part of a library file's name, and the option of llama.cpp's build that made it.
+_OPTIONS = {
+    "cuda": "GGML_CUDA",
+    "hip": "GGML_HIP",
+    "vulkan": "GGML_VULKAN",
+    "sycl": "GGML_SYCL",
+    "rpc": "GGML_RPC",
+}
 _PATIENCE = 10.0
 
 
@@ -87,6 +99,23 @@ def _unused(
     variable = f'CMAKE_ARGS="-D{option}=on"'
     command = f"$env:{variable}; " if facts.system == "Windows" else f"{variable} "
     return Unused(gpu, command + _INSTALL, " and ".join(needs))
+
+
+def rebuild_command(system: str, has_amx: bool, libraries: Sequence[str]) -> str:
+    """The command that compiles llama-cpp-python for this CPU, without AMX where it has it. Pure.
+
+    `libraries` are the names of the library files there are: what they are built for is kept.
+    """
+    wanted = [
+        f"-D{option}=on"
+        for part, option in _OPTIONS.items()
+        if any(f"ggml-{part}" in name for name in libraries)
+    ]
+    variables = {"CMAKE_ARGS": " ".join(wanted)}
+    if has_amx:
+        variables |= {"CFLAGS": _NO_AMX, "CXXFLAGS": _NO_AMX}
+    form = '$env:{}="{}"; ' if system == "Windows" else '{}="{}" '
+    return "".join(form.format(*one) for one in variables.items() if one[1]) + _REBUILD
 
 
 def gather(

@@ -9,12 +9,20 @@ from rich.text import Text
 
 from .checkup import Checkup
 from .doctor import Unused
+from .engine.cpu_check import Verdict
 from .terminal import printable, size
 
 
 def show_checkup(console: Console, checkup: Checkup) -> None:
     """Print the build, the memory, the devices, and what goes unused with its mend."""
-    console.print(_machine(checkup), Text(), _devices(checkup), Text())
+    console.print(_machine(checkup), Text())
+    if checkup.rebuild:
+        console.print(Text("to build a llama.cpp that works here:", "bold"))
+        _show_command(console, checkup.rebuild)
+        console.print(Text())
+    if not checkup.cpu_check.can_run:
+        return
+    console.print(_devices(checkup), Text())
     for one in checkup.unused:
         _show_unused(console, one)
     if not checkup.unused and all(device.kind == "CPU" for device in checkup.devices):
@@ -30,11 +38,23 @@ def _machine(checkup: Checkup) -> Table:
         ("llama.cpp", f"llama-cpp-python {checkup.llama_cpp_python}"),
         ("built with", ", ".join(checkup.backends)),
         ("CPU", ", ".join(checkup.cpu_features)),
+        ("CPU check", _verdict(checkup.cpu_check)),
         ("cores", f"{checkup.cores} ({checkup.logical_cores} logical), {checkup.threads} used"),
         ("RAM", f"{size(checkup.ram_available)} of {size(checkup.ram)} free"),
     ):
-        grid.add_row(label, printable(text))
+        if text:
+            grid.add_row(label, printable(text))
     return grid
+
+
+def _verdict(check: Verdict) -> str:
+    if check.unchecked:
+        return f"not checked ({check.unchecked})"
+    if check.can_repack:
+        return "works"
+    if check.can_run:
+        return f"crashes with repacked weights ({check.fault}): models are loaded without"
+    return f"crashes ({check.fault}): llama.cpp may be built for another CPU"
 
 
 def _devices(checkup: Checkup) -> Table:
@@ -65,7 +85,11 @@ def _show_unused(console: Console, one: Unused) -> None:
         console.print(Text(f"{gpu} wants {one.needs}", "bold"))
         return
     console.print(Text(f"{gpu} is not used; to change that:", "bold"))
-    # In one piece, to be copied.
-    console.print(Text(f"  {one.command}"), soft_wrap=True)
+    _show_command(console, one.command)
     if one.needs:
         console.print(Text(f"  after installing {one.needs}"))
+
+
+def _show_command(console: Console, command: str) -> None:
+    """In one piece, to be copied."""
+    console.print(Text(f"  {command}"), soft_wrap=True)

@@ -15,9 +15,14 @@ from franken_gguf.runner import ui_doctor
 from franken_gguf.runner.checkup import checkup
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.devices import peak_memory, total_memory
-from franken_gguf.runner.doctor import Facts, Unused, gather, unused_gpus
+from franken_gguf.runner.doctor import Facts, Unused, gather, rebuild_command, unused_gpus
+from franken_gguf.runner.engine.cpu_check import Verdict
 
 PIP = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+REBUILD = (
+    "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
+)
+NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
 CPU_ONLY = Facts("Linux", "x86_64", backends=("CPU",), backends_with_device=("CPU",))
 NVIDIA = replace(
     CPU_ONLY,
@@ -143,6 +148,54 @@ def test_the_screen_gives_the_command_in_one_line_that_can_be_copied() -> None:
     lines = [line.rstrip() for line in Console().render_str(shown.get()).plain.splitlines()]
     assert f'  CMAKE_ARGS="-DGGML_CUDA=on" {PIP}' in lines
     assert "  after installing the CUDA toolkit (nvcc)" in lines
+
+
+@pytest.mark.parametrize(
+    ("system", "has_amx", "libraries", "variables"),
+    [
+        ("Linux", False, ("libggml-cpu.so", "libggml.so.0"), ""),
+        ("Linux", True, ("libggml-cpu.so",), f'CFLAGS="{NO_AMX}" CXXFLAGS="{NO_AMX}" '),
+        (
+            "Linux",
+            True,
+            ("libggml-cuda.so", "libggml-cuda.so.0", "libggml-rpc.so"),
+            f'CMAKE_ARGS="-DGGML_CUDA=on -DGGML_RPC=on" CFLAGS="{NO_AMX}" CXXFLAGS="{NO_AMX}" ',
+        ),
+        ("Windows", False, ("ggml-vulkan.dll",), '$env:CMAKE_ARGS="-DGGML_VULKAN=on"; '),
+    ],
+)
+def test_a_build_for_this_cpu_keeps_the_gpus_it_is_for(
+    system: str, has_amx: bool, libraries: tuple[str, ...], variables: str
+) -> None:
+    assert rebuild_command(system, has_amx, libraries) == variables + REBUILD
+
+
+@pytest.mark.parametrize(
+    ("verdict", "shown"),
+    [
+        (Verdict(), "works"),
+        (
+            Verdict(can_repack=False, fault="SIGSEGV"),
+            "crashes with repacked weights (SIGSEGV): models are loaded without",
+        ),
+        (
+            Verdict(can_repack=False, can_run=False, fault="SIGILL"),
+            "crashes (SIGILL): llama.cpp may be built for another CPU",
+        ),
+        (Verdict(unchecked="timed out"), "not checked (timed out)"),
+        (Verdict(unchecked="\x1b[2J"), "not checked (\\x1b[2J)"),
+    ],
+)
+def test_the_screen_tells_what_came_of_the_check_and_the_command_where_it_crashed(
+    verdict: Verdict, shown: str
+) -> None:
+    rebuild = "pip install it" if verdict.fault else ""
+    console = Console(width=100)
+    with console.capture() as screen:
+        ui_doctor.show_checkup(console, replace(checkup(), cpu_check=verdict, rebuild=rebuild))
+    lines = [line.rstrip() for line in screen.get().splitlines()]
+    assert f"CPU check     {shown}" in lines
+    assert ("  pip install it" in lines) == bool(verdict.fault)
 
 
 def test_nothing_a_driver_says_steers_the_terminal() -> None:

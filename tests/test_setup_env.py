@@ -1,9 +1,14 @@
-"""The set-up's own words: what pip is doing, and the mend for what fails on fresh machines."""
+"""Set-up: what it says while pip works, how it explains failures, and an engine that crashes."""
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import pytest
-from setup_env import doing, explain
+import setup_env
+from setup_env import SetupError, build_environment, doing, explain, make_engine_work
 
 COMPILING = """\
   Building wheel for llama-cpp-python (pyproject.toml): started
@@ -48,3 +53,127 @@ def test_an_unknown_failure_shows_the_end_of_the_log() -> None:
     text = explain("first\n" + "line\n" * 30 + "the last words\n")
     assert text.endswith("\n  | the last words")
     assert "first" not in text
+
+
+@pytest.fixture
+def log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(setup_env, "LOG", tmp_path / "setup.log")
+    return tmp_path / "setup.log"
+
+
+# A doctor that reports the fault it finds in a file, or dies by the signal of that name.
+DOCTOR = """\
+import json, os, signal, sys
+fault = open(sys.argv[1]).read()
+if fault.startswith("dies by "):
+    os.kill(os.getpid(), getattr(signal, fault[8:]))
+print(json.dumps({"cpu_check": {"fault": fault}}))
+"""
+
+
+def engine(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, fault: str, after_rebuild: str = ""
+) -> None:
+    """An engine with this fault until it is compiled again; real child processes, of our own."""
+    (folder / "fault").write_text(fault)
+    write = f"open({str(folder / 'fault')!r}, 'w').write({after_rebuild!r})"
+    flags = f"import os; print('CXXFLAGS', os.environ.get('CXXFLAGS')); {write}"
+    monkeypatch.setattr(setup_env, "REBUILD", [sys.executable, "-c", flags])
+    monkeypatch.setattr(setup_env, "DOCTOR", [sys.executable, "-c", DOCTOR, str(folder / "fault")])
+
+
+def test_an_engine_that_works_is_left_alone(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    log: Path,
+) -> None:
+    engine(tmp_path, monkeypatch, "")
+    make_engine_work(dict(os.environ))
+    assert capsys.readouterr().out == ""
+    assert not log.exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="nothing dies by a signal on Windows")
+@pytest.mark.parametrize("fault", ["SIGSEGV", "dies by SIGSEGV", "dies by SIGILL"])
+def test_an_engine_that_crashes_is_compiled_again_without_amx_where_the_cpu_has_it(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    log: Path,
+    fault: str,
+) -> None:
+    engine(tmp_path, monkeypatch, fault)
+    monkeypatch.setattr(setup_env.amx, "is_listed", lambda: True)
+    monkeypatch.setattr(setup_env.amx, "can_leave_out", lambda _: True)
+    make_engine_work({**os.environ, "CXXFLAGS": "-g"})
+    signal = fault.rpartition(" ")[2]
+    assert capsys.readouterr().out == (
+        f"set-up: llama.cpp crashes on this CPU ({signal}): compiling it again, without pip's "
+        "cache\n"
+        f"set-up: AMX does not work on this machine ({signal}); compiling llama.cpp without it\n"
+    )
+    assert log.read_text() == "CXXFLAGS -g -mno-amx-tile -mno-amx-int8 -mno-amx-bf16\n"
+
+
+def test_an_engine_that_crashes_on_another_cpu_is_compiled_again_as_it_was(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    log: Path,
+) -> None:
+    engine(tmp_path, monkeypatch, "SIGILL")
+    monkeypatch.setattr(setup_env.amx, "is_listed", lambda: False)
+    make_engine_work({**os.environ, "CXXFLAGS": "-g"})
+    assert len(capsys.readouterr().out.splitlines()) == 1
+    assert log.read_text() == "CXXFLAGS -g\n"
+
+
+def test_an_engine_that_crashes_even_then_ends_set_up_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path
+) -> None:
+    engine(tmp_path, monkeypatch, "SIGILL", after_rebuild="SIGSEGV")
+    monkeypatch.setattr(setup_env.amx, "is_listed", lambda: False)
+    with pytest.raises(SetupError) as caught:
+        make_engine_work(dict(os.environ))
+    text = str(caught.value)
+    assert text.startswith("llama.cpp crashes on this CPU (SIGSEGV) even when compiled here")
+    assert "CC=clang CXX=clang++ make" in text
+    assert "\n" not in text
+
+
+def test_a_doctor_that_fails_shows_its_last_words(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path
+) -> None:
+    log.touch()
+    monkeypatch.setattr(
+        setup_env, "DOCTOR", [sys.executable, "-c", "raise SystemExit('no such module')"]
+    )
+    with pytest.raises(SetupError, match="no such module"):
+        make_engine_work(dict(os.environ))
+
+
+def test_a_forced_verdict_reaches_the_flags_and_is_told_in_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(setup_env.amx, "can_leave_out", lambda _: True)
+    environ = build_environment({"FRANKEN_GGUF_AMX": "off", "CFLAGS": "-g"})
+    assert environ["CFLAGS"] == "-g -mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
+    assert environ["PIP_CACHE_DIR"] == str(setup_env.AMX_FREE_CACHE)
+    assert capsys.readouterr().out == (
+        "set-up: AMX does not work on this machine (FRANKEN_GGUF_AMX=off); "
+        "compiling llama.cpp without it\n"
+    )
+
+
+def test_a_compiler_without_amx_gets_no_flags_about_it(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    environ = {"FRANKEN_GGUF_AMX": "off", "CXX": "false"}
+    assert build_environment(environ) == environ
+    assert capsys.readouterr().out == ""
+
+
+def test_an_unknown_verdict_is_an_error() -> None:
+    with pytest.raises(SetupError, match="FRANKEN_GGUF_AMX=maybe"):
+        build_environment({"FRANKEN_GGUF_AMX": "maybe"})

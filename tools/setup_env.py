@@ -6,22 +6,37 @@ and in a syntax that Python 3.7 reads, so that it can say that 3.7 is too old.
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+
+import amx
 
 ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 READY = VENV / ".ready"
 HALF_MADE = VENV / ".half-made"
 LOG = ROOT / ".cache" / "setup.log"
+AMX_FREE_CACHE = ROOT / ".cache" / "pip-without-amx"
+
+PYTHON = str(VENV / "bin" / "python")
+PIP = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input"]
+CONSTRAINTS = ["-c", str(ROOT / "constraints.txt")]
+REBUILD = [
+    *(*PIP, "install", "-v", *CONSTRAINTS, "--force-reinstall", "--no-deps", "--no-cache-dir"),
+    *("--no-binary", "llama-cpp-python", "llama-cpp-python"),
+]
+DOCTOR = [PYTHON, "-m", "franken_gguf.runner", "doctor", "--json"]
 
 OLDEST_PYTHON = (3, 10)
 HEARTBEAT_SECONDS = 20
+CHECK_SECONDS = 120
 
 # The first pattern that stands in the log's end names the mend.
 MENDS = (
@@ -85,6 +100,7 @@ def set_up() -> None:
             f"{sys.executable} is Python {have}, and {want} or newer is needed: "
             "name one, as in `make PYTHON=python3.12 test`"
         )
+    environ = build_environment(dict(os.environ))
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     if HALF_MADE.exists():
@@ -97,18 +113,84 @@ def set_up() -> None:
 
     say(f"making .venv with Python {sys.version.split()[0]}")
     run([sys.executable, "-m", "venv", str(VENV)])
-    pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
-    constraints = ["-c", str(ROOT / "constraints.txt")]
     # The pip that comes with Python 3.10 to 3.13 does not know --group.
-    run([*pip, "install", "--upgrade", *constraints, "pip"])
+    run([*PIP, "install", "--upgrade", *CONSTRAINTS, "pip"])
     say("installing the dependencies (once, llama.cpp is compiled: about 5 minutes on two cores)")
     # -v puts the compiler's [12/190] in the log, for the heartbeat to show.
-    run([*pip, "install", "-v", *constraints, "-e", str(ROOT), "--group", "dev"])
+    run([*PIP, "install", "-v", *CONSTRAINTS, "-e", str(ROOT), "--group", "dev"], environ)
+    make_engine_work(environ)
     READY.touch()
     HALF_MADE.unlink()
 
 
-def run(command: list[str]) -> None:
+def build_environment(environ: dict[str, str]) -> dict[str, str]:
+    """The environment to compile llama.cpp in: without AMX where AMX does not work.
+
+    Raises SetupError.
+    """
+    try:
+        fault = amx.fault(environ)
+    except ValueError as error:
+        raise SetupError(str(error)) from None
+    return without_amx(environ, fault) if fault else environ
+
+
+def without_amx(environ: dict[str, str], fault: str) -> dict[str, str]:
+    """The same without AMX, which is reported; unchanged where the compiler knows no AMX."""
+    if not amx.can_leave_out(amx.cxx(environ)):
+        return environ
+    say(f"AMX does not work on this machine ({fault}); compiling llama.cpp without it")
+    return amx.environment_without(environ, AMX_FREE_CACHE)
+
+
+def make_engine_work(environ: dict[str, str]) -> None:
+    """Try the installed llama.cpp; where it crashes on this CPU, compile it here and try again.
+
+    A wheel from pip's cache, or from another index, may be made for another CPU. Raises SetupError
+    where llama.cpp crashes even then.
+    """
+    fault = engine_fault()
+    if not fault:
+        return
+    say(f"llama.cpp crashes on this CPU ({fault}): compiling it again, without pip's cache")
+    if amx.is_listed() and not amx.is_left_out(environ):
+        environ = without_amx(environ, fault)
+    run(REBUILD, environ)
+    fault = engine_fault()
+    if fault:
+        raise SetupError(
+            f"llama.cpp crashes on this CPU ({fault}) even when compiled here: put the names "
+            "of another compiler before the command, as in `CC=clang CXX=clang++ make test`, or "
+            "CMAKE_ARGS=-DGGML_NATIVE=OFF, which asks less of the CPU"
+        )
+
+
+def engine_fault() -> str:
+    """How the installed llama.cpp crashes with a tiny model, by `doctor`; empty where it does not.
+
+    Raises SetupError where `doctor` itself fails.
+    """
+    try:
+        done = subprocess.run(
+            DOCTOR,
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=CHECK_SECONDS,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise SetupError(f"`{' '.join(DOCTOR)}` gives no answer") from None
+    if done.returncode < 0:
+        return signal.Signals(-done.returncode).name
+    if done.returncode > 0:
+        with LOG.open("ab") as log:
+            log.write(done.stderr)
+        raise SetupError(explain(log_end(10_000)))
+    return str(json.loads(done.stdout)["cpu_check"]["fault"])
+
+
+def run(command: list[str], environ: dict[str, str] | None = None) -> None:
     """Run one step with its output in the log, and a line on the screen now and then.
 
     Raises SetupError when the step fails.
@@ -116,7 +198,12 @@ def run(command: list[str]) -> None:
     started = time.monotonic()
     with LOG.open("ab") as log:
         step = subprocess.Popen(
-            command, cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT
+            command,
+            cwd=ROOT,
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
         )
     try:
         while step.poll() is None:

@@ -36,7 +36,7 @@ def run(arguments: ChatArguments, screen: Screen) -> None:
 
     Raises FrankenError, and KeyboardInterrupt where Ctrl-C stopped the only answer.
     """
-    machine = _machine(arguments)
+    machine = _machine(arguments, screen)
     model = arguments.header.path.name
     sessions = Sessions()
     stop = threading.Event()
@@ -63,8 +63,8 @@ def run(arguments: ChatArguments, screen: Screen) -> None:
             screen.notice(f"the evaluated context is kept: {size(nbytes)}")
 
 
-def _machine(arguments: ChatArguments) -> Machine:
-    machine = this_machine(arguments.rpc)
+def _machine(arguments: ChatArguments, screen: Screen) -> Machine:
+    machine = this_machine(arguments.rpc, screen.notice)
     return machine if arguments.vram is None else with_vram(machine, arguments.vram)
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -61,10 +62,10 @@ def _machine(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ...]
     # llama.cpp takes a while to load, and a machine that is not here does not need it.
     from franken_gguf.runner.engine.machine import this_machine, with_vram  # noqa: PLC0415
 
-    here = this_machine(rpc)
+    here = this_machine(rpc, partial(click.echo, err=True))
     if vram is not None:
-        here = with_vram(here, vram) if here.devices else Machine(here.ram, _gpus(vram))
-    return here if ram is None else Machine(ram, here.devices)
+        here = with_vram(here, vram) if here.devices else replace(here, devices=_gpus(vram))
+    return here if ram is None else replace(here, ram=ram)
 
 
 def _gpus(vram: tuple[int, ...]) -> tuple[Device, ...]:

@@ -34,7 +34,7 @@ def measure_model(job: Job, send: Callable[[Any], None]) -> None:
         Engine(
             header,
             job.options,
-            machine=_machine(job),
+            machine=_machine(job, send),
             on_progress=partial(_send_progress, send, ""),
             on_notice=send,
             probe=probe,
@@ -66,6 +66,6 @@ def _send_progress(send: Callable[[Any], None], part: str, done: float) -> None:
     send(Progress(part, done))
 
 
-def _machine(job: Job) -> Machine:
-    machine = this_machine(job.rpc)
+def _machine(job: Job, on_notice: Callable[[str], None]) -> Machine:
+    machine = this_machine(job.rpc, on_notice)
     return machine if job.vram is None else with_vram(machine, job.vram)

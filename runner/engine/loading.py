@@ -73,7 +73,8 @@ def load(
     told. `probe` hears what the context computes. Raises EngineError, PlanError, Stopped once
     `is_stopped` says so.
     """
-    plans = smaller_plans(model_shape(joined(header)), machine or this_machine(), options)
+    machine = machine or this_machine(on_notice=on_notice)
+    plans = smaller_plans(model_shape(joined(header)), machine, options)
     plan = next(plans)
     _check_ram(header, plan)
     for note in (*plan.notes, *_shortages(plan)):
@@ -82,7 +83,7 @@ def load(
         try:
             with ExitStack() as resources:
                 model = resources.enter_context(
-                    _model(header, plan, options.mmap, is_stopped, on_progress)
+                    _model(header, plan, machine.can_repack, options.mmap, is_stopped, on_progress)
                 )
                 vocabulary = Vocabulary(header, model)
                 params = _context_params(plan, options.n_threads or default_threads())
@@ -108,6 +109,7 @@ def load(
 def _model(
     header: Header,
     plan: Plan,
+    repack: bool,
     mmap: bool,
     is_stopped: Callable[[], bool],
     on_progress: Callable[[float], None],
@@ -118,6 +120,7 @@ def _model(
 
     params = lib.llama_model_default_params()
     params.n_gpu_layers = plan.n_gpu_layers
+    params.use_extra_bufts = repack
     if not mmap:
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
     params.progress_callback = lib.llama_progress_callback(progress)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from llama_cpp import llama_cpp as lib
@@ -12,17 +12,23 @@ from franken_gguf.quantize.signals import signals_held
 from franken_gguf.runner.devices import available_memory
 from franken_gguf.runner.planning.placement import Device, Machine, PlanError
 
-from .backend import start
+from .backend import EngineError, start
+from .cpu_check import check, rebuild
 from .ggml import GgmlDevice, devices
 from .rpc import add_worker
 
 
 @signals_held()
-def this_machine(workers: Iterable[str] = ()) -> Machine:
+def this_machine(
+    workers: Iterable[str] = (), on_notice: Callable[[str], None] = lambda _: None
+) -> Machine:
     """What is here and, of each RPC worker HOST:PORT, there. Raises EngineError.
 
     GPUs as llama.cpp chooses them, integrated ones only where there is no other; the local first.
+    The first call on a machine tries llama.cpp out, see cpu_check.py, and tells `on_notice` of
+    what does not work.
     """
+    can_repack = _can_repack(on_notice)
     start()
     for endpoint in workers:
         add_worker(endpoint)
@@ -31,7 +37,8 @@ def this_machine(workers: Iterable[str] = ()) -> Machine:
     gpus = gpus or [device for device in found if device.kind == "IGPU"]
     ram = available_memory()
     plannable = [_plannable(device, ram) for device in gpus[: lib.llama_max_devices()]]
-    return Machine(ram, tuple(sorted(plannable, key=lambda device: device.is_remote)))
+    local_first = sorted(plannable, key=lambda device: device.is_remote)
+    return Machine(ram, tuple(local_first), can_repack)
 
 
 def with_vram(machine: Machine, vram: tuple[int, ...]) -> Machine:
@@ -44,6 +51,16 @@ def with_vram(machine: Machine, vram: tuple[int, ...]) -> Machine:
     sizes = vram * len(machine.devices) if len(vram) == 1 else vram
     pairs = zip(machine.devices, sizes, strict=True)
     return replace(machine, devices=tuple(replace(one, free=size) for one, size in pairs))
+
+
+def _can_repack(on_notice: Callable[[str], None]) -> bool:
+    verdict = check(on_notice)
+    if not verdict.can_run:
+        raise EngineError(
+            f"llama.cpp crashes on this CPU ({verdict.fault}): it may be built for another one; "
+            f"build it here: {rebuild()}"
+        )
+    return verdict.can_repack
 
 
 def _plannable(device: GgmlDevice, ram: int) -> Device:

@@ -35,6 +35,8 @@ class Machine:
 
     ram: int
     devices: tuple[Device, ...] = ()
+    can_repack: bool = True
+    """Whether llama.cpp's extra buffers (repacked weights, AMX) work here."""
 
 
 @dataclass(frozen=True)
