@@ -1,5 +1,8 @@
 """Make .venv with everything this project needs, saying what goes on while llama.cpp compiles.
 
+The environment variable VENV names another folder than .venv. llama-cpp-python's wheel fits every
+Python and is kept under .cache/wheels, so that it is compiled once for all folders.
+
 The Makefile calls it with the system's Python before anything is installed: standard library only,
 and in a syntax that Python 3.7 reads, so that it can say that 3.7 is too old.
 """
@@ -15,10 +18,11 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
+VENV = ROOT / os.environ.get("VENV", ".venv")
 READY = VENV / ".ready"
 HALF_MADE = VENV / ".half-made"
 LOG = ROOT / ".cache" / "setup.log"
+WHEELS = ROOT / ".cache" / "wheels"
 
 OLDEST_PYTHON = (3, 10)
 HEARTBEAT_SECONDS = 20
@@ -85,17 +89,17 @@ def set_up() -> None:
             f"{sys.executable} is Python {have}, and {want} or newer is needed: "
             "name one, as in `make PYTHON=python3.12 test`"
         )
-    LOG.parent.mkdir(exist_ok=True)
+    WHEELS.mkdir(parents=True, exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     if HALF_MADE.exists():
-        say("the last set-up did not end well: starting .venv afresh")
+        say(f"the last set-up did not end well: starting {VENV.name} afresh")
         shutil.rmtree(VENV)
     VENV.mkdir(exist_ok=True)
     HALF_MADE.touch()
     if READY.exists():
         READY.unlink()
 
-    say(f"making .venv with Python {sys.version.split()[0]}")
+    say(f"making {VENV.name} with Python {sys.version.split()[0]}")
     run([sys.executable, "-m", "venv", str(VENV)])
     pip = [str(VENV / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--no-input"]
     constraints = ["-c", str(ROOT / "constraints.txt")]
@@ -103,7 +107,11 @@ def set_up() -> None:
     run([*pip, "install", "--upgrade", *constraints, "pip"])
     say("installing the dependencies (once, llama.cpp is compiled: about 5 minutes on two cores)")
     # -v puts the compiler's [12/190] in the log, for the heartbeat to show.
-    run([*pip, "install", "-v", *constraints, "-e", str(ROOT), "--group", "dev"])
+    # pip's own cache keeps a wheel for the Python that compiled it alone.
+    wheels = ["--find-links", str(WHEELS)]
+    llama = ["--no-deps", "--wheel-dir", str(WHEELS), "llama-cpp-python"]
+    run([*pip, "wheel", "-v", *constraints, *wheels, *llama])
+    run([*pip, "install", "-v", *constraints, *wheels, "-e", str(ROOT), "--group", "dev"])
     READY.touch()
     HALF_MADE.unlink()
 
