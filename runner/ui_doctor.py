@@ -69,3 +69,7 @@ def _show_unused(console: Console, one: Unused) -> None:
     console.print(Text(f"  {one.command}"), soft_wrap=True)
     if one.needs:
         console.print(Text(f"  after installing {one.needs}"))
+    if one.ready_made:
+        needs = f", which needs {one.ready_made_needs}" if one.ready_made_needs else ""
+        console.print(Text(f"or, without compiling, llama-cpp-python's ready-made wheel{needs}:"))
+        console.print(Text(f"  {one.ready_made}"), soft_wrap=True)
