@@ -3,27 +3,18 @@
 from __future__ import annotations
 
 import platform
+import re
 import shutil
 import subprocess
-from collections.abc import Sequence
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from .ready_made import Driver, install_command, installer, ready_made, runtime
 from .terminal import printable
 
 _VENDORS = {"0x10de": "NVIDIA", "0x1002": "AMD", "0x8086": "Intel"}
-_PIP = "pip install --force-reinstall --no-cache-dir"
-_INSTALL = f"{_PIP} llama-cpp-python"
-_REBUILD = f"{_PIP} --no-binary llama-cpp-python llama-cpp-python"
-_NO_AMX = "-mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
-# Part of a library file's name, and the option of llama.cpp's build that made it.
-_OPTIONS = {
-    "cuda": "GGML_CUDA",
-    "hip": "GGML_HIP",
-    "vulkan": "GGML_VULKAN",
-    "sycl": "GGML_SYCL",
-    "rpc": "GGML_RPC",
-}
+_REBUILD = "--force-reinstall --no-cache-dir llama-cpp-python"
 _PATIENCE = 10.0
 
 
@@ -47,6 +38,10 @@ class Facts:
     """nvidia-smi answers, or /proc/driver/nvidia is there."""
     tools: tuple[str, ...] = ()
     """Compilers that are there: nvcc (CUDA), hipcc (ROCm), glslc (Vulkan)."""
+    driver: Driver | None = None
+    """What NVIDIA's driver runs, by nvidia-smi."""
+    installer: str = "pip install"
+    """What installs into the environment that this runs in."""
 
 
 @dataclass(frozen=True)
@@ -58,6 +53,10 @@ class Unused:
     """The one that builds llama-cpp-python for it; empty where it is built for it already."""
     needs: str = ""
     """What is missing first."""
+    ready_made: str = ""
+    """The command that installs a wheel compiled for it; empty where there is none."""
+    ready_made_needs: str = ""
+    """What that wheel leaves to the system."""
 
 
 def unused_gpus(facts: Facts) -> list[Unused]:
@@ -98,31 +97,21 @@ def _unused(
         )
     variable = f'CMAKE_ARGS="-D{option}=on"'
     command = f"$env:{variable}; " if facts.system == "Windows" else f"{variable} "
-    return Unused(gpu, command + _INSTALL, " and ".join(needs))
-
-
-def rebuild_command(system: str, has_amx: bool, libraries: Sequence[str]) -> str:
-    """The command that compiles llama-cpp-python for this CPU, without AMX where it has it. Pure.
-
-    `libraries` are the names of the library files there are: what they are built for is kept.
-    """
-    wanted = [
-        f"-D{option}=on"
-        for part, option in _OPTIONS.items()
-        if any(f"ggml-{part}" in name for name in libraries)
-    ]
-    variables = {"CMAKE_ARGS": " ".join(wanted)}
-    if has_amx:
-        variables |= {"CFLAGS": _NO_AMX, "CXXFLAGS": _NO_AMX}
-    form = '$env:{}="{}"; ' if system == "Windows" else '{}="{}" '
-    return "".join(form.format(*one) for one in variables.items() if one[1]) + _REBUILD
+    wheel = ready_made(backend, facts.system, facts.machine, facts.driver)
+    return Unused(
+        gpu,
+        f"{command}{facts.installer} {_REBUILD}",
+        " and ".join(needs),
+        install_command(facts.installer, wheel) if wheel else "",
+        runtime(wheel),
+    )
 
 
 def gather(
     backends: tuple[str, ...], backends_with_device: tuple[str, ...], root: Path = Path("/")
 ) -> Facts:
     """What this machine shows of its GPUs; Linux's /proc and /sys are read under `root`."""
-    gpus = _nvidia_smi()
+    gpus = _nvidia_smi("--query-gpu=name", "--format=csv,noheader")
     tools = {name: shutil.which(name) for name in ("nvcc", "hipcc", "glslc")}
     if (root / "usr/local/cuda/bin/nvcc").exists():  # often not on the PATH
         tools["nvcc"] = "nvcc"
@@ -135,16 +124,28 @@ def gather(
         nvidia_gpus=gpus,
         nvidia_driver=bool(gpus) or (root / "proc/driver/nvidia/version").exists(),
         tools=tuple(name for name, path in tools.items() if path),
+        driver=_nvidia_driver() if gpus else None,
+        installer=installer(Path(sys.prefix), sys.executable, platform.system()),
     )
 
 
-def _nvidia_smi() -> tuple[str, ...]:
+def _nvidia_driver() -> Driver | None:
+    capabilities = _nvidia_smi("--query-gpu=compute_cap", "--format=csv,noheader")
+    cuda = re.search(r"CUDA Version\s*: (\d+)\.(\d+)", "\n".join(_nvidia_smi()))
+    try:
+        oldest = min(float(capability) for capability in capabilities)
+    except ValueError:
+        return None
+    return Driver((int(cuda[1]), int(cuda[2])), oldest) if cuda else None
+
+
+def _nvidia_smi(*arguments: str) -> tuple[str, ...]:
     command = shutil.which("nvidia-smi")
     if not command:
         return ()
     try:
         listed = subprocess.run(
-            [command, "--query-gpu=name", "--format=csv,noheader"],
+            [command, *arguments],
             capture_output=True,
             text=True,
             errors="replace",

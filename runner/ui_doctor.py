@@ -88,6 +88,10 @@ def _show_unused(console: Console, one: Unused) -> None:
     _show_command(console, one.command)
     if one.needs:
         console.print(Text(f"  after installing {one.needs}"))
+    if one.ready_made:
+        needs = f", which needs {one.ready_made_needs}" if one.ready_made_needs else ""
+        console.print(Text(f"or, without compiling, llama-cpp-python's ready-made wheel{needs}:"))
+        _show_command(console, one.ready_made)
 
 
 def _show_command(console: Console, command: str) -> None:

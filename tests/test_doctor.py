@@ -15,10 +15,16 @@ from franken_gguf.runner import ui_doctor
 from franken_gguf.runner.checkup import checkup
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.devices import peak_memory, total_memory
-from franken_gguf.runner.doctor import Facts, Unused, gather, rebuild_command, unused_gpus
+from franken_gguf.runner.doctor import Facts, Unused, gather, unused_gpus
 from franken_gguf.runner.engine.cpu_check import Verdict
+from franken_gguf.runner.ready_made import Driver, installer, ready_made
+from franken_gguf.runner.rebuild import rebuild_command
 
 PIP = "pip install --force-reinstall --no-cache-dir llama-cpp-python"
+WHEELS = (
+    "pip install --force-reinstall --no-deps --index-url "
+    'https://abetlen.github.io/llama-cpp-python/whl/{} "llama-cpp-python>=0.3.36"'
+)
 REBUILD = (
     "pip install --force-reinstall --no-cache-dir --no-binary llama-cpp-python llama-cpp-python"
 )
@@ -31,6 +37,15 @@ NVIDIA = replace(
     nvidia_driver=True,
     tools=("nvcc",),
 )
+# The layout that nvidia-smi prints, as a program: no GPU is needed to read it.
+NVIDIA_SMI = """\
+#!/bin/sh
+case "$1" in
+*name*) echo "NVIDIA GeForce RTX 4060"; echo "NVIDIA GeForce GTX 1080" ;;
+*compute_cap*) echo 8.9; echo 6.1 ;;
+*) echo "| NVIDIA-SMI 550.54.15   Driver Version: 550.54.15   CUDA Version: 12.4   |" ;;
+esac
+"""
 
 
 @pytest.mark.parametrize(
@@ -38,6 +53,17 @@ NVIDIA = replace(
     [
         (CPU_ONLY, []),
         (NVIDIA, [Unused("NVIDIA GeForce RTX 4060", f'CMAKE_ARGS="-DGGML_CUDA=on" {PIP}')]),
+        (
+            replace(NVIDIA, driver=Driver((12, 4), 8.9), installer="uv pip install"),
+            [
+                Unused(
+                    "NVIDIA GeForce RTX 4060",
+                    'CMAKE_ARGS="-DGGML_CUDA=on" uv ' + PIP,
+                    ready_made="uv " + WHEELS.format("cu124"),
+                    ready_made_needs="CUDA 12's libcudart and libcublas",
+                )
+            ],
+        ),
         (
             replace(NVIDIA, tools=(), nvidia_gpus=()),
             [Unused("NVIDIA GPU", f'CMAKE_ARGS="-DGGML_CUDA=on" {PIP}', "the CUDA toolkit (nvcc)")],
@@ -64,11 +90,24 @@ NVIDIA = replace(
         ),
         (
             replace(CPU_ONLY, display_vendors=("AMD",), tools=("hipcc",)),
-            [Unused("AMD GPU", f'CMAKE_ARGS="-DGGML_HIP=on" {PIP}')],
+            [
+                Unused(
+                    "AMD GPU",
+                    f'CMAKE_ARGS="-DGGML_HIP=on" {PIP}',
+                    ready_made=WHEELS.format("rocm72"),
+                    ready_made_needs="ROCm 7.2",
+                )
+            ],
         ),
         (
             replace(CPU_ONLY, display_vendors=("AMD",), tools=("glslc",)),
-            [Unused("AMD GPU", f'CMAKE_ARGS="-DGGML_VULKAN=on" {PIP}')],
+            [
+                Unused(
+                    "AMD GPU",
+                    f'CMAKE_ARGS="-DGGML_VULKAN=on" {PIP}',
+                    ready_made=WHEELS.format("vulkan"),
+                )
+            ],
         ),
         (
             replace(CPU_ONLY, display_vendors=("Intel",)),
@@ -77,12 +116,19 @@ NVIDIA = replace(
                     "Intel GPU",
                     f'CMAKE_ARGS="-DGGML_VULKAN=on" {PIP}',
                     "the Vulkan SDK (glslc and headers)",
+                    ready_made=WHEELS.format("vulkan"),
                 )
             ],
         ),
         (
             replace(CPU_ONLY, system="Darwin", machine="arm64"),
-            [Unused("Apple silicon", f'CMAKE_ARGS="-DGGML_METAL=on" {PIP}')],
+            [
+                Unused(
+                    "Apple silicon",
+                    f'CMAKE_ARGS="-DGGML_METAL=on" {PIP}',
+                    ready_made=WHEELS.format("metal"),
+                )
+            ],
         ),
         (
             Facts("Darwin", "arm64", ("CPU", "BLAS", "MTL"), ("CPU", "BLAS", "MTL")),
@@ -93,13 +139,73 @@ NVIDIA = replace(
             replace(NVIDIA, display_vendors=("Intel", "NVIDIA"), tools=("nvcc", "glslc")),
             [
                 Unused("NVIDIA GeForce RTX 4060", f'CMAKE_ARGS="-DGGML_CUDA=on" {PIP}'),
-                Unused("Intel GPU", f'CMAKE_ARGS="-DGGML_VULKAN=on" {PIP}'),
+                Unused(
+                    "Intel GPU",
+                    f'CMAKE_ARGS="-DGGML_VULKAN=on" {PIP}',
+                    ready_made=WHEELS.format("vulkan"),
+                ),
             ],
         ),
     ],
 )
 def test_each_gpu_that_is_not_used_has_its_command(facts: Facts, expected: list[Unused]) -> None:
     assert unused_gpus(facts) == expected
+
+
+@pytest.mark.parametrize(
+    ("backend", "system", "machine", "driver", "wheel"),
+    [
+        ("CUDA", "Linux", "x86_64", Driver((11, 7), 8.6), ""),
+        ("CUDA", "Linux", "x86_64", Driver((12, 0), 8.6), "cu118"),
+        ("CUDA", "Linux", "x86_64", Driver((12, 9), 8.6), "cu125"),
+        ("CUDA", "Linux", "x86_64", Driver((13, 1), 9.0), "cu130"),
+        ("CUDA", "Linux", "x86_64", Driver((14, 0), 9.0), "cu132"),
+        ("CUDA", "Linux", "x86_64", Driver((13, 0), 6.1), "cu125"),
+        ("CUDA", "Windows", "AMD64", Driver((12, 3), 8.6), "cu118"),
+        ("CUDA", "Linux", "x86_64", None, ""),
+        ("CUDA", "Linux", "aarch64", Driver((13, 0), 9.0), ""),
+        ("MTL", "Darwin", "arm64", None, "metal"),
+        ("MTL", "Darwin", "x86_64", None, ""),
+        ("ROCm", "Linux", "x86_64", None, "rocm72"),
+        ("ROCm", "Windows", "AMD64", None, "hip-radeon"),
+        ("Vulkan", "Windows", "AMD64", None, "vulkan"),
+        ("CPU", "Linux", "x86_64", None, "cpu"),
+        ("CPU", "Darwin", "arm64", None, "cpu"),
+        ("SYCL", "Linux", "x86_64", None, ""),
+    ],
+)
+def test_the_ready_made_wheel_is_the_newest_that_driver_and_gpu_run(
+    backend: str, system: str, machine: str, driver: Driver | None, wheel: str
+) -> None:
+    assert ready_made(backend, system, machine, driver) == wheel
+
+
+@pytest.mark.parametrize(
+    ("mark", "system", "command"),
+    [
+        ("pyvenv.cfg", "Linux", "'/my env/bin/python' -m pip install"),
+        ("pyvenv.cfg", "Windows", '& "/my env/bin/python" -m pip install'),
+        ("pipx_metadata.json", "Linux", "pipx runpip franken-gguf install"),
+        ("uv-receipt.toml", "Linux", "uv pip install --python '/my env/bin/python'"),
+    ],
+)
+def test_the_command_installs_into_the_environment_that_doctor_runs_in(
+    tmp_path: Path, mark: str, system: str, command: str
+) -> None:
+    (tmp_path / mark).touch()
+    assert installer(tmp_path, "/my env/bin/python", system) == command
+
+
+def test_nvidia_smi_tells_the_driver_s_cuda(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "nvidia-smi"
+    program.write_text(NVIDIA_SMI)
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    facts = gather(("CPU",), ("CPU",), tmp_path)
+    assert facts.nvidia_gpus == ("NVIDIA GeForce RTX 4060", "NVIDIA GeForce GTX 1080")
+    assert facts.driver == Driver((12, 4), 6.1)
 
 
 def test_the_kernel_and_the_driver_tell_which_gpus_are_in_the_machine(tmp_path: Path) -> None:
@@ -141,13 +247,14 @@ def test_json_tells_of_the_real_build() -> None:
 
 
 def test_the_screen_gives_the_command_in_one_line_that_can_be_copied() -> None:
-    (unused,) = unused_gpus(replace(NVIDIA, tools=()))
+    (unused,) = unused_gpus(replace(NVIDIA, tools=(), driver=Driver((13, 0), 8.9)))
     console = Console(record=True, width=60, force_terminal=True)
     with console.capture() as shown:
         ui_doctor.show_checkup(console, replace(checkup(), unused=(unused,)))
     lines = [line.rstrip() for line in Console().render_str(shown.get()).plain.splitlines()]
     assert f'  CMAKE_ARGS="-DGGML_CUDA=on" {PIP}' in lines
     assert "  after installing the CUDA toolkit (nvcc)" in lines
+    assert f"  {WHEELS.format('cu130')}" in lines
 
 
 @pytest.mark.parametrize(
@@ -167,7 +274,7 @@ def test_the_screen_gives_the_command_in_one_line_that_can_be_copied() -> None:
 def test_a_build_for_this_cpu_keeps_the_gpus_it_is_for(
     system: str, has_amx: bool, libraries: tuple[str, ...], variables: str
 ) -> None:
-    assert rebuild_command(system, has_amx, libraries) == variables + REBUILD
+    assert rebuild_command("pip install", system, has_amx, libraries) == variables + REBUILD
 
 
 @pytest.mark.parametrize(

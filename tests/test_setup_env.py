@@ -78,7 +78,9 @@ def engine(
     (folder / "fault").write_text(fault)
     write = f"open({str(folder / 'fault')!r}, 'w').write({after_rebuild!r})"
     flags = f"import os; print('CXXFLAGS', os.environ.get('CXXFLAGS')); {write}"
-    monkeypatch.setattr(setup_env, "REBUILD", [sys.executable, "-c", flags])
+    monkeypatch.setattr(setup_env, "ROOT", folder)
+    monkeypatch.setattr(setup_env, "CONSTRAINTS", [])
+    monkeypatch.setattr(setup_env, "PIP", [sys.executable, "-c", flags])
     monkeypatch.setattr(setup_env, "DOCTOR", [sys.executable, "-c", DOCTOR, str(folder / "fault")])
 
 
@@ -113,7 +115,8 @@ def test_an_engine_that_crashes_is_compiled_again_without_amx_where_the_cpu_has_
         "cache\n"
         f"set-up: AMX does not work on this machine ({signal}); compiling llama.cpp without it\n"
     )
-    assert log.read_text() == "CXXFLAGS -g -mno-amx-tile -mno-amx-int8 -mno-amx-bf16\n"
+    # pip compiles the wheel, then installs it.
+    assert log.read_text() == 2 * "CXXFLAGS -g -mno-amx-tile -mno-amx-int8 -mno-amx-bf16\n"
 
 
 def test_an_engine_that_crashes_on_another_cpu_is_compiled_again_as_it_was(
@@ -126,7 +129,7 @@ def test_an_engine_that_crashes_on_another_cpu_is_compiled_again_as_it_was(
     monkeypatch.setattr(setup_env.amx, "is_listed", lambda: False)
     make_engine_work({**os.environ, "CXXFLAGS": "-g"})
     assert len(capsys.readouterr().out.splitlines()) == 1
-    assert log.read_text() == "CXXFLAGS -g\n"
+    assert log.read_text() == 2 * "CXXFLAGS -g\n"
 
 
 def test_an_engine_that_crashes_even_then_ends_set_up_in_one_line(
@@ -159,7 +162,8 @@ def test_a_forced_verdict_reaches_the_flags_and_is_told_in_one_line(
     monkeypatch.setattr(setup_env.amx, "can_leave_out", lambda _: True)
     environ = build_environment({"FRANKEN_GGUF_AMX": "off", "CFLAGS": "-g"})
     assert environ["CFLAGS"] == "-g -mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
-    assert environ["PIP_CACHE_DIR"] == str(setup_env.AMX_FREE_CACHE)
+    assert environ["PIP_CACHE_DIR"] == str(setup_env.ROOT / ".cache" / "pip-without-amx")
+    assert setup_env.wheels(environ) != setup_env.wheels({})
     assert capsys.readouterr().out == (
         "set-up: AMX does not work on this machine (FRANKEN_GGUF_AMX=off); "
         "compiling llama.cpp without it\n"

@@ -1,5 +1,8 @@
 """Make .venv with everything this project needs, saying what goes on while llama.cpp compiles.
 
+The environment variable VENV names another folder than .venv. llama-cpp-python's wheel fits every
+Python and is kept under .cache/wheels, so that it is compiled once for all folders.
+
 The Makefile calls it with the system's Python before anything is installed: standard library only,
 and in a syntax that Python 3.7 reads, so that it can say that 3.7 is too old.
 """
@@ -19,19 +22,14 @@ from pathlib import Path
 import amx
 
 ROOT = Path(__file__).resolve().parent.parent
-VENV = ROOT / ".venv"
+VENV = ROOT / os.environ.get("VENV", ".venv")
 READY = VENV / ".ready"
 HALF_MADE = VENV / ".half-made"
 LOG = ROOT / ".cache" / "setup.log"
-AMX_FREE_CACHE = ROOT / ".cache" / "pip-without-amx"
 
 PYTHON = str(VENV / "bin" / "python")
 PIP = [PYTHON, "-m", "pip", "--disable-pip-version-check", "--no-input"]
 CONSTRAINTS = ["-c", str(ROOT / "constraints.txt")]
-REBUILD = [
-    *(*PIP, "install", "-v", *CONSTRAINTS, "--force-reinstall", "--no-deps", "--no-cache-dir"),
-    *("--no-binary", "llama-cpp-python", "llama-cpp-python"),
-]
 DOCTOR = [PYTHON, "-m", "franken_gguf.runner", "doctor", "--json"]
 
 OLDEST_PYTHON = (3, 10)
@@ -104,23 +102,47 @@ def set_up() -> None:
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     if HALF_MADE.exists():
-        say("the last set-up did not end well: starting .venv afresh")
+        say(f"the last set-up did not end well: starting {VENV.name} afresh")
         shutil.rmtree(VENV)
     VENV.mkdir(exist_ok=True)
     HALF_MADE.touch()
     if READY.exists():
         READY.unlink()
 
-    say(f"making .venv with Python {sys.version.split()[0]}")
+    say(f"making {VENV.name} with Python {sys.version.split()[0]}")
     run([sys.executable, "-m", "venv", str(VENV)])
     # The pip that comes with Python 3.10 to 3.13 does not know --group.
     run([*PIP, "install", "--upgrade", *CONSTRAINTS, "pip"])
     say("installing the dependencies (once, llama.cpp is compiled: about 5 minutes on two cores)")
     # -v puts the compiler's [12/190] in the log, for the heartbeat to show.
-    run([*PIP, "install", "-v", *CONSTRAINTS, "-e", str(ROOT), "--group", "dev"], environ)
+    compile_llama(environ)
+    dependencies = ["-e", str(ROOT), "--group", "dev"]
+    run([*PIP, "install", "-v", *CONSTRAINTS, *find_links(environ), *dependencies], environ)
     make_engine_work(environ)
     READY.touch()
     HALF_MADE.unlink()
+
+
+def compile_llama(environ: dict[str, str], *options: str) -> None:
+    """Leave llama-cpp-python's wheel in `wheels(environ)`, where it is not compiled yet.
+
+    pip's own cache keeps a wheel for the Python that compiled it alone.
+    """
+    folder = wheels(environ)
+    folder.mkdir(parents=True, exist_ok=True)
+    target = ["--no-deps", "--wheel-dir", str(folder), *options, "llama-cpp-python"]
+    run([*PIP, "wheel", "-v", *CONSTRAINTS, *find_links(environ), *target], environ)
+
+
+def wheels(environ: dict[str, str]) -> Path:
+    """The folder for wheels compiled in this environment: those without AMX stand apart."""
+    name = "wheels-without-amx" if amx.is_left_out(environ) else "wheels"
+    return ROOT / ".cache" / name
+
+
+def find_links(environ: dict[str, str]) -> list[str]:
+    """pip's option to take a wheel from `wheels(environ)`."""
+    return ["--find-links", str(wheels(environ))]
 
 
 def build_environment(environ: dict[str, str]) -> dict[str, str]:
@@ -140,7 +162,7 @@ def without_amx(environ: dict[str, str], fault: str) -> dict[str, str]:
     if not amx.can_leave_out(amx.cxx(environ)):
         return environ
     say(f"AMX does not work on this machine ({fault}); compiling llama.cpp without it")
-    return amx.environment_without(environ, AMX_FREE_CACHE)
+    return amx.environment_without(environ, ROOT / ".cache" / "pip-without-amx")
 
 
 def make_engine_work(environ: dict[str, str]) -> None:
@@ -155,7 +177,10 @@ def make_engine_work(environ: dict[str, str]) -> None:
     say(f"llama.cpp crashes on this CPU ({fault}): compiling it again, without pip's cache")
     if amx.is_listed() and not amx.is_left_out(environ):
         environ = without_amx(environ, fault)
-    run(REBUILD, environ)
+    shutil.rmtree(wheels(environ), ignore_errors=True)
+    compile_llama(environ, "--no-cache-dir", "--no-binary", "llama-cpp-python")
+    again = ["--force-reinstall", "--no-deps", "llama-cpp-python"]
+    run([*PIP, "install", *CONSTRAINTS, *find_links(environ), *again], environ)
     fault = engine_fault()
     if fault:
         raise SetupError(

@@ -29,7 +29,8 @@ from tempfile import TemporaryDirectory
 
 from platformdirs import user_cache_path
 
-from franken_gguf.runner.doctor import rebuild_command
+from franken_gguf.runner.ready_made import installer
+from franken_gguf.runner.rebuild import rebuild_command
 from franken_gguf.runner.terminal import printable
 
 from .backend import EngineError
@@ -133,7 +134,13 @@ def cpu(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
 def rebuild() -> str:
     """The command that compiles llama-cpp-python anew for this CPU, without AMX."""
     has_amx = any("amx_tile" in part.split() for part in cpu())
-    return rebuild_command(platform.system(), has_amx, [path.name for path in libraries()])
+    system = platform.system()
+    return rebuild_command(
+        installer(Path(sys.prefix), sys.executable, system),
+        system,
+        has_amx,
+        [path.name for path in libraries()],
+    )
 
 
 class _TrialError(Exception):
