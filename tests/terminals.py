@@ -12,12 +12,16 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
 
-_MAIN = "from franken_gguf.runner.cli import main; main(sys.argv[1:], prog_name='franken-gguf')"
-COMMAND = [sys.executable, "-c", f"import sys; {_MAIN}"]
+COMMAND = [str(Path(sys.executable).with_name("franken-gguf"))]
 # Ctrl-C goes to the processes whose controlling terminal it is typed at.
-_AT_TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + _MAIN
+_AT_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 
 CTRL_C, CTRL_D, ENTER, TAB, UP = "\x03", "\x04", "\r", "\t", "\x1b[A"
 ALT_ENTER = "\x1b\r"
@@ -31,18 +35,24 @@ def _environment() -> dict[str, str]:
 
 
 class Terminal:
-    """franken-gguf with `arguments` at a terminal of its own.
+    """franken-gguf, or another `command`, with `arguments` at a terminal of its own.
 
     `screen` is all that it was sent, `text` the same without what steers a terminal.
     """
 
-    def __init__(self, *arguments: str, columns: int = 200, **variables: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        command: Sequence[str] = COMMAND,
+        columns: int = 200,
+        **variables: str,
+    ) -> None:
         self.screen = ""
         self._seen = 0
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
         self._child = subprocess.Popen(
-            [sys.executable, "-c", _AT_TERMINAL, *arguments],
+            [sys.executable, "-c", _AT_TERMINAL, *command, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

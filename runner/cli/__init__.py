@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -16,6 +17,10 @@ from franken_gguf.quantize.signals import ENDINGS
 from franken_gguf.runner.terminal import printable
 
 _VERBS = ("chat", "compare", "convert", "doctor", "inspect", "merge", "plan", "worker")
+
+
+# A signal that follows another within this time is the same one.
+_ONCE_SECONDS = 1.0
 
 
 class Terminated(KeyboardInterrupt):
@@ -62,11 +67,19 @@ class _Verbs(click.Group):
 
 @contextmanager
 def _endings_raise() -> Iterator[None]:
+    last = float("-inf")
+
     def terminate(number: int, _: FrameType | None) -> None:
-        raise Terminated(number)
+        nonlocal last
+        # Sent to a whole process group, a signal comes from the supervisor too: the second one
+        # must not end what is cleaned up for the first.
+        if time.monotonic() - last > _ONCE_SECONDS:
+            last = time.monotonic()
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     # What nohup has the program ignore stays ignored.
-    heard = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
+    endings = (signal.SIGINT, *ENDINGS)
+    heard = [number for number in endings if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, terminate) for number in heard}
     try:
         yield

@@ -18,7 +18,8 @@ from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import Header
 from franken_gguf.quantize.signals import signals_held
 
-from .ggml import load_backend
+from .flight_recorder import LOADING, recorder
+from .ggml import function, load_backend
 
 
 class EngineError(FrankenError):
@@ -88,6 +89,7 @@ log = _Log()
 """One for the process, as llama.cpp's own is."""
 # ctypes does not keep the callback alive: the module must.
 _log_callback = lib.llama_log_callback(log.receive)
+_abort_callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(recorder.gave_up)
 
 
 @cache
@@ -98,6 +100,8 @@ def start() -> None:
     Raises EngineError where ggml refuses that.
     """
     lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
+    if recorder.is_read:  # what llama.cpp else prints as it gives up, whoever reads it says
+        function("ggml_set_abort_callback", ctypes.c_void_p, type(_abort_callback))(_abort_callback)
     lib.llama_backend_init()
     path = os.environ.get("GGML_BACKEND_PATH")
     if path and not load_backend(path):
@@ -114,7 +118,8 @@ def loaded_model(header: Header, params: lib.llama_model_params) -> Iterator[Any
     start()
     log.clear()
     log.buffers.clear()
-    model = lib.llama_model_load_from_file(os.fsencode(header.path), params)
+    with recorder.during(LOADING, str(header.path)):
+        model = lib.llama_model_load_from_file(os.fsencode(header.path), params)
     if not model:
         kind = AllocationError if log.tells_of_memory() else EngineError
         raise kind(f"{header.path}: llama.cpp cannot load it: {log.reason()}")

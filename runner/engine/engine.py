@@ -21,6 +21,7 @@ from franken_gguf.runner.planning.memory import N_BATCH
 from franken_gguf.runner.planning.placement import Machine
 
 from .backend import EngineError, log
+from .flight_recorder import LOADING, READING, recorder
 from .generation import Generation, Routes
 from .interrupt import Stopped
 from .loading import DEFAULTS, LoadOptions, load
@@ -60,7 +61,7 @@ class Engine:
         """The tokens in the context, in their order."""
         self._signalled = threading.Event()
         with ExitStack() as resources:
-            with signals_held(self._signalled):
+            with recorder.during(LOADING, str(header.path)), signals_held(self._signalled):
                 loaded = resources.enter_context(
                     load(header, options, machine, self._is_stopped, on_progress, on_notice, probe)
                 )
@@ -136,7 +137,7 @@ class Engine:
             kept += 1
         self.forget_from(kept)
         kept = len(self.evaluated)
-        with self._stopping():
+        with recorder.during(READING, str(self.header.path)), self._stopping():
             for start in range(kept, len(tokens), N_BATCH):
                 if self.stop.is_set():
                     raise Stopped
@@ -166,7 +167,7 @@ class Engine:
         rows = len(tokens) - first
         assert 0 < rows <= self.plan.cache.n_outputs
         self._wanted[: len(tokens)] = [0] * first + [1] * rows
-        with self._stopping():
+        with recorder.during(READING, str(self.header.path)), self._stopping():
             self._decode(tokens, self._wanted)
         pointer = lib.llama_get_logits(self._context)
         return np.ctypeslib.as_array(pointer, (rows, self.vocabulary.size))
