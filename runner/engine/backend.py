@@ -100,12 +100,16 @@ def start() -> None:
     Raises EngineError where ggml refuses that.
     """
     lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
-    if recorder.is_read:  # what llama.cpp else prints as it gives up, whoever reads it says
-        function("ggml_set_abort_callback", ctypes.c_void_p, type(_abort_callback))(_abort_callback)
     lib.llama_backend_init()
     path = os.environ.get("GGML_BACKEND_PATH")
     if path and not load_backend(path):
         raise EngineError(f"GGML_BACKEND_PATH={path}: no backend that this llama.cpp can load")
+
+
+@cache
+def _record_aborts() -> None:
+    """Have llama.cpp hand over why it ends the process, in place of printing it with a trace."""
+    function("ggml_set_abort_callback", ctypes.c_void_p, type(_abort_callback))(_abort_callback)
 
 
 @contextmanager
@@ -116,6 +120,8 @@ def loaded_model(header: Header, params: lib.llama_model_params) -> Iterator[Any
     AllocationError where memory lacks.
     """
     start()
+    if recorder.is_read:
+        _record_aborts()
     log.clear()
     log.buffers.clear()
     with recorder.during(LOADING, str(header.path)):

@@ -28,6 +28,7 @@ from .loading import DEFAULTS, LoadOptions, load
 from .probe import Probe, RouterProbe
 from .sampler import Sampler
 from .sampling import Sampling
+from .watcher import watch
 
 __all__ = ["Engine", "Generation", "LoadOptions"]
 
@@ -54,6 +55,7 @@ class Engine:
         on_notice: Callable[[str], None] = lambda _: None,
         probe: Probe | None = None,
     ) -> None:
+        watch()
         self.header = header
         self._probe = probe
         self.stop = threading.Event() if stop is None else stop
