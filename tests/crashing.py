@@ -1,6 +1,7 @@
 """franken-gguf whose llama.cpp dies for real: CRASH names the function, its call and the signal.
 
-For example "llama_decode 20 SEGV". Run as a script, or a module that library programs import.
+For example "llama_decode 20 SEGV"; with "spawned" after it only in compare's own processes. Run it
+as a script, or import it in a program that uses the library.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ def arm() -> None:
     """Let the function that CRASH names die in that call of it."""
     from llama_cpp import llama_cpp as lib  # noqa: PLC0415 - not before the command forks
 
-    function, count, name = os.environ["CRASH"].split()
+    function, count, name, *_ = os.environ["CRASH"].split()
     real, left = getattr(lib, function), int(count)
 
     def dying(*arguments: Any) -> Any:
@@ -47,7 +48,8 @@ def arm() -> None:
 if __name__ == "__main__":
     from franken_gguf.runner.supervisor import main
 
-    os.register_at_fork(after_in_child=arm)
+    if not os.environ["CRASH"].endswith("spawned"):
+        os.register_at_fork(after_in_child=arm)
     main()
 elif __name__ == "__mp_main__":  # a process of compare's
     arm()
