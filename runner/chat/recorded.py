@@ -15,6 +15,9 @@ from .dialogue import Dialogue
 from .session_format import SessionError, encode
 
 
+_quoted = json.JSONEncoder(ensure_ascii=False).encode
+
+
 def recorded(dialogue: Dialogue, answer: Answer) -> Generator[Piece, None, None]:
     """The pieces of `answer`. Should the process die meanwhile, what came is saved by another.
 
@@ -31,8 +34,7 @@ def recorded(dialogue: Dialogue, answer: Answer) -> Generator[Piece, None, None]
             if isinstance(piece, Text):
                 if answer.text == piece.text:
                     _begin(dialogue, answer, uuid.uuid4().hex)
-                escaped = json.dumps(piece.text, ensure_ascii=False)[1:-1]
-                recorder.say(escaped.encode(errors="replace"))
+                recorder.say(_quoted(piece.text)[1:-1].encode(errors="replace"))
             yield piece
 
 

@@ -23,6 +23,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -116,9 +117,12 @@ class FlightRecorder:
         struct.pack_into("<QQ", self._memory, _LENGTHS, 0, 0)
 
     def _write(self, field: slice, text: str) -> None:
-        room = field.stop - field.start
-        data = printable(text).encode(errors="replace")[:room]
-        self._memory[field] = data.ljust(room, b"\0")
+        self._memory[field] = _padded(text, field.stop - field.start)
+
+
+@lru_cache(maxsize=16)
+def _padded(text: str, room: int) -> bytes:
+    return printable(text).encode(errors="replace")[:room].ljust(room, b"\0")
 
 
 recorder = FlightRecorder()
