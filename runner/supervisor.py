@@ -36,17 +36,19 @@ def main() -> None:
 
 
 def _supervise() -> None:
-    """Return in a new process; this one ends as that one does."""
-    memory, terminal = mmap.mmap(-1, _RECORD_BYTES), _Terminal()
-    alive, held = os.pipe()
+    """Return in a new process; this one ends as that one does.
+
+    Where there is no memory or process to be had, return in this one.
+    """
+    terminal = _Terminal()
     heard = {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
     # Where SIGCHLD is ignored, and so on macOS by default, there is nothing to wait for.
     handler = signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
-        child = os.fork()
-    except OSError:  # no process is to be had: this one works, unsupervised
-        child = 0
+        memory, (alive, held), child = mmap.mmap(-1, _RECORD_BYTES), os.pipe(), os.fork()
+    except OSError:
+        pass
     else:
         if child:
             os.close(alive)

@@ -14,7 +14,6 @@ from .answer import Answer, Piece, Text
 from .dialogue import Dialogue
 from .session_format import SessionError, encode
 
-
 _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 

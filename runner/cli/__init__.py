@@ -92,9 +92,7 @@ _STATUSES = """Exit status: 0 done, 1 an error, 2 wrong usage, 130 interrupted (
 ended by SIGTERM or SIGHUP, 139, 134 and 137 crashed (SIGSEGV, SIGABRT) or killed (SIGKILL)."""
 
 
-@click.group(
-    cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_STATUSES
-)
+@click.group(cls=_Verbs, context_settings={"help_option_names": ["-h", "--help"]}, epilog=_STATUSES)
 @click.version_option(package_name="franken-gguf")
 def main() -> None:
     """Merged mixture-of-experts checkpoints to GGUF, and a chat to run them."""
