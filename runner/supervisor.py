@@ -43,7 +43,7 @@ def _supervise() -> None:
     terminal = _Terminal()
     heard = {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP}
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
-    # Where SIGCHLD is ignored, and so on macOS by default, there is nothing to wait for.
+    # An ignored SIGCHLD is never delivered; macOS takes one without a handler for ignored.
     handler = signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         memory, (alive, held), child = mmap.mmap(-1, _RECORD_BYTES), os.pipe(), os.fork()
@@ -114,6 +114,7 @@ def _end_as(status: int, came: set[int], memory: Any, terminal: _Terminal) -> No
         signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         os.kill(os.getpid(), number)
+        os._exit(128 + number)  # a container's first process is immune to it
     from .engine.crash import death  # noqa: PLC0415 - seldom needed
 
     subject = f"{flight.model}: " if flight.model else ""
