@@ -146,7 +146,9 @@ class _Terminal:
 
     def __init__(self) -> None:
         self._fd = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
-        self._modes = None if self._fd is None else termios.tcgetattr(self._fd)
+        self._modes = None
+        with suppress(termios.error):  # it may be gone already
+            self._modes = None if self._fd is None else termios.tcgetattr(self._fd)
 
     def is_ours(self) -> bool:
         """Whether keys that are typed there are for this process."""
