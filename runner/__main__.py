@@ -1,5 +1,5 @@
 """`python -m franken_gguf.runner`, the same as the command."""
 
-from .cli import main
+from .supervisor import main
 
 main()

@@ -12,14 +12,19 @@ import subprocess
 import sys
 import termios
 import time
+from collections.abc import Sequence
+from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-_MAIN = "from franken_gguf.runner.cli import main; main(sys.argv[1:], prog_name='franken-gguf')"
-COMMAND = [sys.executable, "-c", f"import sys; {_MAIN}"]
+COMMAND = [str(Path(sys.executable).with_name("franken-gguf"))]
 # Ctrl-C goes to the processes whose controlling terminal it is typed at.
-_AT_TERMINAL = "import fcntl, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); " + _MAIN
+_AT_TERMINAL = (
+    "import fcntl, os, sys, termios; fcntl.ioctl(0, termios.TIOCSCTTY, 0); "
+    "os.execv(sys.argv[1], sys.argv[1:])"
+)
 
-CTRL_C, CTRL_D, ENTER, TAB, UP = "\x03", "\x04", "\r", "\t", "\x1b[A"
+CTRL_C, CTRL_D, CTRL_Z, ENTER, TAB, UP = "\x03", "\x04", "\x1a", "\r", "\t", "\x1b[A"
 ALT_ENTER = "\x1b\r"
 _STEERING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\r\b]")
 PATIENCE = 10.0  # seconds; the machine may be busy, and a failure is no slower than its cause
@@ -31,18 +36,25 @@ def _environment() -> dict[str, str]:
 
 
 class Terminal:
-    """franken-gguf with `arguments` at a terminal of its own.
+    """franken-gguf, or another `command`, with `arguments` at a terminal of its own.
 
     `screen` is all that it was sent, `text` the same without what steers a terminal.
     """
 
-    def __init__(self, *arguments: str, columns: int = 200, **variables: str) -> None:
+    def __init__(
+        self,
+        *arguments: str,
+        command: Sequence[str] = COMMAND,
+        columns: int = 200,
+        **variables: str,
+    ) -> None:
         self.screen = ""
         self._seen = 0
         self._ours, theirs = pty.openpty()
         fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+        self.first_modes = self.modes()
         self._child = subprocess.Popen(
-            [sys.executable, "-c", _AT_TERMINAL, *arguments],
+            [sys.executable, "-c", _AT_TERMINAL, *command, *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,
@@ -54,6 +66,14 @@ class Terminal:
     @property
     def text(self) -> str:
         return _STEERING.sub("", self.screen)
+
+    @property
+    def pid(self) -> int:
+        return self._child.pid
+
+    def modes(self) -> list[Any]:
+        """What a terminal does with keys and output, as termios has it."""
+        return termios.tcgetattr(self._ours)
 
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
@@ -78,12 +98,12 @@ class Terminal:
     def leave(self, keys: str) -> int:
         """Type `keys` at the prompt, wait for the program's end, give its exit status."""
         self.at_prompt(keys)
-        return self._ended()
+        return self.ended()
 
     def end(self) -> int:
         """Send SIGTERM, wait for the program's end, give its exit status."""
         self._child.terminate()
-        return self._ended()
+        return self.ended()
 
     def kill(self) -> None:
         """End the program where it is: SIGKILL."""
@@ -96,7 +116,8 @@ class Terminal:
         self._ours = os.open(os.devnull, os.O_RDWR)
         return self._child.wait(PATIENCE)
 
-    def _ended(self) -> int:
+    def ended(self) -> int:
+        """Wait for the program's end, give its exit status."""
         while self._read():
             pass
         return self._child.wait(PATIENCE)

@@ -85,7 +85,7 @@ class Answer:
         finally:
             # A question that was stopped before its first word was taken back.
             if self.text or self.generation.finish != "interrupted":
-                self._keep()
+                self._chat.conversation.messages = self.messages(self.text)
 
     def read(self) -> str:
         """All of the answer's text, once it has come."""
@@ -112,13 +112,19 @@ class Answer:
             else:  # beside a last turn as large as the context
                 conversation.memory = before
 
-    def _keep(self) -> None:
+    def messages(self, text: str) -> list[Message]:
+        """The conversation once `text` has come."""
         if self._before:
-            said = with_swipe(self._before, self.text, now())
+            said = with_swipe(self._before, text, now())
         else:
             begun = self._begun or self._chat.story.answer()
-            said = replace(begun, content=begun.content + self.text, date=now())
-        self._chat.conversation.messages = [*self._said, said, *self._after]
+            said = replace(begun, content=begun.content + text, date=now())
+        return [*self._said, said, *self._after]
+
+    def messages_before(self) -> list[Message]:
+        """The conversation before anything has come: it may end with the question."""
+        there = filter(None, (self._begun or self._before,))
+        return [*self._said, *there, *self._after]
 
 
 def now() -> str:

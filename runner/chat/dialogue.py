@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from franken_gguf.runner.engine.flight_recorder import recorder
 from franken_gguf.runner.story.saved import opened
 
 from .answer import Answer
@@ -60,14 +61,20 @@ class Dialogue:
     def save(self) -> None:
         """Bring the session's file to what has been said. Raises SessionError."""
         conversation = self.chat.conversation
-        # A file for a chat in which nothing was said would only hide the others.
-        if not conversation.messages and not (self.session and self.session.exists()):
-            return
-        if self.session is None:
-            if not self.autosave:
+        try:
+            # A file for a chat in which nothing was said would only hide the others.
+            if not conversation.messages and not (self.session and self.session.exists()):
                 return
+            self.begin_session()
+            if self.session is not None:
+                self.session.save(conversation, self.model)
+        finally:
+            recorder.forget()
+
+    def begin_session(self) -> None:
+        """Have a session to save to, where one is wanted. Raises SessionError."""
+        if self.session is None and self.autosave:
             self.session = self.sessions.open_new(self.model)
-        self.session.save(conversation, self.model)
 
     def close(self) -> None:
         """Let another chat have the session."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import closing, contextmanager
 from typing import Protocol
 
@@ -26,6 +26,7 @@ from .dialogue import Dialogue
 from .drawing import Experts, Probabilities
 from .escapes import EscapeFilter
 from .impersonation import Draft
+from .recorded import recorded
 from .second_tries import change
 from .standard_input import clean
 from .ui_drawing import experts, probabilities
@@ -88,8 +89,10 @@ class Screen:
         is_wrapped = self._wraps and self.output.isatty()
         return WordWrap(self.console.width - 1) if is_wrapped else None
 
-    def show(self, answer: Answer, *, with_figures: bool = True) -> None:
-        """Stream an answer, then its figures. Raises what the engine does."""
+    def show(
+        self, answer: Answer, pieces: Generator[Piece, None, None], *, with_figures: bool = True
+    ) -> None:
+        """Stream the pieces of an answer, then its figures. Raises what the engine does."""
         escapes = EscapeFilter()
         wrap = self._word_wrap()
         if answer.opening:
@@ -97,7 +100,7 @@ class Screen:
             self.output.write(wrap.feed(opening) if wrap else opening)
         try:
             # Closed before anything is saved: what came of the answer is then in the conversation.
-            with closing(iter(answer)) as pieces:
+            with closing(pieces):
                 for piece in pieces:
                     if isinstance(piece, Text):
                         text = escapes.feed(piece.text)
@@ -188,7 +191,8 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
         screen.notice(outcome)
     elif isinstance(outcome, Answer):
         try:
-            screen.show(outcome, with_figures=dialogue.show_figures)
+            pieces = recorded(dialogue, outcome)
+            screen.show(outcome, pieces, with_figures=dialogue.show_figures)
         finally:
             dialogue.totals.add(outcome)
             _say_what_is_allowed(dialogue, screen)
@@ -218,7 +222,7 @@ def answer_once(dialogue: Dialogue, screen: Screen, stop: threading.Event, quest
     with hearing_ctrl_c(stop):
         answer = dialogue.chat.ask(question)
         try:
-            screen.show(answer)
+            screen.show(answer, recorded(dialogue, answer))
         finally:
             _say_what_is_allowed(dialogue, screen)
             dialogue.save()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
@@ -16,6 +17,10 @@ from franken_gguf.quantize.signals import ENDINGS
 from franken_gguf.runner.terminal import printable
 
 _VERBS = ("chat", "compare", "convert", "doctor", "inspect", "merge", "plan", "worker")
+
+
+# A signal that follows another within this time is the same one.
+_ONCE_SECONDS = 1.0
 
 
 class Terminated(KeyboardInterrupt):
@@ -71,11 +76,19 @@ class _Verbs(click.Group):
 
 @contextmanager
 def _endings_raise() -> Iterator[None]:
+    last = float("-inf")
+
     def terminate(number: int, _: FrameType | None) -> None:
-        raise Terminated(number)
+        nonlocal last
+        # Sent to a whole process group, a signal comes from the supervisor too: the second one
+        # must not end what is cleaned up for the first.
+        if time.monotonic() - last > _ONCE_SECONDS:
+            last = time.monotonic()
+            raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
     # A signal that nohup made the program ignore stays ignored.
-    heard = [number for number in ENDINGS if signal.getsignal(number) != signal.SIG_IGN]
+    endings = (signal.SIGINT, *ENDINGS)
+    heard = [number for number in endings if signal.getsignal(number) != signal.SIG_IGN]
     before = {number: signal.signal(number, terminate) for number in heard}
     try:
         yield
@@ -89,9 +102,11 @@ _SETTINGS = {
     "show_default": True,
     "max_content_width": 100,
 }
+_STATUSES = """Exit status: 0 done, 1 an error, 2 wrong usage, 130 interrupted (Ctrl-C), 143 and 129
+ended by SIGTERM or SIGHUP, 139, 134 and 137 crashed (SIGSEGV, SIGABRT) or killed (SIGKILL)."""
 
 
-@click.group(cls=_Verbs, context_settings=_SETTINGS)
+@click.group(cls=_Verbs, context_settings=_SETTINGS, epilog=_STATUSES)
 @click.version_option(package_name="franken-gguf")
 def main() -> None:
     """Convert mixture-of-experts models to GGUF, compare the quants, and chat with them."""

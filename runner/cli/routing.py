@@ -14,6 +14,7 @@ from franken_gguf.quantize.merge.source import MergedSource
 from franken_gguf.quantize.presets import Preset, find_preset
 from franken_gguf.quantize.source import Source
 from franken_gguf.runner.devices import cores
+from franken_gguf.runner.engine.flight_recorder import recorder
 from franken_gguf.runner.engine.hidden_states import hidden_states
 from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.ui_convert import say
@@ -68,7 +69,8 @@ def route(
     if prompts := source.router.prompts():
         preset = base_type or find_preset(_BASE_TYPE)
         task = f"running the base model in {preset.name} on {len(prompts)} prompts"
-        with _working(notices, task) as done:
+        name = f"{source.recipe.path}: base model {source.base_folder}"
+        with recorder.naming(name), _working(notices, task) as done:
             source.route(
                 hidden_states(
                     source.base_source(),

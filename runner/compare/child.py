@@ -18,6 +18,8 @@ from typing import Any, TypeVar
 
 from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.workers import ctrl_c_held_back, end_with_parent
+from franken_gguf.runner.engine.crash import death
+from franken_gguf.runner.engine.flight_recorder import HEADER_BYTES, read, recorder
 
 from .tasks import CompareError
 
@@ -47,7 +49,8 @@ def messages(work: Callable[[Work, Send], None], argument: Work, name: str) -> I
     """
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
-    process = spawn.Process(target=_main, args=(work, argument, there), daemon=True)
+    flight = spawn.RawArray("B", HEADER_BYTES)
+    process = spawn.Process(target=_main, args=(work, argument, there, flight), daemon=True)
     with ctrl_c_held_back():
         process.start()
     there.close()
@@ -55,7 +58,7 @@ def messages(work: Callable[[Work, Send], None], argument: Work, name: str) -> I
         yield from _received(here)
         process.join()
         if process.exitcode:
-            raise CompareError(f"{name}: {_death(process.exitcode)}")
+            raise CompareError(f"{name}: {_end(process.exitcode, flight)}")
     finally:
         process.kill()
         process.join()
@@ -75,19 +78,19 @@ def _received(connection: Connection) -> Iterator[Any]:
         yield message
 
 
-def _death(exitcode: int) -> str:
+def _end(exitcode: int, flight: Any) -> str:
     if exitcode > 0:
         return f"its process ended with status {exitcode}"
-    name = signal.Signals(-exitcode).name
-    if name == "SIGKILL":  # which Windows does not have
-        return "its process was killed, most likely because memory ran out"
-    return f"llama.cpp gave up on it ({name})"
+    return death(read(flight), -exitcode)
 
 
-def _main(work: Callable[[Work, Send], None], argument: Work, connection: Connection) -> None:
+def _main(
+    work: Callable[[Work, Send], None], argument: Work, connection: Connection, flight: Any
+) -> None:
     # Ctrl-C reaches every process of a terminal; the parent decides what comes of it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
+    recorder.share(flight)
     # What llama.cpp writes as it gives up is not for the screen.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     try:

@@ -18,7 +18,8 @@ from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.quantize.gguf_header import Header
 from franken_gguf.quantize.signals import signals_held
 
-from .ggml import load_backend
+from .flight_recorder import LOADING, recorder
+from .ggml import function, load_backend
 
 
 class EngineError(FrankenError):
@@ -88,6 +89,7 @@ log = _Log()
 """One for the process, as llama.cpp's own is."""
 # ctypes does not keep the callback alive: the module must.
 _log_callback = lib.llama_log_callback(log.receive)
+_abort_callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(recorder.gave_up)
 
 
 @cache
@@ -104,6 +106,12 @@ def start() -> None:
         raise EngineError(f"GGML_BACKEND_PATH={path}: no backend that this llama.cpp can load")
 
 
+@cache
+def _record_aborts() -> None:
+    """Have llama.cpp hand over why it ends the process, in place of printing it with a trace."""
+    function("ggml_set_abort_callback", ctypes.c_void_p, type(_abort_callback))(_abort_callback)
+
+
 @contextmanager
 def loaded_model(header: Header, params: lib.llama_model_params) -> Iterator[Any]:
     """The llama_model of the file that `header` was read from, freed at the end.
@@ -112,9 +120,12 @@ def loaded_model(header: Header, params: lib.llama_model_params) -> Iterator[Any
     AllocationError where memory lacks.
     """
     start()
+    if recorder.is_read:
+        _record_aborts()
     log.clear()
     log.buffers.clear()
-    model = lib.llama_model_load_from_file(os.fsencode(header.path), params)
+    with recorder.during(LOADING, str(header.path)):
+        model = lib.llama_model_load_from_file(os.fsencode(header.path), params)
     if not model:
         kind = AllocationError if log.tells_of_memory() else EngineError
         raise kind(f"{header.path}: llama.cpp cannot load it: {log.reason()}")

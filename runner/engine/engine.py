@@ -21,12 +21,14 @@ from franken_gguf.runner.planning.memory import N_BATCH
 from franken_gguf.runner.planning.placement import Machine
 
 from .backend import EngineError, log
+from .flight_recorder import LOADING, READING, recorder
 from .generation import Generation, Routes
 from .interrupt import Stopped
 from .loading import DEFAULTS, LoadOptions, load
 from .probe import Probe, RouterProbe
 from .sampler import Sampler
 from .sampling import Sampling
+from .watcher import watch
 
 __all__ = ["Engine", "Generation", "LoadOptions"]
 
@@ -53,6 +55,7 @@ class Engine:
         on_notice: Callable[[str], None] = lambda _: None,
         probe: Probe | None = None,
     ) -> None:
+        watch()
         self.header = header
         self._probe = probe
         self.stop = threading.Event() if stop is None else stop
@@ -60,7 +63,7 @@ class Engine:
         """The tokens in the context, in their order."""
         self._signalled = threading.Event()
         with ExitStack() as resources:
-            with signals_held(self._signalled):
+            with recorder.during(LOADING, str(header.path)), signals_held(self._signalled):
                 loaded = resources.enter_context(
                     load(header, options, machine, self._is_stopped, on_progress, on_notice, probe)
                 )
@@ -136,7 +139,7 @@ class Engine:
             kept += 1
         self.forget_from(kept)
         kept = len(self.evaluated)
-        with self._stopping():
+        with recorder.during(READING, str(self.header.path)), self._stopping():
             for start in range(kept, len(tokens), N_BATCH):
                 if self.stop.is_set():
                     raise Stopped
@@ -166,7 +169,7 @@ class Engine:
         rows = len(tokens) - first
         assert 0 < rows <= self.plan.cache.n_outputs
         self._wanted[: len(tokens)] = [0] * first + [1] * rows
-        with self._stopping():
+        with recorder.during(READING, str(self.header.path)), self._stopping():
             self._decode(tokens, self._wanted)
         pointer = lib.llama_get_logits(self._context)
         return np.ctypeslib.as_array(pointer, (rows, self.vocabulary.size))

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
+from .flight_recorder import ANSWERING, recorder
 from .interrupt import Stopped
 from .odds import Odds, odds
 from .sampler import Sampler
@@ -99,7 +100,8 @@ class Generation:
             except Stopped:
                 self.finish = "interrupted"
                 return
-            yield from self._tokens(started)
+            with recorder.during(ANSWERING, str(engine.header.path)):
+                yield from self._tokens(started)
         finally:
             self._sampler.close()
             self.release(len(self._copies))

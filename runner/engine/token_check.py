@@ -9,6 +9,7 @@ from franken_gguf.quantize.gguf_encode import encode_header
 from franken_gguf.quantize.gguf_types import Metadata
 from franken_gguf.quantize.parity import check_parity
 
+from .flight_recorder import recorder
 from .vocabulary import load_vocabulary
 
 
@@ -21,5 +22,5 @@ def check_tokens(folder: Path, metadata: Metadata) -> None:
     with tempfile.TemporaryDirectory(prefix="franken-gguf-") as temporary:
         file = Path(temporary) / "vocabulary.gguf"
         file.write_bytes(encode_header(metadata, []))
-        with load_vocabulary(file) as vocabulary:
+        with recorder.naming(str(folder)), load_vocabulary(file) as vocabulary:
             check_parity(folder, vocabulary.tokenize)
