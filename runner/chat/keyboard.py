@@ -15,17 +15,19 @@ from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
 from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
+from prompt_toolkit.styles import Style
 
 from franken_gguf.runner.terminal import printable
 
-PROMPT, MORE = "> ", ". "
+_PROMPT, _MORE = "\n> ", ". "  # a blank line between turns
+_YOURS = "bold ansigreen"  # llama-cli's
 
 
 class Keyboard:
     """Reads lines at a terminal. `is_whole` says whether Enter ends a text, else it goes on.
 
-    `complete` gives what a begun line may become; `history` is a file; None
-    keeps it in memory.
+    `complete` gives what a begun line may become; `history` is a file, None keeps it in memory.
+    With `has_colours` the line looks different from the answers.
     """
 
     def __init__(
@@ -33,6 +35,8 @@ class Keyboard:
         history: Path | None,
         complete: Callable[[str], list[str]],
         is_whole: Callable[[str], bool],
+        *,
+        has_colours: bool = False,
     ) -> None:
         # The answers may go to a file: then the line is on standard error.
         output = create_output(always_prefer_tty=True)
@@ -40,9 +44,10 @@ class Keyboard:
             # Where the cursor is matters to menus alone, and some terminals never say.
             output.enable_cpr = False
         self._session: PromptSession[str] = PromptSession(
-            PROMPT,
+            _PROMPT,
+            style=Style([("", _YOURS)]) if has_colours else None,
             multiline=True,
-            prompt_continuation=MORE,
+            prompt_continuation=_MORE,
             history=FileHistory(history) if history else InMemoryHistory(),
             completer=_Completer(complete),
             complete_while_typing=False,
@@ -79,7 +84,7 @@ class PlainInput:
             print(printable(begun), file=self._prompts)
         lines: list[str] = []
         while not lines or not self._is_whole("\n".join(lines)):
-            print(MORE if lines else PROMPT, end="", file=self._prompts, flush=True)
+            print(_MORE if lines else _PROMPT, end="", file=self._prompts, flush=True)
             line = sys.stdin.readline()
             if not line:
                 return None

@@ -23,6 +23,7 @@ from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.kv_file import load_context, save_context
 from franken_gguf.runner.chat.session import Session, Sessions, data_folder, make_private
 from franken_gguf.runner.chat.standard_input import clean, has_keyboard, piped_text
+from franken_gguf.runner.chat.ui_text import has_colours
 from franken_gguf.runner.engine.engine import LoadOptions
 from franken_gguf.runner.engine.interrupt import hearing_ctrl_c
 from franken_gguf.runner.engine.machine import this_machine, with_vram
@@ -230,13 +231,18 @@ def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> 
     n_ctx = dialogue.chat.engine.n_ctx
     screen.notice(f"{dialogue.model}, context {n_ctx}; /help lists the commands")
     if dialogue.session and dialogue.session.exists():
-        screen.notice(resumed(dialogue))
+        screen.replay(resumed(dialogue))
     else:
         _show_beginning(dialogue, screen)
     has_terminal = sys.stdout.isatty() or sys.stderr.isatty()
     if has_terminal and not screen.console.is_dumb_terminal:
         history = _history() if dialogue.autosave else None
-        lines: ui_chat.Lines = Keyboard(history, partial(completions, dialogue), is_whole)
+        lines: ui_chat.Lines = Keyboard(
+            history,
+            partial(completions, dialogue),
+            is_whole,
+            has_colours=has_colours(screen.console),
+        )
     else:
         lines = PlainInput(sys.stderr, is_whole)
     ui_chat.talk(dialogue, screen, lines, stop)
@@ -249,7 +255,8 @@ def _show_beginning(dialogue: Dialogue, screen: ui_chat.Screen) -> None:
         if card.creator_notes:
             screen.notice(f"{card.name}, notes of the creator:\n{card.creator_notes.strip()}\n")
     for message in dialogue.chat.conversation.messages:
-        screen.say(f"{dialogue.chat.story.opening} {message.content}".lstrip())
+        story = dialogue.chat.story
+        screen.say(message.content, story.speaker_of(message), story.opening)
 
 
 def _history() -> Path | None:
