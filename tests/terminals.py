@@ -55,6 +55,10 @@ class Terminal:
     def text(self) -> str:
         return _STEERING.sub("", self.screen)
 
+    def resize(self, columns: int) -> None:
+        """Change the width, as a window does, while the program works."""
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
 

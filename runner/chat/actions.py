@@ -131,12 +131,13 @@ def show(dialogue: Dialogue, what: str) -> str:
         return _table(settings(dialogue))
     if what not in ("", "info"):
         raise CommandError(f"cannot show {what!r}; choose {', '.join(SHOWN)}")
+    left = f", the first {conversation.forgotten} no longer in the context"
+    left = left if conversation.forgotten else ""
     return _table(
         {
             "model": dialogue.model,
             "session": dialogue.session.name if dialogue.session else "not saved",
-            "messages": f"{len(conversation.messages)}, the first {conversation.forgotten} no "
-            "longer in the context",
+            "messages": f"{len(conversation.messages)}{left}",
             "context": _context(dialogue),
             "system": " ".join(conversation.system.split())[:60] or "none",
         }

@@ -12,14 +12,14 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
-from prompt_toolkit.styles import Style
 
 from franken_gguf.runner.terminal import printable
 
-_PROMPT, _MORE = "\n> ", ". "  # a blank line between turns
+_PROMPT, _MORE = "> ", ". "
 _YOURS = "bold ansigreen"  # llama-cli's
 
 
@@ -43,11 +43,13 @@ class Keyboard:
         if isinstance(output, Vt100_Output):
             # Where the cursor is matters to menus alone, and some terminals never say.
             output.enable_cpr = False
+        style = _YOURS if has_colours else ""
+        self._output = output
         self._session: PromptSession[str] = PromptSession(
-            _PROMPT,
-            style=Style([("", _YOURS)]) if has_colours else None,
+            [(style, _PROMPT)],
+            lexer=SimpleLexer(style),
             multiline=True,
-            prompt_continuation=_MORE,
+            prompt_continuation=[(style, _MORE)],
             history=FileHistory(history) if history else InMemoryHistory(),
             completer=_Completer(complete),
             complete_while_typing=False,
@@ -58,10 +60,11 @@ class Keyboard:
         )
 
     def read(self, begun: str = "") -> str | None:
-        """The next line, which begins as `begun`; None at the end (Ctrl-D).
+        """The next line, after a blank one; it begins as `begun`. None at the end (Ctrl-D).
 
         Raises KeyboardInterrupt for a Ctrl-C on an empty line; on another it clears the line.
         """
+        self._output.write_raw("\n")
         try:
             return self._session.prompt(default=begun)
         except EOFError:
@@ -76,10 +79,11 @@ class PlainInput:
         self._is_whole = is_whole
 
     def read(self, begun: str = "") -> str | None:
-        """The next line, several where it begins so; None at the end.
+        """The next line after a blank one, several where it begins so; None at the end.
 
         It cannot begin as `begun`, which is only shown.
         """
+        print(file=self._prompts)
         if begun:
             print(printable(begun), file=self._prompts)
         lines: list[str] = []

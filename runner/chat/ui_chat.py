@@ -60,11 +60,11 @@ class Screen:
     def notice(self, text: str) -> None:
         """Print a message that is not an answer, line by line."""
         shown = "\n".join(printable(line.rstrip()) for line in text.split("\n"))
-        self.console.print(Styled(shown, self._dim), soft_wrap=not self._wraps)
+        self.print(Styled(shown, self._dim))
 
     def error(self, error: FrankenError) -> None:
         """Print an error in one line, as the command itself does at its end."""
-        self.console.print(Styled(f"Error: {printable(str(error))}"), soft_wrap=not self._wraps)
+        self.print(Styled(f"Error: {printable(str(error))}"))
 
     @contextmanager
     def saying_errors(self) -> Iterator[None]:
@@ -101,7 +101,7 @@ class Screen:
         style = YOURS if has_colours(self.console) else ""
         lines = EscapeFilter().feed(text).split("\n")
         shown = "\n".join(f"{MORE if n else PROMPT}{line}".rstrip() for n, line in enumerate(lines))
-        self.console.print(Styled(shown, style), soft_wrap=not self._wraps)
+        self.print(Styled(shown, style))
 
     def show(self, answer: Answer, wanted: Figures = "short") -> None:
         """Stream an answer, then the figures wanted. Raises what the engine does."""
@@ -120,9 +120,14 @@ class Screen:
             self.notice(figures(answer.generation, is_full=wanted == "full"))
 
     def print(self, renderable: RenderableType) -> None:
-        """Print a table or a drawing without spaces at its lines' ends."""
+        """Print without spaces at the lines' ends, which a terminal that can only print wraps."""
+        if not self._wraps and isinstance(renderable, Styled):
+            self.console.print(renderable, soft_wrap=True)
+            return
         for line in self.console.render_lines(renderable, pad=False):
-            self.console.print(Segments(_trimmed(line)), soft_wrap=True)
+            shown = Segment.strip_styles(line) if self.console.no_color else line
+            ended = [*_trimmed(list(shown)), Segment.line()]
+            self.console.print(Segments(ended), end="", soft_wrap=True)
 
     def _say_what_left(self, piece: Piece) -> None:
         if isinstance(piece, Forgotten):
@@ -205,7 +210,7 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
     elif isinstance(outcome, Help):
         screen.notice(help_text(screen.console.width))
     elif isinstance(outcome, Probabilities):
-        screen.print(probabilities(outcome))
+        screen.print(probabilities(outcome, screen.console.width))
     elif isinstance(outcome, Experts):
         screen.print(experts(outcome, screen.console))
     elif isinstance(outcome, Card):

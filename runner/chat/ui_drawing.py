@@ -24,37 +24,46 @@ _MOST_LISTED = 40
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "white", "bright_black")
 _BAR = 20
 _TOP_LAYERS = 3
+_PERCENT = 11  # columns of a share, with its gaps
 _MARGIN = 9  # of a line with an expert, beside its name and bar: letter, share, gaps
 
 
-def probabilities(found: Probabilities) -> Group:
-    """The answer, each token in the shade of its probability; those that were unsure in a list."""
+def probabilities(found: Probabilities, width: int) -> Group:
+    """The answer, each token in the shade of its probability; those that were unsure in a list.
+
+    A line of that list names as many other tokens as fit `width`.
+    """
     answer = Text()
     for whole in in_whole([one.piece for one in found.tokens]):
         least = min(one.odds.probability for one in found.tokens[whole.first : whole.end])
         answer.append(_shown(whole.text), _shade(least))
     legend = Text("  ").join(Text(_range(n), shade) for n, (_, shade) in enumerate(_SHADES))
     unsure = [one for one in found.tokens if one.odds.probability < _UNSURE]
+    listed = unsure[:_MOST_LISTED]
+    room = width - max((columns(_quoted(one.piece)) for one in listed), default=0) - _PERCENT
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    for one in unsure[:_MOST_LISTED]:
-        others = [pair for pair in one.alternatives if pair[0] != one.piece]
+    for one in listed:
+        others = (pair for pair in one.alternatives if pair[0] != one.piece)
         table.add_row(
             Text(_quoted(one.piece), _shade(one.odds.probability)),
             _percent(one.odds.probability),
-            Text(", ".join(f"{_quoted(piece)} {_percent(share)}" for piece, share in others)),
+            _in(room, [f"{_quoted(piece)} {_percent(share)}" for piece, share in others]),
         )
     rest = len(unsure) - _MOST_LISTED
     more = [Text(f"and {rest} more below {round(100 * _UNSURE)} %", "dim")] if rest > 0 else []
-    listed: list[RenderableType] = [
-        Text(),
-        Text("less likely tokens, and what might have come:", "dim"),
-        table,
-        *more,
-    ]
-    return Group(answer, Text(), legend, *(listed if unsure else ()))
+    head = Text("less likely tokens, and what might have come:", "dim")
+    below: list[RenderableType] = [Text(), head, table, *more]
+    return Group(answer, Text(), legend, *(below if unsure else ()))
+
+
+def _in(room: int, parts: list[str]) -> str:
+    """As many of the parts as fit, the first at least."""
+    while len(parts) > 1 and columns(", ".join(parts)) > room:
+        parts = parts[:-1]
+    return ", ".join(parts)
 
 
 def _range(place: int) -> str:
