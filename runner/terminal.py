@@ -5,6 +5,9 @@ from __future__ import annotations
 import unicodedata
 
 _BINARY = ("B", "KiB", "MiB", "GiB", "TiB")
+_JOINER = "\N{ZERO WIDTH JOINER}"
+_EMOJI = ("So", "Sm")  # the categories of characters that stand beside a joiner
+_EMOJI_MODIFIERS = "\N{VARIATION SELECTOR-16}\U0001f3fb\U0001f3fc\U0001f3fd\U0001f3fe\U0001f3ff"
 
 
 def size(nbytes: float) -> str:
@@ -35,14 +38,23 @@ def duration(seconds: float) -> str:
 def printable(text: str, keep: str = "") -> str:
     """`text` with every control, format and surrogate character shown as an escape, but `keep`.
 
-    Line ends become \\n too: what a file says of itself must not forge lines of our output.
+    Line ends become \\n too: what a file says of itself must not forge lines of our output. Of
+    format characters only the joiner inside an emoji stays, as in a family of three.
     """
     return "".join(
         char
-        if char in keep or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        if char in keep
+        or unicodedata.category(char) not in ("Cc", "Cf", "Cs", "Co", "Zl", "Zp")
+        or (char == _JOINER and _joins_emoji(text, place))
         else _escape(char)
-        for char in text
+        for place, char in enumerate(text)
     )
+
+
+def _joins_emoji(text: str, place: int) -> bool:
+    before = text[max(0, place - 3) : place].rstrip(_EMOJI_MODIFIERS)[-1:]
+    after = text[place + 1 : place + 2]
+    return bool(before and after) and all(unicodedata.category(c) in _EMOJI for c in before + after)
 
 
 def _escape(char: str) -> str:

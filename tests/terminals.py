@@ -75,6 +75,10 @@ class Terminal:
         """What a terminal does with keys and output, as termios has it."""
         return termios.tcgetattr(self._ours)
 
+    def resize(self, columns: int) -> None:
+        """Change the width, as a window does, while the program works."""
+        fcntl.ioctl(self._ours, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
+
     def type(self, keys: str) -> None:
         os.write(self._ours, keys.encode())
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from rich.cells import cell_len
 
 from franken_gguf.runner.chat.escapes import EscapeFilter
+from franken_gguf.runner.chat.marks import Mark
 from franken_gguf.runner.chat.text_stream import text_of
 from franken_gguf.runner.chat.wrap import WordWrap
 
@@ -78,22 +79,43 @@ def test_text_is_the_same_however_its_bytes_are_cut(whole: str, cuts: list[int])
 
 
 def wrapped(width: int, *pieces: str) -> str:
-    wrap = WordWrap(width)
-    return "".join(map(wrap.feed, pieces)) + wrap.end()
+    wrap = WordWrap(lambda: width)
+    spans = [span for piece in pieces for span in wrap.feed(piece)] + wrap.end()
+    return "".join(text for text, _ in spans)
 
 
 def test_lines_are_broken_between_words() -> None:
     text = "The keeper of the lighthouse counted the ships that came home."
-    assert wrapped(30, text) == "The keeper of the lighthouse \ncounted the ships that came \nhome."
+    assert wrapped(30, text) == "The keeper of the lighthouse\ncounted the ships that came\nhome."
 
 
 def test_a_word_is_shown_as_it_comes_unless_it_may_belong_to_the_next_line() -> None:
-    wrap = WordWrap(30)
-    assert wrap.feed("The kee") == "The kee"
-    assert wrap.feed("per of th") == "per of "
-    assert wrap.feed("e light") == "the "
-    assert wrap.feed("house ") == "lighthouse "
-    assert wrap.end() == ""
+    wrap = WordWrap(lambda: 30)
+    assert wrap.feed("The kee") == [("The kee", Mark.NONE)]
+    assert wrap.feed("per of th") == [("per of", Mark.NONE)]
+    assert wrap.feed("e light") == [(" the", Mark.NONE)]
+    assert wrap.feed("house ") == [(" lighthouse", Mark.NONE)]
+    assert wrap.end() == []
+
+
+def test_a_line_ends_at_the_width_that_the_terminal_has_then() -> None:
+    widths = iter([60] * 8 + [12] * 99)
+    wrap = WordWrap(lambda: next(widths))
+    spans = wrap.feed("The sea was calm and the lamp was lit all night.") + wrap.end()
+    first, *rest = "".join(text for text, _ in spans).split("\n")
+    assert len(first) <= 60
+    assert rest and max(map(len, rest)) <= 12
+
+
+def test_spaces_at_the_ends_of_lines_and_blank_lines_at_the_end_are_left_out() -> None:
+    assert wrapped(40, "if x:  \n    y \n\nz \n\n") == "if x:\n    y\n\nz"
+    assert wrapped(40, "a\tb") == "a       b"
+
+
+def test_an_emoji_of_several_characters_is_two_columns_and_stays_whole() -> None:
+    family = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
+    assert wrapped(6, *family * 5) == f"{family * 3}\n{family * 2}"
+    assert wrapped(4, *"e\u0301" * 6) == "e\u0301" * 4 + "\n" + "e\u0301" * 2
 
 
 def test_text_without_spaces_fills_its_lines() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from models import patched_smollm2, smollm2
 from terminals import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, UP, Terminal
 
-FIGURES = r"\[\d+ tokens, [\d.]+ tokens/s; prompt (\d+) evaluated in [\d.]+ s, \d+ reused[^\n]*\]"
+FIGURES = r"\[\d+ tokens, [\d.]+ tokens/s[^\n]*\]"
 OPTIONS = ("--temp", "0", "-t", "1", "-c", "512", "-sys", "Be brief.")
 
 
@@ -24,6 +24,7 @@ def chat(
 def test_a_second_turn_knows_the_first_and_evaluates_only_what_is_new() -> None:
     with chat() as terminal:
         terminal.wait_for("context 512; /help")
+        terminal.at_prompt("/stats full" + ENTER)
         terminal.at_prompt("What is the capital of France?" + ENTER)
         first = terminal.wait_for(FIGURES)
         assert "The capital of France is Paris." in first
@@ -53,21 +54,24 @@ def test_ctrl_c_at_the_prompt_clears_the_line_then_says_how_to_leave() -> None:
     with chat() as terminal:
         terminal.wait_for("/help lists")
         terminal.at_prompt("half a thou" + CTRL_C + CTRL_C)
-        terminal.wait_for("Ctrl-D or /bye leaves")
+        terminal.wait_for("press Ctrl-D or type /bye to leave")
         assert terminal.leave("/exit" + ENTER) == 0
 
 
 def test_an_unknown_command_is_an_error_and_never_reaches_the_model() -> None:
     with chat("-n", "8") as terminal:
         terminal.wait_for("/help lists")
+        terminal.at_prompt("/stats full" + ENTER)
         terminal.at_prompt("/frobnicate now" + ENTER)
-        terminal.wait_for("Error: no command /frobnicate; /help lists them, //frobnicate sends it")
+        terminal.wait_for(
+            "Error: there is no command /frobnicate; /help lists them, //frobnicate sends it"
+        )
         terminal.at_prompt("/reegn" + ENTER)
-        terminal.wait_for("Error: no command /reegn; did you mean /regen")
+        terminal.wait_for("Error: there is no command /reegn; did you mean /regen")
         terminal.at_prompt("/load" + ENTER)
-        terminal.wait_for("Error: /load needs a NAME: go on with a saved chat")
+        terminal.wait_for("Error: /load needs NAME: resume a saved chat")
         terminal.at_prompt("/bye now" + ENTER)
-        terminal.wait_for("Error: /bye takes nothing after it")
+        terminal.wait_for("Error: /bye takes no argument")
         terminal.at_prompt("//frobnicate" + ENTER)
         assert " 0 reused" in terminal.wait_for(FIGURES)
         assert terminal.leave("/quit" + ENTER) == 0
@@ -76,14 +80,15 @@ def test_an_unknown_command_is_an_error_and_never_reaches_the_model() -> None:
 def test_clear_forgets_the_turns_and_keeps_the_system_text() -> None:
     with chat("-n", "8") as terminal:
         terminal.wait_for("/help lists")
+        terminal.at_prompt("/stats full" + ENTER)
         terminal.at_prompt("Hello" + ENTER)
         first = terminal.wait_for(FIGURES)
         terminal.at_prompt("/clear" + ENTER)
-        terminal.wait_for("the conversation is forgotten")
+        terminal.wait_for("context cleared")
         terminal.at_prompt("Hello" + ENTER)
         again = terminal.wait_for(FIGURES)
         # All but the prompt's last token stands as it did; the answer is the first one's.
-        assert "prompt 1 evaluated" in again
+        assert "prompt: 1 evaluated" in again
         assert first.split("Hello", 1)[1].split("[")[0] == again.split("Hello", 1)[1].split("[")[0]
         assert terminal.leave(CTRL_D) == 0
 
@@ -96,7 +101,7 @@ def test_a_conversation_that_outgrows_the_context_forgets_its_oldest_turns_and_g
                 f"Name {number} things that people bring to the sea, in a list." + ENTER
             )
             terminal.wait_for(FIGURES)
-        assert "the conversation outgrew the context: its oldest " in terminal.screen
+        assert "the context is full: the oldest " in terminal.screen
         terminal.at_prompt("sea " * 400 + ENTER)
         terminal.wait_for(r"Error: the prompt is \d+ tokens, the context 256; shorten it")
         terminal.at_prompt("Hello" + ENTER)
@@ -114,6 +119,66 @@ def test_no_color_leaves_the_figures_plain() -> None:
             assert terminal.leave(CTRL_D) == 0
     assert re.search(r"\x1b\[2m\[\d tokens", styled.screen)
     assert "\x1b[2m" not in plain.screen
+
+
+def test_answers_are_told_apart_from_your_lines_and_nothing_ends_in_a_space(
+    tmp_path: Path,
+) -> None:
+    with (
+        told(tmp_path, TERM="xterm-256color") as styled,
+        told(tmp_path, TERM="xterm-256color", NO_COLOR="1") as plain,
+    ):
+        for terminal in (styled, plain):
+            terminal.wait_for("Mara: ")
+            terminal.at_prompt("Say it." + ENTER)
+            terminal.wait_for(FIGURES)
+            for command in ("/probs", "/help", "/set", "/lore", "/character"):
+                terminal.at_prompt(command + ENTER)
+            assert terminal.leave("/bye" + ENTER) == 0
+            printed = terminal.text.split("/help lists the commands\n")[1]
+            assert not re.search(r"[ \t]\n", printed)
+            turns = re.findall(r"(.*)\n> (?:Say|/)", printed)
+            assert turns == [""] * 7
+    speech, action = '\x1b[38;5;208m"Ann,"\x1b[0m', "\x1b[2;3m*nods slowly*\x1b[0m"
+    assert f"\x1b[1;36mMara:\x1b[0m {speech} she says. {action}" in styled.screen
+    assert "\x1b[0;32;1m> Say it." in styled.screen
+    assert 'Mara: "Ann," she says. *nods slowly*\n' in plain.text
+    assert not re.search(r"\x1b\[[0-9;]*[1-9][0-9;]*m", plain.screen)
+
+
+def test_a_name_that_the_model_writes_too_is_shown_once_and_saved_as_it_came(
+    tmp_path: Path,
+) -> None:
+    grammar = ("--grammar", 'root ::= "Mara: Yes."')
+    with told(tmp_path, *grammar, TERM="xterm-256color") as terminal:
+        terminal.at_prompt("Say it." + ENTER)
+        assert terminal.wait_for(FIGURES).count("Mara:") == 2  # the greeting's, and the answer's
+        assert terminal.leave(CTRL_D) == 0
+    (path,) = tmp_path.rglob("told1.jsonl")
+    assert json.loads(path.read_text().splitlines()[-1])["mes"] == "Mara: Yes."
+
+
+def test_emoji_and_lines_are_shown_as_themselves() -> None:
+    family = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
+    grammar = ("--grammar", f'root ::= "{family}" "\\n" "{family}!"')
+    with chat(*grammar) as terminal:
+        terminal.at_prompt(f"{family} hi{ALT_ENTER}{family}{ENTER}")
+        assert f"{family}\n{family}!\n" in terminal.wait_for(FIGURES)
+        terminal.at_prompt("/probs" + ENTER)
+        shown = terminal.wait_for("below 10 %")
+        assert shown.count(family) == 2 and f"{family}\n{family}!\n" in shown
+        terminal.at_prompt("/undo" + ENTER)
+        terminal.wait_for(f"removed: {family} hi\n{family}\n")
+        assert terminal.leave(CTRL_D) == 0
+
+
+def told(folder: Path, *options: str, **variables: str) -> Terminal:
+    """A chat with a character who says what a grammar makes her say."""
+    card = folder / "mara.json"
+    greeting = '"Ann," she says. *nods slowly*\n'
+    card.write_text(json.dumps({"name": "Mara", "description": "", "first_mes": greeting}))
+    wanted = ("--character", str(card), "--session", f"told{len(variables)}", "-n", "12")
+    return chat(*wanted, *options, XDG_DATA_HOME=str(folder), **variables)
 
 
 def test_escape_sequences_that_the_model_writes_do_not_reach_the_screen(tmp_path: Path) -> None:
@@ -180,7 +245,7 @@ def test_copy_hands_the_answer_to_the_terminal() -> None:
         terminal.at_prompt("What is the capital of France?" + ENTER)
         terminal.wait_for(FIGURES)
         terminal.at_prompt("/copy" + ENTER)
-        terminal.wait_for("31 characters copied")
+        terminal.wait_for("copied 31 characters")
         assert terminal.leave(CTRL_D) == 0
     text = base64.b64encode(b"The capital of France is Paris.").decode()
     assert f"\x1b]52;c;{text}\x07" in terminal.screen
@@ -195,7 +260,10 @@ def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
         assert "; --continue resumes it" in terminal.text
         assert "the evaluated context is kept: " in terminal.text
     with chat("--continue", **home) as terminal:
-        terminal.wait_for("goes on after 2 messages\nThe capital of France is Paris.\n")
+        terminal.wait_for(
+            "2 messages\n> What is the capital of France[?]\nThe capital of France is Paris.\n"
+        )
+        terminal.at_prompt("/stats full" + ENTER)
         terminal.at_prompt("And of Italy?" + ENTER)
         figures = terminal.wait_for(FIGURES)
         assert "The capital of Italy is Rome." in figures
@@ -225,6 +293,19 @@ def test_a_narrow_terminal_gets_whole_words() -> None:
     assert len(lines) > 4
     assert max(map(len, lines)) <= 40
     assert "lighthouse" in answer or all(" " in line for line in lines[:3])
+
+
+def test_an_answer_follows_a_terminal_that_is_resized() -> None:
+    with chat("-n", "90", columns=120) as terminal:
+        terminal.at_prompt("Tell me a story about the sea." + ENTER)
+        terminal.wait_for(r"sea\.\n(.*\n)*?.{30}")
+        terminal.resize(50)
+        answer = terminal.wait_for(r"\[90 tokens")
+        assert terminal.leave(CTRL_D) == 0
+    # What came before the resize reached may be longer.
+    later = answer.split("\n")[2:-1]
+    assert len(later) > 3
+    assert max(map(len, later)) <= 49
 
 
 def test_a_terminal_that_can_do_nothing_serves_too() -> None:

@@ -10,11 +10,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import demo_gguf, smollm2
-from rich.console import Console
+from rich.console import Console, RenderableType
 
 from franken_gguf.quantize.gguf_header import read_header
 from franken_gguf.runner import load
-from franken_gguf.runner.chat import presets, ui_drawing
+from franken_gguf.runner.chat import presets, ui_chat, ui_drawing
 from franken_gguf.runner.chat.drawing import Experts, Probabilities, Spelled
 from franken_gguf.runner.engine.banned import Banned
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
@@ -230,18 +230,41 @@ def test_a_preset_of_the_users_own_stands_before_ours(
         presets.preset("none")
 
 
+def drawn_on(width: int, *drawings: RenderableType, no_color: bool = True) -> str:
+    console = Console(width=width, force_terminal=True, no_color=no_color)
+    screen = ui_chat.Screen(console)
+    with console.capture() as capture:
+        for drawing in drawings:
+            screen.print(drawing)
+    return capture.get()
+
+
 def test_odds_and_experts_are_drawn_within_60_columns_and_steer_no_terminal() -> None:
     odds = Odds(1, 0.25, ((2, 0.5), (1, 0.25)))
-    tokens = (Spelled("\x1b[2J", odds, (("the\n", 0.5), ("\x1b[2J", 0.25))),) * 30
+    tokens = (Spelled(b"\x1b[2J", odds, ((b"the\n", 0.5), (b"\x1b[2J", 0.25))),) * 30
     routes: Routes = {0: (1, 0), 1: (1, 2)}
-    named = Experts(("dol\x1bphin", "maid"), (("\x1b[2J", routes), ("sea", routes)) * 40)
-    console = Console(width=60, color_system=None, force_terminal=True)
-    with console.capture() as capture:
-        console.print(ui_drawing.probabilities(Probabilities(tokens)))
-        console.print(ui_drawing.experts(named, console.width))
-    shown = capture.get()
-    assert "\x1b" not in shown
-    assert max(map(len, shown.splitlines())) <= 60
-    assert "'\\\\x1b[2J'" in shown and "'the\\\\n' 50 %" in shown
-    assert re.search(r"B  maid +50 %", shown) and re.search(r"C  expert 2 +25 %", shown)
-    assert "\n0 BBBB" in shown
+    named = Experts(("dol\x1bphin", "maid"), ((b"\x1b[2J", routes), (b"sea", routes)) * 40)
+    console = Console(width=60, no_color=True)
+    summary = drawn_on(60, ui_drawing.experts(named, console))
+    odds_shown = drawn_on(60, ui_drawing.probabilities(Probabilities(tokens), 60))
+    mapped = drawn_on(60, ui_drawing.experts(replace(named, has_map=True), console))
+    for shown in (summary, odds_shown, mapped):
+        assert "\x1b" not in shown
+        assert max(map(len, shown.splitlines())) <= 60
+        assert not [line for line in shown.splitlines() if line != line.rstrip()]
+    assert (
+        "'\\x1b[2J'" in odds_shown
+        and "'the\N{DOWNWARDS ARROW WITH CORNER LEFTWARDS}' 50 %" in odds_shown
+    )
+    assert re.search(r"B  maid +50 %  #{10} +most in layers 0, 1\n", summary)
+    assert re.search(r"C  expert 2 +25 %  #{5} +most in layers 1\n", summary)
+    assert "\n0 BBBB" in mapped and "BBBB" not in summary
+
+
+def test_an_emoji_of_several_tokens_has_one_shade_and_its_parts_are_bytes_in_the_list() -> None:
+    family = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
+    pieces = [family.encode()[:2], family.encode()[2:], b"\n", b"!"]
+    tokens = (Spelled(piece, Odds(1, 0.4, ()), ()) for piece in pieces)
+    shown = drawn_on(60, ui_drawing.probabilities(Probabilities(tuple(tokens)), 60), no_color=False)
+    assert f"{family}\x1b[0m\n" in shown
+    assert "'<0xF0><0x9F>'" in shown

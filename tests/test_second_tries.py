@@ -16,6 +16,7 @@ from franken_gguf.runner.chat.actions import Edit
 from franken_gguf.runner.chat.commands import completions, respond
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.impersonation import Draft
+from franken_gguf.runner.chat.replay import Replay
 from franken_gguf.runner.chat.second_tries import change
 from franken_gguf.runner.chat.swipes import swipes
 from franken_gguf.runner.engine.sampling import Sampling
@@ -50,6 +51,8 @@ def do(dialogue: Dialogue, line: str, edit: Edit | None = None) -> str:
     if isinstance(outcome, Answer):
         outcome.read()
         outcome = outcome.text
+    if isinstance(outcome, Replay):
+        outcome = "\n".join([outcome.notice, *(line.text for line in outcome.lines)])
     assert isinstance(outcome, str)
     dialogue.save()
     return outcome
@@ -93,7 +96,7 @@ def test_every_answer_given_again_stays_a_swipe_also_on_the_disk(dialogue: Dialo
         assert said(dialogue) == [RAIN, answers[place]]
         last = saved(dialogue)[-1]
         assert (last["swipes"], last["swipe_id"], last["mes"]) == (answers, place, answers[place])
-    with pytest.raises(FrankenError, match="there is no answer '4': there are 1 to 3"):
+    with pytest.raises(FrankenError, match="there is no answer '4'; choose 1 to 3"):
         respond(dialogue, "/swipe 4")
 
 
@@ -145,7 +148,7 @@ def test_a_branch_evaluates_only_what_differs(dialogue: Dialogue) -> None:
     do(dialogue, "/save tale")
     assert do(dialogue, "/branch dark") == "branch 'dark' of 'tale', from message 2"
     do(dialogue, ITALY)
-    assert do(dialogue, "/checkout tale").endswith(f"goes on after 2 messages\n{PARIS}")
+    assert do(dialogue, "/checkout tale").endswith(f", 2 messages\n{FRANCE}\n{PARIS}")
     answer = asked(dialogue, "And of Italy?")
     new = dialogue.chat.engine.vocabulary.tokenize(NEXT_TURN.format("And of Italy?"))
     old = dialogue.chat.engine.vocabulary.tokenize(NEXT_TURN.format(ITALY))
@@ -169,8 +172,8 @@ def test_branches_are_a_tree_to_walk_in(dialogue: Dialogue) -> None:
     assert completions(dialogue, "/checkout d") == ["/checkout dark", "/checkout darker"]
     do(dialogue, "/checkout dark")
     assert said(dialogue) == [FRANCE, PARIS]
-    assert do(dialogue, "/checkout dark") == "'dark' is where you are"
-    with pytest.raises(FrankenError, match="'other' is no branch of this chat; /branches lists"):
+    assert do(dialogue, "/checkout dark") == "already on 'dark'"
+    with pytest.raises(FrankenError, match="'other' is not a branch of this chat; /branches lists"):
         respond(dialogue, "/checkout other")
     with pytest.raises(FrankenError, match="there is a session 'tale' already"):
         respond(dialogue, "/branch tale")
@@ -201,8 +204,8 @@ def test_any_message_is_changed_where_it_stands(dialogue: Dialogue) -> None:
         "Rome, of course.",
     ]
     edit = Edit(ITALY, 2)
-    assert do(dialogue, ITALY, edit) == "nothing is changed"
-    with pytest.raises(FrankenError, match="nothing is left of the message: it stays as it was"):
+    assert do(dialogue, ITALY, edit) == "nothing changed"
+    with pytest.raises(FrankenError, match="the text is empty: nothing changed"):
         change(dialogue, edit, " \n")
     # The last question, also by its number, is asked again.
     answer = do(dialogue, FRANCE, edit)
@@ -279,7 +282,7 @@ def test_a_chat_of_sillytaverns_goes_on_with_its_swipes_and_comes_out_again(
     ]
     (tmp_path / "Guide.jsonl").write_text("\n".join(map(json.dumps, theirs)))
     notice = do(dialogue, f"/import {tmp_path}/Guide.jsonl")
-    assert notice == f"session 'Guide' goes on after 2 messages\n{PARIS}"
+    assert notice == f"resumed 'Guide', 2 messages\n{FRANCE}\n{PARIS}"
     assert swipes(dialogue.chat.conversation.messages[1]) == (["Lyon.", PARIS], 1)
     assert do(dialogue, "And of Italy?") == ROME
     do(dialogue, f"/export {tmp_path}/out.jsonl")

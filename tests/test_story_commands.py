@@ -84,9 +84,9 @@ def read(dialogue: Dialogue) -> list[str]:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        ("/character", "nobody plays here; begin with --character CARD"),
-        ("/as Bo", "nobody plays here"),
-        ("/lore", "there is no lorebook; begin with --lorebook FILE"),
+        ("/character", "no character is loaded; start with --character CARD"),
+        ("/as Bo", "no character is loaded"),
+        ("/lore", "no lorebook is loaded; start with --lorebook FILE"),
     ],
 )
 def test_without_a_story_its_commands_say_how_to_begin_one(
@@ -110,7 +110,7 @@ def test_lore_is_shown_with_its_reason_and_read_near_the_end(
         "  lamp  'lamp' in the last message",
         "  Lamp  'lamp' in the last message",
         "  Oil   'oil' in 'Lamp'",
-        "called for, and away: 1",
+        "matched but inactive: 1",
         "  Storm  'storm' in the last message: the dice were against it (0 %)",
     ]
     head, greeting, asked, _, end = read(dialogue)
@@ -159,10 +159,8 @@ def test_constant_lore_is_in_front_and_the_start_stays_evaluated(
 
 def test_a_note_stands_at_its_depth_and_is_sillytaverns(dialogue: Dialogue) -> None:
     do(dialogue, "One.")
-    assert do(dialogue, "/note") == "there is no note; /note TEXT"
-    assert do(dialogue, "/note It rains.") == (
-        "the note is set: it stands 4 messages before the end (depth 4)"
-    )
+    assert do(dialogue, "/note") == "no note; set one with /note TEXT"
+    assert do(dialogue, "/note It rains.") == ("note set 4 messages before the end (depth 4)")
     assert do(dialogue, '/note "It rains." 0').endswith("(depth 0)")
     do(dialogue, "Two.")
     assert read(dialogue)[-1] == "[It rains.]"
@@ -170,7 +168,7 @@ def test_a_note_stands_at_its_depth_and_is_sillytaverns(dialogue: Dialogue) -> N
     metadata = dialogue.chat.conversation.kept["chat_metadata"]
     assert metadata["note_prompt"] == "It rains."
     assert (metadata["note_depth"], metadata["note_position"]) == (0, 1)
-    assert do(dialogue, "/note off") == "there is no note now"
+    assert do(dialogue, "/note off") == "note removed"
     assert "[It rains.]" not in read(dialogue)
 
 
@@ -189,7 +187,7 @@ def test_a_note_may_name_its_depth(text: str, note: Note) -> None:
 
 
 def test_a_memory_is_written_read_and_taken_away(dialogue: Dialogue) -> None:
-    assert do(dialogue, "/memory") == "there is no memory; /memory TEXT"
+    assert do(dialogue, "/memory") == "no memory; set it with /memory TEXT"
     do(dialogue, "/memory Mara owes Ann a boat.")
     assert do(dialogue, "/memory") == "Mara owes Ann a boat."
     assert read(dialogue) == ["What was said before, in short:\nMara owes Ann a boat."]
@@ -206,7 +204,7 @@ def test_several_characters_speak_by_name_and_in_turn(dialogue: Dialogue, tmp_pa
     assert [one.kept.get("name") for one in messages] == ["Mara", None, "Mara", "Bo"]
     assert not messages[-1].content.startswith("Bo:")
     assert read(dialogue)[-1] == "[Write what Bo says and does next, nobody else.]"
-    with pytest.raises(FrankenError, match="nobody here is called 'Eve'; there are: Mara, Bo"):
+    with pytest.raises(FrankenError, match="no character is named 'Eve'; choose Mara, Bo"):
         respond(dialogue, "/as Eve")
     do(dialogue, "/as m")
     assert dialogue.chat.conversation.messages[-1].kept["name"] == "Mara"

@@ -33,9 +33,9 @@ def test_a_card_greets_and_plays_and_its_session_needs_no_card_again(tmp_path: P
         assert told.leave(CTRL_D) == 0
         assert "Traceback" not in told.screen
     with story("--session", "s", **home) as again:
-        assert "notes of the creator" not in again.wait_for("goes on after 3 messages")
+        assert "notes of the creator" not in again.wait_for("resumed 's', 3 messages")
         again.at_prompt("/tokens" + ENTER)
-        count = again.wait_for(r"the conversation has \d+ of 1024 tokens")
+        count = again.wait_for(r"the conversation takes \d+ of 1024 tokens")
         assert int(count.split(" of ")[0].split()[-1]) > 120
         assert again.leave(CTRL_D) == 0
 
@@ -56,11 +56,11 @@ def test_several_characters_are_told_apart_and_looked_at(tmp_path: Path) -> None
         told.wait_for("the story takes [0-9]+ of 512 tokens; -c gives more context")
         told.wait_for("Mags: Come in, User, before the sea does.")
         for line, shown in (
-            ("/swipe 4", "answer 4 of 4:\r?\nMore of you\\?"),
+            ("/swipe 4", "answer 4 of 4\r?\nMags: More of you\\?"),
             ("/as Bo", f"Bo: (.|\n)*{FIGURES}"),
             ("/character mara", "called Mags"),
             ("/character Bo", "V1 card"),
-            ("/as Nobody", "Error: nobody here is called 'Nobody'; there are: Mags, Bo"),
+            ("/as Nobody", "Error: no character is named 'Nobody'; choose Mags, Bo"),
         ):
             told.at_prompt(line + ENTER)
             told.wait_for(shown)

@@ -12,12 +12,15 @@ from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.terminal import printable, size
 
 from .answer import Answer
-from .conversation import Message
+from .conversation import NOTE, Message
 from .dialogue import Dialogue
 from .drawing import Experts, Probabilities
 from .escapes import EscapeFilter
 from .export import write_transcript
+from .figures import Figures
+from .graphemes import beginning, spelled
 from .impersonation import Draft
+from .replay import Line, Replay
 from .session_format import SessionError
 
 
@@ -44,26 +47,36 @@ class Leave:
     """The conversation ends."""
 
 
-Outcome = str | Answer | Edit | Draft | Copy | Card | Probabilities | Experts | Leave
+class Help:
+    """The list of commands."""
+
+
+Outcome = (
+    str | Answer | Edit | Draft | Copy | Card | Replay | Probabilities | Experts | Help | Leave
+)
 """A string is a notice, a card is to be looked at."""
 
 
 def clear(dialogue: Dialogue, _: str) -> str:
-    """Let the model forget what was said."""
+    """Clear what the model reads of the conversation."""
     dialogue.chat.conversation.clear()
-    return "the conversation is forgotten; its transcript and the system text stay"
+    return "context cleared; the system text and the saved transcript are kept"
 
 
 def undo(dialogue: Dialogue, _: str) -> str:
-    """Take back the last question and what answers it."""
-    return f"taken back: {shortened(dialogue.chat.conversation.undo())}"
+    """Remove the last question and its answer."""
+    text = EscapeFilter().feed(dialogue.chat.conversation.undo())
+    return f"removed: {beginning(text, _MOST_SHOWN)}"
+
+
+_MOST_SHOWN = 400  # characters
 
 
 def system(dialogue: Dialogue, text: str) -> str:
-    """Change the system text; an empty one is none."""
+    """Set the system text; an empty text removes it."""
     conversation = dialogue.chat.conversation
     conversation.system = text
-    return "the system text is changed" if text else "there is no system text now"
+    return "system text set" if text else "system text removed"
 
 
 def settings(dialogue: Dialogue) -> dict[str, float | str]:
@@ -75,7 +88,7 @@ def settings(dialogue: Dialogue) -> dict[str, float | str]:
     found["logit_bias"] = ",".join(f"{token}{bias:+g}" for token, bias in chat.sampling.logit_bias)
     found["grammar"] = shortened(chat.sampling.grammar)
     if found["seed"] == RANDOM_SEED:
-        found["seed"] = "-1 (another one every time)"
+        found["seed"] = "-1 (random for each answer)"
     found["max_tokens"] = "-1 (no limit)" if chat.max_tokens is None else chat.max_tokens
     return found
 
@@ -86,7 +99,7 @@ def change_setting(dialogue: Dialogue, text: str) -> str:
     if not words:
         return _table(settings(dialogue))
     if len(words) != 2:
-        raise CommandError("write it as /set NAME VALUE, for example /set temp 0.7")
+        raise CommandError("use /set NAME VALUE, for example /set temp 0.7")
     name, value = words
     if name.replace("-", "_") == "max_tokens":
         try:
@@ -94,36 +107,37 @@ def change_setting(dialogue: Dialogue, text: str) -> str:
         except ValueError:
             number = 0
         if number == 0:
-            raise CommandError(f"max_tokens is a whole number, -1 for no limit, not {value!r}")
+            raise CommandError(f"max_tokens is at least 1, or -1 for no limit, not {value!r}")
         chat.max_tokens = None if number < 0 else number
     else:
         sampling = with_setting(chat.sampling, name, value)
         chat.engine.check(sampling)
         chat.sampling = sampling
-    return f"{name} is {value} now"
+    return f"{name} is now {value}"
 
 
 def show(dialogue: Dialogue, what: str) -> str:
     """The chat's state, or one of its parts in full."""
     conversation = dialogue.chat.conversation
     if what == "system":
-        return conversation.system or "there is no system text"
+        return conversation.system or "no system text"
     if what == "memory":
-        return conversation.memory or "nothing has been summarized"
+        return conversation.memory or "no memory yet"
     if what == "messages":
-        return _numbered(conversation.messages) or "nothing has been said yet"
+        return _numbered(conversation.messages) or "there are no messages yet"
     if what == "template":
         return dialogue.chat.template.source
     if what == "parameters":
         return _table(settings(dialogue))
     if what not in ("", "info"):
-        raise CommandError(f"there is nothing to show as {what!r}: {', '.join(SHOWN)}")
+        raise CommandError(f"cannot show {what!r}; choose {', '.join(SHOWN)}")
+    left = f", the first {conversation.forgotten} no longer in the context"
+    left = left if conversation.forgotten else ""
     return _table(
         {
             "model": dialogue.model,
             "session": dialogue.session.name if dialogue.session else "not saved",
-            "messages": f"{len(conversation.messages)}, of which {conversation.forgotten} left "
-            "the context",
+            "messages": f"{len(conversation.messages)}{left}",
             "context": _context(dialogue),
             "system": " ".join(conversation.system.split())[:60] or "none",
         }
@@ -144,18 +158,18 @@ def _numbered(messages: Sequence[Message]) -> str:
 def shortened(text: str) -> str:
     """A text's beginning, in a line."""
     line = " ".join(text[:400].split())
-    return f"{line[:40]}..." if len(line) > 43 else line
+    return beginning(line, 40)
 
 
 def save(dialogue: Dialogue, name: str) -> str:
     """Save now; with another name, go on under that."""
     if not dialogue.chat.conversation.messages:
-        raise CommandError("nothing has been said yet")
+        raise CommandError("there are no messages yet")
     if name and not (dialogue.session and name == dialogue.session.name):
         session = dialogue.sessions.open(name)
         if session.exists():
             session.close()
-            raise CommandError(f"there is a session {session.name!r} already; take another name")
+            raise CommandError(f"session {session.name!r} already exists; choose another name")
         dialogue.move_to(session)
     dialogue.save()
     if dialogue.session is None:
@@ -163,8 +177,8 @@ def save(dialogue: Dialogue, name: str) -> str:
     return f"saved as {dialogue.session.name!r}: {dialogue.session.path}"
 
 
-def load(dialogue: Dialogue, name: str) -> str:
-    """Go on with a saved chat in place of this one."""
+def load(dialogue: Dialogue, name: str) -> Replay:
+    """Resume a saved chat in place of this one."""
     session = dialogue.sessions.open_saved(name)
     try:
         conversation = session.read()
@@ -172,24 +186,32 @@ def load(dialogue: Dialogue, name: str) -> str:
         session.close()
         raise
     dialogue.go_on(session, conversation)
-    return "\n".join([*dialogue.chat.story.remarks, resumed(dialogue)])
+    return resumed(dialogue, *dialogue.chat.story.remarks)
 
 
-def resumed(dialogue: Dialogue) -> str:
-    """Where a session that goes on stands: its name, its length, its last words."""
+def resumed(dialogue: Dialogue, *remarks: str) -> Replay:
+    """A session's name and length, after `remarks`, and its last question with all after it."""
     conversation, session = dialogue.chat.conversation, dialogue.session
     assert session is not None
-    count = len(conversation.messages)
-    last = conversation.messages[-1].content.strip() if count else ""
-    lines = [f"session {session.name!r} goes on after {count} messages", last[-400:]]
-    return "\n".join(filter(None, lines))
+    messages = conversation.messages
+    count = "1 message" if len(messages) == 1 else f"{len(messages)} messages"
+    start = max((n for n, one in enumerate(messages) if one.role == "user"), default=0)
+    lines = (as_line(dialogue, one) for one in messages[start:] if one.role != NOTE)
+    notice = "\n".join([*remarks, f"resumed {session.name!r}, {count}"])
+    return Replay(notice, tuple(lines), is_cut=True)
+
+
+def as_line(dialogue: Dialogue, message: Message) -> Line:
+    """A message as it is shown again."""
+    speaker = dialogue.chat.story.speaker_of(message)
+    return Line(message.content.strip(), speaker, message.role == "user")
 
 
 def sessions(dialogue: Dialogue, _: str) -> str:
     """The saved chats, the one changed last first."""
     listed = dialogue.sessions.all()
     if not listed:
-        return "there are no sessions yet"
+        return "no saved chats yet"
     here = dialogue.session.name if dialogue.session else ""
     lines = [
         f"{'*' if one.name == here else ' '} {one.changed:%Y-%m-%d %H:%M}  "
@@ -208,16 +230,19 @@ def export(dialogue: Dialogue, name: str) -> str:
     """Write the transcript to a new file."""
     path = Path(name).expanduser()
     write_transcript(path, dialogue.chat.conversation, dialogue.model)
-    return f"written: {path}"
+    return f"exported to {path}"
+
+
+_FIGURES: dict[str, Figures] = {"on": "short", "off": "off", "full": "full"}
 
 
 def stats(dialogue: Dialogue, switch: str) -> str:
-    """Totals of all answers, or a switch for the figures after each."""
-    if switch in ("on", "off"):
-        dialogue.show_figures = switch == "on"
-        return f"the figures after each answer are {switch}"
+    """Totals of all answers, or which figures are shown after each."""
     if switch:
-        raise CommandError("write /stats, /stats on or /stats off")
+        if switch not in _FIGURES:
+            raise CommandError("write /stats, or /stats with on, off or full")
+        dialogue.figures = _FIGURES[switch]
+        return f"figures after each answer: {switch}"
     totals = dialogue.totals
     rate = (totals.tokens - totals.answers) / totals.seconds if totals.seconds else 0.0
     return _table(
@@ -233,10 +258,10 @@ def stats(dialogue: Dialogue, switch: str) -> str:
 def tokens(dialogue: Dialogue, text: str) -> str:
     """How many tokens the conversation, or a text, has."""
     if not text:
-        return f"the conversation has {_context(dialogue)} tokens"
+        return f"the conversation takes {_context(dialogue)} tokens"
     vocabulary = dialogue.chat.engine.vocabulary
     tokens = vocabulary.tokenize(text)
-    pieces = (printable(vocabulary.spelling(t).decode(errors="replace")) for t in tokens[:200])
+    pieces = (printable(spelled(vocabulary.spelling(token))) for token in tokens[:200])
     return f"{len(tokens)} tokens: {'|'.join(pieces)}{'|...' if len(tokens) > 200 else ''}"
 
 

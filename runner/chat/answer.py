@@ -61,6 +61,8 @@ class Answer:
         """What has come; where an answer goes on, only what is new."""
         self.opening = "" if begun else chat.story.opening
         """The speaker's name and a colon, where several characters play; not in `text`."""
+        self.speaker = "" if begun or not chat.story.card else chat.story.card.char
+        """Which character answers; "" where none plays or its answer goes on."""
         self._chat = chat
         self._said = said
         self._begun = begun

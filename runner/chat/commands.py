@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import starmap
 
 from franken_gguf.quantize.errors import did_you_mean
 from franken_gguf.runner.story import actions as story
 
 from . import actions, drawing, second_tries
-from .actions import CommandError, Edit, Leave, Outcome
+from .actions import CommandError, Edit, Help, Leave, Outcome
 from .dialogue import Dialogue
 from .presets import presets
 
@@ -18,7 +20,7 @@ QUOTES = '"""'  # around a text of several lines
 
 @dataclass(frozen=True)
 class Command:
-    """One command. `argument` is "" for none, "NAME" for one that must be, "[NAME]" for may be."""
+    """One command. `argument` is "" for none, "NAME" if required, "[NAME]" if optional."""
 
     name: str
     argument: str
@@ -27,12 +29,17 @@ class Command:
     other_names: tuple[str, ...] = ()
     choices: Callable[[Dialogue], list[str]] = lambda _: []
 
+    @property
+    def usage(self) -> str:
+        """The name and what it takes."""
+        return f"{self.name} {self.argument}".rstrip()
+
 
 def respond(dialogue: Dialogue, line: str, edit: Edit | None = None) -> Outcome | None:
-    '''What a line that the user typed brings: None for an empty one.
+    '''Run a line that the user typed as a command or a question; None for an empty line.
 
-    A command where it begins with one slash; else a question, which two slashes or """ may begin.
-    With `edit` it stands in place of that message. Raises FrankenError.
+    A line with one slash in front is a command; two slashes or """ begin a question. With `edit`
+    the line replaces that message. Raises FrankenError.
     '''
     begun = line.lstrip()
     if begun.startswith("/") and not begun.startswith("//"):
@@ -44,14 +51,14 @@ def respond(dialogue: Dialogue, line: str, edit: Edit | None = None) -> Outcome 
 
 
 def run(dialogue: Dialogue, line: str) -> Outcome:
-    """What a command does. Raises CommandError where there is none of that name."""
+    """Run a command. Raises CommandError where none has that name."""
     name, *rest = line.split(maxsplit=1)
     argument = unquoted(unquoted(rest[0].strip()), '"') if rest else ""
     command = find(name)
     if argument and not command.argument:
-        raise CommandError(f"{name} takes nothing after it")
+        raise CommandError(f"{name} takes no argument")
     if not rest and command.argument and not command.argument.startswith("["):
-        raise CommandError(f"{name} needs a {command.argument}: {command.what}")
+        raise CommandError(f"{name} needs {command.argument}: {command.what}")
     return command.run(dialogue, argument)
 
 
@@ -94,108 +101,140 @@ def unquoted(text: str, quotes: str = QUOTES) -> str:
     return text
 
 
-def _help(_: Dialogue, __: str) -> str:
-    rows = [(" ".join(filter(None, (c.name, c.argument))), c.what) for c in COMMANDS]
-    rows += [
-        ("//...", "send a text that begins with a slash"),
-        ('"""', "begin or end a text of several lines"),
-        ("Alt-Enter", "a new line"),
-        ("Ctrl-C", "stop the answer, keep what came"),
+def help_text(width: int) -> str:
+    """All commands in two columns, or on a terminal too narrow for that each above what it does."""
+    groups = {name: [(c.usage, c.what) for c in commands] for name, commands in _GROUPS.items()}
+    groups["Keys"] = [
+        ("//...", "send a line that starts with /"),
+        ('"""', "begin and end a multi-line text"),
+        ("Alt-Enter", "start a new line"),
+        ("Ctrl-C", "stop the answer; what came stays"),
     ]
-    width = max(len(left) for left, _ in rows)
-    return "\n".join(f"{left:{width}}  {right}" for left, right in rows)
+    rows = [row for group in groups.values() for row in group]
+    left = max(len(usage) for usage, _ in rows)
+    is_wide = width > left + max(len(what) for _, what in rows) + 4
+
+    def shown(usage: str, what: str) -> str:
+        if is_wide:
+            return f"  {usage:{left}}  {what}"
+        return f"  {usage}\n{textwrap.fill(what, width, initial_indent=_IN, subsequent_indent=_IN)}"
+
+    return "\n\n".join("\n".join([name, *starmap(shown, groups[name])]) for name in groups)
 
 
-COMMANDS = (
-    Command("/help", "", "this list", _help),
-    Command("/regen", "", "another answer; the last stays a swipe", second_tries.regen),
-    Command("/swipe", "[N]", "the next answer given, or the Nth", second_tries.swipe),
-    Command("/swipes", "", "list the answers given", second_tries.list_swipes),
-    Command("/continue", "", "let the last answer go on", lambda d, _: d.chat.resume()),
-    Command(
-        "/edit",
-        "[WHAT]",
-        "the last question, answer, or message N",
-        second_tries.edit,
-        choices=lambda _: ["answer"],
+_IN = " " * 6
+
+_GROUPS: dict[str, tuple[Command, ...]] = {
+    "Answers": (
+        Command("/regen", "", "answer again, keep this as a swipe", second_tries.regen),
+        Command("/swipe", "[N]", "show the next answer, or answer N", second_tries.swipe),
+        Command("/swipes", "", "list the answers so far", second_tries.list_swipes),
+        Command("/continue", "", "continue the last answer", lambda d, _: d.chat.resume()),
+        Command(
+            "/edit",
+            "[WHAT]",
+            "edit question, answer or message N",
+            second_tries.edit,
+            choices=lambda _: ["answer"],
+        ),
+        Command("/undo", "", "remove the last question and reply", actions.undo),
+        Command("/impersonate", "", "let the model draft your line", second_tries.impersonate),
+        Command("/copy", "", "copy the last answer", actions.copy),
     ),
-    Command("/undo", "", "take back the last question and answer", actions.undo),
-    Command("/impersonate", "", "let the model begin your line", second_tries.impersonate),
-    Command("/branch", "NAME", "go on in a branch of this chat", second_tries.branch),
-    Command("/branches", "", "list this chat's branches", second_tries.list_branches),
-    Command(
-        "/checkout",
-        "NAME",
-        "go on in another branch",
-        second_tries.checkout,
-        choices=second_tries.branch_names,
+    "Story": (
+        Command("/character", "[NAME]", "show a card", story.character, choices=story.names),
+        Command("/as", "NAME", "let a character speak now", story.speak_as, choices=story.names),
+        Command("/lore", "", "show active lore, and why", story.lore),
+        Command("/note", "[TEXT [N]]", "set an author's note; off: none", story.note),
+        Command("/memory", "[TEXT]", "set what the model keeps in mind", story.memory),
+        Command("/system", "TEXT", 'set the system text; "" removes it', actions.system),
+        Command("/clear", "", "clear all but the system text", actions.clear),
     ),
-    Command("/character", "[NAME]", "show a card", story.character, choices=story.names),
-    Command("/as", "NAME", "let this character speak now", story.speak_as, choices=story.names),
-    Command("/lore", "", "which lore is active, and why", story.lore),
-    Command("/note", "[TEXT [N]]", "a note N messages before the end; off", story.note),
-    Command("/memory", "[TEXT]", "what the model remembers; off", story.memory),
-    Command("/clear", "", "forget all but the system text", actions.clear),
-    Command("/system", "TEXT", 'change the system text; "" is none', actions.system),
-    Command(
-        "/set",
-        "[NAME VALUE]",
-        "show the settings, or change one",
-        actions.change_setting,
-        choices=lambda d: list(actions.settings(d)),
+    "Sampling": (
+        Command(
+            "/set",
+            "[NAME VALUE]",
+            "show the settings, or change one",
+            actions.change_setting,
+            choices=lambda d: list(actions.settings(d)),
+        ),
+        Command(
+            "/preset",
+            "[NAME]",
+            "load named settings, or list them",
+            lambda d, name: drawing.use_preset(d.chat, name),
+            choices=lambda _: list(presets()),
+        ),
+        Command(
+            "/ban",
+            "[PHRASE]",
+            "ban a phrase, or list the banned",
+            lambda d, phrase: drawing.ban(d.chat, phrase),
+        ),
+        Command(
+            "/unban",
+            "PHRASE",
+            "allow a phrase again, or all",
+            lambda d, phrase: drawing.unban(d.chat, phrase),
+            choices=lambda d: [*d.chat.banned.phrases, "all"],
+        ),
     ),
-    Command(
-        "/preset",
-        "[NAME]",
-        "take named settings, or list them",
-        lambda d, name: drawing.use_preset(d.chat, name),
-        choices=lambda _: list(presets()),
+    "Insight": (
+        Command(
+            "/probs",
+            "",
+            "how likely each word was",
+            lambda d, _: drawing.probabilities(d.chat),
+        ),
+        Command(
+            "/experts",
+            f"[{drawing.MAP}]",
+            "which experts wrote the answer",
+            lambda d, what: drawing.experts(d.chat, what),
+            choices=lambda _: [drawing.MAP],
+        ),
+        Command(
+            "/stats",
+            "[on|off|full]",
+            "totals; figures after each answer",
+            actions.stats,
+            choices=lambda _: ["on", "off", "full"],
+        ),
+        Command("/tokens", "[TEXT]", "count tokens of the chat, or TEXT", actions.tokens),
+        Command(
+            "/show",
+            "[WHAT]",
+            "show the chat, or one part of it",
+            actions.show,
+            choices=lambda _: list(actions.SHOWN),
+        ),
     ),
-    Command("/ban", "[PHRASE]", "never say this, or list it", lambda d, p: drawing.ban(d.chat, p)),
-    Command(
-        "/unban",
-        "PHRASE",
-        "allow it again; all is every one",
-        lambda d, phrase: drawing.unban(d.chat, phrase),
-        choices=lambda d: [*d.chat.banned.phrases, "all"],
+    "Saved chats": (
+        Command("/sessions", "", "list the saved chats", actions.sessions),
+        Command("/save", "[NAME]", "save; NAME continues as a new chat", actions.save),
+        Command(
+            "/load",
+            "NAME",
+            "resume a saved chat",
+            actions.load,
+            choices=lambda d: [one.name for one in d.sessions.all()],
+        ),
+        Command("/branch", "NAME", "continue in a copy of this chat", second_tries.branch),
+        Command("/branches", "", "list this chat's branches", second_tries.list_branches),
+        Command(
+            "/checkout",
+            "NAME",
+            "switch to another branch",
+            second_tries.checkout,
+            choices=second_tries.branch_names,
+        ),
+        Command("/export", "FILE", "write .md, .txt, .html or .jsonl", actions.export),
+        Command("/import", "FILE", "start from a SillyTavern chat", second_tries.import_chat),
     ),
-    Command(
-        "/probs",
-        "",
-        "how likely the last answer's words were",
-        lambda d, _: drawing.probabilities(d.chat),
+    "Help": (
+        Command("/help", "", "show this list", lambda *_: Help()),
+        Command("/bye", "", "leave, as Ctrl-D does", lambda *_: Leave(), ("/exit", "/quit")),
     ),
-    Command(
-        "/experts", "", "which experts the last answer had", lambda d, _: drawing.experts(d.chat)
-    ),
-    Command(
-        "/show",
-        "[WHAT]",
-        "show the chat, or one of its parts",
-        actions.show,
-        choices=lambda _: list(actions.SHOWN),
-    ),
-    Command(
-        "/stats",
-        "[on|off]",
-        "totals; or figures after each answer",
-        actions.stats,
-        choices=lambda _: ["on", "off"],
-    ),
-    Command("/tokens", "[TEXT]", "count the chat's tokens, or a text's", actions.tokens),
-    Command("/copy", "", "the last answer to the clipboard", actions.copy),
-    Command("/sessions", "", "list the saved chats", actions.sessions),
-    Command("/save", "[NAME]", "go on under another name", actions.save),
-    Command(
-        "/load",
-        "NAME",
-        "go on with a saved chat",
-        actions.load,
-        choices=lambda d: [one.name for one in d.sessions.all()],
-    ),
-    Command("/export", "FILE", "as .md, .txt, .html or .jsonl", actions.export),
-    Command("/import", "FILE", "a chat of SillyTavern's, to go on", second_tries.import_chat),
-    Command(
-        "/bye", "", "leave; so do /exit, /quit, Ctrl-D", lambda *_: Leave(), ("/exit", "/quit")
-    ),
-)
+}
+
+COMMANDS = tuple(command for commands in _GROUPS.values() for command in commands)

@@ -10,6 +10,7 @@ from franken_gguf.runner.story.saved import opened
 from .answer import Answer
 from .chat import Chat
 from .conversation import Conversation
+from .figures import Figures
 from .session import Session, Sessions
 
 
@@ -42,7 +43,8 @@ class Dialogue:
     sessions: Sessions
     autosave: bool = False
     session: Session | None = None
-    show_figures: bool = True
+    figures: Figures = "short"
+    """What is shown after each answer."""
     totals: Totals = field(default_factory=Totals)
 
     def go_on(self, session: Session | None, conversation: Conversation) -> None:

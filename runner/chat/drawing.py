@@ -1,4 +1,4 @@
-"""What the commands about drawing tokens do: presets, bans, odds, experts; knows no screen."""
+"""What the commands about sampling do: presets, bans, odds, experts; knows no screen."""
 
 from __future__ import annotations
 
@@ -13,18 +13,20 @@ from franken_gguf.runner.engine.sampling import sampling_for
 from .chat import Chat
 from .presets import preset, presets
 
+MAP = "map"
+
 
 class NothingKeptError(FrankenError):
-    """There is no answer yet of which it could be told."""
+    """There is nothing to show yet, or no phrase of that name to allow again."""
 
 
 @dataclass(frozen=True)
 class Spelled:
-    """A token as text, its odds, and those of the tokens that might have come."""
+    """A token's bytes, its odds, and those of the tokens that might have come."""
 
-    text: str
+    piece: bytes
     odds: Odds
-    alternatives: tuple[tuple[str, float], ...]
+    alternatives: tuple[tuple[bytes, float], ...]
 
 
 @dataclass(frozen=True)
@@ -39,8 +41,10 @@ class Experts:
     """Which experts the tokens of the last answer went to."""
 
     names: tuple[str, ...]
-    tokens: tuple[tuple[str, Routes], ...]
-    """Each as text, with the experts by layer."""
+    tokens: tuple[tuple[bytes, Routes], ...]
+    """The bytes of each, and its experts by layer."""
+    has_map: bool = False
+    """Whether every layer's choice for every token is wanted too."""
 
 
 def use_preset(chat: Chat, name: str) -> str:
@@ -58,13 +62,13 @@ def use_preset(chat: Chat, name: str) -> str:
     sampling = sampling_for(chat.engine.header.metadata, preset(name), own)
     chat.engine.check(sampling)
     chat.sampling = sampling
-    return f"the settings of {name!r} are used now; /set shows them"
+    return f"preset {name!r} loaded; /set shows its settings"
 
 
 def ban(chat: Chat, phrase: str) -> str:
     """Ban a phrase; without any, list them."""
     if not phrase:
-        return "\n".join(chat.banned.phrases) or "no phrase is banned"
+        return "\n".join(chat.banned.phrases) or "no banned phrases"
     chat.banned = Banned([*chat.banned.phrases, phrase])
     return f"banned: {phrase}"
 
@@ -73,35 +77,38 @@ def unban(chat: Chat, phrase: str) -> str:
     """Allow a phrase again, or with `all` every one."""
     left = [] if phrase == "all" else [one for one in chat.banned.phrases if one != phrase]
     if len(left) == len(chat.banned.phrases):
-        raise NothingKeptError(f"{phrase!r} is not banned; /ban lists what is")
+        raise NothingKeptError(f"{phrase!r} is not banned; /ban lists the banned phrases")
     chat.banned = Banned(left)
-    return "no phrase is banned now" if not left else f"allowed again: {phrase}"
+    return "no banned phrases left" if not left else f"no longer banned: {phrase}"
 
 
 def probabilities(chat: Chat) -> Probabilities:
-    """Of the last answer's tokens. Raises NothingKeptError."""
+    """How likely the last answer's tokens were. Raises NothingKeptError."""
     last = _last(chat)
     return Probabilities(
         tuple(
             Spelled(
-                _text(chat, one.token),
+                _piece(chat, one.token),
                 one,
-                tuple((_text(chat, token), share) for token, share in one.alternatives),
+                tuple((_piece(chat, token), share) for token, share in one.alternatives),
             )
             for one in last.odds
         )
     )
 
 
-def experts(chat: Chat) -> Experts:
-    """Of the last answer's tokens. Raises NothingKeptError."""
+def experts(chat: Chat, what: str) -> Experts:
+    """Which experts wrote the last answer; `what` is MAP or nothing. Raises NothingKeptError."""
+    if what not in ("", MAP):
+        raise NothingKeptError(f"write /experts or /experts {MAP}")
     if not chat.engine.listens:
-        raise NothingKeptError("nobody listens to the routers; begin the chat with --experts")
+        raise NothingKeptError("routing is not recorded; start with --experts")
     last = _last(chat)
     if not last.routes:
-        raise NothingKeptError("no token was routed: the model is no mixture of experts")
-    texts = (_text(chat, token) for token in last.taken)
-    return Experts(chat.expert_names, tuple(zip(texts, last.routes, strict=False)))
+        raise NothingKeptError("no token was routed: the model is not a mixture of experts")
+    pieces = (_piece(chat, token) for token in last.taken)
+    tokens = tuple(zip(pieces, last.routes, strict=False))
+    return Experts(chat.expert_names, tokens, has_map=what == MAP)
 
 
 def _last(chat: Chat) -> Generation:
@@ -110,5 +117,5 @@ def _last(chat: Chat) -> Generation:
     return chat.last
 
 
-def _text(chat: Chat, token: int) -> str:
-    return chat.engine.vocabulary.spelling(token).decode(errors="replace")
+def _piece(chat: Chat, token: int) -> bytes:
+    return chat.engine.vocabulary.spelling(token)

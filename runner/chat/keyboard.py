@@ -12,20 +12,22 @@ from prompt_toolkit.completion import CompleteEvent, Completer, Completion
 from prompt_toolkit.document import Document
 from prompt_toolkit.history import FileHistory, InMemoryHistory
 from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
 
 from franken_gguf.runner.terminal import printable
 
-PROMPT, MORE = "> ", ". "
+_PROMPT, _MORE = "> ", ". "
+_YOURS = "bold ansigreen"  # llama-cli's
 
 
 class Keyboard:
     """Reads lines at a terminal. `is_whole` says whether Enter ends a text, else it goes on.
 
-    `complete` gives what a begun line may become; `history` is a file; None
-    keeps it in memory.
+    `complete` gives what a begun line may become; `history` is a file, None keeps it in memory.
+    With `has_colours` the line looks different from the answers.
     """
 
     def __init__(
@@ -33,16 +35,21 @@ class Keyboard:
         history: Path | None,
         complete: Callable[[str], list[str]],
         is_whole: Callable[[str], bool],
+        *,
+        has_colours: bool = False,
     ) -> None:
         # The answers may go to a file: then the line is on standard error.
         output = create_output(always_prefer_tty=True)
         if isinstance(output, Vt100_Output):
             # Where the cursor is matters to menus alone, and some terminals never say.
             output.enable_cpr = False
+        style = _YOURS if has_colours else ""
+        self._output = output
         self._session: PromptSession[str] = PromptSession(
-            PROMPT,
+            [(style, _PROMPT)],
+            lexer=SimpleLexer(style),
             multiline=True,
-            prompt_continuation=MORE,
+            prompt_continuation=[(style, _MORE)],
             history=FileHistory(history) if history else InMemoryHistory(),
             completer=_Completer(complete),
             complete_while_typing=False,
@@ -53,10 +60,11 @@ class Keyboard:
         )
 
     def read(self, begun: str = "") -> str | None:
-        """The next line, which begins as `begun`; None at the end (Ctrl-D).
+        """The next line, after a blank one; it begins as `begun`. None at the end (Ctrl-D).
 
         Raises KeyboardInterrupt for a Ctrl-C on an empty line; on another it clears the line.
         """
+        self._output.write_raw("\n")
         try:
             return self._session.prompt(default=begun)
         except EOFError:
@@ -71,15 +79,16 @@ class PlainInput:
         self._is_whole = is_whole
 
     def read(self, begun: str = "") -> str | None:
-        """The next line, several where it begins so; None at the end.
+        """The next line after a blank one, several where it begins so; None at the end.
 
         It cannot begin as `begun`, which is only shown.
         """
+        print(file=self._prompts)
         if begun:
             print(printable(begun), file=self._prompts)
         lines: list[str] = []
         while not lines or not self._is_whole("\n".join(lines)):
-            print(MORE if lines else PROMPT, end="", file=self._prompts, flush=True)
+            print(_MORE if lines else _PROMPT, end="", file=self._prompts, flush=True)
             line = sys.stdin.readline()
             if not line:
                 return None

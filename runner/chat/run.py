@@ -29,6 +29,7 @@ from .presets import preset
 from .session import Session, Sessions, data_folder, make_private
 from .standard_input import clean
 from .ui_chat import Screen
+from .ui_text import has_colours
 
 
 def run(arguments: ChatArguments, screen: Screen) -> None:
@@ -127,13 +128,18 @@ def _talk(dialogue: Dialogue, screen: Screen, stop: threading.Event) -> None:
     n_ctx = dialogue.chat.engine.n_ctx
     screen.notice(f"{dialogue.model}, context {n_ctx}; /help lists the commands")
     if dialogue.session and dialogue.session.exists():
-        screen.notice(resumed(dialogue))
+        screen.replay(resumed(dialogue))
     else:
         _show_beginning(dialogue, screen)
     has_terminal = sys.stdout.isatty() or sys.stderr.isatty()
     if has_terminal and not screen.console.is_dumb_terminal:
         history = _history() if dialogue.autosave else None
-        lines: ui_chat.Lines = Keyboard(history, partial(completions, dialogue), is_whole)
+        lines: ui_chat.Lines = Keyboard(
+            history,
+            partial(completions, dialogue),
+            is_whole,
+            has_colours=has_colours(screen.console),
+        )
     else:
         lines = PlainInput(sys.stderr, is_whole)
     ui_chat.talk(dialogue, screen, lines, stop)
@@ -146,7 +152,8 @@ def _show_beginning(dialogue: Dialogue, screen: Screen) -> None:
         if card.creator_notes:
             screen.notice(f"{card.name}, notes of the creator:\n{card.creator_notes.strip()}\n")
     for message in dialogue.chat.conversation.messages:
-        screen.say(f"{dialogue.chat.story.opening} {message.content}".lstrip())
+        story = dialogue.chat.story
+        screen.say(message.content, story.speaker_of(message), story.opening)
 
 
 def _history() -> Path | None:

@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from . import branches
-from .actions import CommandError, Edit, Outcome, load, resumed, shortened
+from .actions import CommandError, Edit, Outcome, as_line, load, resumed, shortened
 from .answer import Answer
 from .dialogue import Dialogue
 from .impersonation import Draft
+from .replay import Replay
 from .session import file_name
 from .swipes import swipes, turned_to
 
@@ -30,7 +31,8 @@ def swipe(dialogue: Dialogue, number: str) -> Outcome:
         return regen(dialogue, "")
     place = _number(number, len(texts), "answer") if number else place + 1
     conversation.messages[last] = turned_to(conversation.messages[last], place)
-    return f"answer {place + 1} of {len(texts)}:\n{conversation.messages[last].content}"
+    shown = as_line(dialogue, conversation.messages[last])
+    return Replay(f"answer {place + 1} of {len(texts)}", (shown,))
 
 
 def list_swipes(dialogue: Dialogue, _: str) -> str:
@@ -63,15 +65,15 @@ def change(dialogue: Dialogue, edit: Edit, text: str) -> Outcome:
     A changed last question is asked again; anything else is changed where it stands.
     """
     if not text.strip():
-        raise CommandError("nothing is left of the message: it stays as it was; /undo takes back")
+        raise CommandError("the text is empty: nothing changed; /undo removes the last turn")
     if text == edit.text:
-        return "nothing is changed"
+        return "nothing changed"
     conversation = dialogue.chat.conversation
     message = conversation.messages[edit.place]
     if message.role == "user" and edit.place == conversation.last_question():
         return dialogue.chat.ask_instead(text)
     conversation.messages[edit.place] = replace(message, content=text)
-    return f"message {edit.place + 1} is changed"
+    return f"message {edit.place + 1} changed"
 
 
 def impersonate(dialogue: Dialogue, _: str) -> Draft:
@@ -83,14 +85,16 @@ def branch(dialogue: Dialogue, name: str) -> str:
     """Go on in a branch; the chat that it leaves stays as it is."""
     conversation = dialogue.chat.conversation
     if not conversation.messages:
-        raise CommandError("nothing has been said yet")
+        raise CommandError("there are no messages yet")
     dialogue.save()
     here = dialogue.session
     if here is None:
         raise CommandError("this chat is not saved; give it a name first: /save NAME")
     made = branches.fork(dialogue.sessions, here, conversation, name, dialogue.model)
     dialogue.go_on(made, made.read())
-    return f"branch {made.name!r} of {here.name!r}, from message {len(conversation.messages)}"
+    return (
+        f"now on branch {made.name!r} of {here.name!r}, from message {len(conversation.messages)}"
+    )
 
 
 def list_branches(dialogue: Dialogue, _: str) -> str:
@@ -102,13 +106,15 @@ def list_branches(dialogue: Dialogue, _: str) -> str:
     )
 
 
-def checkout(dialogue: Dialogue, name: str) -> str:
-    """Go on in another branch of this tree."""
+def checkout(dialogue: Dialogue, name: str) -> Outcome:
+    """Switch to another branch of this tree."""
     name, here = file_name(name), _saved_name(dialogue)
     if name == here:
-        return f"{name!r} is where you are"
+        return f"already on {name!r}"
     if name not in (known for _, known in branches.tree(dialogue.sessions, here)):
-        raise CommandError(f"{name!r} is no branch of this chat; /branches lists them, /load all")
+        raise CommandError(
+            f"{name!r} is not a branch of this chat; /branches lists its branches, /load opens any"
+        )
     return load(dialogue, name)
 
 
@@ -119,7 +125,7 @@ def branch_names(dialogue: Dialogue) -> list[str]:
     return [name for _, name in branches.tree(dialogue.sessions, dialogue.session.name)]
 
 
-def import_chat(dialogue: Dialogue, name: str) -> str:
+def import_chat(dialogue: Dialogue, name: str) -> Replay:
     """A new saved chat from a file of SillyTavern's or ours, to go on with."""
     session = dialogue.sessions.import_file(Path(name).expanduser())
     dialogue.go_on(session, session.read())
@@ -135,5 +141,6 @@ def _saved_name(dialogue: Dialogue) -> str:
 def _number(text: str, count: int, what: str) -> int:
     number = int(text) if text.isdecimal() and len(text) < 10 else 0
     if not 1 <= number <= count:
-        raise CommandError(f"there is no {what} {text!r}: there are 1 to {count}")
+        choice = f"choose 1 to {count}" if count else "there are none yet"
+        raise CommandError(f"there is no {what} {text!r}; {choice}")
     return number - 1

@@ -5,11 +5,12 @@ from __future__ import annotations
 import io
 import sys
 import threading
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import closing, contextmanager
 from typing import Protocol
 
-from rich.console import Console
+from rich.console import Console, RenderableType
+from rich.segment import Segment, Segments
 from rich.text import Text as Styled
 
 from franken_gguf.quantize.errors import FrankenError
@@ -19,18 +20,23 @@ from franken_gguf.runner.story.ui_card import sheet
 from franken_gguf.runner.terminal import printable
 
 from . import clipboard, editor
-from .actions import Copy, Edit, Leave, Outcome
+from .actions import Copy, Edit, Help, Leave, Outcome
 from .answer import Answer, Forgotten, Piece, Remembered, Text
-from .commands import respond
+from .commands import help_text, respond
 from .dialogue import Dialogue
 from .drawing import Experts, Probabilities
 from .escapes import EscapeFilter
+from .figures import Figures, figures
 from .impersonation import Draft
 from .recorded import recorded
+from .replay import Line, Replay, fitting
 from .second_tries import change
 from .standard_input import clean
 from .ui_drawing import experts, probabilities
-from .wrap import WordWrap
+from .ui_text import YOURS, WrittenText, has_colours
+
+PROMPT, MORE = "> ", ". "
+_AROUND = 6  # lines of a screen that notices and the prompt take
 
 
 class Lines(Protocol):
@@ -46,25 +52,24 @@ class Screen:
     def __init__(self, console: Console | None = None) -> None:
         self.console = Console(stderr=True, highlight=False) if console is None else console
         self._dim = "" if self.console.no_color else "dim"
-        # At a terminal that can do more than print, lines end between words.
         self._wraps = self.console.is_terminal and not self.console.is_dumb_terminal
-        self.output = sys.stdout
-        if isinstance(self.output, io.TextIOWrapper):
+        if isinstance(sys.stdout, io.TextIOWrapper):
             # A terminal that cannot show a character gets a mark, not the end of the chat.
-            self.output.reconfigure(errors="replace")
+            sys.stdout.reconfigure(errors="replace")
+        self.answers = Console(file=sys.stdout, highlight=False)
 
     def notice(self, text: str) -> None:
-        """Say something that is no answer, line by line."""
-        shown = "\n".join(map(printable, text.split("\n")))
-        self.console.print(Styled(shown, self._dim), soft_wrap=not self._wraps)
+        """Print a message that is not an answer, line by line."""
+        shown = "\n".join(printable(line.rstrip()) for line in text.split("\n"))
+        self.print(Styled(shown, self._dim))
 
     def error(self, error: FrankenError) -> None:
-        """Say what went wrong, in one line, as the command itself does at its end."""
-        self.console.print(Styled(f"Error: {printable(str(error))}"), soft_wrap=not self._wraps)
+        """Print an error in one line, as the command itself does at its end."""
+        self.print(Styled(f"Error: {printable(str(error))}"))
 
     @contextmanager
     def saying_errors(self) -> Iterator[None]:
-        """Let what the user can mend end what is done here, and no more than that."""
+        """Print a FrankenError that is raised inside, and go on after it."""
         try:
             yield
         except FrankenError as error:
@@ -72,79 +77,84 @@ class Screen:
 
     @contextmanager
     def loading(self, name: str) -> Iterator[Callable[[float], None]]:
-        """Show how far a load is, at a terminal, by calling what this gives with 0 to 1."""
+        """Show the progress of a load, at a terminal, by calling what this gives with 0 to 1."""
         label = f"loading {printable(name)}"
         with self.console.status(label) as status:
             yield lambda part: status.update(f"{label} {100 * part:.0f} %")
 
-    def say(self, text: str) -> None:
+    def say(self, text: str, speaker: str = "", opening: str = "") -> None:
         """Show what a character says without a model: a greeting."""
-        wrap = self._word_wrap()
-        text = EscapeFilter().feed(text)
-        self.output.write((wrap.feed(text) + wrap.end() if wrap else text) + "\n")
-        self.output.flush()
+        _write(self.answers, text, speaker, opening)
 
-    def _word_wrap(self) -> WordWrap | None:
-        # The last column stays free: terminals differ in what a character there does.
-        is_wrapped = self._wraps and self.output.isatty()
-        return WordWrap(self.console.width - 1) if is_wrapped else None
+    def replay(self, replay: Replay) -> None:
+        """Show messages again, under a notice: yours as in your line, the others as answers."""
+        self.notice(replay.notice)
+        lines: Sequence[Line] = replay.lines
+        if replay.is_cut:
+            lines = fitting(lines, self.console.width, self.console.height - _AROUND)
+        for line in lines:
+            if line.is_yours:
+                self._your_line(line.text)
+            else:
+                _write(self.console, line.text, line.speaker)
+
+    def _your_line(self, text: str) -> None:
+        style = YOURS if has_colours(self.console) else ""
+        lines = EscapeFilter().feed(text).split("\n")
+        shown = "\n".join(f"{MORE if n else PROMPT}{line}".rstrip() for n, line in enumerate(lines))
+        self.print(Styled(shown, style))
 
     def show(
-        self, answer: Answer, pieces: Generator[Piece, None, None], *, with_figures: bool = True
+        self, answer: Answer, pieces: Generator[Piece, None, None], wanted: Figures = "short"
     ) -> None:
-        """Stream the pieces of an answer, then its figures. Raises what the engine does."""
-        escapes = EscapeFilter()
-        wrap = self._word_wrap()
-        if answer.opening:
-            opening = f"{answer.opening} "
-            self.output.write(wrap.feed(opening) if wrap else opening)
+        """Stream the pieces of an answer, then the figures wanted. Raises what the engine does."""
+        written = WrittenText(self.answers, answer.speaker, answer.opening)
         try:
             # Closed before anything is saved: what came of the answer is then in the conversation.
             with closing(pieces):
                 for piece in pieces:
                     if isinstance(piece, Text):
-                        text = escapes.feed(piece.text)
-                        self.output.write(wrap.feed(text) if wrap else text)
-                        self.output.flush()
+                        written.feed(piece.text)
                     else:
                         self._say_what_left(piece)
         finally:
-            self.output.write((wrap.end() if wrap else "") + "\n")
-            self.output.flush()
-        if with_figures:
-            self.notice(figures(answer))
+            written.end()
+        if wanted != "off":
+            self.notice(figures(answer.generation, is_full=wanted == "full"))
+
+    def print(self, renderable: RenderableType) -> None:
+        """Print without spaces at the lines' ends, which a terminal that can only print wraps."""
+        if not self._wraps and isinstance(renderable, Styled):
+            self.console.print(renderable, soft_wrap=True)
+            return
+        for line in self.console.render_lines(renderable, pad=False):
+            shown = Segment.strip_styles(line) if self.console.no_color else line
+            ended = [*_trimmed(list(shown)), Segment.line()]
+            self.console.print(Segments(ended), end="", soft_wrap=True)
 
     def _say_what_left(self, piece: Piece) -> None:
         if isinstance(piece, Forgotten):
-            memory = "" if piece.is_summed_up else ", --summarize a memory"
-            turns = "turn leaves" if piece.turns == 1 else f"{piece.turns} turns leave"
+            summarize = "" if piece.is_summed_up else ", --summarize keeps a summary"
+            turns = "turn is" if piece.turns == 1 else f"{piece.turns} turns are"
             self.notice(
-                f"the conversation outgrew the context: its oldest {turns} it, the transcript "
-                f"keeps them (-c gives more context{memory})"
+                f"the context is full: the oldest {turns} no longer sent to the model, the "
+                f"transcript keeps everything (-c sets a larger context{summarize})"
             )
         elif isinstance(piece, Remembered):
-            self.notice(f"what the model remembers of it: {' '.join(piece.text.split())}")
+            self.notice(f"summary of the earlier turns: {' '.join(piece.text.split())}")
 
 
-def figures(answer: Answer) -> str:
-    """One line on how an answer came about: tokens, speed, what of the prompt was evaluated."""
-    done = answer.generation
-    parts = [
-        f"{done.tokens} tokens, {done.tokens_per_second:.1f} tokens/s",
-        f"prompt {done.prompt_evaluated} evaluated in {done.prompt_seconds:.2f} s, "
-        f"{done.prompt_reused} reused",
-        f"context {done.prompt_tokens + done.tokens} of {done.n_ctx}",
-    ]
-    if done.taken_back:
-        parts.append(f"{done.taken_back} taken back")
-    reasons = {
-        "length": "stopped at the limit of -n",
-        "context": "stopped: the context is full (-c gives more)",
-        "interrupted": "stopped",
-    }
-    if done.finish in reasons:
-        parts.append(reasons[done.finish])
-    return f"[{'; '.join(parts)}]"
+def _write(console: Console, text: str, speaker: str = "", opening: str = "") -> None:
+    written = WrittenText(console, speaker, opening)
+    written.feed(text)
+    written.end()
+
+
+def _trimmed(line: list[Segment]) -> list[Segment]:
+    """A line of segments without the spaces at its end."""
+    while line and not line[-1].text.strip():
+        line = line[:-1]
+    return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
 
 
 def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event) -> None:
@@ -159,7 +169,7 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
             except KeyboardInterrupt as interrupt:
                 if type(interrupt) is not KeyboardInterrupt:
                     raise  # a SIGTERM or SIGHUP means it
-                screen.notice("Ctrl-D or /bye leaves")
+                screen.notice("press Ctrl-D or type /bye to leave")
                 begun = None
                 continue
             if line is None:
@@ -183,7 +193,7 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
 
 def _edited(dialogue: Dialogue, edit: Edit) -> Outcome:
     text = editor.edited(edit.text)
-    return "nothing is changed" if text is None else change(dialogue, edit, clean(text))
+    return "nothing changed" if text is None else change(dialogue, edit, clean(text))
 
 
 def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
@@ -191,30 +201,33 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
         screen.notice(outcome)
     elif isinstance(outcome, Answer):
         try:
-            pieces = recorded(dialogue, outcome)
-            screen.show(outcome, pieces, with_figures=dialogue.show_figures)
+            screen.show(outcome, recorded(dialogue, outcome), dialogue.figures)
         finally:
             dialogue.totals.add(outcome)
-            _say_what_is_allowed(dialogue, screen)
+            _report_given_up_bans(dialogue, screen)
     elif isinstance(outcome, Draft):
-        with screen.console.status("writing your line"):
+        with screen.console.status("drafting your line"):
             outcome.read()
+    elif isinstance(outcome, Replay):
+        screen.replay(outcome)
+    elif isinstance(outcome, Help):
+        screen.notice(help_text(screen.console.width))
     elif isinstance(outcome, Probabilities):
-        screen.console.print(probabilities(outcome))
+        screen.print(probabilities(outcome, screen.console.width))
     elif isinstance(outcome, Experts):
-        screen.console.print(experts(outcome, screen.console.width))
+        screen.print(experts(outcome, screen.console))
     elif isinstance(outcome, Card):
-        screen.console.print(sheet(outcome, screen.console))
+        screen.print(sheet(outcome, screen.console))
     elif isinstance(outcome, Copy):
         clipboard.copy(outcome.text)
-        screen.notice(f"{len(outcome.text)} characters copied")
+        screen.notice(f"copied {len(outcome.text)} characters")
 
 
-def _say_what_is_allowed(dialogue: Dialogue, screen: Screen) -> None:
-    """Of banned expressions, those that took too long."""
+def _report_given_up_bans(dialogue: Dialogue, screen: Screen) -> None:
+    """Report banned expressions that took too long and were given up."""
     given_up = dialogue.chat.banned.given_up
     while given_up:
-        screen.notice(f"no longer banned, it takes too long to look for: {given_up.pop()}")
+        screen.notice(f"no longer banned because searching for it takes too long: {given_up.pop()}")
 
 
 def answer_once(dialogue: Dialogue, screen: Screen, stop: threading.Event, question: str) -> None:
@@ -224,7 +237,7 @@ def answer_once(dialogue: Dialogue, screen: Screen, stop: threading.Event, quest
         try:
             screen.show(answer, recorded(dialogue, answer))
         finally:
-            _say_what_is_allowed(dialogue, screen)
+            _report_given_up_bans(dialogue, screen)
             dialogue.save()
     if answer.generation.finish == "interrupted":
         raise KeyboardInterrupt

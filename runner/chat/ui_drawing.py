@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import islice
 
-from rich.console import Group, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -14,39 +14,65 @@ from franken_gguf.runner.engine.generation import Routes
 from franken_gguf.runner.terminal import printable
 
 from .drawing import Experts, Probabilities
+from .graphemes import columns, in_whole, spelled
 
-# From sure to a surprise: the shade of a token whose probability is at least so much.
+# From sure to a surprise: the shade of a token whose probability is at least this.
 _SHADES = ((0.9, "green"), (0.5, "yellow"), (0.1, "dark_orange"), (0.0, "red"))
 _UNSURE = 0.5
 """Tokens less likely than this are listed with what might have come."""
 _MOST_LISTED = 40
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "white", "bright_black")
-_BAR = 30
+_BAR = 20
+_TOP_LAYERS = 3
+_PERCENT = 11  # columns of a share, with its gaps
+_MARGIN = 9  # of a line with an expert, beside its name and bar: letter, share, gaps
 
 
-def probabilities(found: Probabilities) -> Group:
-    """The answer, each token in the shade of its probability; those that were unsure in a list."""
+def probabilities(found: Probabilities, width: int) -> Group:
+    """The answer, each token in the shade of its probability; those that were unsure in a list.
+
+    A line of that list names as many other tokens as fit `width`.
+    """
     answer = Text()
-    for one in found.tokens:
-        answer.append(_shown(one.text), _shade(one.odds.probability))
-    legend = Text("  ").join(
-        Text(f"from {round(100 * least)} %", shade) for least, shade in _SHADES
-    )
+    for whole in in_whole([one.piece for one in found.tokens]):
+        least = min(one.odds.probability for one in found.tokens[whole.first : whole.end])
+        answer.append(_shown(whole.text), _shade(least))
+    legend = Text("  ").join(Text(_range(n), shade) for n, (_, shade) in enumerate(_SHADES))
     unsure = [one for one in found.tokens if one.odds.probability < _UNSURE]
+    listed = unsure[:_MOST_LISTED]
+    room = width - max((columns(_quoted(one.piece)) for one in listed), default=0) - _PERCENT
     table = Table.grid(padding=(0, 2, 0, 0))
     table.add_column(no_wrap=True)
     table.add_column(justify="right", no_wrap=True)
     table.add_column(overflow="fold")
-    for one in unsure[:_MOST_LISTED]:
-        others = [pair for pair in one.alternatives if pair[0] != one.text]
+    for one in listed:
+        others = (pair for pair in one.alternatives if pair[0] != one.piece)
         table.add_row(
-            Text(repr(printable(one.text)), _shade(one.odds.probability)),
+            Text(_quoted(one.piece), _shade(one.odds.probability)),
             _percent(one.odds.probability),
-            Text(", ".join(f"{printable(text)!r} {_percent(share)}" for text, share in others)),
+            _in(room, [f"{_quoted(piece)} {_percent(share)}" for piece, share in others]),
         )
     rest = len(unsure) - _MOST_LISTED
     more = [Text(f"and {rest} more below {round(100 * _UNSURE)} %", "dim")] if rest > 0 else []
-    return Group(answer, legend, Text(), table, *more)
+    head = Text("less likely tokens, and what might have come:", "dim")
+    below: list[RenderableType] = [Text(), head, table, *more]
+    return Group(answer, Text(), legend, *(below if unsure else ()))
+
+
+def _in(room: int, parts: list[str]) -> str:
+    """As many of the parts as fit, the first at least."""
+    while len(parts) > 1 and columns(", ".join(parts)) > room:
+        parts = parts[:-1]
+    return ", ".join(parts)
+
+
+def _range(place: int) -> str:
+    least = round(100 * _SHADES[place][0])
+    return f"{least} % or more" if least else f"below {round(100 * _SHADES[place - 1][0])} %"
+
+
+def _quoted(piece: bytes) -> str:
+    return f"'{printable(spelled(piece))}'"
 
 
 def _shade(probability: float) -> str:
@@ -61,17 +87,21 @@ def _shown(text: str) -> str:
     return "\n".join(map(printable, text.split("\n")))
 
 
-def experts(found: Experts, width: int) -> Group:
-    """Each expert's share, the answer by who had most of each token, and the layers' choices."""
-    numbers = sorted(
-        {one for _, routes in found.tokens for used in routes.values() for one in used}
-    )
-    names = [_name(found.names, number) for number in range(numbers[-1] + 1)]
-    leading = [_leading(routes) for _, routes in found.tokens]
+def experts(found: Experts, console: Console) -> Group:
+    """Each expert's share; in colours the answer by its experts; the map where it is wanted."""
+    parts: list[RenderableType] = [_shares(found, console.width)]
+    if console.color_system and not console.no_color:
+        parts += [Text(), _answer(found)]
+    if found.has_map:
+        parts += [Text(), *_grid(found, console.width)]
+    return Group(*parts)
+
+
+def _answer(found: Experts) -> Text:
     answer = Text()
-    for (text, _), expert in zip(found.tokens, leading, strict=True):
-        answer.append(_shown(text), _colour(expert))
-    return Group(_shares(found, names), Text(), answer, Text(), *_grid(found, width), _key(names))
+    for whole in in_whole([piece for piece, _ in found.tokens]):
+        answer.append(_shown(whole.text), _colour(_leading(found.tokens[whole.first][1])))
+    return answer
 
 
 def _name(names: Sequence[str], number: int) -> str:
@@ -83,14 +113,27 @@ def _leading(routes: Routes) -> int:
     return Counter(used[0] for used in routes.values()).most_common(1)[0][0]
 
 
-def _shares(found: Experts, names: Sequence[str]) -> Table:
-    counts = Counter(one for _, routes in found.tokens for used in routes.values() for one in used)
-    total = sum(counts.values())
+def _shares(found: Experts, width: int) -> Table:
+    """A row for each expert: letter, name, share of all choices, the layers that chose it most."""
+    by_layer = {
+        layer: Counter(one for _, routes in found.tokens for one in routes[layer])
+        for layer in sorted(found.tokens[0][1])
+    }
+    counts = sum(by_layer.values(), Counter[int]())
+    names = [_name(found.names, number) for number in range(max(counts) + 1)]
+    has_bars = width >= max(map(columns, names)) + _MARGIN + _BAR
     table = Table.grid(padding=(0, 2, 0, 0))
     for number, name in enumerate(names):
-        share = counts[number] / total
-        bar = Text("#" * round(_BAR * share), _colour(number))
-        table.add_row(Text(f"{_letter(number)}  {name}"), f"{100 * share:.0f} %", bar)
+        share = counts[number] / counts.total()
+        # Of equals the first layer.
+        top = sorted(by_layer, key=lambda layer: -by_layer[layer][number])[:_TOP_LAYERS]
+        most = ", ".join(str(layer) for layer in sorted(top) if by_layer[layer][number])
+        table.add_row(
+            Text(f"{_letter(number)}  {name}", _colour(number)),
+            f"{100 * share:.0f} %",
+            *([Text("#" * round(_BAR * share), _colour(number))] if has_bars else []),
+            f"most in layers {most}" if most else "",
+        )
     return table
 
 
@@ -99,22 +142,14 @@ def _grid(found: Experts, width: int) -> Iterator[RenderableType]:
     layers = sorted(found.tokens[0][1])
     label = len(str(layers[-1])) + 1
     shown = list(islice((routes for _, routes in found.tokens), max(1, width - label - 1)))
-    yield Text(
-        f"layers by tokens, the first {len(shown)}"
-        if len(shown) < len(found.tokens)
-        else "layers by tokens",
-        "dim",
-    )
+    part = f", the first {len(shown)}" if len(shown) < len(found.tokens) else ""
+    yield Text(f"each layer's first choice (rows) for each token (columns{part})", "dim")
     for layer in layers:
         row = Text(f"{layer:>{label - 1}} ", "dim")
         for routes in shown:
             expert = routes[layer][0]
             row.append(_letter(expert), _colour(expert))
         yield row
-
-
-def _key(names: Sequence[str]) -> Text:
-    return Text("  ").join(Text(f"{_letter(n)} {name}", _colour(n)) for n, name in enumerate(names))
 
 
 def _letter(expert: int) -> str:

@@ -30,13 +30,13 @@ def speak_as(dialogue: Dialogue, name: str) -> Answer:
 
 
 def names(dialogue: Dialogue) -> list[str]:
-    """Who plays."""
+    """The names of the characters that play."""
     return [card.char for card in dialogue.chat.story.cards]
 
 
 def _card(story: Story, name: str) -> Card:
     if story.card is None:
-        raise CommandError("nobody plays here; begin with --character CARD")
+        raise CommandError("no character is loaded; start with --character CARD")
     if not name:
         return story.card
     wanted = name.casefold()
@@ -47,14 +47,14 @@ def _card(story: Story, name: str) -> Card:
     if len(near) == 1:
         return near[0]
     playing = ", ".join(card.char for card in story.cards)
-    raise CommandError(f"nobody here is called {name!r}; there are: {playing}")
+    raise CommandError(f"no character is named {name!r}; choose {playing}")
 
 
 def lore(dialogue: Dialogue, _: str) -> str:
-    """Which lore is active and why, and which was called for and stays away."""
+    """Which lore is active and why, and which matched but stays inactive."""
     story, conversation = dialogue.chat.story, dialogue.chat.conversation
     if not story.lore:
-        raise CommandError("there is no lorebook; begin with --lorebook FILE")
+        raise CommandError("no lorebook is loaded; start with --lorebook FILE")
     if not story.has_called:
         story.read(conversation, conversation.messages, conversation.forgotten)
     active = [one for one in story.called if one.is_active]
@@ -63,7 +63,7 @@ def lore(dialogue: Dialogue, _: str) -> str:
     head = f"active: {len(active)} of {len(story.lore)} entries, {tokens} of {story.budget} tokens"
     lines = [head, *_listed(active)]
     if away:
-        lines += [f"called for, and away: {len(away)}", *_listed(away)]
+        lines += [f"matched but inactive: {len(away)}", *_listed(away)]
     return "\n".join(lines)
 
 
@@ -75,17 +75,17 @@ def _listed(called: list[Called]) -> list[str]:
 
 
 def note(dialogue: Dialogue, text: str) -> str:
-    """Show the author's note, change it, or take it away."""
+    """Show the author's note, set it, or remove it."""
     conversation = dialogue.chat.conversation
     if not text:
         found = note_of(conversation)
-        return f"{found.text}\n{_where(found)}" if found else "there is no note; /note TEXT"
+        return f"{found.text}\n({_where(found)})" if found else "no note; set one with /note TEXT"
     if text == OFF:
         set_note(conversation, None)
-        return "there is no note now"
+        return "note removed"
     made = parsed_note(text)
     set_note(conversation, made)
-    return f"the note is set: {_where(made)}"
+    return f"note set {_where(made)}"
 
 
 def parsed_note(text: str) -> Note:
@@ -98,15 +98,15 @@ def parsed_note(text: str) -> Note:
 
 def _where(note: Note) -> str:
     if note.depth == 0:
-        return "it stands after the last message (depth 0)"
+        return "after the last message (depth 0)"
     count = "1 message" if note.depth == 1 else f"{note.depth} messages"
-    return f"it stands {count} before the end (depth {note.depth})"
+    return f"{count} before the end (depth {note.depth})"
 
 
 def memory(dialogue: Dialogue, text: str) -> str:
-    """Show what the model remembers beside what was said, change it, or take it away."""
+    """Show what the model remembers beside the messages, set it, or remove it."""
     conversation = dialogue.chat.conversation
     if not text:
-        return conversation.memory or "there is no memory; /memory TEXT"
+        return conversation.memory or "no memory; set it with /memory TEXT"
     conversation.memory = "" if text == OFF else text
-    return "there is no memory now" if text == OFF else "the memory is set"
+    return "memory removed" if text == OFF else "memory set"

@@ -100,6 +100,11 @@ class Story:
             if message.kept.get("name") in (card.char, card.name):
                 self.speaker = number
 
+    def speaker_of(self, message: Message) -> str:
+        """Which of the characters said `message`; "" where it was none of them."""
+        name = message.kept.get("name")
+        return next((card.char for card in self.cards if name in (card.char, card.name)), "")
+
     def heard(self, said: list[Message]) -> list[Message]:
         """`said` as it is to be kept: its last message says which lore's time began with it."""
         self._call(said)

@@ -1,0 +1,52 @@
+"""Messages shown again, as when a saved chat resumes; pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from .graphemes import columns
+
+# Where a text that is too long may begin: at a paragraph, else a sentence, else a word.
+_STARTS = tuple(map(re.compile, (r"\n+", r"(?<=[.!?…])[\"”*»)]*\s+", r"\s+", r"")))
+
+
+@dataclass(frozen=True)
+class Line:
+    """One message: the user's, or the model's with its character's name if one plays."""
+
+    text: str
+    speaker: str = ""
+    is_yours: bool = False
+
+
+@dataclass(frozen=True)
+class Replay:
+    """A notice, then messages. `is_cut`: only as many as the screen has room for."""
+
+    notice: str
+    lines: tuple[Line, ...]
+    is_cut: bool = False
+
+
+def fitting(lines: Sequence[Line], width: int, height: int) -> Sequence[Line]:
+    """The last of `lines` that fit a screen, whole; of a longer one its end, after "..."."""
+    for start in range(len(lines)):
+        if sum(_rows(line.text, width) for line in lines[start:]) <= height:
+            return lines[start:]
+    return [replace(line, text=_end_of(line.text, width, height)) for line in lines[-1:]]
+
+
+def _end_of(text: str, width: int, height: int) -> str:
+    text = text.rstrip()[-4 * width * height :]
+    for starts in _STARTS:
+        for found in starts.finditer(text):
+            rest = f"... {text[found.end() :]}"
+            if found.end() < len(text) and _rows(rest, width) <= height:
+                return rest
+    return "..."
+
+
+def _rows(text: str, width: int) -> int:
+    return sum(max(1, -(-columns(line) // max(1, width))) for line in text.strip().split("\n"))
