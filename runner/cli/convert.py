@@ -15,7 +15,7 @@ from franken_gguf.quantize.estimate import estimate
 from franken_gguf.quantize.imatrix import read_imatrix
 from franken_gguf.quantize.jobs import weights_before
 from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY
-from franken_gguf.quantize.naming import output_paths
+from franken_gguf.quantize.naming import names_file, output_paths
 from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.places import refuse_early
 from franken_gguf.quantize.presets import Preset, find_preset, find_type
@@ -54,7 +54,12 @@ def _tensor_types(
     show_default=True,
     help="What to write; repeat it to write several files in one pass.",
 )
-@click.option("-o", "out", type=FILE, help="A file (with one -q) or a folder.  [default: .]")
+@click.option(
+    "-o",
+    "out",
+    metavar="PATH",
+    help="A file (one -q; a name with a suffix) or a folder, which is made.  [default: .]",
+)
 @click.option("--imatrix", "imatrix_file", type=FILE, help="An importance matrix, GGUF or .dat.")
 @click.option(
     "--tensor-type",
@@ -92,7 +97,7 @@ def _tensor_types(
 def convert(
     source: Path,
     types: tuple[str, ...],
-    out: Path | None,
+    out: str | None,
     imatrix_file: Path | None,
     tensor_types: tuple[tuple[str, Any], ...],
     token_embedding_type: str | None,
@@ -155,7 +160,7 @@ def convert(
         return
     if model.tokenizer_folder:
         check_tokens(model.tokenizer_folder, model.metadata)
-    if len(outputs) > 1:
+    if out and not names_file(out):
         outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
     refuse_early(outputs, model, overwrite=overwrite)
     route(model, outputs[0].path.parent, notices, base_type=base_type, threads=asked)
