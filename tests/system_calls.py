@@ -163,13 +163,13 @@ def _step(pid: int, info: _CallInfo, folder: Path) -> Step | None:
 
 
 def _signed(value: int) -> int | str:
-    at_cwd = ctypes.c_int32(value & 0xFFFFFFFF).value == -100  # noqa: PLR2004 - AT_FDCWD
+    at_cwd = ctypes.c_int32(value & 0xFFFFFFFF).value == -100  # AT_FDCWD
     return "cwd" if at_cwd else value
 
 
 def _path_of(pid: int, handle: int | str) -> str:
     where = handle if handle == "cwd" else f"fd/{handle}"
-    return os.readlink(f"/proc/{pid}/{where}")
+    return str(Path(f"/proc/{pid}/{where}").readlink())
 
 
 def _text(pid: int, address: int) -> str:

@@ -189,41 +189,6 @@ def test_a_part_that_is_gone_is_made_again(
     assert len(said) == 1
 
 
-@pytest.mark.parametrize("renamed", [0, 1, 2])
-@pytest.mark.parametrize("forgotten", [0, 1])
-def test_a_run_that_ended_while_it_gave_names_is_finished_by_the_same_command(
-    checkpoint: Path,
-    undisturbed: list[bytes],
-    tmp_path: Path,
-    renamed: int,
-    forgotten: int,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    """The power fails after so many renames and, all renamed, after so many journals are gone."""
-    out = tmp_path / "out"
-    left = [renamed + (forgotten if renamed == len(TYPES) else 0)]
-
-    def step(real: Callable[..., object]) -> Callable[..., object]:
-        def failing(*arguments: object) -> object:
-            if not left[0]:
-                raise Interrupted
-            left[0] -= 1
-            return real(*arguments)
-
-        return failing
-
-    from franken_gguf.quantize import writer  # noqa: PLC0415
-
-    with monkeypatch.context() as patch:
-        patch.setattr(writer.PendingOutput, "rename", step(writer.PendingOutput.rename))
-        patch.setattr(writer.PendingOutput, "discard", step(writer.PendingOutput.discard))
-        with pytest.raises(Interrupted):
-            run(checkpoint, out)
-    files, _ = run(checkpoint, out)
-    assert files == undisturbed
-    assert names(out) == sorted(f"{name}.gguf" for name in TYPES)
-
-
 def test_a_save_that_is_still_under_way_when_the_work_ends_leaves_nothing_behind(
     checkpoint: Path, undisturbed: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
