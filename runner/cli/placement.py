@@ -13,7 +13,7 @@ import click
 from franken_gguf.runner.planning.memory import CPU
 from franken_gguf.runner.planning.placement import Override, Wishes
 
-from .parameters import size
+from .parameters import memory_size
 
 
 def layers(text: str) -> int | None:
@@ -49,8 +49,8 @@ def shares(text: str) -> tuple[float, ...]:
 
 
 def sizes(text: str) -> tuple[int, ...]:
-    """Sizes with commas between."""
-    return tuple(size(one) for one in text.split(","))
+    """The memory of devices, with commas between."""
+    return tuple(memory_size(one) for one in text.split(","))
 
 
 def placement_options(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -17,14 +17,14 @@ from franken_gguf.runner.planning.placement import Device, Machine, Plan, Wishes
 from franken_gguf.runner.planning.planner import plan as make_plan
 from franken_gguf.runner.planning.shape import model_shape
 
-from .parameters import FILE, size
+from .parameters import FILE, memory_size
 from .placement import placement_options
 
 
 @click.command()
 @click.argument("model", type=FILE)
 @placement_options
-@click.option("--ram", type=size, metavar="SIZE", help="RAM to plan with, as in 16GiB.")
+@click.option("--ram", type=memory_size, metavar="SIZE", help="RAM to plan with, as in 16GiB.")
 @click.option("--json", "as_json", is_flag=True, help="Print the plan as JSON.")
 def plan(
     model: Path,
