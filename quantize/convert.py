@@ -15,7 +15,7 @@ from .rows import Progress, RowConverter
 from .source import Source
 from .verify import TensorCheck, refuse_unsound, verify
 from .workers import in_order
-from .writer import PendingOutputs
+from .writer import SAVE_SECONDS, PendingOutputs
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,7 @@ def convert(
     max_memory: int = DEFAULT_MAX_MEMORY,
     overwrite: bool = False,
     check: bool = False,
+    save_seconds: float = SAVE_SECONDS,
     report: Callable[[Progress], None] = lambda progress: None,
     report_check: Callable[[Output, Job], None] = lambda output, job: None,
     say: Callable[[str], None] = lambda line: None,
@@ -44,14 +45,17 @@ def convert(
     """Write every output from one pass over `source`, on `threads` processes.
 
     With `check` the files are read back and compared with the source before they get their names.
-    `report` and `report_check` are called as jobs finish, in order; `say` with a line where the
-    work of an interrupted run is gone on with. On any error no output is replaced. Raises a
-    FrankenError.
+    What is written is saved, so that another run can resume from there, every `save_seconds` or
+    more; with 0 after every job. `report` and `report_check` are called as jobs finish, in order;
+    `say` with a line where the work of an interrupted run is resumed. On any error no output is
+    replaced. Raises a FrankenError.
     """
     share = share_memory(source.tensors, threads, max_memory)
     result = Result(share)
     started = time.perf_counter()
-    with PendingOutputs(outputs, source, overwrite=overwrite, say=say) as pending:
+    with PendingOutputs(
+        outputs, source, overwrite=overwrite, save_seconds=save_seconds, say=say
+    ) as pending:
         work = RowConverter(source, outputs, pending.positions)
         since = min(pending.positions)
         for done in in_order(work, jobs(source.tensors, share.job_weights, since), share.workers):

@@ -61,15 +61,20 @@ def read_at(path: Path, offset: int, count: int, what: str) -> U8:
 
 def write_at(path: Path, offset: int, data: U8) -> None:
     """Write all of `data` (C-contiguous) at `offset` of a file that exists. Raises OSError."""
-    view, done = data.data.cast("B"), 0
     with FileIO(path, "rb+") as file:
         file.seek(offset)
-        while done < len(view):
-            done += file.write(view[done:])
+        write_all(file, data.data.cast("B"))
+
+
+def write_all(file: FileIO, data: bytes | memoryview) -> None:
+    """Write all of `data` where the file stands, however the system cuts it. Raises OSError."""
+    view, done = memoryview(data), 0
+    while done < len(view):
+        done += file.write(view[done:])
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames in it last. Windows opens no folders, and needs none of this."""
+    """Make what was created, renamed and deleted in it last. Windows does not need this."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

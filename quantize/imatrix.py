@@ -106,13 +106,16 @@ def _read_gguf(path: Path, header: Header) -> Imatrix:
     unreached: dict[str, tuple[int, ...]] = {}
     for name in sums:
         count = np.rint(_floats(path, counts[name]))
+        if not np.isfinite(count).all():
+            raise ImatrixError(f"{path}: {name!r} has infinite or NaN counts; make it again")
         total = _floats(path, sums[name])
         if total.size % count.size:
             raise ImatrixError(f"{path}: {name!r} has {count.size} counts for {total.size} sums")
         per_expert = total.reshape(count.size, -1)
         reached = count > 0
         ones = np.ones_like(per_expert)
-        np.divide(per_expert, count[:, None], out=ones, where=reached[:, None])
+        with np.errstate(all="ignore"):  # what comes of damaged sums is refused below
+            np.divide(per_expert, count[:, None], out=ones, where=reached[:, None])
         values[name] = _checked(path, name, ones.reshape(-1))
         if not reached.all():
             unreached[name] = tuple(np.flatnonzero(~reached).tolist())
@@ -167,7 +170,9 @@ def _read_legacy(path: Path, file: BinaryIO) -> Imatrix:
         calls = integer(f"the number of calls of {name!r}", (1 << 31) - 1)
         count = integer(f"the number of values of {name!r}", size // 4)
         entry = np.frombuffer(raw(4 * count, repr(name)), "<f4").astype(np.float32)
-        values[name] = _checked(path, name, entry / np.float32(calls) if calls else entry)
+        with np.errstate(all="ignore"):  # what comes of damaged sums is refused here
+            mean = entry / np.float32(calls) if calls else entry
+        values[name] = _checked(path, name, mean)
     if not values:
         raise ImatrixError(f"{path}: an importance matrix without entries")
     chunks, dataset = 0, None

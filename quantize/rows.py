@@ -15,8 +15,8 @@ from .files import write_at
 from .formats import F32, FORMATS, U8
 from .jobs import Job, Position
 from .mapping import SourceTensor
+from .naming import part_of
 from .output import Output, PlannedTensor
-from .places import part_of
 from .source import Source
 
 # Only weights beyond F16's range can overflow a block's scale.

@@ -2,13 +2,13 @@
 
 While NAME.gguf is written there stand beside it NAME.gguf.part (one for each shard), the journal
 NAME.gguf.journal, which says how far it is, and NAME.gguf.lock, so that no two write it at once.
-Whatever ends a conversion leaves the first two, for the same command to go on with; only where
-the source itself is at fault they go too.
+Whatever ends a conversion leaves the first two, and the same command resumes from them; only where
+the source itself is at fault they go too. At the end: all parts are on the disk, all journals say
+that all are complete, the parts get their names, the journals go, and then the locks.
 """
 
 from __future__ import annotations
 
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -17,108 +17,31 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from types import TracebackType
 
-from filelock import FileLock, Timeout
-
 from .errors import CheckpointError, OutputError, ReadError, RecipeError, VerifyError
-from .files import changed_file, sync_folder
+from .files import changed_file
 from .jobs import START, Position, weights_before
-from .journal import Identity, Journal, identities
+from .journal import command_digest, identities
+from .naming import part_of
 from .output import Output
-from .places import check_place, journal_of, lock_of, part_of, taken
+from .pending_output import PendingOutput
+from .places import check_place, taken
 from .source import Source
 
 # After these errors another run would end in the same way.
 _AT_FAULT = CheckpointError, RecipeError, VerifyError
 
-# Saving takes at most about a tenth of the time, and happens at most so often (seconds).
-_SAVE_SHARE, _SAVE_INTERVAL = 10, 0.25
-
-
-class PendingOutput:
-    """One output, locked: its parts and its journal. Raises OutputError, OSError."""
-
-    def __init__(self, output: Output, expected: Identity) -> None:
-        self.output = output
-        self._lock = FileLock(lock_of(output), timeout=0, thread_local=False)
-        try:
-            self._lock.acquire()
-        except Timeout:
-            raise OutputError(
-                f"{output.path}: another convert is writing it; wait for it, or choose another "
-                "name with -o"
-            ) from None
-        self.journal = Journal(journal_of(output), expected)
-
-    @property
-    def missing_bytes(self) -> int:
-        """What it will take on the disk beyond what its parts take there already."""
-        parts = [part_of(shard.path) for shard in self.output.shards]
-        taken = sum(_allocated(part) for part in parts if part.exists())
-        return max(0, self.output.nbytes - taken)
-
-    def prepare(self, end: Position, *, finishing: bool) -> None:
-        """Be ready for rows from `journal.position` on: at the start where there is no part.
-
-        `finishing` is whether the last run ended while it gave this and other outputs their names.
-        """
-        if finishing and self._is_whole(finished=True):
-            self.journal.position = end
-        if START < self.journal.position <= end and self._is_whole(self.journal.position == end):
-            return
-        self.journal.begin()
-        for shard in self.output.shards:
-            with part_of(shard.path).open("wb") as file:
-                file.write(shard.header)
-                file.truncate(shard.nbytes)
-
-    def _is_whole(self, finished: bool) -> bool:
-        """Whether every shard has its size, under its temporary or, if `finished`, final name."""
-        return all(
-            _has_size(part_of(shard.path), shard.nbytes)
-            or (finished and _has_size(shard.path, shard.nbytes))
-            for shard in self.output.shards
-        )
-
-    def sync(self, position: Position) -> None:
-        """Bring what was written to the disk, then note in the journal that it is."""
-        if position <= self.journal.position:
-            return
-        for shard in self.output.shards:
-            part = part_of(shard.path)
-            if part.exists():
-                with part.open("rb+") as file:
-                    os.fsync(file.fileno())
-        self.journal.advance(position)
-
-    def rename(self) -> None:
-        """Give the complete parts their final names."""
-        for shard in self.output.shards:
-            if part_of(shard.path).exists():
-                part_of(shard.path).replace(shard.path)
-        sync_folder(self.output.path.parent)
-
-    def discard(self) -> None:
-        """Delete the parts and the journal."""
-        self.journal.close()
-        for shard in self.output.shards:
-            part_of(shard.path).unlink(missing_ok=True)
-        self.journal.path.unlink(missing_ok=True)
-
-    def release(self) -> None:
-        """Close the journal and let others write this output."""
-        self.journal.close()
-        # While it is held, or another process may lock a file that is about to go. Windows, which
-        # refuses that, deletes it on release.
-        with suppress(OSError):
-            Path(self._lock.lock_file).unlink()
-        self._lock.release()
+SAVE_SECONDS = 0.25
+# Saving takes at most about a tenth of the time.
+_SAVE_SHARE = 10
 
 
 class PendingOutputs:
     """All outputs of a conversion, from their first byte to their final names; a `with` statement.
 
-    `say` gets a line where the work of an earlier run is gone on with, or cannot be. Raises
-    OutputError where something would be overwritten, cannot be written, or does not fit the disk.
+    `say` gets a line where the work of an earlier run is resumed, or cannot be. What is written is
+    saved every `save_seconds` or more, beside the work; with 0 after every job, before the next.
+    Raises OutputError where something would be overwritten, cannot be written, or does not fit the
+    disk.
     """
 
     def __init__(
@@ -127,6 +50,7 @@ class PendingOutputs:
         source: Source,
         *,
         overwrite: bool = False,
+        save_seconds: float = SAVE_SECONDS,
         say: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._source = source
@@ -134,11 +58,13 @@ class PendingOutputs:
         self._say = say
         self._outputs = outputs
         self._pending: list[PendingOutput] = []
+        self._command = command_digest(outputs)
         self._end: Position = (len(source.tensors), 0)
         self._settled = START
         self._saver = ThreadPoolExecutor(1)
         self._saving: Future[None] | None = None
-        self._next_save = time.monotonic() + _SAVE_INTERVAL
+        self._save_seconds = save_seconds
+        self._next_save = time.monotonic() + save_seconds
         self._resources = ExitStack()
 
     @property
@@ -192,11 +118,12 @@ class PendingOutputs:
     def settle(self, position: Position) -> None:
         """Every row before `position` is written; now and then that is made to last."""
         self._settled = position
-        if self._saving is not None:
-            if not self._saving.done():
-                return
-            self._saving.result()
-        if time.monotonic() >= self._next_save:
+        if self._save_seconds == 0:
+            self._save(position)
+        elif self._saving is not None and not self._saving.done():
+            return
+        elif time.monotonic() >= self._next_save:
+            self._finish_saving()
             self._saving = self._saver.submit(self._save, position)
 
     def commit(self) -> None:
@@ -206,26 +133,31 @@ class PendingOutputs:
                 f"{changed}: changed while it was read; nothing was replaced, run the same command "
                 "again"
             )
+        self._finish_saving()  # or it would write to a journal that is deleted here
         self._save(self._end)
+        for pending in self._pending:
+            if pending.journal.exists():  # an output that an earlier run was done with has none
+                pending.journal.note_complete(self._command)
         for pending in self._pending:
             pending.rename()
         for pending in self._pending:
-            pending.discard()
+            pending.journal.delete()
 
     def _prepare(self) -> None:
-        finishing = any(
-            pending.journal.position == self._end and pending.journal.is_same_command
-            for pending in self._pending
-        )
+        complete = any(pending.journal.complete == self._command for pending in self._pending)
+        begun = [pending for pending in self._pending if not pending.is_named(complete)]
         for pending in self._pending:
-            for shard in pending.output.shards:
-                if shard.path.exists() and not (self._overwrite or finishing):
-                    raise taken(shard.path)
-        _check_space(self._pending)
+            replaced = pending.to_replace(named=pending not in begun)
+            if replaced and not self._overwrite:
+                raise taken(replaced[0])
+        _check_space(begun)
         for pending in self._pending:
             if pending.journal.refusal:
                 self._say(f"{pending.output.path}: {pending.journal.refusal}; starting over")
-            pending.prepare(self._end, finishing=finishing)
+            if pending in begun:
+                pending.prepare(self._end)
+            else:
+                pending.journal.position = self._end
             done = weights_before(self._source.tensors, pending.journal.position)
             if done:
                 total = weights_before(self._source.tensors, self._end)
@@ -236,7 +168,12 @@ class PendingOutputs:
         for pending in self._pending:
             pending.sync(position)
         ended = time.monotonic()
-        self._next_save = ended + max(_SAVE_INTERVAL, _SAVE_SHARE * (ended - started))
+        self._next_save = ended + max(self._save_seconds, _SAVE_SHARE * (ended - started))
+
+    def _finish_saving(self) -> None:
+        """Wait for what is saved beside the work. Raises what that did."""
+        if self._saving is not None:
+            self._saving.result()
 
 
 def _check_space(pending: Sequence[PendingOutput]) -> None:
@@ -251,14 +188,3 @@ def _check_space(pending: Sequence[PendingOutput]) -> None:
                 f"{folder}: {needed[disk]:,} bytes needed, {free:,} free; make room or choose "
                 "another folder with -o"
             )
-
-
-def _has_size(path: Path, nbytes: int) -> bool:
-    return path.is_file() and path.stat().st_size == nbytes
-
-
-def _allocated(path: Path) -> int:
-    """Bytes that a file, possibly with holes, takes on its disk."""
-    stat = path.stat()
-    blocks: int | None = getattr(stat, "st_blocks", None)
-    return stat.st_size if blocks is None else blocks * 512

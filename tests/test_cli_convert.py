@@ -55,6 +55,47 @@ def test_one_type_may_name_its_file(tmp_path: Path) -> None:
     assert (tmp_path / "story.gguf").read_bytes()[:4] == b"GGUF"
 
 
+@pytest.mark.parametrize("out", ["new", "new/", "new.v2/", "new/inner"])
+def test_a_path_without_a_suffix_or_with_a_slash_at_its_end_is_a_folder_that_is_made(
+    tmp_path: Path, out: str
+) -> None:
+    checkpoint = make_checkpoint(tmp_path / "tales")
+    result = franken("convert", checkpoint, "-q", "Q8_0", "-o", f"{tmp_path}/{out}")
+    assert result.exit_code == 0, result.output
+    assert [path.name for path in (tmp_path / out).iterdir()] == ["tales-Q8_0.gguf"]
+
+
+def test_several_types_and_the_name_of_one_file_are_refused(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "tales")
+    out = tmp_path / "story.gguf"
+    result = franken("convert", checkpoint, "-q", "Q8_0", "-q", "F16", "-o", out)
+    assert result.exit_code == 1
+    assert result.stderr == (
+        f"Error: {out}: is one file, and -q asks for 2; name a folder with -o\n"
+    )
+    assert [path.name for path in tmp_path.iterdir()] == ["tales"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc is Linux's")
+def test_a_folder_in_which_no_file_can_be_made_is_not_called_busy(tmp_path: Path) -> None:
+    """Root may write to /proc, and yet nothing comes into being there."""
+    checkpoint = make_checkpoint(tmp_path / "tales")
+    result = franken("convert", checkpoint, "-q", "Q8_0", "-o", "/proc/story.gguf")
+    assert result.exit_code == 1
+    assert re.fullmatch(
+        r"Error: /proc: cannot be written to( \(.+\))?; choose another with -o\n", result.stderr
+    )
+
+
+def test_a_name_that_is_too_long_for_its_lock_is_an_error_that_says_so(tmp_path: Path) -> None:
+    checkpoint = make_checkpoint(tmp_path / "tales")
+    out = tmp_path / f"{'x' * 248}.gguf"
+    result = franken("convert", checkpoint, "-q", "Q8_0", "-o", out)
+    assert result.exit_code == 1
+    assert result.stderr.count("\n") == 1
+    assert "File name too long" in result.stderr
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_every_kind_of_folder_passes_the_token_check(tmp_path: Path, name: str) -> None:
     CASES[name](tmp_path / name)

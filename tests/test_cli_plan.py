@@ -159,6 +159,9 @@ def test_a_plan_for_another_machine_does_not_wait_for_llama_cpp(model: Path) -> 
         (["-ts", "1,many"], 2, "'1,many' is not a proportion for each device, as in 3,1"),
         (["-ts", "1"], 1, "Error: -ts 1: more shares than devices; there are none"),
         (["--vram", "1G,lots"], 2, "'lots' is not a size; write 512MiB, 2G or a number of bytes"),
+        (["--vram", "8"], 2, "'8' is a number of bytes, less than 64 MiB; write 8GiB"),
+        (["--vram", "8GiB,1.5"], 2, "'1.5' is a number of bytes, less than 64 MiB; write 1.5GiB"),
+        (["--vram", "63MiB"], 2, "'63MiB' is less than 64 MiB"),
         (["--vram", "lots"], 2, "'lots' is not a size; write 512MiB, 2G or a number of bytes"),
         (["--rpc", "127.0.0.1:99999"], 1, "Error: --rpc 127.0.0.1:99999: give HOST:PORT"),
     ],
@@ -267,3 +270,12 @@ def chat(words: list[str], env: dict[str, str] | None = None) -> subprocess.Comp
         text=True,
         check=False,
     )
+
+
+def test_ram_that_is_a_slip_is_refused_and_none_is_a_size(model: Path) -> None:
+    words = ["plan", str(model), "--vram", "8GiB", "--ram"]
+    slip = CliRunner().invoke(main, [*words, "16"])
+    assert slip.exit_code == 2
+    assert "'16' is a number of bytes, less than 64 MiB; write 16GiB" in slip.stderr
+    assert CliRunner().invoke(main, [*words, "64MiB"]).exit_code == 0
+    assert CliRunner().invoke(main, [*words[:-2], "0", "--ram", "16GiB"]).exit_code == 0

@@ -44,7 +44,7 @@ def converted(
     out.mkdir(exist_ok=True)
     presets = [find_preset(name) for name in types]
     model = open_source(source)
-    paths = output_paths(model.name, presets, out)
+    paths = output_paths(model.name, presets, str(out))
     outputs = [
         plan_output(model, path, preset, overrides, imatrix, allow_requantize=allow_requantize)
         for path, preset in zip(paths, presets, strict=True)

@@ -6,6 +6,8 @@ import os
 import shutil
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -107,7 +109,9 @@ def test_a_users_own_file_under_a_temporary_name_is_left_alone(
     letter.write_text("dear")
     if form == "link":
         mine.symlink_to(letter)
-    with pytest.raises(OutputError, match=rf"Q4_0\.gguf\.{kind}: is in the way, and of no conv"):
+    with pytest.raises(
+        OutputError, match=rf"Q4_0\.gguf\.{kind}: is in the way, and no conversion left it"
+    ):
         run(checkpoint, out, overwrite=True)
     assert letter.read_text() == "dear"
     assert names(out) == [mine.name]
@@ -185,39 +189,25 @@ def test_a_part_that_is_gone_is_made_again(
     assert len(said) == 1
 
 
-@pytest.mark.parametrize("renamed", [0, 1, 2])
-@pytest.mark.parametrize("forgotten", [0, 1])
-def test_a_run_that_ended_while_it_gave_names_is_finished_by_the_same_command(
-    checkpoint: Path,
-    undisturbed: list[bytes],
-    tmp_path: Path,
-    renamed: int,
-    forgotten: int,
-    monkeypatch: pytest.MonkeyPatch,
+def test_a_save_that_is_still_under_way_when_the_work_ends_leaves_nothing_behind(
+    checkpoint: Path, undisturbed: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The power fails after so many renames and, all renamed, after so many journals are gone."""
-    out = tmp_path / "out"
-    left = [renamed + (forgotten if renamed == len(TYPES) else 0)]
+    """A disk so slow that one sync, made beside the work, takes longer than all the rest."""
+    out, slow = tmp_path / "out", threading.Event()
+    real = os.fsync
 
-    def step(real: Callable[..., object]) -> Callable[..., object]:
-        def failing(*arguments: object) -> object:
-            if not left[0]:
-                raise Interrupted
-            left[0] -= 1
-            return real(*arguments)
+    def fsync(handle: int) -> None:
+        real(handle)
+        if threading.current_thread() is not threading.main_thread() and not slow.is_set():
+            slow.set()
+            time.sleep(0.5)
 
-        return failing
-
-    from franken_gguf.quantize import writer  # noqa: PLC0415
-
-    with monkeypatch.context() as patch:
-        patch.setattr(writer.PendingOutput, "rename", step(writer.PendingOutput.rename))
-        patch.setattr(writer.PendingOutput, "discard", step(writer.PendingOutput.discard))
-        with pytest.raises(Interrupted):
-            run(checkpoint, out)
-    files, _ = run(checkpoint, out)
-    assert files == undisturbed
+    monkeypatch.setattr(os, "fsync", fsync)
+    source, outputs = plan(checkpoint, out)
+    convert(source, outputs, report=lambda progress: time.sleep(0 if slow.is_set() else 0.1))
+    assert slow.is_set()
     assert names(out) == sorted(f"{name}.gguf" for name in TYPES)
+    assert [output.path.read_bytes() for output in outputs] == undisturbed
 
 
 def test_an_older_output_survives_an_interrupted_run_that_replaces_it(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -133,6 +134,45 @@ def test_every_cut_of_a_file_is_refused_in_one_line(tmp_path: Path) -> None:
             with pytest.raises(FrankenError) as error:
                 read_imatrix(path)
             assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def sound(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
+    """One file of each kind."""
+    folder = tmp_path_factory.mktemp("sound")
+    return [
+        gguf_imatrix(folder / "i.gguf", {"a": (np.ones((2, 3)), np.ones(2))}).read_bytes(),
+        legacy_imatrix(folder / "i.dat", {"a": (3, np.ones(4))}).read_bytes(),
+    ]
+
+
+# A number anywhere, and any bytes anywhere: warnings are errors in all tests.
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    st.integers(0, 1),
+    st.integers(0, 2000),
+    st.floats(width=32).map(lambda number: struct.pack("<f", number)) | st.binary(min_size=1),
+)
+def test_damage_anywhere_is_read_or_refused_without_a_warning(
+    sound: list[bytes], tmp_path: Path, kind: int, back: int, damage: bytes
+) -> None:
+    whole = sound[kind]
+    where = max(len(whole) - back, 0)
+    path = tmp_path / "damaged"
+    path.write_bytes(whole[:where] + damage + whole[where + len(damage) :])
+    with suppress(FrankenError):
+        read_imatrix(path)
+
+
+@pytest.mark.parametrize(
+    ("total", "count"), [(np.inf, np.inf), (np.inf, 1), (np.nan, 1), (1, np.nan), (1, -np.inf)]
+)
+def test_sums_and_counts_that_are_not_finite_are_refused(
+    tmp_path: Path, total: float, count: float
+) -> None:
+    entries = {"a": (np.full((1, 2), total), np.array([count]))}
+    with pytest.raises(ImatrixError, match=r"'a' has .*NaN (counts|values); make it again"):
+        read_imatrix(gguf_imatrix(tmp_path / "i.gguf", entries))
 
 
 @settings(

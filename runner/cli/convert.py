@@ -15,7 +15,7 @@ from franken_gguf.quantize.estimate import estimate
 from franken_gguf.quantize.imatrix import read_imatrix
 from franken_gguf.quantize.jobs import weights_before
 from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY
-from franken_gguf.quantize.naming import output_paths
+from franken_gguf.quantize.naming import names_file, output_paths
 from franken_gguf.quantize.output import plan_output
 from franken_gguf.quantize.places import refuse_early
 from franken_gguf.quantize.presets import LLAMA_PRESETS, MOE_PRESETS, Preset, find_preset, find_type
@@ -74,10 +74,9 @@ To resume an interrupted conversion, run the same command again.
     "-o",
     "out",
     group=_WHAT,
-    type=FILE,
     metavar="OUT",
     show_default="the current folder",
-    help="Output file (with a single -q) or folder.",
+    help="Output file (a name with a suffix, with a single -q) or folder, which is created.",
 )
 @option(
     "--imatrix",
@@ -174,7 +173,7 @@ To resume an interrupted conversion, run the same command again.
 def convert(
     source: Path,
     types: tuple[str, ...],
-    out: Path | None,
+    out: str | None,
     imatrix_file: Path | None,
     tensor_types: tuple[tuple[str, Any], ...],
     token_embedding_type: str | None,
@@ -229,7 +228,7 @@ def convert(
         return
     if model.tokenizer_folder:
         check_tokens(model.tokenizer_folder, model.metadata)
-    if len(outputs) > 1:
+    if out and not names_file(out):
         outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
     refuse_early(outputs, model, overwrite=overwrite)
     route(model, outputs[0].path.parent, notices, base_type=base_type, threads=asked)

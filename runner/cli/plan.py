@@ -20,7 +20,7 @@ from franken_gguf.runner.planning.shape import model_shape
 
 from .options.groups import Command, option
 from .options.placement import MODEL_GROUP, placement_options
-from .options.types import FILE, size
+from .options.types import FILE, memory_size
 
 
 @click.command(cls=Command)
@@ -29,7 +29,7 @@ from .options.types import FILE, size
 @option(
     "--ram",
     group=MODEL_GROUP,
-    type=size,
+    type=memory_size,
     metavar="SIZE",
     show_default="what is free",
     help="RAM to plan with, as in 16GiB.",

@@ -12,7 +12,7 @@ from franken_gguf.runner.planning.planner import DEFAULT_N_CTX
 
 from .completion import kv_types, offering
 from .groups import Decorator, bundled, option
-from .types import size
+from .types import memory_size
 
 MODEL_GROUP = "Model and memory"
 
@@ -53,7 +53,7 @@ def shares(text: str) -> tuple[float, ...]:
 
 def sizes(text: str) -> tuple[int, ...]:
     """Sizes separated by commas, in bytes."""
-    return tuple(size(one) for one in text.split(","))
+    return tuple(memory_size(one) for one in text.split(","))
 
 
 def placement_options(context: str = f"{DEFAULT_N_CTX}, or less if it does not fit") -> Decorator:

@@ -11,6 +11,8 @@ FILE = click.Path(path_type=Path)
 THREADS = click.IntRange(1, 512)
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
+_NUMBER = re.compile(r"\d+(?:\.\d+)?")
+_LEAST_MEMORY = 64 << 20
 _POWER = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -27,3 +29,19 @@ def size(text: str) -> int:
     if nbytes >= 1 << 63:
         raise click.BadParameter(f"{text[:20]!r} is too large a size")
     return int(nbytes)
+
+
+def memory_size(text: str) -> int:
+    """The bytes of a device's memory, or 0 for none: less than 64 MiB is taken for a slip.
+
+    A type of click's: raises BadParameter.
+    """
+    nbytes = size(text)
+    if 0 < nbytes < _LEAST_MEMORY:
+        least = f"less than {_LEAST_MEMORY >> 20} MiB"
+        if _NUMBER.fullmatch(text.strip()):
+            raise click.BadParameter(
+                f"{text!r} is a number of bytes, {least}; write {text.strip()}GiB"
+            )
+        raise click.BadParameter(f"{text!r} is {least}")
+    return nbytes
