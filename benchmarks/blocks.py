@@ -27,11 +27,11 @@ import numpy as np
 from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
-from franken_gguf.quantize.formats import FORMATS
+from franken_gguf.quantize.blocks.formats import FORMATS
 
 # The tests' way into libggml-base, so that what is timed is what the bytes are compared with.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from ggml import ggml_quantize
+from support.ggml import ggml_quantize
 
 ROWS, COLS = 512, 2048
 PASSES = 4

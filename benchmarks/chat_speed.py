@@ -19,11 +19,11 @@ from pathlib import Path
 import numpy as np
 from llama_cpp import llama_cpp as lib
 
-from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.chat.text_stream import text_of
-from franken_gguf.runner.devices import default_threads
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.runner.common.hardware import default_threads
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
-from franken_gguf.runner.engine.sampling import Sampling
+from franken_gguf.runner.prompt.text_stream import text_of
+from franken_gguf.runner.sampling.settings import Sampling
 
 PROMPT = "Once upon a time, in a harbour town at the end of the world,"
 

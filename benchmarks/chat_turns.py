@@ -21,7 +21,7 @@ from pathlib import Path
 import psutil
 
 from franken_gguf.runner import LoadOptions, load
-from franken_gguf.runner.devices import default_threads
+from franken_gguf.runner.common.hardware import default_threads
 
 BARE = """
 import sys

@@ -19,17 +19,17 @@ import time
 from pathlib import Path
 from statistics import median
 
-from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.chat.prompt import Template
-from franken_gguf.runner.compare.document import Settings
-from franken_gguf.runner.compare.measure import Loaded, measure_text
-from franken_gguf.runner.compare.measured import MeasuredScores
-from franken_gguf.runner.compare.scoring import CHUNK, N_OUTPUTS
-from franken_gguf.runner.compare.tasks import prepare
-from franken_gguf.runner.compare.workspace import Workspace
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.runner.compare.measure.measure import Loaded, measure_text
+from franken_gguf.runner.compare.measure.raw_measurements import MeasuredScores
+from franken_gguf.runner.compare.measure.scoring import CHUNK, N_OUTPUTS
+from franken_gguf.runner.compare.measure.tasks import prepare
+from franken_gguf.runner.compare.measure.workspace import Workspace
+from franken_gguf.runner.compare.results.document import Settings
+from franken_gguf.runner.compare.results.metrics import mean, perplexity, wilson
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.probe import RouterProbe
-from franken_gguf.runner.metrics import mean, perplexity, wilson
+from franken_gguf.runner.prompt.template import Template
 
 _PASS = re.compile(r"([\d.]+) seconds per pass")
 

@@ -24,7 +24,7 @@ from pathlib import Path
 
 from processes import Run, fastest
 
-from franken_gguf.quantize.presets import find_preset
+from franken_gguf.quantize.tensor_types.type_presets import find_preset
 
 LADDER = ("Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M")
 

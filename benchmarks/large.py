@@ -18,7 +18,7 @@ from pathlib import Path
 from processes import fastest, run
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
-from mixtral import make_mixtral
+from support.mixtral import make_mixtral
 
 
 def main() -> None:

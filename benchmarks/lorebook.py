@@ -13,7 +13,7 @@ import random
 import statistics
 import time
 
-from franken_gguf.runner.story.lore import Lore, Moment
+from franken_gguf.runner.story.active_lore import Lore, Moment
 from franken_gguf.runner.story.lorebook import lorebook_from
 
 ENTRIES, TURNS, WORDS = 10_000, 50, 120

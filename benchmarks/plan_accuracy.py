@@ -15,9 +15,9 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from models import demo_gguf, smollm2
-from shapes import MIXTRAL_4X7B, sparse_model
-from workers import by_device, engines, planned, worker
+from support.models import demo_gguf, smollm2
+from support.shapes import MIXTRAL_4X7B, sparse_model
+from support.workers import by_device, engines, planned, worker
 
 KV = ({"type_k": "f16", "type_v": "f16"}, {"type_k": "q8_0", "type_v": "q8_0"})
 ONE, TWO = (1,), (1, 1)

@@ -10,7 +10,7 @@ its expert works; "won" the texts' passages on which it works more than any othe
 expert the recipe's own prompts; "load" the least and the most that one expert has of all tokens
 in one layer (experts_per_token over experts would be even), then of each expert alone. First comes
 how much the mean state m is in every token x of the texts, x m / |m|^2, in the base model: what
-quantize/merge/balance.py relies on.
+quantize/merge/load_balance.py relies on.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.merge.calibration import passages
+from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.merge.recipe_file import ExpertRecipe, read_recipe
-from franken_gguf.quantize.merge.source import merge_source
-from franken_gguf.quantize.parity import reference_tokenizer
-from franken_gguf.quantize.presets import find_preset
+from franken_gguf.quantize.tensor_types.type_presets import find_preset
+from franken_gguf.quantize.tokenizer.tokenizer_check import reference_tokenizer
+from franken_gguf.runner.compare.results.metrics import log_softmax
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.hidden_states import hidden_states
 from franken_gguf.runner.engine.probe import RouterProbe
-from franken_gguf.runner.metrics import log_softmax
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 MODES = ("uniform_random", "hidden", "balanced")

@@ -16,14 +16,14 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.runner.chat.text_stream import text_of
-from franken_gguf.runner.devices import default_threads
-from franken_gguf.runner.engine.banned import Banned
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.runner.common.hardware import default_threads
+from franken_gguf.runner.engine.ban_filter import unbanned
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.probe import RouterProbe
-from franken_gguf.runner.engine.sampling import Sampling
-from franken_gguf.runner.engine.unbanned import unbanned
+from franken_gguf.runner.prompt.text_stream import text_of
+from franken_gguf.runner.sampling.ban_list import Banned
+from franken_gguf.runner.sampling.settings import Sampling
 
 PROMPT = "Once upon a time, in a harbour town at the end of the world,"
 PLAIN = Sampling(seed=1)

@@ -16,10 +16,10 @@ from pathlib import Path
 
 from franken_gguf.runner import LoadOptions, Sessions, load
 from franken_gguf.runner.chat.answer import Answer
-from franken_gguf.runner.chat.commands import respond
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.impersonation import Draft
-from franken_gguf.runner.devices import default_threads
+from franken_gguf.runner.commands.command_table import respond
+from franken_gguf.runner.common.hardware import default_threads
 
 NEXT = "And what did the keeper see from the window then?"
 

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from .jobs import Job, jobs
-from .memory import DEFAULT_MAX_MEMORY, Share, share_memory
-from .output import Output
-from .rows import Progress, RowConverter
-from .source import Source
-from .verify import TensorCheck, refuse_unsound, verify
-from .workers import in_order
-from .writer import SAVE_SECONDS, PendingOutputs
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.common.workers import in_order
+from franken_gguf.quantize.output.jobs import Job, jobs
+from franken_gguf.quantize.output.output import Output
+from franken_gguf.quantize.output.row_converter import Progress, RowConverter
+from franken_gguf.quantize.output.verify import TensorCheck, refuse_unsound, verify
+from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY, Share, share_memory
+from franken_gguf.quantize.output.writer import SAVE_SECONDS, PendingOutputs
 
 
 @dataclass(frozen=True)

@@ -17,17 +17,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from franken_gguf.runner.chat.answer import Answer, Forgotten, Remembered, Text
+    from franken_gguf.runner.chat.chat import Chat
+    from franken_gguf.runner.conversation.conversation import Conversation, Message
+    from franken_gguf.runner.conversation.session import Session, Sessions
+    from franken_gguf.runner.engine.engine import Engine, Generation, LoadOptions
+    from franken_gguf.runner.engine.this_machine import this_machine
+    from franken_gguf.runner.planning.model_shape import ModelShape, model_shape
+    from franken_gguf.runner.planning.placement import Device, Machine, Override, Plan, Wishes
+    from franken_gguf.runner.planning.planner import plan
+    from franken_gguf.runner.sampling.settings import Sampling
+
     from .api import load
-    from .chat.answer import Answer, Forgotten, Remembered, Text
-    from .chat.chat import Chat
-    from .chat.conversation import Conversation, Message
-    from .chat.session import Session, Sessions
-    from .engine.engine import Engine, Generation, LoadOptions
-    from .engine.machine import this_machine
-    from .engine.sampling import Sampling
-    from .planning.placement import Device, Machine, Override, Plan, Wishes
-    from .planning.planner import plan
-    from .planning.shape import ModelShape, model_shape
 
 __all__ = [
     "Answer",
@@ -59,14 +60,14 @@ _HOMES = {
     "chat.answer": ("Answer", "Forgotten", "Remembered", "Text"),
     "api": ("load",),
     "chat.chat": ("Chat",),
-    "chat.conversation": ("Conversation", "Message"),
+    "conversation.conversation": ("Conversation", "Message"),
     "engine.engine": ("Engine", "Generation", "LoadOptions"),
-    "engine.machine": ("this_machine",),
+    "engine.this_machine": ("this_machine",),
     "planning.placement": ("Device", "Machine", "Override", "Plan", "Wishes"),
     "planning.planner": ("plan",),
-    "engine.sampling": ("Sampling",),
-    "chat.session": ("Session", "Sessions"),
-    "planning.shape": ("ModelShape", "model_shape"),
+    "sampling.settings": ("Sampling",),
+    "conversation.session": ("Session", "Sessions"),
+    "planning.model_shape": ("ModelShape", "model_shape"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -1,5 +1,5 @@
 """`python -m franken_gguf.runner`, the same as the command."""
 
-from .supervisor import main
+from franken_gguf.runner.cli.supervisor import main
 
 main()

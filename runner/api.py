@@ -8,14 +8,14 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from franken_gguf.quantize.gguf_header import Header, read_header
+from franken_gguf.quantize.gguf_file.header import Header, read_header
 from franken_gguf.runner.chat.chat import Chat
-from franken_gguf.runner.chat.prompt import Template, special_tokens, stored_template
-from franken_gguf.runner.engine.banned import Banned
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.probe import RouterProbe
-from franken_gguf.runner.engine.sampling import sampling_for
 from franken_gguf.runner.planning.placement import Machine
+from franken_gguf.runner.prompt.template import Template, special_tokens, stored_template
+from franken_gguf.runner.sampling.ban_list import Banned
+from franken_gguf.runner.sampling.settings import sampling_for
 
 
 def load(

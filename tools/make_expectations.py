@@ -1,4 +1,4 @@
-"""Run llama.cpp's own converter on the checkpoints of tests/cases.py, and keep what it wrote.
+"""Run llama.cpp's own converter on the checkpoints of tests/support/cases.py, and keep what it wrote.
 
 Needs what the project does not: a llama.cpp source tree (the sdist of llama-cpp-python carries one
 under vendor/llama.cpp) and a Python with torch, transformers 5, sentencepiece and numpy. There:

@@ -16,8 +16,8 @@ from make_dense_model import FOLDER, dense_checkpoint
 from rich.console import Console
 from rich.text import Text
 
-from franken_gguf.quantize.errors import FrankenError
-from franken_gguf.runner.terminal import printable
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.runner.terminal.text import printable
 
 ROOT = Path(__file__).resolve().parent.parent
 RECIPE = "examples/storytellers.yml"

@@ -13,8 +13,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.quantize.gguf_types import Metadata
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.gguf_file.values import Metadata
 
 CONTROL = 3
 """The token type of special tokens in a GGUF."""

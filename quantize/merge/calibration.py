@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from franken_gguf.quantize.errors import MergeError
-from franken_gguf.quantize.json_files import read_text
+from franken_gguf.quantize.common.errors import MergeError
+from franken_gguf.quantize.common.json_files import read_text
 
 PLACES, TOKENS = 16, 64
 _LETTERS = 8 * TOKENS

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import shutil
 
-from franken_gguf.quantize.errors import TokenizerError
-from franken_gguf.quantize.json_files import read_object
+from franken_gguf.quantize.common.errors import TokenizerError
+from franken_gguf.quantize.common.json_files import read_object
 
-from .models import Model
-from .own_folder import with_own_folder
-from .small_files import TEMPLATES, write_json
+from .base_copy import with_own_folder
+from .config_files import TEMPLATES, write_json
+from .source_models import Model
 
 
 def with_chat_template(base: Model, template: str) -> Model:

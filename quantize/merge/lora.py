@@ -21,12 +21,12 @@ from typing import Any
 import numpy as np
 from gguf import GGMLQuantizationType
 
-from franken_gguf.quantize.blocks_float import is_finite
-from franken_gguf.quantize.errors import MergeError, shown
-from franken_gguf.quantize.formats import F32, FORMATS, U8
-from franken_gguf.quantize.json_files import read_object
-from franken_gguf.quantize.safetensors_folder import SafetensorsFolder
-from franken_gguf.quantize.weights import Weights
+from franken_gguf.quantize.blocks.float_types import is_finite
+from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8
+from franken_gguf.quantize.checkpoint.named_tensors import Weights
+from franken_gguf.quantize.checkpoint.safetensors_folder import SafetensorsFolder
+from franken_gguf.quantize.common.errors import MergeError, shown
+from franken_gguf.quantize.common.json_files import read_object
 
 _PREFIX = "base_model.model."
 _TENSOR = re.compile(rf"{re.escape(_PREFIX)}(.+)\.lora_([AB])\.weight")

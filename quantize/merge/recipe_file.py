@@ -25,10 +25,10 @@ from pathlib import Path
 
 from gguf import GGMLQuantizationType
 
-from franken_gguf.quantize.errors import MergeError, shown
-from franken_gguf.quantize.yaml_files import read_yaml
+from franken_gguf.quantize.common.errors import MergeError, shown
+from franken_gguf.quantize.common.yaml_files import read_yaml
 
-from .fields import MOST_PROMPTS, Fields, ModelPath
+from .recipe_fields import MOST_PROMPTS, Fields, ModelPath
 
 HIDDEN, BALANCED, CHEAP_EMBED, RANDOM, UNIFORM_RANDOM = GATE_MODES = (
     "hidden",

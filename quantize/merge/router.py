@@ -7,15 +7,17 @@ from pathlib import Path
 
 import numpy as np
 
-from franken_gguf.quantize.config import read_config
-from franken_gguf.quantize.errors import MergeError, TokenizerError
-from franken_gguf.quantize.formats import F32, FORMATS
-from franken_gguf.quantize.json_files import read_object
-from franken_gguf.quantize.parity import Tokenize, reference_tokenizer
+from franken_gguf.quantize.blocks.formats import F32, FORMATS
+from franken_gguf.quantize.checkpoint.config import read_config
+from franken_gguf.quantize.common.errors import MergeError, TokenizerError
+from franken_gguf.quantize.common.json_files import read_object
+from franken_gguf.quantize.tokenizer.tokenizer_check import Tokenize, reference_tokenizer
 
-from .balance import evened, extremes, wins
 from .calibration import passages
-from .gates import (
+from .extended_vocab import EMBEDDINGS
+from .load_balance import evened, extremes, wins
+from .recipe_file import BALANCED, CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe
+from .router_rows import (
     balanced_rows,
     by_expert,
     degenerate_layers,
@@ -24,9 +26,7 @@ from .gates import (
     rows_of_states,
     uniform_rows,
 )
-from .joined_weights import EMBEDDINGS
-from .models import Model
-from .recipe_file import BALANCED, CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe
+from .source_models import Model
 
 _States = Sequence[F32]
 _Prompts = tuple[list[list[int]], list[list[int]]]

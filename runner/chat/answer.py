@@ -7,11 +7,10 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
+from franken_gguf.runner.conversation.conversation import Message
+from franken_gguf.runner.conversation.swipes import with_swipe
 from franken_gguf.runner.engine.engine import Generation
-
-from .conversation import Message
-from .swipes import with_swipe
-from .text_stream import text_of
+from franken_gguf.runner.prompt.text_stream import text_of
 
 if TYPE_CHECKING:
     from .chat import Chat

@@ -8,18 +8,18 @@ from dataclasses import replace
 from functools import cache
 from types import TracebackType
 
-from franken_gguf.runner.engine.banned import Banned
+from franken_gguf.runner.conversation.conversation import Conversation, Message, turn_starts
+from franken_gguf.runner.conversation.swipes import swipes
+from franken_gguf.runner.engine.ban_filter import unbanned
 from franken_gguf.runner.engine.engine import Engine, Generation
-from franken_gguf.runner.engine.sampling import RANDOM_SEED, Sampling
-from franken_gguf.runner.engine.unbanned import unbanned
+from franken_gguf.runner.prompt.template import Template
+from franken_gguf.runner.prompt.text_stream import text_of
+from franken_gguf.runner.sampling.ban_list import Banned
+from franken_gguf.runner.sampling.settings import RANDOM_SEED, Sampling
 from franken_gguf.runner.story.story import Story
 
-from . import summary
+from . import summary_request
 from .answer import Answer, now
-from .conversation import Conversation, Message, turn_starts
-from .prompt import Template
-from .swipes import swipes
-from .text_stream import text_of
 
 # A text that has more characters than this for each token of the context does not fit it: not
 # worth a template's and a tokenizer's time. (Few tokens are as long, and then runs of spaces.)
@@ -215,11 +215,11 @@ class Chat:
         """
         vocabulary, n_ctx = self.engine.vocabulary, self.engine.n_ctx
         limit = n_ctx // 8
-        text = summary.transcript(self.conversation.memory, leaving)
+        text = summary_request.transcript(self.conversation.memory, leaving)
         # The request and the template's own words have the other quarter.
         tokens = vocabulary.tokenize(text)[-(n_ctx // 2) :]
         text = b"".join(map(vocabulary.piece, tokens)).decode(errors="replace")
-        request = [Message("user", summary.request(text, limit))]
+        request = [Message("user", summary_request.request(text, limit))]
         prompt = vocabulary.prompt(self.template.render(request))
         if len(prompt) + limit > n_ctx:
             return ""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from franken_gguf.runner.engine.flight_recorder import recorder
-from franken_gguf.runner.story.saved import opened
+from franken_gguf.runner.conversation.conversation import Conversation
+from franken_gguf.runner.conversation.session import Session, Sessions
+from franken_gguf.runner.crash.flight_recorder import recorder
+from franken_gguf.runner.story.saved_story import opened
 
 from .answer import Answer
+from .answer_figures import Figures
 from .chat import Chat
-from .conversation import Conversation
-from .figures import Figures
-from .session import Session, Sessions
 
 
 @dataclass

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import uuid
 
+from franken_gguf.runner.conversation.conversation import NOTE, ConversationError, Message
+from franken_gguf.runner.prompt.text_stream import text_of
+
 from .chat import Chat
-from .conversation import NOTE, ConversationError, Message
-from .text_stream import text_of
 
 _MAX_TOKENS = 256
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from .graphemes import columns
+from franken_gguf.runner.terminal.graphemes import columns
 
 # Where a text that is too long may begin: at a paragraph, else a sentence, else a word.
 _STARTS = tuple(map(re.compile, (r"\n+", r"(?<=[.!?…])[\"”*»)]*\s+", r"\s+", r"")))

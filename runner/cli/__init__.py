@@ -12,9 +12,9 @@ from typing import Any
 
 import click
 
-from franken_gguf.quantize.errors import FrankenError, did_you_mean
-from franken_gguf.quantize.signals import ENDINGS
-from franken_gguf.runner.terminal import printable
+from franken_gguf.quantize.common.errors import FrankenError, did_you_mean
+from franken_gguf.quantize.common.signals import ENDINGS
+from franken_gguf.runner.terminal.text import printable
 
 _VERBS = ("chat", "compare", "convert", "doctor", "inspect", "merge", "plan", "worker")
 

@@ -1,4 +1,4 @@
-"""`franken-gguf chat`: its options, as `ChatArguments` for runner/chat/run.py."""
+"""`franken-gguf chat`: its options, as `ChatArguments` for runner/cli/chat_run.py."""
 
 from __future__ import annotations
 
@@ -7,23 +7,22 @@ from pathlib import Path
 
 import click
 
-from franken_gguf.quantize.gguf_header import read_header
+from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.merge.recipe_file import expert_names as recipe_names
-from franken_gguf.runner.chat.arguments import (
+from franken_gguf.runner.cli.options.chat_arguments import (
     ChatArguments,
     SamplingArguments,
     SessionArguments,
     StoryArguments,
 )
-from franken_gguf.runner.chat.standard_input import clean, has_keyboard, piped_text
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
+from franken_gguf.runner.cli.options.sampling_options import sampling_options
+from franken_gguf.runner.cli.options.session_options import session_options
+from franken_gguf.runner.cli.options.story_options import story_options
+from franken_gguf.runner.cli.options.types import FILE, THREADS
 from franken_gguf.runner.planning.placement import Wishes
-
-from .options.groups import Command, option
-from .options.placement import MODEL_GROUP, placement_options
-from .options.sampling import sampling_options
-from .options.session import session_options
-from .options.story import story_options
-from .options.types import FILE, THREADS
+from franken_gguf.runner.terminal.standard_input import clean, has_keyboard, piped_text
 
 _OUTPUT_GROUP = "Prompt and output"
 
@@ -140,8 +139,9 @@ def chat(
     _check_session(session)
     header = read_header(model)
     # Only now, so that --help and completion do not wait for llama.cpp.
-    from franken_gguf.runner.chat.run import run  # noqa: PLC0415
-    from franken_gguf.runner.chat.ui_chat import Screen  # noqa: PLC0415
+    from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415
+
+    from .chat_run import run  # noqa: PLC0415
 
     screen = Screen()
     arguments = ChatArguments(

@@ -11,33 +11,34 @@ import click
 from rich.console import Console
 
 from franken_gguf.quantize import convert as pipeline
-from franken_gguf.quantize.output import Output
-from franken_gguf.quantize.presets import find_preset
-from franken_gguf.quantize.source import Source, open_source
-from franken_gguf.runner import ui_compare, ui_convert
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.open_source import open_source
+from franken_gguf.quantize.output.output import Output
+from franken_gguf.quantize.tensor_types.type_presets import find_preset
+from franken_gguf.runner.cli.options.completion import quant_types
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
+from franken_gguf.runner.cli.options.types import FILE, THREADS
+from franken_gguf.runner.common.hardware import default_threads
 from franken_gguf.runner.compare.candidates import choose_baseline, read_candidates
 from franken_gguf.runner.compare.compare import Request
 from franken_gguf.runner.compare.compare import compare as run
-from franken_gguf.runner.compare.document import Comparison, Settings, as_json
-from franken_gguf.runner.compare.page import page
+from franken_gguf.runner.compare.measure.questions import BUILT_IN, question
+from franken_gguf.runner.compare.measure.scoring import CHUNK, N_OUTPUTS
+from franken_gguf.runner.compare.measure.tasks import CompareError
+from franken_gguf.runner.compare.measure.workspace import cache_folder, replacing
 from franken_gguf.runner.compare.quants import quants
-from franken_gguf.runner.compare.questions import BUILT_IN, question
-from franken_gguf.runner.compare.scoring import CHUNK, N_OUTPUTS
-from franken_gguf.runner.compare.table_csv import as_csv
-from franken_gguf.runner.compare.tasks import CompareError
-from franken_gguf.runner.compare.workspace import cache_folder, replacing
-from franken_gguf.runner.devices import default_threads
+from franken_gguf.runner.compare.report.page import page
+from franken_gguf.runner.compare.report.table_csv import as_csv
+from franken_gguf.runner.compare.results.document import Comparison, Settings, as_json
+from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
 from franken_gguf.runner.engine.loading import LoadOptions
-from franken_gguf.runner.engine.token_check import check_tokens
-from franken_gguf.runner.meter import Meter
 from franken_gguf.runner.planning.placement import Wishes
-from franken_gguf.runner.ui_progress import conversion_progress
+from franken_gguf.runner.ui import compare_screen, convert_screen
+from franken_gguf.runner.ui.progress_bars import conversion_progress
+from franken_gguf.runner.ui.progress_stats import Meter
 
-from .options.completion import quant_types
-from .options.groups import Command, option
-from .options.placement import MODEL_GROUP, placement_options
-from .options.types import FILE, THREADS
-from .routing import route
+from .router_prep import route
 
 _MAX_TEXT_BYTES = 1 << 28
 _STANDARD_OUTPUT = Path("-")
@@ -243,14 +244,14 @@ def compare(
         rpc,
     )
     try:
-        with ui_compare.watching(notices, len(candidates)) as listener:
+        with compare_screen.watching(notices, len(candidates)) as listener:
             found = run(request, cache, listener)
     except KeyboardInterrupt as interrupt:
         interrupt.args = ("Interrupted; run the same command to resume.",)
         raise
     _write_reports(reports, found, notices)
     if json_file != _STANDARD_OUTPUT:
-        ui_compare.show(Console(), found)
+        compare_screen.show(Console(), found)
 
 
 def _check_usage(
@@ -304,10 +305,14 @@ def _convert(
     meter = Meter(source, outputs)
     with conversion_progress(notices, meter) as progress:
         pipeline.convert(
-            source, outputs, threads=threads, report=progress, say=partial(ui_convert.say, notices)
+            source,
+            outputs,
+            threads=threads,
+            report=progress,
+            say=partial(convert_screen.say, notices),
         )
     folder = outputs[0].path.parent.parent
-    ui_convert.say(notices, f"the converted files are kept in {folder} for the next comparison")
+    convert_screen.say(notices, f"the converted files are kept in {folder} for the next comparison")
 
 
 def _document(comparison: Comparison) -> str:
@@ -321,4 +326,4 @@ def _write_reports(reports: Reports, comparison: Comparison, notices: Console) -
         else:
             with replacing(path) as part:
                 part.write_text(content(comparison), encoding="utf-8", errors="backslashreplace")
-            ui_convert.say(notices, f"written: {path}")
+            convert_screen.say(notices, f"written: {path}")

@@ -11,26 +11,34 @@ import click
 from rich.console import Console
 
 from franken_gguf.quantize import convert as pipeline
-from franken_gguf.quantize.estimate import estimate
-from franken_gguf.quantize.imatrix import read_imatrix
-from franken_gguf.quantize.jobs import weights_before
-from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY
-from franken_gguf.quantize.naming import names_file, output_paths
-from franken_gguf.quantize.output import plan_output
-from franken_gguf.quantize.places import refuse_early
-from franken_gguf.quantize.presets import LLAMA_PRESETS, MOE_PRESETS, Preset, find_preset, find_type
-from franken_gguf.quantize.recipe import Overrides
-from franken_gguf.quantize.source import Source, open_source
-from franken_gguf.runner import convert_json, ui_convert
-from franken_gguf.runner.devices import cores
-from franken_gguf.runner.engine.token_check import check_tokens
-from franken_gguf.runner.meter import Meter
-from franken_gguf.runner.ui_progress import conversion_progress
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.open_source import open_source
+from franken_gguf.quantize.output.estimate import estimate
+from franken_gguf.quantize.output.jobs import weights_before
+from franken_gguf.quantize.output.output import plan_output
+from franken_gguf.quantize.output.output_names import names_file, output_paths
+from franken_gguf.quantize.output.output_paths import refuse_early
+from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY
+from franken_gguf.quantize.tensor_types.imatrix import read_imatrix
+from franken_gguf.quantize.tensor_types.type_choice import Overrides
+from franken_gguf.quantize.tensor_types.type_presets import (
+    LLAMA_PRESETS,
+    MOE_PRESETS,
+    Preset,
+    find_preset,
+    find_type,
+)
+from franken_gguf.runner.cli.options.completion import quant_types, tensor_types
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.types import FILE, THREADS, size
+from franken_gguf.runner.common.hardware import cores
+from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
+from franken_gguf.runner.ui import convert_screen
+from franken_gguf.runner.ui.progress_bars import conversion_progress
+from franken_gguf.runner.ui.progress_stats import Meter
 
-from .options.completion import quant_types, tensor_types
-from .options.groups import Command, option
-from .options.types import FILE, THREADS, size
-from .routing import base_type_option, route
+from . import convert_json
+from .router_prep import base_type_option, route
 
 # Weights that are converted by the time another process has started.
 _WEIGHTS_FOR_A_START = 1 << 24
@@ -217,14 +225,14 @@ def convert(
     ]
     notices = Console(stderr=True, highlight=False)
     if imatrix:
-        ui_convert.show_imatrix(notices, imatrix, outputs)
+        convert_screen.show_imatrix(notices, imatrix, outputs)
     asked, threads = threads, threads or _worth_starting(model)
     if dry_run:
         expected = estimate(model, outputs, threads, max_memory)
         if as_json:
             click.echo(json.dumps(convert_json.planned(outputs, expected), indent=2))
         else:
-            ui_convert.show_plan(Console(), outputs, expected)
+            convert_screen.show_plan(Console(), outputs, expected)
         return
     if model.tokenizer_folder:
         check_tokens(model.tokenizer_folder, model.metadata)
@@ -244,7 +252,7 @@ def convert(
                 check=verify,
                 report=report,
                 report_check=meter.compare,
-                say=partial(ui_convert.say, notices),
+                say=partial(convert_screen.say, notices),
             )
     except KeyboardInterrupt as interrupt:
         # Before the first job is done the meter knows nothing, also of an earlier run's work.
@@ -254,8 +262,8 @@ def convert(
     if as_json:
         click.echo(json.dumps(convert_json.written(outputs, result), indent=2))
     else:
-        ui_convert.show_outputs(Console(), outputs, result.checks)
-        ui_convert.show_time(notices, result, meter.seconds)
+        convert_screen.show_outputs(Console(), outputs, result.checks)
+        convert_screen.show_time(notices, result, meter.seconds)
 
 
 def _worth_starting(model: Source) -> int:

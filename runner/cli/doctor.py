@@ -8,10 +8,9 @@ from dataclasses import asdict
 import click
 from rich.console import Console
 
-from franken_gguf.runner import ui_doctor
-from franken_gguf.runner.checkup import checkup
-
-from .options.groups import Command, option
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.doctor.report import checkup
+from franken_gguf.runner.ui import doctor_screen
 
 
 @click.command(cls=Command)
@@ -25,4 +24,4 @@ def doctor(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(asdict(found), indent=2))
     else:
-        ui_doctor.show_checkup(Console(), found)
+        doctor_screen.show_checkup(Console(), found)

@@ -9,20 +9,21 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.quantize.memory import DEFAULT_MAX_MEMORY, share_memory
-from franken_gguf.quantize.presets import Preset
-from franken_gguf.quantize.source import open_source
-from franken_gguf.quantize.split import joined, parts
-from franken_gguf.quantize.verify import TensorCheck, refuse_unsound, verify
-from franken_gguf.runner import convert_json, ui_inspect
-from franken_gguf.runner.devices import cores
-from franken_gguf.runner.inspect import summarize
-from franken_gguf.runner.ui_verify import show_checks
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.gguf_file.model_summary import summarize
+from franken_gguf.quantize.gguf_file.split_files import joined, parts
+from franken_gguf.quantize.open_source import open_source
+from franken_gguf.quantize.output.verify import TensorCheck, refuse_unsound, verify
+from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY, share_memory
+from franken_gguf.quantize.tensor_types.type_presets import Preset
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.types import FILE
+from franken_gguf.runner.common.hardware import cores
+from franken_gguf.runner.ui import inspect_screen
+from franken_gguf.runner.ui.verify_screen import show_checks
 
-from .options.groups import Command, option
-from .options.types import FILE
-from .routing import base_type_option, route
+from . import convert_json
+from .router_prep import base_type_option, route
 
 
 @click.command(cls=Command)
@@ -51,7 +52,7 @@ def inspect(model: Path, source: Path | None, base_type: Preset, as_json: bool) 
     elif source:
         show_checks(Console(), checks)
     else:
-        ui_inspect.show_summary(Console(), summary)
+        inspect_screen.show_summary(Console(), summary)
     if checks:
         refuse_unsound(model, checks)
 

@@ -9,21 +9,21 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn
 
-from franken_gguf.quantize.merge.checkpoint import (
+from franken_gguf.quantize.merge.expert_layout import LAYOUTS, PER_EXPERT
+from franken_gguf.quantize.merge.merged_checkpoint import (
     DEFAULT_SHARD_BYTES,
     plan_checkpoint,
     write_checkpoint,
 )
-from franken_gguf.quantize.merge.layout import LAYOUTS, PER_EXPERT
-from franken_gguf.quantize.merge.pending_folder import pending_folder
-from franken_gguf.quantize.merge.source import merge_source
-from franken_gguf.quantize.presets import Preset
-from franken_gguf.runner.engine.token_check import check_tokens
-from franken_gguf.runner.terminal import printable
+from franken_gguf.quantize.merge.merged_source import merge_source
+from franken_gguf.quantize.merge.staging_dir import pending_folder
+from franken_gguf.quantize.tensor_types.type_presets import Preset
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.types import FILE, size
+from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
+from franken_gguf.runner.terminal.text import printable
 
-from .options.groups import Command, option
-from .options.types import FILE, size
-from .routing import base_type_option, route
+from .router_prep import base_type_option, route
 
 
 @click.command(cls=Command)

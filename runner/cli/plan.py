@@ -11,16 +11,15 @@ from typing import Any
 import click
 from rich.console import Console
 
-from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.quantize.split import joined
-from franken_gguf.runner import ui_plan
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.gguf_file.split_files import joined
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
+from franken_gguf.runner.cli.options.types import FILE, memory_size
+from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Device, Machine, Plan, Wishes
 from franken_gguf.runner.planning.planner import plan as make_plan
-from franken_gguf.runner.planning.shape import model_shape
-
-from .options.groups import Command, option
-from .options.placement import MODEL_GROUP, placement_options
-from .options.types import FILE, memory_size
+from franken_gguf.runner.ui import plan_screen
 
 
 @click.command(cls=Command)
@@ -53,14 +52,14 @@ def plan(
     if as_json:
         click.echo(json.dumps(_document(decided), indent=2))
     else:
-        ui_plan.show_plan(Console(), shape, decided, rpc)
+        plan_screen.show_plan(Console(), shape, decided, rpc)
 
 
 def _machine(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ...]) -> Machine:
     if vram is not None and ram is not None and not rpc:
         return Machine(ram, _gpus(vram))
     # llama.cpp takes a while to load, and a machine that is not here does not need it.
-    from franken_gguf.runner.engine.machine import this_machine, with_vram  # noqa: PLC0415
+    from franken_gguf.runner.engine.this_machine import this_machine, with_vram  # noqa: PLC0415
 
     here = this_machine(rpc, partial(click.echo, err=True))
     if vram is not None:

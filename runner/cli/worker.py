@@ -7,12 +7,11 @@ import signal
 
 import click
 
-from franken_gguf.quantize.signals import ENDINGS
-from franken_gguf.runner.devices import default_threads
+from franken_gguf.quantize.common.signals import ENDINGS
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.types import THREADS
+from franken_gguf.runner.common.hardware import default_threads
 from franken_gguf.runner.engine import rpc
-
-from .options.groups import Command, option
-from .options.types import THREADS
 
 WARNING = (
     "Anyone who reaches this port can use this machine's memory and crash the worker: there is no "

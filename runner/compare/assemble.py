@@ -8,19 +8,15 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from franken_gguf.runner.inspect import Summary
-from franken_gguf.runner.metrics import (
-    LayerRouting,
-    bootstrap,
-    compare_text,
-    distinct_n,
-    perplexity,
-    repetition,
-    vocabulary_size,
-    wilson,
+from franken_gguf.quantize.gguf_file.model_summary import Summary
+from franken_gguf.runner.compare.measure.questions import HAIKU, Question
+from franken_gguf.runner.compare.measure.raw_measurements import (
+    Measured,
+    MeasuredPrompt,
+    MeasuredScores,
+    Speed,
 )
-
-from .document import (
+from franken_gguf.runner.compare.results.document import (
     Choices,
     FirstDifference,
     GreedyAnswer,
@@ -34,9 +30,17 @@ from .document import (
     TextScore,
     Variety,
 )
-from .haiku import is_haiku, syllables
-from .measured import Measured, MeasuredPrompt, MeasuredScores, Speed
-from .questions import HAIKU, Question
+from franken_gguf.runner.compare.results.haiku import is_haiku, syllables
+from franken_gguf.runner.compare.results.metrics import (
+    LayerRouting,
+    bootstrap,
+    compare_text,
+    distinct_n,
+    perplexity,
+    repetition,
+    vocabulary_size,
+    wilson,
+)
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")  # noqa: RUF001 - an apostrophe as books have it
 _DRIFT = 3

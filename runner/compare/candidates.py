@@ -8,13 +8,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from franken_gguf.quantize.gguf_header import Header, read_header
-from franken_gguf.quantize.presets import PRESETS
-from franken_gguf.quantize.split import joined, model_name
-from franken_gguf.runner.inspect import Summary, summarize
-from franken_gguf.runner.terminal import printable
-
-from .tasks import CompareError
+from franken_gguf.quantize.gguf_file.header import Header, read_header
+from franken_gguf.quantize.gguf_file.model_summary import Summary, summarize
+from franken_gguf.quantize.gguf_file.split_files import joined, model_name
+from franken_gguf.quantize.tensor_types.type_presets import PRESETS
+from franken_gguf.runner.compare.measure.tasks import CompareError
+from franken_gguf.runner.terminal.text import printable
 
 _TYPE = re.compile(rf"[-._]({'|'.join(PRESETS)})$", re.IGNORECASE)
 _VOCABULARY = {"tokens": "token", "merges": "merge"}

@@ -9,21 +9,26 @@ from pathlib import Path
 
 import llama_cpp
 
-from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.runner.compare.measure.measure_job import SCORED_PARTS, Job, Progress, parts
+from franken_gguf.runner.compare.measure.measure_model import measure_model
+from franken_gguf.runner.compare.measure.questions import Question
+from franken_gguf.runner.compare.measure.scoring import N_OUTPUTS
+from franken_gguf.runner.compare.measure.stored import measured_from
+from franken_gguf.runner.compare.measure.subprocess_worker import messages
+from franken_gguf.runner.compare.measure.tasks import Tasks, check_context, prepare
+from franken_gguf.runner.compare.measure.workspace import (
+    Workspace,
+    digest,
+    fingerprint,
+    remove_abandoned,
+)
+from franken_gguf.runner.compare.results.conclusion import conclusion
+from franken_gguf.runner.compare.results.document import Comparison, Prompt, Settings
 from franken_gguf.runner.engine.loading import LoadOptions
 
 from .assemble import assemble
 from .candidates import Candidate, check_vocabulary
-from .child import messages
-from .conclusion import conclusion
-from .document import Comparison, Prompt, Settings
-from .job import SCORED_PARTS, Job, Progress, parts
-from .measure_model import measure_model
-from .questions import Question
-from .scoring import N_OUTPUTS
-from .stored import measured_from
-from .tasks import Tasks, check_context, prepare
-from .workspace import Workspace, digest, fingerprint, remove_abandoned
 
 
 @dataclass(frozen=True)

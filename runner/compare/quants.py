@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from franken_gguf.quantize.naming import output_paths
-from franken_gguf.quantize.output import Output, plan_output
-from franken_gguf.quantize.presets import Preset
-from franken_gguf.quantize.source import Source
-
-from .workspace import digest
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.output.output import Output, plan_output
+from franken_gguf.quantize.output.output_names import output_paths
+from franken_gguf.quantize.tensor_types.type_presets import Preset
+from franken_gguf.runner.compare.measure.workspace import digest
 
 
 def quants(

@@ -14,11 +14,11 @@ from typing import Any
 
 from llama_cpp import llama_cpp as lib
 
-from franken_gguf.quantize.errors import FrankenError
-from franken_gguf.quantize.gguf_header import Header
-from franken_gguf.quantize.signals import signals_held
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.quantize.common.signals import signals_held
+from franken_gguf.quantize.gguf_file.header import Header
+from franken_gguf.runner.crash.flight_recorder import LOADING, recorder
 
-from .flight_recorder import LOADING, recorder
 from .ggml import function, load_backend
 
 

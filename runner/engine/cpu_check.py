@@ -29,9 +29,9 @@ from tempfile import TemporaryDirectory
 
 from platformdirs import user_cache_path
 
-from franken_gguf.runner.ready_made import installer
-from franken_gguf.runner.rebuild import rebuild_command
-from franken_gguf.runner.terminal import printable
+from franken_gguf.runner.common.ready_made_wheels import installer
+from franken_gguf.runner.common.rebuild_command import rebuild_command
+from franken_gguf.runner.terminal.text import printable
 
 from .backend import EngineError
 from .tiny_model import write_tiny_model

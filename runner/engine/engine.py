@@ -15,20 +15,20 @@ import numpy as np
 from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 
-from franken_gguf.quantize.gguf_header import Header
-from franken_gguf.quantize.signals import signals_held
-from franken_gguf.runner.planning.memory import N_BATCH
+from franken_gguf.quantize.common.signals import signals_held
+from franken_gguf.quantize.gguf_file.header import Header
+from franken_gguf.runner.crash.flight_recorder import LOADING, READING, recorder
+from franken_gguf.runner.crash.watcher import watch
+from franken_gguf.runner.planning.memory_use import N_BATCH
 from franken_gguf.runner.planning.placement import Machine
+from franken_gguf.runner.sampling.settings import Sampling
 
 from .backend import EngineError, log
-from .flight_recorder import LOADING, READING, recorder
 from .generation import Generation, Routes
 from .interrupt import Stopped
 from .loading import DEFAULTS, LoadOptions, load
 from .probe import Probe, RouterProbe
 from .sampler import Sampler
-from .sampling import Sampling
-from .watcher import watch
 
 __all__ = ["Engine", "Generation", "LoadOptions"]
 

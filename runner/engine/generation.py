@@ -7,10 +7,11 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from .flight_recorder import ANSWERING, recorder
+from franken_gguf.runner.crash.flight_recorder import ANSWERING, recorder
+
 from .interrupt import Stopped
-from .odds import Odds, odds
 from .sampler import Sampler
+from .token_probs import Odds, odds
 
 if TYPE_CHECKING:
     from .engine import Engine

@@ -11,7 +11,7 @@ from typing import Any
 # Not llama_cpp._ggml: in the wheel that opens a second copy of ggml, with a registry of its own.
 from llama_cpp.llama_cpp import _lib
 
-from franken_gguf.runner.planning.memory import CPU
+from franken_gguf.runner.planning.memory_use import CPU
 from franken_gguf.runner.planning.placement import Override
 
 _KINDS = {0: "CPU", 1: "GPU", 2: "IGPU", 3: "ACCEL", 4: "META"}

@@ -11,8 +11,9 @@ from typing import Any
 
 from llama_cpp import llama_cpp as lib
 
+from franken_gguf.runner.sampling.settings import SamplingError
+
 from .backend import log
-from .sampling import SamplingError
 
 _MAX_DEPTH = 100  # llama.cpp's parser recurses; it crashes at some ten thousand
 _NO_SYNTAX = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*', re.DOTALL)

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.common.errors import OutputError
 from franken_gguf.quantize.convert import convert
-from franken_gguf.quantize.errors import OutputError
-from franken_gguf.quantize.gguf_header import read_header
-from franken_gguf.quantize.output import Output, plan_output
-from franken_gguf.quantize.presets import Preset
-from franken_gguf.quantize.source import Source
-from franken_gguf.runner.terminal import size
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.output.output import Output, plan_output
+from franken_gguf.quantize.tensor_types.type_presets import Preset
+from franken_gguf.runner.terminal.text import size
 
 from .engine import Engine
 from .loading import DEFAULTS, LoadOptions

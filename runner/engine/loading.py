@@ -10,20 +10,20 @@ from typing import Any
 
 from llama_cpp import llama_cpp as lib
 
-from franken_gguf.quantize.gguf_header import Header
-from franken_gguf.quantize.split import joined
-from franken_gguf.runner.devices import default_threads
-from franken_gguf.runner.planning.memory import CPU, KV_TYPES, N_BATCH
+from franken_gguf.quantize.gguf_file.header import Header
+from franken_gguf.quantize.gguf_file.split_files import joined
+from franken_gguf.runner.common.hardware import default_threads
+from franken_gguf.runner.planning.memory_use import CPU, KV_TYPES, N_BATCH
+from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Machine, Override, Plan, Wishes
 from franken_gguf.runner.planning.planner import smaller_plans
-from franken_gguf.runner.planning.shape import model_shape
-from franken_gguf.runner.terminal import size
+from franken_gguf.runner.terminal.text import size
 
 from .backend import AllocationError, Buffer, EngineError, loaded_model, log
 from .ggml import device_array, override_array
 from .interrupt import Stopped
-from .machine import this_machine
 from .probe import Probe
+from .this_machine import this_machine
 from .vocabulary import Vocabulary
 
 

@@ -10,8 +10,9 @@ import numpy as np
 from llama_cpp import llama_cpp as lib
 from numpy.typing import NDArray
 
+from franken_gguf.runner.sampling.settings import Sampling, SamplingError
+
 from .grammar import grammar_sampler
-from .sampling import Sampling, SamplingError
 
 F32 = NDArray[np.float32]
 

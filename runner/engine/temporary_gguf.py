@@ -13,7 +13,7 @@ from tempfile import mkdtemp
 
 from filelock import FileLock
 
-from franken_gguf.quantize.signals import signals_held
+from franken_gguf.quantize.common.signals import signals_held
 
 _PREFIX, _LOCK, _FILE = ".franken-gguf-base-", "lock", "base.gguf"
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 from gguf import GGMLQuantizationType
 
-from franken_gguf.quantize.formats import FORMATS
-from franken_gguf.quantize.gguf_encode import encode_header, padded
-from franken_gguf.quantize.gguf_types import Metadata, f32, string, u32
+from franken_gguf.quantize.blocks.formats import FORMATS
+from franken_gguf.quantize.gguf_file.encode import encode_header, padded
+from franken_gguf.quantize.gguf_file.values import Metadata, f32, string, u32
 
 # 256 is the shortest row of a K-quant, and enough for every layout that ggml repacks into.
 _WIDTH, _TOKENS, _EXPERTS = 256, 64, 2

@@ -10,8 +10,8 @@ from typing import Any
 
 from llama_cpp import llama_cpp as lib
 
-from franken_gguf.quantize.gguf_header import Header, read_header
-from franken_gguf.quantize.signals import signals_held
+from franken_gguf.quantize.common.signals import signals_held
+from franken_gguf.quantize.gguf_file.header import Header, read_header
 
 from .backend import EngineError, loaded_model
 

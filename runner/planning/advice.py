@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 
-from franken_gguf.quantize.formats import FORMATS
-from franken_gguf.runner.terminal import size
+from franken_gguf.quantize.blocks.formats import FORMATS
+from franken_gguf.runner.terminal.text import size
 
-from .arrangement import fitting
-from .memory import Cache
+from .memory_use import Cache
+from .model_shape import ModelShape
+from .offload_candidates import fitting
 from .placement import NO_WISHES, Machine, Plan, Wishes
-from .shape import ModelShape
 
 _STEP = 256  # tokens of context
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from franken_gguf.quantize.errors import FrankenError
+from franken_gguf.quantize.common.errors import FrankenError
 
-from .memory import CPU, Bytes, Cache
+from .memory_use import CPU, Bytes, Cache
 
 
 class PlanError(FrankenError):

@@ -17,10 +17,10 @@ from math import inf
 from gguf import GGML_QUANT_SIZES
 
 from .advice import advice
-from .arrangement import DEVICE_HEADROOM, HEADROOM_SHARE, fitting
-from .memory import CPU, KV_TYPES, N_BATCH, Cache
+from .memory_use import CPU, KV_TYPES, N_BATCH, Cache
+from .model_shape import ModelShape
+from .offload_candidates import DEVICE_HEADROOM, HEADROOM_SHARE, fitting
 from .placement import NO_WISHES, Machine, Plan, PlanError, Wishes
-from .shape import ModelShape
 
 DEFAULT_N_CTX = 4096
 _SMALLEST_N_CTX = 512

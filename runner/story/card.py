@@ -17,7 +17,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import png_text
-from .fields import MAX_JSON_BYTES, Fields, StoryError, one_line, parse, read_bytes
+from .card_fields import MAX_JSON_BYTES, Fields, StoryError, one_line, parse, read_bytes
 from .lorebook import Lorebook, lorebook_from
 
 MAX_FILE_BYTES = 1 << 26

@@ -14,9 +14,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .decorators import decorated
-from .fields import MAX_JSON_BYTES, Fields, StoryError, one_line, parse, read_bytes
-from .keys import Key
+from .card_fields import MAX_JSON_BYTES, Fields, StoryError, one_line, parse, read_bytes
+from .lore_decorators import decorated
+from .lore_keys import Key
 
 SCAN_DEPTH = 2  # messages, as SillyTavern has it where a book says nothing
 MAX_SCAN_DEPTH = 1000

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from random import Random
 
-from .fields import StoryError
+from .card_fields import StoryError
 
 _TOKEN = re.compile(r"\{\{|\}\}|<(?:user|bot|char)>", re.IGNORECASE)
 _ROLL = re.compile(r"(?:(\d{0,3})d)?(\d{1,6})([+-]\d{1,6})?", re.IGNORECASE)

@@ -18,7 +18,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from .fields import MAX_JSON_BYTES, StoryError
+from .card_fields import MAX_JSON_BYTES, StoryError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _MAX_CHUNKS = 1 << 16

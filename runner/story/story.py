@@ -7,11 +7,15 @@ from dataclasses import replace
 from random import Random
 from typing import Any
 
-from franken_gguf.runner.chat.conversation import NOTE, Conversation, Message
+from franken_gguf.runner.conversation.conversation import NOTE, Conversation, Message
 
+from .active_lore import Called, Lore, Moment
+from .author_note import note_of
 from .card import Card
-from .fields import Fields
-from .layout import (
+from .card_fields import Fields
+from .lorebook import Lorebook
+from .macros import Macros
+from .message_layout import (
     BASE,
     GROUP_BASE,
     Insert,
@@ -21,10 +25,6 @@ from .layout import (
     named,
     with_inserts,
 )
-from .lore import Called, Lore, Moment
-from .lorebook import Lorebook
-from .macros import Macros
-from .note import note_of
 
 USER = "User"
 _NOBODY = Card("Assistant", "")

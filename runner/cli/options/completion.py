@@ -8,9 +8,9 @@ from contextlib import suppress
 
 import click
 
-from franken_gguf.quantize.errors import FrankenError
-from franken_gguf.quantize.presets import PRESETS
-from franken_gguf.runner.planning.memory import KV_TYPES
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.quantize.tensor_types.type_presets import PRESETS
+from franken_gguf.runner.planning.memory_use import KV_TYPES
 
 Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
@@ -32,13 +32,13 @@ def offering(names: Callable[[], Iterable[str]]) -> Completer:
 
 
 def _sampling_presets() -> Iterable[str]:
-    from franken_gguf.runner.chat.presets import presets  # noqa: PLC0415 - only at Tab
+    from franken_gguf.runner.sampling.sampling_presets import presets  # noqa: PLC0415 - only at Tab
 
     return presets()
 
 
 def _sessions() -> Iterable[str]:
-    from franken_gguf.runner.chat.session import Sessions  # noqa: PLC0415 - only at Tab
+    from franken_gguf.runner.conversation.session import Sessions  # noqa: PLC0415 - only at Tab
 
     return [session.name for session in Sessions().all()]
 

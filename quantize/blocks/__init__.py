@@ -1,0 +1,1 @@
+"""Block formats in numpy: the bytes of each quantization type, drawn above its code."""

@@ -1,0 +1,1 @@
+"""Checkpoints as sources: Hugging Face folders and GGUF files, names mapped, rows on demand."""

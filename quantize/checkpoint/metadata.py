@@ -1,0 +1,256 @@
+"""The metadata of a GGUF, key by key in the order in which llama.cpp's converter writes it."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import gguf
+import numpy as np
+from gguf import GGUFValueType, GGUFWriter, LlamaFileType, RopeScalingType
+
+from franken_gguf.quantize.blocks.formats import F32
+from franken_gguf.quantize.common.errors import CheckpointError
+from franken_gguf.quantize.common.json_files import read_object, read_text
+from franken_gguf.quantize.gguf_file.values import Metadata, Value, f32, string, u32
+from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
+
+from .architectures import ModelConfig
+
+_ARCHITECTURE = "llama"
+"""Mixtral, Mistral and Llama are one architecture to llama.cpp."""
+
+_MAX_CARD = 1 << 20
+"""Characters of README.md that are parsed. YAML is slow, and front matter is short."""
+
+
+def folder_metadata(
+    folder: Path,
+    config: ModelConfig,
+    shapes: Mapping[str, tuple[int, ...]],
+    tokenizer_folder: Path | None = None,
+) -> Metadata:
+    """Everything that the converter writes for an F16 file (general.file_type is 1).
+
+    `shapes` are the GGUF tensors' names and numpy shapes; they give general.size_label. The
+    tokenizer is in `folder` where no other is named.
+    Raises CheckpointError for a model card or generation_config.json that cannot be used, and
+    TokenizerError for the tokenizer's files.
+    """
+    return {
+        "general.architecture": string(_ARCHITECTURE),
+        "general.type": string("model"),
+        **general_metadata(folder, shapes),
+        **model_metadata(config),
+        "general.quantization_version": u32(gguf.GGML_QUANT_VERSION),
+        **tokenizer_metadata(tokenizer_folder or folder, config.vocab_size),
+    }
+
+
+def model_metadata(config: ModelConfig) -> Metadata:
+    """The hyperparameters, `llama.*`, and general.file_type among them as in the converter."""
+    keys: Metadata = {
+        "block_count": u32(config.layers),
+        "context_length": u32(config.context_length),
+        "embedding_length": u32(config.hidden_size),
+        "feed_forward_length": u32(config.feed_forward),
+        "attention.head_count": u32(config.heads),
+        "attention.head_count_kv": u32(config.kv_heads),
+        **_rope_scaling(config),
+        "rope.freq_base": f32(config.rope_theta),
+        "attention.layer_norm_rms_epsilon": f32(config.rms_norm_eps),
+    }
+    if config.experts:
+        keys["expert_count"] = u32(config.experts)
+        keys["expert_used_count"] = u32(config.experts_used)
+    if config.states_head_dim:
+        keys["attention.key_length"] = u32(config.head_dim)
+        keys["attention.value_length"] = u32(config.head_dim)
+    return {
+        **{f"{_ARCHITECTURE}.{key}": value for key, value in keys.items()},
+        "general.file_type": u32(LlamaFileType.MOSTLY_F16),
+        f"{_ARCHITECTURE}.vocab_size": u32(config.vocab_size),
+        f"{_ARCHITECTURE}.rope.dimension_count": u32(config.head_dim),
+    }
+
+
+def _rope_scaling(config: ModelConfig) -> Metadata:
+    """linear and yarn have keys; llama3 is a tensor instead (rope_freqs)."""
+    scaling = config.rope_scaling
+    if scaling is None or scaling.kind == "llama3":
+        return {}
+    if scaling.kind == "linear":
+        return {
+            "rope.scaling.type": string(RopeScalingType.LINEAR.value),
+            "rope.scaling.factor": f32(scaling.factor),
+        }
+    assert scaling.original_context_length is not None
+    keys = {
+        "rope.scaling.type": string(RopeScalingType.YARN.value),
+        "rope.scaling.factor": f32(scaling.factor),
+        "rope.scaling.original_context_length": u32(scaling.original_context_length),
+    }
+    for key, value in (
+        ("yarn_ext_factor", scaling.extrapolation_factor),
+        ("yarn_attn_factor", scaling.attention_factor),
+        ("yarn_beta_fast", scaling.beta_fast),
+        ("yarn_beta_slow", scaling.beta_slow),
+    ):
+        if value is not None:
+            keys[f"rope.scaling.{key}"] = f32(value)
+    return keys
+
+
+def rope_freqs(config: ModelConfig) -> F32 | None:
+    """The factors of llama3 scaling, float32 [head_dim / 2], or None for every other model.
+
+    llama.cpp divides each rotary frequency by its factor (tensor `rope_freqs.weight`). Short waves
+    keep their frequency, waves longer than the original context are stretched by `factor`, and
+    those between are blended (Llama 3.1's scheme, `_compute_llama3_parameters` in transformers).
+    llama.cpp's converter computes in torch's float32, and so does this, step by step. Only the
+    power is taken in float64 and rounded: torch's own float32 power depends on the processor, and
+    is within one unit of this in the last place.
+    """
+    scaling = config.rope_scaling
+    if scaling is None or scaling.kind != "llama3":
+        return None
+    context, low, high = (
+        scaling.original_context_length,
+        scaling.low_freq_factor,
+        scaling.high_freq_factor,
+    )
+    assert context is not None and low is not None and high is not None
+    f32 = np.float32
+    exponents = np.arange(0, config.head_dim, 2, dtype=f32) / f32(config.head_dim)
+    powers = np.power(np.float64(f32(config.rope_theta)), exponents.astype(np.float64)).astype(f32)
+    frequencies = f32(1) / powers
+    wavelengths = f32(1) / frequencies * f32(2 * math.pi)
+    smooth = (f32(1) / wavelengths * f32(context) - f32(low)) / f32(high - low)
+    blended = f32(1) / ((f32(1) - smooth) / f32(scaling.factor) + smooth)
+    factors = np.where(wavelengths > context / low, f32(scaling.factor), blended)
+    return np.where(wavelengths < context / high, f32(1), factors).astype(f32)
+
+
+def general_metadata(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Metadata:
+    """Name, size, licence, base models and tags, `general.*`, the sampling advice before them.
+
+    gguf.Metadata finds them in README.md's front matter, config.json and the folder's name.
+    """
+    if folder.name in ("", ".."):
+        folder = folder.resolve()
+    origin = read_object(folder / "config.json", CheckpointError).get("_name_or_path")
+    hints = {"_name_or_path": origin} if isinstance(origin, str) else {}
+    total, shared, per_expert, experts = parameter_counts(shapes)
+    writer = GGUFWriter(None, _ARCHITECTURE)
+    card_path = folder / "README.md"
+    if card_path.is_file() and len(read_text(card_path, CheckpointError)) > _MAX_CARD:
+        raise CheckpointError(f"{card_path}: too long for a model card; take it out of the folder")
+    try:
+        with _quiet_gguf():
+            card = gguf.Metadata.load_model_card(folder)
+            found = gguf.Metadata.apply_metadata_heuristic(
+                gguf.Metadata(), card, hints, folder, total
+            )
+            if found.name is None:
+                found.name = folder.name
+            if found.size_label is None and total > 0:
+                found.size_label = gguf.size_label(total, shared, per_expert, experts)
+            found.set_gguf_meta_model(writer)
+    except Exception as problem:  # The class trusts its files, and PyYAML has errors of its own.
+        reason = ascii(" ".join(str(problem).split()))[1:-1][:200]
+        raise CheckpointError(
+            f"{card_path}: the front matter (between the --- lines) cannot be used ({reason}); "
+            "mend it or take README.md out of the folder"
+        ) from None
+    metadata = sampling_metadata(folder)
+    for key, value in writer.kv_data[0].items():
+        if key != "general.architecture":
+            metadata[key] = _checked(card_path, key, value.value, value.type)
+    return metadata
+
+
+_SAMPLING = {
+    "sequence": ("sequence", GGUFValueType.STRING),
+    "top_k": ("top_k", GGUFValueType.INT32),
+    "top_p": ("top_p", GGUFValueType.FLOAT32),
+    "min_p": ("min_p", GGUFValueType.FLOAT32),
+    "xtc_probability": ("xtc_probability", GGUFValueType.FLOAT32),
+    "xtc_threshold": ("xtc_threshold", GGUFValueType.FLOAT32),
+    "temperature": ("temp", GGUFValueType.FLOAT32),
+    "penalty_last_n": ("penalty_last_n", GGUFValueType.INT32),
+    "penalty_repeat": ("penalty_repeat", GGUFValueType.FLOAT32),
+    "mirostat": ("mirostat", GGUFValueType.INT32),
+    "mirostat_tau": ("mirostat_tau", GGUFValueType.FLOAT32),
+    "mirostat_eta": ("mirostat_eta", GGUFValueType.FLOAT32),
+}
+"""generation_config.json's names to `general.sampling.*`, in the order of the GGUF."""
+
+
+def sampling_metadata(folder: Path) -> Metadata:
+    """What generation_config.json advises, `general.sampling.*`; {} without such a file.
+
+    Not read through gguf.Metadata: release 0.19 does not know Hugging Face's own name for the
+    penalty, `repetition_penalty`, and the class beside llama.cpp's converter does.
+    """
+    path = folder / "generation_config.json"
+    if not path.is_file():
+        return {}
+    advice = read_object(path, CheckpointError)
+    advice.setdefault("penalty_repeat", advice.get("repetition_penalty"))
+    return {
+        f"general.sampling.{key}": _checked(path, name, advice[name], kind)
+        for name, (key, kind) in _SAMPLING.items()
+        if advice.get(name) is not None
+    }
+
+
+def parameter_counts(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int, int]:
+    """(all weights, those outside experts, those of one expert, number of experts)."""
+    shared = per_expert = everything = experts = 0
+    for name, shape in shapes.items():
+        size = math.prod(shape)
+        everything += size
+        if "_exps." in name:
+            experts = shape[0]
+            per_expert += size // experts
+        else:
+            shared += size
+    return everything, shared, per_expert, experts
+
+
+@contextmanager
+def _quiet_gguf() -> Iterator[None]:
+    """gguf.Metadata logs what it cannot read; a library that is asked for values prints nothing."""
+    logger = logging.getLogger("metadata")
+    before = logger.disabled
+    logger.disabled = True
+    try:
+        yield
+    finally:
+        logger.disabled = before
+
+
+def _checked(path: Path, key: str, data: Any, kind: GGUFValueType) -> Value:
+    """The value, if it has the type that the key has in a GGUF. YAML and JSON promise none."""
+    number = isinstance(data, (int, float)) and not isinstance(data, bool)
+    if kind is GGUFValueType.ARRAY:
+        if isinstance(data, list) and data and all(isinstance(item, str) for item in data):
+            return Value(kind, data, GGUFValueType.STRING)
+    elif kind is GGUFValueType.STRING:
+        # `version: 1.0` in YAML is a number, and was meant as text.
+        if number or isinstance(data, str):
+            return Value(kind, str(data))
+    elif kind is GGUFValueType.FLOAT32:
+        if number and abs(data) <= float(np.finfo(np.float32).max):
+            return Value(kind, float(data))
+    elif isinstance(data, int) and number:
+        least, most = (0, 1 << 32) if kind is GGUFValueType.UINT32 else (-1 << 31, 1 << 31)
+        if least <= data < most:
+            return Value(kind, data)
+    raise CheckpointError(
+        f"{path}: the value for {key} cannot be stored as {kind.name.lower()}; mend or remove it"
+    )

@@ -1,0 +1,1 @@
+"""What every room uses: errors, files, JSON and YAML, signals, worker processes."""

@@ -1,0 +1,1 @@
+"""GGUF files: headers read and written, metadata values, split files, a summary."""

@@ -1,0 +1,133 @@
+"""The mixture of a recipe as a Hugging Face folder, for what reads such."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from math import prod
+from pathlib import Path
+from typing import BinaryIO
+
+from gguf import GGML_QUANT_SIZES
+
+from franken_gguf.quantize.checkpoint.named_tensors import Weights
+from franken_gguf.quantize.common.errors import CheckpointError, OutputError
+from franken_gguf.quantize.common.files import changed_file
+
+from .config_files import write_small_files
+from .expert_layout import Stored, laid_out
+from .merged_source import MergedSource
+
+DEFAULT_SHARD_BYTES = 5 * 1000**3
+"""Hugging Face's and mergekit's own."""
+
+_INDEX = "model.safetensors.index.json"
+_STEP = 1 << 20  # weights that are in memory at once
+
+
+@dataclass(frozen=True)
+class CheckpointPlan:
+    """What will stand in the folder."""
+
+    name: str
+    """What the model is called."""
+    source: MergedSource
+    shards: tuple[tuple[Stored, ...], ...]
+    nbytes: int
+    """Of all weights."""
+
+
+def plan_checkpoint(
+    source: MergedSource, name: str, layout: str, shard_bytes: int = DEFAULT_SHARD_BYTES
+) -> CheckpointPlan:
+    """Say what will be written for a model called `name`, reading no weights.
+
+    No file is larger than `shard_bytes`, but for one with a single tensor that is.
+    """
+    stored = laid_out(source.weights.shapes, layout, len(source.recipe.experts))
+    sizes = [_nbytes(tensor, source.weights) for tensor in stored]
+    return CheckpointPlan(name, source, tuple(_shards(stored, sizes, shard_bytes)), sum(sizes))
+
+
+def write_checkpoint(
+    plan: CheckpointPlan, folder: Path, report: Callable[[int], None] = lambda _: None
+) -> None:
+    """Write all files, synced, into `folder`, which is there; `route` the source first.
+
+    `report` is told of bytes as they are written. Raises a FrankenError.
+    """
+    try:
+        _write_files(plan, folder, report)
+    except OSError as error:
+        raise OutputError(
+            f"{error.filename or folder}: {error.strerror}; nothing stays, and once that is mended "
+            "run the same command again"
+        ) from None
+    if (changed := changed_file(plan.source.stamps)) is not None:
+        raise CheckpointError(f"{changed}: changed while it was read; run the same command again")
+
+
+def _write_files(plan: CheckpointPlan, folder: Path, report: Callable[[int], None]) -> None:
+    source, weights = plan.source, plan.source.weights
+    write_small_files(folder, source.recipe, source.base_folder, weights.stored_as, plan.name)
+    count = len(plan.shards)
+    weight_map: dict[str, str] = {}
+    for number, shard in enumerate(plan.shards, 1):
+        name = f"model-{number:05}-of-{count:05}.safetensors" if count > 1 else "model.safetensors"
+        with (folder / name).open("wb") as file:
+            _write_shard(file, shard, weights, report)
+            file.flush()
+            os.fsync(file.fileno())
+        weight_map |= dict.fromkeys((tensor.name for tensor in shard), name)
+    if count > 1:
+        index = {"metadata": {"total_size": plan.nbytes}, "weight_map": weight_map}
+        (folder / _INDEX).write_text(json.dumps(index, indent=2) + "\n", encoding="utf-8")
+
+
+def _write_shard(
+    file: BinaryIO, shard: Sequence[Stored], weights: Weights, report: Callable[[int], None]
+) -> None:
+    file.write(_header(shard, weights))
+    for tensor in shard:
+        step = max(_STEP // tensor.shape[-1], 1)
+        for piece in tensor.pieces:
+            for start in range(piece.start, piece.stop, step):
+                rows = weights.read(piece.source, start, min(start + step, piece.stop))
+                file.write(rows.data)
+                report(rows.nbytes)
+
+
+def _header(shard: Sequence[Stored], weights: Weights) -> bytes:
+    """A little-endian uint64, the length of the JSON, and the JSON, padded to eight bytes."""
+    entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
+    end = 0
+    for tensor in shard:
+        start, end = end, end + _nbytes(tensor, weights)
+        entries[tensor.name] = {
+            "dtype": weights.dtype(tensor.pieces[0].source).name,
+            "shape": tensor.shape,
+            "data_offsets": [start, end],
+        }
+    text = json.dumps(entries, separators=(",", ":")).encode()
+    text += b" " * (-len(text) % 8)
+    return len(text).to_bytes(8, "little") + text
+
+
+def _shards(
+    stored: Sequence[Stored], sizes: Sequence[int], limit: int
+) -> Iterator[tuple[Stored, ...]]:
+    shard: list[Stored] = []
+    used = 0
+    for tensor, nbytes in zip(stored, sizes, strict=True):
+        if shard and used + nbytes > limit:
+            yield tuple(shard)
+            shard, used = [], 0
+        shard.append(tensor)
+        used += nbytes
+    yield tuple(shard)
+
+
+def _nbytes(tensor: Stored, weights: Weights) -> int:
+    return prod(tensor.shape) * GGML_QUANT_SIZES[weights.dtype(tensor.pieces[0].source)][1]

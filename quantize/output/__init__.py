@@ -1,0 +1,1 @@
+"""GGUF files being written: planned, cut into jobs, journaled, resumed, verified."""

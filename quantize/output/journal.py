@@ -1,0 +1,213 @@
+"""How far an output is: a file beside it, which outlives whatever ends the process.
+
+Whatever moment that is, NAME.gguf.journal has a whole first line or does not exist: it is written
+as NAME.gguf.journal.part and renamed once it is on the disk. Of the lines after it the last may
+be cut.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from io import FileIO
+from pathlib import Path
+from typing import Any
+
+import regex
+
+from franken_gguf.quantize.common.files import FileStamp, sync_folder, write_all
+
+from .jobs import START, Position
+from .output import Output
+from .output_names import part_of
+
+# A line for every few seconds of work: nothing of ours is longer.
+_MAX_BYTES = 1 << 24
+_MAX_FIRST_LINE = 512
+_FIRST_LINE = regex.compile(
+    rb'\{"version": "[\w.+!-]{1,64}", "source": "[0-9a-f]{64}", "options": "[0-9a-f]{64}"\}\n'
+)
+
+
+@dataclass(frozen=True)
+class Identity:
+    """What must be the same for the work on an output to be resumed."""
+
+    version: str
+    source: str
+    options: str
+
+    def difference(self, other: Mapping[str, Any]) -> str:
+        """What is different in `other`, in words; empty where nothing is."""
+        if other.get("source") != self.source:
+            return "the source has changed since the last run"
+        if other.get("options") != self.options:
+            return "the last run had other options"
+        if other.get("version") != self.version:
+            return "the last run was another version's"
+        return ""
+
+
+def identities(
+    stamps: Sequence[FileStamp], outputs: Sequence[Output], fingerprint: bytes = b""
+) -> list[Identity]:
+    """The identity of each output made from files with these stamps.
+
+    `fingerprint` is what the source depends on besides its files.
+
+    The options are hashed as what they lead to: the headers, and the importance of every column.
+    """
+    source = _digest(repr(sorted(stamps)).encode(), fingerprint)
+    this = version("franken-gguf")
+    return [Identity(this, source, _options(output)) for output in outputs]
+
+
+def command_digest(outputs: Sequence[Output]) -> str:
+    """What tells a command that writes these outputs from one that writes others."""
+    names = [str(output.path.resolve()) for output in outputs]
+    return _digest(repr((names, [_options(output) for output in outputs])).encode())
+
+
+def _options(output: Output) -> str:
+    headers = [shard.header for shard in output.shards]
+    importances = [t.importance.tobytes() for t in output.tensors if t.importance is not None]
+    return _digest(*headers, *importances)
+
+
+def _digest(*parts: bytes) -> str:
+    """Of the parts, and of where one ends and the next begins."""
+    return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
+
+
+def is_journal(path: Path) -> bool:
+    """Whether the file begins as every journal does. Raises OSError."""
+    return _FIRST_LINE.match(_beginning(path)) is not None
+
+
+def is_unfinished_journal(path: Path) -> bool:
+    """Whether the file holds nothing but the beginning of a journal's first line, or all of it.
+
+    After a power cut there may be zeros in place of what was not yet on the disk. Raises OSError.
+    """
+    written = _beginning(path).rstrip(b"\0")
+    whole = path.stat().st_size <= _MAX_FIRST_LINE
+    return whole and _FIRST_LINE.fullmatch(written, partial=True) is not None
+
+
+def _beginning(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(_MAX_FIRST_LINE)
+
+
+class Journal:
+    """Lines of JSON: the identity, then every few seconds the position up to which all is on disk.
+
+        {"version": "0.1.0", "source": "9f86...", "options": "6030..."}
+        {"tensor": 3, "row": 4096}
+        {"tensor": 17, "row": 0}
+        {"complete": "fd61..."}
+
+    The farthest position counts. A cut line does not. The last line says that all outputs of a
+    command, by its digest, are complete and on the disk: what follows is only their names.
+    """
+
+    def __init__(self, path: Path, expected: Identity) -> None:
+        self.path = path
+        self.position = START
+        self.complete = ""
+        """The command whose outputs were all complete; empty where none was."""
+        self.refusal = ""
+        """Why what was there cannot be resumed; empty where it can, or nothing was."""
+        self._expected = expected
+        self._file: FileIO | None = None
+        self._read()
+
+    def _read(self) -> None:
+        try:
+            with self.path.open("rb") as file:
+                first, *others = file.read(_MAX_BYTES).split(b"\n")
+        except FileNotFoundError:
+            return
+        begun = _object(first)
+        self.refusal = self._expected.difference(begun) if begun else ""
+        if self.refusal or not begun:
+            return
+        for line in others:
+            match _object(line):
+                case {"tensor": int(tensor), "row": int(row)}:
+                    self.position = max(self.position, (tensor, row))
+                case {"complete": str(command)}:
+                    self.complete = command
+
+    def exists(self) -> bool:
+        """Whether there is a journal on the disk."""
+        return self.path.exists()
+
+    def begin(self) -> None:
+        """Start a new journal, at the beginning. When this returns, it is on disk.
+
+        Raises OSError; an earlier journal is still there then.
+        """
+        self.close()
+        part = part_of(self.path)
+        try:
+            with FileIO(part, "w") as file:
+                write_all(file, json.dumps(vars(self._expected)).encode() + b"\n")
+                os.fsync(file.fileno())
+            part.replace(self.path)
+        except OSError:
+            part.unlink(missing_ok=True)
+            raise
+        # Before a byte of an earlier run's parts changes: its journal must not come back.
+        sync_folder(self.path.parent)
+        self.position, self.complete = START, ""
+
+    def advance(self, position: Position) -> None:
+        """Note that every row before `position` is on disk. Raises OSError."""
+        self._append(b'{"tensor": %d, "row": %d}' % position)
+        self.position = position
+
+    def note_complete(self, command: str) -> None:
+        """Note that every output of `command` is complete and on disk. Raises OSError."""
+        if self.complete != command:
+            self._append(json.dumps({"complete": command}).encode())
+            self.complete = command
+
+    def _append(self, line: bytes) -> None:
+        if self._file is None:
+            self._file = FileIO(self.path, "r+")
+            self._file.seek(0, os.SEEK_END)
+        # What was written last, by this run or an earlier one, may be half a line.
+        write_all(self._file, b"\n" + line + b"\n")
+        os.fsync(self._file.fileno())
+
+    def forget(self) -> None:
+        """Say no more than that the work has begun. Raises OSError."""
+        self.close()
+        with FileIO(self.path, "r+") as file:
+            file.truncate(len(file.readline()))
+            os.fsync(file.fileno())
+        self.position, self.complete = START, ""
+
+    def delete(self) -> None:
+        """Delete the file, where there is one. Raises OSError."""
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+    def close(self) -> None:
+        """Close the file, which stays."""
+        if self._file is not None:
+            self._file.close()
+            self._file = None
+
+
+def _object(line: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError):
+        return {}
+    return value if isinstance(value, dict) else {}

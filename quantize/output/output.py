@@ -1,0 +1,227 @@
+"""One GGUF to be written: its types, headers and places, all known before the first byte."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import accumulate
+from math import prod
+from pathlib import Path
+
+from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
+
+from franken_gguf.quantize.blocks.formats import F32, FORMATS
+from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.common.errors import RecipeError
+from franken_gguf.quantize.gguf_file.encode import encode_header, padded
+from franken_gguf.quantize.gguf_file.shards import shard_counts, shard_metadata, shard_path
+from franken_gguf.quantize.gguf_file.values import Metadata, u32
+from franken_gguf.quantize.tensor_types.imatrix import Imatrix
+from franken_gguf.quantize.tensor_types.type_choice import Choice, Overrides, Tensor, choose_types
+from franken_gguf.quantize.tensor_types.type_presets import Preset
+
+_PRECISION_PRESETS = ("F32", "F16", "BF16")
+
+
+@dataclass(frozen=True)
+class PlannedTensor:
+    """A tensor's type in one output, and its place in the file."""
+
+    source: SourceTensor
+    choice: Choice
+    shard: int
+    """Which of the output's files it stands in."""
+    offset: int
+    """From the start of that file, in bytes."""
+    row_bytes: int
+    importance: F32 | None
+    """float32 [matrices, cols], one row for each expert; None for the plain search."""
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the tensor, without padding."""
+        return self.source.rows * self.row_bytes
+
+
+@dataclass(frozen=True)
+class Shard:
+    """One file of an output."""
+
+    path: Path
+    header: bytes
+    nbytes: int
+    """The exact size of the finished file."""
+
+
+@dataclass(frozen=True)
+class Output:
+    """One model to be written: one file, or several where it is split."""
+
+    path: Path
+    """The file's name; of a split model, the name that its shards' are made from."""
+    preset: Preset
+    shards: tuple[Shard, ...]
+    tensors: tuple[PlannedTensor, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """The exact size of all files together."""
+        return sum(shard.nbytes for shard in self.shards)
+
+    @property
+    def bits_per_weight(self) -> float:
+        """Bits of all tensors over the number of weights, as llama-quantize counts it."""
+        return 8 * sum(tensor.nbytes for tensor in self.tensors) / self._weights
+
+    @property
+    def wanted_bits_per_weight(self) -> float:
+        """The same, had every tensor got the type that the preset wanted for it."""
+        bits = 0.0
+        for tensor in self.tensors:
+            block_len, block_bytes = GGML_QUANT_SIZES[tensor.choice.wanted]
+            bits += prod(tensor.source.shape) * 8 * block_bytes / block_len
+        return bits / self._weights
+
+    @property
+    def without_importance(self) -> list[str]:
+        """Names of the quantized tensors that the imatrix does not know."""
+        return [
+            tensor.source.name
+            for tensor in self.tensors
+            if tensor.importance is None and GGML_QUANT_SIZES[tensor.choice.type][0] > 1
+        ]
+
+    @property
+    def _weights(self) -> int:
+        return sum(prod(tensor.source.shape) for tensor in self.tensors)
+
+
+def type_counts(output: Output) -> dict[str, int]:
+    """Type name to number of tensors, most first."""
+    return dict(Counter(t.choice.type.name for t in output.tensors).most_common())
+
+
+def plan_output(
+    source: Source,
+    path: Path,
+    preset: Preset,
+    overrides: Overrides | None = None,
+    imatrix: Imatrix | None = None,
+    *,
+    allow_requantize: bool = False,
+    strict_types: bool = False,
+    split_max_size: int | None = None,
+) -> Output:
+    """Decide every type, offset and key of the file `path`. Reads no weights.
+
+    With `split_max_size`, bytes, the model is cut into shards with no more than that of tensors.
+    Raises RecipeError for a type that does not fit (with `strict_types` also where llama-quantize
+    would fall back to another), or for a source that is quantized already unless
+    `allow_requantize`, and ImatrixError for an imatrix of another model.
+    """
+    choices = choose_types(
+        [Tensor(tensor.name, tensor.shape, tensor.kept) for tensor in source.tensors],
+        source.model,
+        preset,
+        overrides,
+        has_imatrix=imatrix is not None,
+    )
+    for tensor, choice in zip(source.tensors, choices, strict=True):
+        _check_possible(tensor, choice, allow_requantize)
+    if strict_types:
+        _check_fits(source.tensors, choices, preset)
+    metadata = _metadata(source, preset) | (imatrix.metadata() if imatrix else {})
+    matrices = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
+    importances = imatrix.for_tensors(matrices) if imatrix else {}
+    if imatrix and preset.name == "Q2_K_S":
+        _check_complete(source.tensors, choices, imatrix)
+    sizes = [
+        tensor.rows * _row_bytes(tensor, choice)
+        for tensor, choice in zip(source.tensors, choices, strict=True)
+    ]
+    counts = shard_counts([tensor.name for tensor in source.tensors], sizes, split_max_size)
+    shards: list[Shard] = []
+    tensors: list[PlannedTensor] = []
+    for number, count in enumerate(counts):
+        some = range(len(tensors), len(tensors) + count)
+        ends = list(accumulate(padded(sizes[i]) for i in some))
+        header = encode_header(
+            shard_metadata(metadata, number, len(counts), len(sizes)),
+            [
+                (source.tensors[i].name, source.tensors[i].shape, choices[i].type, offset)
+                for i, offset in zip(some, [0, *ends[:-1]], strict=True)
+            ],
+        )
+        for i, offset in zip(some, [0, *ends[:-1]], strict=True):
+            tensor, choice = source.tensors[i], choices[i]
+            place = number, len(header) + offset, _row_bytes(tensor, choice)
+            tensors.append(PlannedTensor(tensor, choice, *place, importances.get(tensor.name)))
+        shards.append(Shard(shard_path(path, number, len(counts)), header, len(header) + ends[-1]))
+    return Output(path, preset, tuple(shards), tuple(tensors))
+
+
+def _row_bytes(tensor: SourceTensor, choice: Choice) -> int:
+    block_len, block_bytes = GGML_QUANT_SIZES[choice.type]
+    return tensor.cols // block_len * block_bytes
+
+
+def _metadata(source: Source, preset: Preset) -> Metadata:
+    """The source's keys with this file's type, in the order that llama.cpp leaves them in.
+
+    Its converter writes the file type in its place. llama-quantize sets two keys anew, which
+    moves them to the end, and drops what belongs to a split.
+    """
+    metadata = {k: v for k, v in source.metadata.items() if not k.startswith("split.")}
+    file_type = u32(preset.file_type)
+    if preset.name in _PRECISION_PRESETS and not source.is_gguf:
+        return metadata | {"general.file_type": file_type}
+    for key in ("general.quantization_version", "general.file_type"):
+        metadata.pop(key, None)
+    return metadata | {
+        "general.quantization_version": u32(GGML_QUANT_VERSION),
+        "general.file_type": file_type,
+    }
+
+
+def _check_fits(tensors: Sequence[SourceTensor], choices: Sequence[Choice], preset: Preset) -> None:
+    fallen = [(t, c) for t, c in zip(tensors, choices, strict=True) if c.fell_back]
+    if fallen:
+        tensor, choice = fallen[0]
+        more = f" (and {len(fallen) - 1} more)" if len(fallen) > 1 else ""
+        raise RecipeError(
+            f"{preset.name} does not fit tensor {tensor.name!r}{more}: rows of {tensor.cols} are "
+            f"no multiple of {choice.wanted.name}'s block; take another type, or drop "
+            "--strict-types to have such tensors in other types"
+        )
+
+
+def _check_complete(
+    tensors: Sequence[SourceTensor], choices: Sequence[Choice], imatrix: Imatrix
+) -> None:
+    """llama-quantize makes no two-bit tensor of this preset without its importances."""
+    for tensor, choice in zip(tensors, choices, strict=True):
+        exempt = tensor.name in ("token_embd.weight", "output.weight", *imatrix.values)
+        if choice.type is GGMLQuantizationType.Q2_K and not exempt:
+            raise RecipeError(
+                f"Q2_K_S needs the importances of {tensor.name!r}, which {imatrix.path} lacks; "
+                "calibrate longer, or take Q2_K"
+            )
+
+
+def _check_possible(tensor: SourceTensor, choice: Choice, allow_requantize: bool) -> None:
+    if choice.type is tensor.stored:
+        return
+    for kind in (tensor.stored, choice.type):
+        if kind.name not in FORMATS:
+            raise RecipeError(
+                f"tensor {tensor.name!r}: {kind.name} is not supported; there are: "
+                f"{', '.join(FORMATS)}"
+            )
+    quantized = GGML_QUANT_SIZES[tensor.stored][0] > 1
+    if quantized and not allow_requantize:
+        raise RecipeError(
+            f"tensor {tensor.name!r} is quantized already ({tensor.stored.name}); quantize from "
+            "F16, BF16 or F32, or accept the loss with --allow-requantize"
+        )

@@ -1,0 +1,136 @@
+"""One job of a conversion: rows are read, widened to float32, quantized per output, written."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8
+from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.common.errors import CheckpointError, OutputError, RecipeError
+from franken_gguf.quantize.common.files import write_at
+
+from .jobs import Job, Position
+from .output import Output, PlannedTensor
+from .output_names import part_of
+
+# Only weights beyond F16's range can overflow a block's scale.
+_F16_MAX = 65504.0
+
+
+class Seconds(NamedTuple):
+    """What a job's time went to."""
+
+    read: float = 0.0
+    widen: float = 0.0
+    quantize: float = 0.0
+    write: float = 0.0
+
+
+@dataclass(frozen=True)
+class Progress:
+    """What a finished job adds to the whole."""
+
+    job: Job
+    tensor: str
+    weights: int
+    bytes_read: int
+    bytes_written: tuple[int, ...]
+    """For each output."""
+    seconds: Seconds
+
+
+class RowConverter:
+    """Converts jobs, in any process that it is sent to.
+
+    `positions` say how far each output is already: what ends before is not written again.
+    """
+
+    def __init__(
+        self, source: Source, outputs: Sequence[Output], positions: Sequence[Position]
+    ) -> None:
+        self._source = source
+        self._outputs = outputs
+        self._positions = positions
+
+    def __call__(self, job: Job) -> Progress:
+        """Do the job. Raises a FrankenError."""
+        clock = [time.perf_counter()]
+        tensor = self._source.tensors[job.index]
+        targets = {
+            number: output.tensors[job.index]
+            for number, output in enumerate(self._outputs)
+            if self._positions[number] < job.end
+        }
+        stored = self._source.read(tensor, job.piece, job.start, job.stop)
+        clock.append(time.perf_counter())
+        rows, largest = _widened(self._source.name, stored, tensor, job, list(targets.values()))
+        clock.append(time.perf_counter())
+        # Outputs often agree on a tensor's type: Q6_K stands in Q4_K_M, Q5_K_M and Q6_K files.
+        blocks: dict[GGMLQuantizationType, U8] = {tensor.stored: stored}
+        for target in targets.values():
+            if target.choice.type not in blocks:
+                blocks[target.choice.type] = _quantized(rows, largest, target, job)
+        clock.append(time.perf_counter())
+        written = [0] * len(self._outputs)
+        for number, target in targets.items():
+            self._write(self._outputs[number], target, job, blocks[target.choice.type])
+            written[number] = blocks[target.choice.type].nbytes
+        clock.append(time.perf_counter())
+        seconds = Seconds(*np.diff(clock).tolist())
+        weights = job.rows * tensor.cols
+        return Progress(job, tensor.name, weights, stored.nbytes, tuple(written), seconds)
+
+    def _write(self, output: Output, target: PlannedTensor, job: Job, blocks: U8) -> None:
+        path = output.shards[target.shard].path
+        try:
+            write_at(part_of(path), target.offset + job.row * target.row_bytes, blocks)
+        except OSError as error:
+            raise OutputError(
+                f"{path}: {error.strerror}; nothing was replaced, and once that is mended the same "
+                "command goes on from there"
+            ) from None
+
+
+def _widened(
+    name: str, stored: U8, tensor: SourceTensor, job: Job, targets: Sequence[PlannedTensor]
+) -> tuple[F32, float]:
+    """The rows as float32, checked to be finite, and their largest magnitude.
+
+    `name` is the source's. Blocks that every output copies as they are stay unread: an empty array
+    and 0.
+    """
+    copied = all(target.choice.type is tensor.stored for target in targets)
+    if copied and GGML_QUANT_SIZES[tensor.stored][0] > 1:
+        return np.empty((0, 0), np.float32), 0.0
+    rows = FORMATS[tensor.stored.name].dequantize(stored)
+    with np.errstate(invalid="ignore"):
+        largest = max(float(rows.max()), -float(rows.min()))
+    if not np.isfinite(largest):
+        row = job.start + int(np.argmin(np.isfinite(rows).all(axis=1)))
+        raise CheckpointError(
+            f"{name}: tensor {job.piece.source!r} holds NaN or Inf in row {row}; the checkpoint is "
+            "broken, merge or download it again"
+        )
+    return rows, largest
+
+
+def _quantized(rows: F32, largest: float, target: PlannedTensor, job: Job) -> U8:
+    codec = FORMATS[target.choice.type.name]
+    importance = None if target.importance is None else target.importance[job.matrix]
+    blocks = codec.quantize(rows, importance)
+    if largest > _F16_MAX:
+        with np.errstate(invalid="ignore", over="ignore"):
+            finite = np.isfinite(codec.dequantize(blocks)).all()
+        if not finite:
+            raise RecipeError(
+                f"tensor {target.source.name!r} holds weights as large as {largest:.3g}, beyond "
+                f"{codec.name}'s range; convert to F32 or BF16"
+            )
+    return blocks

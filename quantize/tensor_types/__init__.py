@@ -1,0 +1,1 @@
+"""Which block format each tensor gets: presets, overrides, importance matrices."""

@@ -1,0 +1,103 @@
+"""The names that `-q` and the type options take, and what they stand for. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from difflib import get_close_matches
+
+from gguf import GGMLQuantizationType, LlamaFileType
+
+from franken_gguf.quantize.common.errors import RecipeError
+
+Type = GGMLQuantizationType
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A name that `-q` takes: the type most tensors get, and the file type it is recorded as."""
+
+    name: str
+    file_type: LlamaFileType
+    default: Type
+    exceptions: tuple[tuple[str, Type], ...] = ()
+    """(part of a tensor's name, type), the first that fits: the rules of a preset of our own."""
+    like: str = ""
+    """The llama-quantize preset whose rules hold for all that `exceptions` leaves."""
+
+    @property
+    def rules(self) -> str:
+        """The name under which llama-quantize's policy knows this preset."""
+        return self.like or self.name
+
+
+_F = LlamaFileType
+LLAMA_PRESETS: dict[str, Preset] = {
+    name: Preset(name, file_type, default)
+    for name, file_type, default in (
+        ("F32", _F.ALL_F32, Type.F32),
+        ("F16", _F.MOSTLY_F16, Type.F16),
+        ("BF16", _F.MOSTLY_BF16, Type.BF16),
+        ("Q8_0", _F.MOSTLY_Q8_0, Type.Q8_0),
+        ("Q6_K", _F.MOSTLY_Q6_K, Type.Q6_K),
+        ("Q5_K_M", _F.MOSTLY_Q5_K_M, Type.Q5_K),
+        ("Q5_K_S", _F.MOSTLY_Q5_K_S, Type.Q5_K),
+        ("Q5_1", _F.MOSTLY_Q5_1, Type.Q5_1),
+        ("Q5_0", _F.MOSTLY_Q5_0, Type.Q5_0),
+        ("Q4_K_M", _F.MOSTLY_Q4_K_M, Type.Q4_K),
+        ("Q4_K_S", _F.MOSTLY_Q4_K_S, Type.Q4_K),
+        ("Q4_1", _F.MOSTLY_Q4_1, Type.Q4_1),
+        ("Q4_0", _F.MOSTLY_Q4_0, Type.Q4_0),
+        ("IQ4_NL", _F.MOSTLY_IQ4_NL, Type.IQ4_NL),
+        ("IQ4_XS", _F.MOSTLY_IQ4_XS, Type.IQ4_XS),
+        ("Q3_K_L", _F.MOSTLY_Q3_K_L, Type.Q3_K),
+        ("Q3_K_M", _F.MOSTLY_Q3_K_M, Type.Q3_K),
+        ("Q3_K_S", _F.MOSTLY_Q3_K_S, Type.Q3_K),
+        ("Q2_K", _F.MOSTLY_Q2_K, Type.Q2_K),
+        ("Q2_K_S", _F.MOSTLY_Q2_K_S, Type.Q2_K),
+    )
+}
+# Ours, for any number of experts. Keys and values in Q8_0 and the attention's output in Q5_K are
+# what llama-quantize gives to models of exactly 8 experts. The bytes come from the experts' gate
+# and up matrices, half of all weights and the least sensitive. Measured in docs/log.md.
+MOE_PRESETS: dict[str, Preset] = {
+    "Q4_K_MOE": Preset(
+        "Q4_K_MOE",
+        _F.MOSTLY_Q4_K_M,
+        Type.Q4_K,
+        exceptions=(
+            ("attn_v.", Type.Q8_0),
+            ("attn_k.", Type.Q8_0),
+            ("attn_output.", Type.Q5_K),
+            ("ffn_gate_exps.", Type.IQ4_XS),
+            ("ffn_up_exps.", Type.IQ4_XS),
+        ),
+        like="Q4_K_M",
+    ),
+}
+PRESETS = LLAMA_PRESETS | MOE_PRESETS
+# llama-quantize's own short names for the medium presets.
+_ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
+
+
+def find_preset(name: str) -> Preset:
+    """The preset called `name`, case ignored; RecipeError lists those that exist, nearest first."""
+    upper = name.upper()
+    preset = PRESETS.get(_ALIASES.get(upper, upper))
+    if preset is None:
+        raise RecipeError(f"no type {name!r}; there are: {_nearest_first(upper, PRESETS)}")
+    return preset
+
+
+def find_type(name: str) -> Type:
+    """The tensor type called `name`, case ignored; RecipeError lists those that exist."""
+    known = {preset.default.name: preset.default for preset in PRESETS.values()}
+    try:
+        return known[name.upper()]
+    except KeyError:
+        nearest = _nearest_first(name.upper(), known)
+        raise RecipeError(f"no tensor type {name!r}; there are: {nearest}") from None
+
+
+def _nearest_first(name: str, known: dict[str, Preset] | dict[str, Type]) -> str:
+    nearest = get_close_matches(name, known, n=3, cutoff=0.5)
+    return ", ".join([*nearest, *(other for other in known if other not in nearest)])

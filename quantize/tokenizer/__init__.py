@@ -1,0 +1,1 @@
+"""Tokenizer files to GGUF keys, and a check that the token ids stay the same."""

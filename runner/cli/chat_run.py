@@ -1,0 +1,166 @@
+"""One run of `franken-gguf chat`, from the saved session to the last answer."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from contextlib import ExitStack
+from functools import partial
+from pathlib import Path
+
+from franken_gguf.runner.api import load
+from franken_gguf.runner.chat.answer import now
+from franken_gguf.runner.chat.chat import Chat
+from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.prompt_cache import load_context, save_context
+from franken_gguf.runner.cli.options.chat_arguments import ChatArguments, SessionArguments
+from franken_gguf.runner.commands.command_table import completions, is_whole
+from franken_gguf.runner.commands.general_commands import resumed
+from franken_gguf.runner.conversation.conversation import Conversation
+from franken_gguf.runner.conversation.session import Session, Sessions, data_folder, make_private
+from franken_gguf.runner.engine.engine import LoadOptions
+from franken_gguf.runner.engine.interrupt import hearing_ctrl_c
+from franken_gguf.runner.engine.this_machine import this_machine, with_vram
+from franken_gguf.runner.planning.placement import Machine
+from franken_gguf.runner.sampling.sampling_presets import preset
+from franken_gguf.runner.story.saved_story import begin
+from franken_gguf.runner.terminal.standard_input import clean
+from franken_gguf.runner.terminal.text import size
+from franken_gguf.runner.ui import chat_screen
+from franken_gguf.runner.ui.chat_screen import Screen
+from franken_gguf.runner.ui.model_text import has_colours
+
+
+def run(arguments: ChatArguments, screen: Screen) -> None:
+    """Talk at the terminal, or answer `arguments.question`.
+
+    Raises FrankenError, and KeyboardInterrupt where Ctrl-C stopped the only answer.
+    """
+    machine = _machine(arguments, screen)
+    model = arguments.header.path.name
+    sessions = Sessions()
+    stop = threading.Event()
+    with ExitStack() as resources:
+        # Before the model is loaded: a session that cannot be opened is reported at once.
+        session = _open_session(sessions, arguments.session)
+        if session:
+            resources.callback(session.close)
+        conversation = _conversation(session, arguments)
+        chat = resources.enter_context(_load(arguments, machine, screen, stop))
+        autosave = arguments.question is None and not arguments.session.no_save
+        dialogue = Dialogue(chat, model, sessions, autosave)
+        resources.callback(dialogue.close)
+        dialogue.go_on(session, conversation)
+        if session:
+            load_context(chat.engine, session.context_path)
+        _show_remarks(chat, screen)
+        if arguments.question is None:
+            _talk(dialogue, screen, stop)
+        else:
+            chat_screen.answer_once(dialogue, screen, stop, arguments.question)
+        if arguments.session.keep_context and dialogue.session:
+            nbytes = save_context(chat.engine, dialogue.session.context_path)
+            screen.notice(f"the evaluated context is kept: {size(nbytes)}")
+
+
+def _machine(arguments: ChatArguments, screen: Screen) -> Machine:
+    machine = this_machine(arguments.rpc, screen.notice)
+    return machine if arguments.vram is None else with_vram(machine, arguments.vram)
+
+
+def _open_session(sessions: Sessions, wanted: SessionArguments) -> Session | None:
+    if wanted.imported:
+        return sessions.import_file(wanted.imported, wanted.name)
+    if wanted.is_resumed:
+        return sessions.open_saved(wanted.name)
+    return sessions.open(wanted.name) if wanted.name else None
+
+
+def _conversation(session: Session | None, arguments: ChatArguments) -> Conversation:
+    conversation = session.read() if session else Conversation()
+    conversation.system = clean(arguments.system) or conversation.system
+    story = arguments.story
+    begin(conversation, story.characters, story.lorebooks, clean(story.user), now())
+    return conversation
+
+
+def _load(
+    arguments: ChatArguments, machine: Machine, screen: Screen, stop: threading.Event
+) -> Chat:
+    options = LoadOptions(
+        **vars(arguments.wishes), n_threads=arguments.n_threads, mmap=arguments.mmap
+    )
+    sampling = arguments.sampling
+    with hearing_ctrl_c(stop), screen.loading(arguments.header.path.name) as show_progress:
+        chat = load(
+            arguments.header,
+            options,
+            machine=machine,
+            sampling=sampling.settings,
+            preset=preset(sampling.preset) if sampling.preset else None,
+            bans=sampling.bans,
+            max_tokens=arguments.max_tokens,
+            summarize=arguments.summarize,
+            experts=arguments.experts,
+            stop=stop,
+            on_progress=show_progress,
+            on_notice=screen.notice,
+        )
+    chat.records = arguments.question is None
+    chat.expert_names = arguments.expert_names
+    return chat
+
+
+def _show_remarks(chat: Chat, screen: Screen) -> None:
+    if chat.template.is_fallback:
+        screen.notice("the file holds no chat template: talking ChatML")
+    for remark in chat.story.remarks:
+        screen.notice(remark)
+    used, n_ctx = chat.context_used() if chat.story.cards else 0, chat.engine.n_ctx
+    if used > n_ctx // 2:
+        screen.notice(f"the story takes {used} of {n_ctx} tokens; -c gives more context")
+
+
+def _talk(dialogue: Dialogue, screen: Screen, stop: threading.Event) -> None:
+    from franken_gguf.runner.terminal.keyboard import Keyboard, PlainInput  # noqa: PLC0415 - 0.1 s
+
+    n_ctx = dialogue.chat.engine.n_ctx
+    screen.notice(f"{dialogue.model}, context {n_ctx}; /help lists the commands")
+    if dialogue.session and dialogue.session.exists():
+        screen.replay(resumed(dialogue))
+    else:
+        _show_beginning(dialogue, screen)
+    has_terminal = sys.stdout.isatty() or sys.stderr.isatty()
+    if has_terminal and not screen.console.is_dumb_terminal:
+        history = _history() if dialogue.autosave else None
+        lines: chat_screen.Lines = Keyboard(
+            history,
+            partial(completions, dialogue),
+            is_whole,
+            has_colours=has_colours(screen.console),
+        )
+    else:
+        lines = PlainInput(sys.stderr, is_whole)
+    chat_screen.talk(dialogue, screen, lines, stop)
+    if dialogue.session and dialogue.session.exists():
+        screen.notice(f"saved as {dialogue.session.name!r}; --continue resumes it")
+
+
+def _show_beginning(dialogue: Dialogue, screen: Screen) -> None:
+    for card in dialogue.chat.story.cards:
+        if card.creator_notes:
+            screen.notice(f"{card.name}, notes of the creator:\n{card.creator_notes.strip()}\n")
+    for message in dialogue.chat.conversation.messages:
+        story = dialogue.chat.story
+        screen.say(message.content, story.speaker_of(message), story.opening)
+
+
+def _history() -> Path | None:
+    """The file of earlier lines, readable by its owner alone; None if it cannot be made."""
+    path = data_folder() / "history"
+    try:
+        make_private(path.parent)
+        path.touch(0o600)
+    except OSError:
+        return None
+    return path

@@ -1,0 +1,77 @@
+"""What `franken-gguf convert --json` prints, as plain dictionaries."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from franken_gguf.quantize.convert import Result
+from franken_gguf.quantize.output.estimate import Estimate
+from franken_gguf.quantize.output.output import Output, type_counts
+from franken_gguf.quantize.output.verify import TensorCheck
+
+
+def planned(outputs: Sequence[Output], expected: Estimate) -> dict[str, Any]:
+    """A dry run: what would be written, tensor by tensor, and what that would take."""
+    return {
+        "outputs": [described(output) | {"tensors": _tensors(output)} for output in outputs],
+        "expected": asdict(expected),
+    }
+
+
+def written(outputs: Sequence[Output], result: Result) -> dict[str, Any]:
+    """A finished conversion."""
+    documents = []
+    for output in outputs:
+        document = described(output)
+        if output.path in result.checks:
+            document["checks"] = [checked(check) for check in result.checks[output.path]]
+        documents.append(document)
+    return {
+        "outputs": documents,
+        "workers": result.share.workers,
+        "seconds": result.seconds,
+    }
+
+
+def described(output: Output) -> dict[str, Any]:
+    """One output: its files, its size, its types, and what fell back."""
+    return {
+        "path": str(output.path),
+        "files": [str(shard.path) for shard in output.shards],
+        "type": output.preset.name,
+        "bytes": output.nbytes,
+        "bits_per_weight": output.bits_per_weight,
+        "tensor_types": type_counts(output),
+        "fallbacks": [
+            {"tensor": t.source.name, "wanted": t.choice.wanted.name, "type": t.choice.type.name}
+            for t in output.tensors
+            if t.choice.fell_back
+        ],
+    }
+
+
+def checked(check: TensorCheck) -> dict[str, Any]:
+    """One tensor compared with its source; errors relative to the root mean square."""
+    return {
+        "tensor": check.name,
+        "type": check.type.name,
+        "rmse": check.rmse,
+        "expected_rmse": check.expected_rmse,
+        "largest": check.largest,
+        "expected_largest": check.expected_largest,
+    }
+
+
+def _tensors(output: Output) -> list[dict[str, Any]]:
+    return [
+        {
+            "name": tensor.source.name,
+            "shape": list(tensor.source.shape),
+            "from": tensor.source.stored.name,
+            "type": tensor.choice.type.name,
+            "bytes": tensor.nbytes,
+        }
+        for tensor in output.tensors
+    ]

@@ -1,0 +1,170 @@
+"""The options that decide which device holds what, for every verb that loads or plans a model."""
+
+from __future__ import annotations
+
+import re
+
+import click
+
+from franken_gguf.runner.planning.memory_use import CPU, KV_TYPES
+from franken_gguf.runner.planning.placement import Override, Wishes
+from franken_gguf.runner.planning.planner import DEFAULT_N_CTX
+
+from .completion import kv_types, offering
+from .option_groups import Decorator, bundled, option
+from .types import memory_size
+
+MODEL_GROUP = "Model and memory"
+
+
+def layers(text: str) -> int | None:
+    """A number of layers; None for auto."""
+    if text == "auto":
+        return None
+    if not re.fullmatch(r"-?\d{1,9}", text):
+        raise click.BadParameter(f"{text!r} is not a number of layers (-1 for all) or auto")
+    return int(text)
+
+
+def switch(text: str) -> bool | None:
+    """Whether something is on; None for auto."""
+    if text not in ("on", "off", "auto"):
+        raise click.BadParameter(f"{text!r} is not on, off or auto")
+    return None if text == "auto" else text == "on"
+
+
+def override(text: str) -> Override:
+    """REGEX=DEVICE as in llama.cpp's -ot; the last = divides them."""
+    pattern, equals, device = text.rpartition("=")
+    if not (pattern and equals and device):
+        raise click.BadParameter(f"{text!r} is not REGEX=DEVICE, as in 'ffn_.*_exps={CPU}'")
+    return Override(pattern, device)
+
+
+def shares(text: str) -> tuple[float, ...]:
+    """Proportions as in llama.cpp's -ts, such as 3,1."""
+    try:
+        return tuple(float(share) for share in re.split("[,/]", text))
+    except ValueError:
+        raise click.BadParameter(
+            f"{text!r} is not a proportion for each device, as in 3,1"
+        ) from None
+
+
+def sizes(text: str) -> tuple[int, ...]:
+    """Sizes separated by commas, in bytes."""
+    return tuple(memory_size(one) for one in text.split(","))
+
+
+def placement_options(context: str = f"{DEFAULT_N_CTX}, or less if it does not fit") -> Decorator:
+    """Give a command these options: their values as `wishes`, and `vram` and `rpc` beside them.
+
+    `context` says in words what the default context length is.
+    """
+    return bundled("wishes", Wishes, _options(context))
+
+
+def _options(context: str) -> tuple[Decorator, ...]:
+    return (
+        option(
+            "-c",
+            "--ctx-size",
+            "n_ctx",
+            group=MODEL_GROUP,
+            type=click.IntRange(min=0),
+            metavar="N",
+            show_default=context,
+            help="Context length in tokens; 0 is all that the model was trained for.",
+        ),
+        option(
+            "-ngl",
+            "--gpu-layers",
+            "n_gpu_layers",
+            group=MODEL_GROUP,
+            type=layers,
+            metavar="N|auto",
+            default="auto",
+            shell_complete=offering(lambda: ("auto",)),
+            help="Number of layers on the GPU, -1 for all; auto is as many as fit.",
+        ),
+        option(
+            "-ncmoe",
+            "--n-cpu-moe",
+            "n_cpu_moe",
+            group=MODEL_GROUP,
+            type=layers,
+            metavar="N|auto",
+            default="auto",
+            shell_complete=offering(lambda: ("auto",)),
+            help="Keep the experts of the first N layers in RAM; auto is as few as necessary.",
+        ),
+        option(
+            "-ts",
+            "--tensor-split",
+            "tensor_split",
+            group=MODEL_GROUP,
+            type=shares,
+            metavar="A,B",
+            show_default="by their free memory",
+            help="Split the layers over several GPUs in these proportions, as in 3,1.",
+        ),
+        option(
+            "-ot",
+            "--override-tensor",
+            "overrides",
+            group=MODEL_GROUP,
+            type=override,
+            metavar="REGEX=DEVICE",
+            multiple=True,
+            help=(
+                "Put tensors whose name matches on this device, as in 'ffn_.*_exps=CPU'. "
+                "Repeatable; the first match wins."
+            ),
+        ),
+        option(
+            "-ctk",
+            "--cache-type-k",
+            "type_k",
+            group=MODEL_GROUP,
+            metavar="TYPE",
+            show_default="f16, or q8_0 where that does not fit",
+            shell_complete=kv_types,
+            help=f"Type of the KV cache's keys: {', '.join(KV_TYPES)}.",
+        ),
+        option(
+            "-ctv",
+            "--cache-type-v",
+            "type_v",
+            group=MODEL_GROUP,
+            metavar="TYPE",
+            show_default="f16, or q8_0 where that does not fit",
+            shell_complete=kv_types,
+            help="Type of the KV cache's values, one of the same.",
+        ),
+        option(
+            "-fa",
+            "--flash-attn",
+            "flash_attention",
+            group=MODEL_GROUP,
+            type=switch,
+            metavar="on|off|auto",
+            default="auto",
+            shell_complete=offering(lambda: ("on", "off", "auto")),
+            help="Flash attention; auto is on, except on the CPU where it is slower.",
+        ),
+        option(
+            "--vram",
+            group=MODEL_GROUP,
+            type=sizes,
+            metavar="SIZE[,SIZE]",
+            show_default="what is free",
+            help="GPU memory to plan with, as in 6GiB: one size, or one for each GPU.",
+        ),
+        option(
+            "--rpc",
+            group=MODEL_GROUP,
+            multiple=True,
+            metavar="HOST:PORT",
+            help="Also use the memory of a machine that runs `franken-gguf worker`. Repeatable.",
+        ),
+    )

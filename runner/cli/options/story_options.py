@@ -1,0 +1,42 @@
+"""The options that tell a story: character cards, lorebooks and your name."""
+
+from __future__ import annotations
+
+from functools import partial
+
+from .chat_arguments import StoryArguments
+from .option_groups import bundled, option
+from .types import FILE
+
+_option = partial(option, group="Story")
+
+story_options = bundled(
+    "story",
+    StoryArguments,
+    (
+        _option(
+            "--character",
+            "characters",
+            type=FILE,
+            multiple=True,
+            metavar="CARD",
+            help="Play this character card (PNG, JSON or CHARX). Repeatable, for several.",
+        ),
+        _option(
+            "--lorebook",
+            "lorebooks",
+            type=FILE,
+            multiple=True,
+            metavar="FILE",
+            help="Add this lorebook: SillyTavern's world info, or a card's, in JSON. Repeatable.",
+        ),
+        _option(
+            "--user",
+            metavar="NAME",
+            default="",
+            show_default="User",
+            help="Your name in the story.",
+        ),
+    ),
+)
+"""Their values reach the command as `story`."""

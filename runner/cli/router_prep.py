@@ -1,0 +1,97 @@
+"""Makes a recipe's router, for the verbs that read recipes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.common.errors import RecipeError
+from franken_gguf.quantize.merge.merged_source import MergedSource
+from franken_gguf.quantize.tensor_types.type_presets import Preset, find_preset
+from franken_gguf.runner.cli.options.completion import quant_types
+from franken_gguf.runner.cli.options.option_groups import Decorator, option
+from franken_gguf.runner.common.hardware import cores
+from franken_gguf.runner.crash.flight_recorder import recorder
+from franken_gguf.runner.engine.hidden_states import hidden_states
+from franken_gguf.runner.engine.loading import LoadOptions
+from franken_gguf.runner.ui.convert_screen import say
+
+_BASE_TYPE = "Q8_0"
+
+
+def _base_preset(ctx: click.Context, parameter: click.Parameter, name: str) -> Preset:
+    preset = find_preset(name)
+    # Mixtures' own presets do not fit a dense model, and Q2_K_S needs an importance matrix.
+    if better := preset.like or {"Q2_K_S": "Q2_K"}.get(preset.name):
+        raise RecipeError(f"a base model cannot run in {preset.name}; use --base-type {better}")
+    return preset
+
+
+def base_type_option(group: str = "") -> Decorator:
+    """The option --base-type, listed in the help under the heading `group`."""
+    return option(
+        "--base-type",
+        group=group,
+        metavar="TYPE",
+        default=_BASE_TYPE,
+        callback=_base_preset,
+        shell_complete=quant_types,
+        help=(
+            "Quant in which a recipe's base model runs to make the router, for gate_mode hidden "
+            "and balanced."
+        ),
+    )
+
+
+def route(
+    source: Source,
+    folder: Path,
+    notices: Console,
+    *,
+    base_type: Preset | None = None,
+    threads: int | None = None,
+) -> None:
+    """Give a recipe its router, by running the base model if its gate_mode needs it.
+
+    The base model is converted into `folder` and deleted again; `threads` convert and run it.
+    `notices` shows what the user may not have meant. Other sources are left as they are.
+    """
+    if not isinstance(source, MergedSource):
+        return
+    for line in source.vocabulary_notices():
+        say(notices, line)
+    if prompts := source.router.prompts():
+        preset = base_type or find_preset(_BASE_TYPE)
+        task = f"running the base model in {preset.name} on {len(prompts)} prompts"
+        name = f"{source.recipe.path}: base model {source.base_folder}"
+        with recorder.naming(name), _working(notices, task) as done:
+            source.route(
+                hidden_states(
+                    source.base_source(),
+                    prompts,
+                    preset,
+                    folder,
+                    of_routers=source.router.reads_inputs,
+                    processes=threads or cores(),
+                    options=LoadOptions(n_threads=threads),
+                    report=lambda count: done(f"{task}: {count} done"),
+                )
+            )
+    for line in source.notices:
+        say(notices, line)
+
+
+@contextmanager
+def _working(notices: Console, task: str) -> Iterator[Callable[[str], None]]:
+    """Show progress: a line that is updated at a terminal, else a plain one."""
+    if notices.is_terminal:
+        with notices.status(task) as status:
+            yield status.update
+    else:
+        say(notices, task)
+        yield lambda _: None

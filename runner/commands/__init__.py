@@ -1,0 +1,1 @@
+"""Slash commands of a chat: what each does, without a screen."""

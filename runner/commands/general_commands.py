@@ -1,0 +1,283 @@
+"""What each command of a conversation does; knows no screen: it gives back what is to be shown."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.runner.chat.answer import Answer
+from franken_gguf.runner.chat.answer_figures import Figures
+from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.impersonation import Draft
+from franken_gguf.runner.chat.replay import Line, Replay
+from franken_gguf.runner.conversation.conversation import NOTE, Message
+from franken_gguf.runner.conversation.export import write_transcript
+from franken_gguf.runner.conversation.session_format import SessionError
+from franken_gguf.runner.sampling.settings import RANDOM_SEED, with_setting
+from franken_gguf.runner.story.card import Card
+from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
+from franken_gguf.runner.terminal.graphemes import beginning, spelled
+from franken_gguf.runner.terminal.text import printable, size
+
+from .sampling_commands import Experts, Probabilities
+
+
+class CommandError(FrankenError):
+    """A line that begins with a slash and is no command, or one that cannot do what it says."""
+
+
+@dataclass(frozen=True)
+class Edit:
+    """A message to change, in the user's editor or line; `place` is its index."""
+
+    text: str
+    place: int
+
+
+@dataclass(frozen=True)
+class Copy:
+    """This text goes to the clipboard."""
+
+    text: str
+
+
+class Leave:
+    """The conversation ends."""
+
+
+class Help:
+    """The list of commands."""
+
+
+Outcome = (
+    str | Answer | Edit | Draft | Copy | Card | Replay | Probabilities | Experts | Help | Leave
+)
+"""A string is a notice, a card is to be looked at."""
+
+
+def clear(dialogue: Dialogue, _: str) -> str:
+    """Clear what the model reads of the conversation."""
+    dialogue.chat.conversation.clear()
+    return "context cleared; the system text and the saved transcript are kept"
+
+
+def undo(dialogue: Dialogue, _: str) -> str:
+    """Remove the last question and its answer."""
+    text = EscapeFilter().feed(dialogue.chat.conversation.undo())
+    return f"removed: {beginning(text, _MOST_SHOWN)}"
+
+
+_MOST_SHOWN = 400  # characters
+
+
+def system(dialogue: Dialogue, text: str) -> str:
+    """Set the system text; an empty text removes it."""
+    conversation = dialogue.chat.conversation
+    conversation.system = text
+    return "system text set" if text else "system text removed"
+
+
+def settings(dialogue: Dialogue) -> dict[str, float | str]:
+    """All settings by their names, as they are shown."""
+    chat = dialogue.chat
+    found: dict[str, float | str] = asdict(chat.sampling)
+    found["samplers"] = ";".join(chat.sampling.samplers)
+    found["dry_sequence_breakers"] = " ".join(map(repr, chat.sampling.dry_sequence_breakers))
+    found["logit_bias"] = ",".join(f"{token}{bias:+g}" for token, bias in chat.sampling.logit_bias)
+    found["grammar"] = shortened(chat.sampling.grammar)
+    if found["seed"] == RANDOM_SEED:
+        found["seed"] = "-1 (random for each answer)"
+    found["max_tokens"] = "-1 (no limit)" if chat.max_tokens is None else chat.max_tokens
+    return found
+
+
+def change_setting(dialogue: Dialogue, text: str) -> str:
+    """Change one setting; without any, show all."""
+    chat, words = dialogue.chat, text.removeprefix("parameter ").split(maxsplit=1)  # as ollama's
+    if not words:
+        return _table(settings(dialogue))
+    if len(words) != 2:
+        raise CommandError("use /set NAME VALUE, for example /set temp 0.7")
+    name, value = words
+    if name.replace("-", "_") == "max_tokens":
+        try:
+            number = int(value)
+        except ValueError:
+            number = 0
+        if number == 0:
+            raise CommandError(f"max_tokens is at least 1, or -1 for no limit, not {value!r}")
+        chat.max_tokens = None if number < 0 else number
+    else:
+        sampling = with_setting(chat.sampling, name, value)
+        chat.engine.check(sampling)
+        chat.sampling = sampling
+    return f"{name} is now {value}"
+
+
+def show(dialogue: Dialogue, what: str) -> str:
+    """The chat's state, or one of its parts in full."""
+    conversation = dialogue.chat.conversation
+    if what == "system":
+        return conversation.system or "no system text"
+    if what == "memory":
+        return conversation.memory or "no memory yet"
+    if what == "messages":
+        return _numbered(conversation.messages) or "there are no messages yet"
+    if what == "template":
+        return dialogue.chat.template.source
+    if what == "parameters":
+        return _table(settings(dialogue))
+    if what not in ("", "info"):
+        raise CommandError(f"cannot show {what!r}; choose {', '.join(SHOWN)}")
+    left = f", the first {conversation.forgotten} no longer in the context"
+    left = left if conversation.forgotten else ""
+    return _table(
+        {
+            "model": dialogue.model,
+            "session": dialogue.session.name if dialogue.session else "not saved",
+            "messages": f"{len(conversation.messages)}{left}",
+            "context": _context(dialogue),
+            "system": " ".join(conversation.system.split())[:60] or "none",
+        }
+    )
+
+
+SHOWN = ["info", "system", "memory", "messages", "template", "parameters"]
+
+
+def _numbered(messages: Sequence[Message]) -> str:
+    width = len(str(len(messages)))
+    return "\n".join(
+        f"{n:>{width}}  {message.role:9}  {shortened(message.content)}"
+        for n, message in enumerate(messages, 1)
+    )
+
+
+def shortened(text: str) -> str:
+    """A text's beginning, in a line."""
+    line = " ".join(text[:400].split())
+    return beginning(line, 40)
+
+
+def save(dialogue: Dialogue, name: str) -> str:
+    """Save now; with another name, go on under that."""
+    if not dialogue.chat.conversation.messages:
+        raise CommandError("there are no messages yet")
+    if name and not (dialogue.session and name == dialogue.session.name):
+        session = dialogue.sessions.open(name)
+        if session.exists():
+            session.close()
+            raise CommandError(f"session {session.name!r} already exists; choose another name")
+        dialogue.move_to(session)
+    dialogue.save()
+    if dialogue.session is None:
+        raise CommandError("this chat is not saved; give it a name: /save NAME")
+    return f"saved as {dialogue.session.name!r}: {dialogue.session.path}"
+
+
+def load(dialogue: Dialogue, name: str) -> Replay:
+    """Resume a saved chat in place of this one."""
+    session = dialogue.sessions.open_saved(name)
+    try:
+        conversation = session.read()
+    except SessionError:
+        session.close()
+        raise
+    dialogue.go_on(session, conversation)
+    return resumed(dialogue, *dialogue.chat.story.remarks)
+
+
+def resumed(dialogue: Dialogue, *remarks: str) -> Replay:
+    """A session's name and length, after `remarks`, and its last question with all after it."""
+    conversation, session = dialogue.chat.conversation, dialogue.session
+    assert session is not None
+    messages = conversation.messages
+    count = "1 message" if len(messages) == 1 else f"{len(messages)} messages"
+    start = max((n for n, one in enumerate(messages) if one.role == "user"), default=0)
+    lines = (as_line(dialogue, one) for one in messages[start:] if one.role != NOTE)
+    notice = "\n".join([*remarks, f"resumed {session.name!r}, {count}"])
+    return Replay(notice, tuple(lines), is_cut=True)
+
+
+def as_line(dialogue: Dialogue, message: Message) -> Line:
+    """A message as it is shown again."""
+    speaker = dialogue.chat.story.speaker_of(message)
+    return Line(message.content.strip(), speaker, message.role == "user")
+
+
+def sessions(dialogue: Dialogue, _: str) -> str:
+    """The saved chats, the one changed last first."""
+    listed = dialogue.sessions.all()
+    if not listed:
+        return "no saved chats yet"
+    here = dialogue.session.name if dialogue.session else ""
+    lines = [
+        f"{'*' if one.name == here else ' '} {one.changed:%Y-%m-%d %H:%M}  "
+        f"{size(one.nbytes):>9}  {one.name}"
+        for one in listed[:_LISTED]
+    ]
+    if len(listed) > _LISTED:
+        lines.append(f"  and {len(listed) - _LISTED} older ones in {dialogue.sessions.folder}")
+    return "\n".join(lines)
+
+
+_LISTED = 20
+
+
+def export(dialogue: Dialogue, name: str) -> str:
+    """Write the transcript to a new file."""
+    path = Path(name).expanduser()
+    write_transcript(path, dialogue.chat.conversation, dialogue.model)
+    return f"exported to {path}"
+
+
+_FIGURES: dict[str, Figures] = {"on": "short", "off": "off", "full": "full"}
+
+
+def stats(dialogue: Dialogue, switch: str) -> str:
+    """Totals of all answers, or which figures are shown after each."""
+    if switch:
+        if switch not in _FIGURES:
+            raise CommandError("write /stats, or /stats with on, off or full")
+        dialogue.figures = _FIGURES[switch]
+        return f"figures after each answer: {switch}"
+    totals = dialogue.totals
+    rate = (totals.tokens - totals.answers) / totals.seconds if totals.seconds else 0.0
+    return _table(
+        {
+            "answers": totals.answers,
+            "tokens": f"{totals.tokens}, {rate:.1f} tokens/s",
+            "prompts": f"{totals.prompt_evaluated} tokens evaluated, {totals.prompt_reused} reused",
+            "context": _context(dialogue),
+        }
+    )
+
+
+def tokens(dialogue: Dialogue, text: str) -> str:
+    """How many tokens the conversation, or a text, has."""
+    if not text:
+        return f"the conversation takes {_context(dialogue)} tokens"
+    vocabulary = dialogue.chat.engine.vocabulary
+    tokens = vocabulary.tokenize(text)
+    pieces = (printable(spelled(vocabulary.spelling(token))) for token in tokens[:200])
+    return f"{len(tokens)} tokens: {'|'.join(pieces)}{'|...' if len(tokens) > 200 else ''}"
+
+
+def copy(dialogue: Dialogue, _: str) -> Copy:
+    """The last answer, for the clipboard."""
+    conversation = dialogue.chat.conversation
+    text = conversation.messages[conversation.last_answer()].content
+    # It may be pasted into a terminal.
+    return Copy(EscapeFilter().feed(text))
+
+
+def _context(dialogue: Dialogue) -> str:
+    used, n_ctx = dialogue.chat.context_used(), dialogue.chat.engine.n_ctx
+    return f"{used} of {n_ctx}"
+
+
+def _table(rows: Mapping[str, object]) -> str:
+    width = max(map(len, rows))
+    return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())

@@ -1,0 +1,1 @@
+"""What every room uses: memory and cores of this machine, bounded regular expressions."""

@@ -1,0 +1,1 @@
+"""Measuring models: questions, answers, scores and routing, one process per model."""

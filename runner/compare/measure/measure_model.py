@@ -1,0 +1,71 @@
+"""One model through all parts that are missing; each is kept as soon as it is done."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.runner.common.hardware import peak_memory
+from franken_gguf.runner.engine.engine import Engine
+from franken_gguf.runner.engine.probe import RouterProbe
+from franken_gguf.runner.engine.this_machine import this_machine, with_vram
+from franken_gguf.runner.planning.model_shape import model_shape
+from franken_gguf.runner.planning.placement import Machine
+from franken_gguf.runner.prompt.template import Template, special_tokens, stored_template
+
+from .measure import Loaded, measure_answers, measure_prompt, measure_text
+from .measure_job import ANSWERS, RUN, TEXT, Job, Progress, prompt_part
+from .raw_measurements import Run
+from .stored import greedy_answers
+
+
+def measure_model(job: Job, send: Callable[[Any], None]) -> None:
+    """Measure `job.parts`; sends Progress, and notices as text.
+
+    Raises what loading and evaluating do, CompareError, OSError.
+    """
+    header, baseline = read_header(job.path), read_header(job.baseline)
+    probe = RouterProbe() if model_shape(header).n_expert else None
+    started = time.perf_counter()
+    with (
+        Engine(
+            header,
+            job.options,
+            machine=_machine(job, send),
+            on_progress=partial(_send_progress, send, ""),
+            on_notice=send,
+            probe=probe,
+        ) as engine,
+        Template(stored_template(baseline), special_tokens(baseline)) as template,
+    ):
+        load_seconds = time.perf_counter() - started
+        model = Loaded(
+            engine, template, job.settings, job.workspace, probe, is_baseline=job.is_baseline
+        )
+        for part in job.parts:
+            model.on_progress = partial(_send_progress, send, part)
+            model.on_progress(0)
+            job.workspace.store(job.key, part, _measured(job, model, part))
+        job.workspace.store(job.key, RUN, Run(load_seconds, peak_memory()))
+
+
+def _measured(job: Job, model: Loaded, part: str) -> Any:
+    if part == TEXT:
+        return measure_text(model, job.tasks)
+    if part == ANSWERS:
+        base, own = (greedy_answers(job, key) for key in (job.baseline_key, job.key))
+        return measure_answers(model, job.tasks, base, own)
+    number = [prompt_part(n) for n in range(len(job.tasks.prompts))].index(part)
+    return measure_prompt(model, job.tasks.prompts[number])
+
+
+def _send_progress(send: Callable[[Any], None], part: str, done: float) -> None:
+    send(Progress(part, done))
+
+
+def _machine(job: Job, on_notice: Callable[[str], None]) -> Machine:
+    machine = this_machine(job.rpc, on_notice)
+    return machine if job.vram is None else with_vram(machine, job.vram)

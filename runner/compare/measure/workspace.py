@@ -1,0 +1,127 @@
+"""Where a comparison keeps what is done, so that the same command goes on: a folder in the cache.
+
+    <cache>/compare/<hash of all that every model is asked>/
+        <hash of a model's file>/   prompt-0.json ... answers.json text.json run.json
+        baseline/                   answers.scores answers.npz text.scores text.npz
+
+The baseline's scores are large and are removed once every model has been held against them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.gguf_file.split_files import parts
+
+from .tasks import CompareError
+
+_MAX_BYTES = 1 << 28
+_SAMPLES, _SAMPLE_BYTES = 64, 4096
+_KEPT_SECONDS = 7 * 24 * 3600.0
+
+
+def cache_folder() -> Path:
+    """Where this user's comparisons and converted quants are, by their platform's custom."""
+    return user_cache_path("franken-gguf", appauthor=False)
+
+
+def digest(*parts: object) -> str:
+    """A short hash of what `repr` says of the parts."""
+    return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
+
+
+def fingerprint(path: Path) -> str:
+    """A hash of a model: of each file its size and age, its header, and samples of its weights.
+
+    Raises GGUFError, OSError.
+    """
+    found = hashlib.sha256()
+    for header in parts(read_header(path)):
+        state = header.path.stat()
+        found.update(repr((state.st_size, state.st_mtime_ns)).encode())
+        start = min((tensor.offset for tensor in header.tensors), default=state.st_size)
+        step = max(1, (state.st_size - start) // _SAMPLES)
+        with header.path.open("rb") as file:
+            found.update(file.read(start))
+            for place in range(start, state.st_size, step):
+                file.seek(place)
+                found.update(file.read(_SAMPLE_BYTES))
+    return found.hexdigest()[:24]
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A file to write to, which becomes `path` at the end unless there was an error."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder of one comparison. Every file in it is whole, or not there."""
+
+    folder: Path
+
+    def load(self, model: str, part: str) -> dict[str, Any] | None:
+        """What was stored of a part; None where nothing was, or nothing that can be read."""
+        try:
+            with (self.folder / model / f"{part}.json").open("rb") as file:
+                found = json.loads(file.read(_MAX_BYTES))
+        except (OSError, ValueError, RecursionError):
+            return None
+        return found if isinstance(found, dict) else None
+
+    def store(self, model: str, part: str, measured: Any) -> None:
+        """Keep a dataclass of `measured`. Raises OSError."""
+        with replacing(self.folder / model / f"{part}.json") as path:
+            path.write_text(json.dumps(asdict(measured)), encoding="utf-8")
+
+    def baseline(self, part: str, suffix: str) -> Path:
+        """A file of the baseline's scores."""
+        return self.folder / "baseline" / f"{part}.{suffix}"
+
+    def has_baseline(self, part: str) -> bool:
+        """Whether the scores of a part are there."""
+        return all(self.baseline(part, suffix).exists() for suffix in ("scores", "npz"))
+
+    def remove_baseline(self) -> None:
+        """Remove what is large."""
+        shutil.rmtree(self.folder / "baseline", ignore_errors=True)
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Raises CompareError where another comparison has the folder."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            with FileLock(self.folder / ".lock", timeout=0):
+                yield
+        except Timeout:
+            raise CompareError(
+                f"{self.folder}: the same comparison is running already; wait for it, or stop it"
+            ) from None
+
+
+def remove_abandoned(folder: Path) -> None:
+    """Remove the large files of comparisons that nobody went on with for a week."""
+    for scores in folder.glob("compare/*/baseline"):
+        with suppress(OSError):
+            if time.time() - scores.stat().st_mtime > _KEPT_SECONDS:
+                shutil.rmtree(scores)

@@ -1,0 +1,82 @@
+"""A comparison as one HTML page that needs nothing else: no network, no script, no font. Pure.
+
+What a model, a prompt or a file name says is shown as text: Jinja escapes it, characters that
+cannot be seen are written out, and the page's policy forbids all but its own style sheet.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from functools import cache
+from importlib.resources import files
+from pathlib import PurePath
+from typing import Any
+
+from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
+
+from franken_gguf.runner.compare.results.conclusion import baseline, yardstick
+from franken_gguf.runner.compare.results.document import FEWEST_PARAPHRASES, Comparison
+from franken_gguf.runner.terminal.text import printable, size
+
+from .page_parts import (
+    answers,
+    figure_tables,
+    kld_figure,
+    lean_figures,
+    result_of,
+    routing_figures,
+    settings,
+    verdicts,
+)
+
+# Line ends, and what joins letters and emoji: all else that cannot be seen is written out.
+_KEPT = "\n\u200c\u200d"
+
+
+def page(comparison: Comparison) -> str:
+    """The whole page. The same comparison makes the same bytes."""
+    style = _resource("page.css")
+    digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
+    return _template().render(
+        comparison=comparison,
+        base=baseline(comparison),
+        style=style,
+        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
+        "form-action 'none'",
+        yardstick=yardstick(comparison),
+        result_of=result_of,
+        verdicts=verdicts(comparison),
+        fewest_paraphrases=FEWEST_PARAPHRASES,
+        kld=kld_figure(comparison),
+        leans=list(lean_figures(comparison)),
+        routing=routing_figures(comparison),
+        answers=[answers(comparison, number) for number in range(len(comparison.prompts))],
+        tables=list(figure_tables(comparison)),
+        settings=list(settings(comparison)),
+    )
+
+
+@cache
+def _template() -> Template:
+    environment = Environment(
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        loader=FunctionLoader(_resource),
+        finalize=_shown,
+    )
+    environment.filters |= {"size": size, "file_name": lambda path: PurePath(path).name}
+    return environment.get_template("page.html.j2")
+
+
+def _resource(name: str) -> str:
+    return (files(__package__) / name).read_text(encoding="utf-8")
+
+
+def _shown(value: Any) -> Any:
+    # What is marked as safe is a subclass of str, made by this package: it stands as it is.
+    if type(value) is not str:
+        return value
+    return printable(value.replace("\r\n", "\n").expandtabs(), _KEPT)

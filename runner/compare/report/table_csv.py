@@ -1,0 +1,63 @@
+"""A comparison as CSV: a row for each model, a column for each figure, named as in the JSON. Pure.
+
+What is a list of objects in the JSON (sampled answers, layers) has no column.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from franken_gguf.runner.compare.results.document import Comparison
+from franken_gguf.runner.terminal.text import printable
+
+# Spreadsheets run what begins like this as a formula; an apostrophe in front makes it text
+# (OWASP, "CSV Injection"). The last four are the full-width forms, which some take as well.
+_FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001
+
+
+def as_csv(comparison: Comparison) -> str:
+    """The table, with its line of headings; figures in full precision."""
+    names = _unique([prompt.name for prompt in comparison.prompts])
+    rows = []
+    for model in comparison.models:
+        document = asdict(model)
+        document["prompts"] = dict(zip(names, document["prompts"], strict=False))
+        rows.append(dict(_cells(document)))
+    fullest_first = sorted(rows, key=len, reverse=True)  # the baseline has no differences
+    columns = dict.fromkeys(column for row in fullest_first for column in row)
+    file = io.StringIO()
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(map(_text, columns))
+    writer.writerows([row.get(column, "") for column in columns] for row in rows)
+    return file.getvalue()
+
+
+def _cells(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """The scalars of a document, and lists of numbers as one text."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            yield from _cells(inner, f"{path}.{key}" if path else str(key))
+    elif isinstance(value, (list, tuple)):
+        if value and all(isinstance(one, (int, float)) for one in value):
+            yield path, " ".join(map(str, value))
+    elif isinstance(value, str):
+        yield path, _text(value)
+    elif value is not None:
+        yield path, value
+
+
+def _text(text: str) -> str:
+    shown = printable(text, keep="\n")
+    return f"'{shown}" if shown.lstrip().startswith(_FORMULA) else shown
+
+
+def _unique(names: Sequence[str]) -> list[str]:
+    """Names that more than one has, with a number: each is a column's."""
+    return [
+        f"{name} #{names[:place].count(name) + 1}" if names.count(name) > 1 else name
+        for place, name in enumerate(names)
+    ]

@@ -1,0 +1,189 @@
+"""A comparison's figures as people read them: sections of rows, a cell for each model. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from franken_gguf.runner.terminal.text import printable, size
+
+from .document import Comparison, Lean, ModelResult, Prompt, PromptResult, TextScore
+from .metrics import Estimate, Interval
+
+Cell = Callable[[ModelResult], str]
+"""A model's figure; "" where there is none. An interval stands on a line of its own."""
+
+
+@dataclass(frozen=True)
+class Section:
+    """Figures of one kind."""
+
+    title: str
+    rows: tuple[tuple[str, Cell], ...]
+
+
+def figures(comparison: Comparison) -> Iterator[Section]:
+    """All of them; rows and sections may be empty."""
+    yield Section(
+        "file",
+        (
+            ("size", lambda one: size(one.nbytes)),
+            ("bits per weight", lambda one: f"{one.bits_per_weight:.2f}"),
+            ("failed", lambda one: one.error),
+        ),
+    )
+    settings = comparison.settings
+    if settings.text:
+        yield _scores(f"{settings.text}, {settings.chunks} chunks", lambda one: one.text)
+    if comparison.prompts:
+        name = f"{comparison.baseline}'s answers"
+        yield _scores(name, lambda one: one.answers)
+    for number, prompt in enumerate(comparison.prompts):
+        yield _prompt(comparison.baseline, prompt, number)
+    yield _routing(comparison)
+    yield _machine()
+
+
+def _scores(title: str, score: Callable[[ModelResult], TextScore | None]) -> Section:
+    def cell(text: Callable[[TextScore], str]) -> Cell:
+        return lambda one: text(found) if (found := score(one)) else ""
+
+    return Section(
+        title,
+        (
+            ("perplexity", cell(lambda found: _estimate(found.ppl, ".3f"))),
+            ("KL divergence", cell(lambda found: _estimate(found.kld, ".5f"))),
+            ("  99 % below", cell(lambda found: _percentile(found, "99"))),
+            ("same top token", cell(lambda found: _share(found.same_top))),
+            ("dp, RMS", cell(lambda found: _percent(found.dp_rms))),
+        ),
+    )
+
+
+def _prompt(baseline: str, prompt: Prompt, number: int) -> Section:
+    def cell(text: Callable[[PromptResult], str]) -> Cell:
+        return lambda one: text(found) if (found := _result(one, number)) else ""
+
+    first, second = prompt.labels or ("", "")
+    sides = f": + is {first}, - is {second}" if prompt.labels else ""
+    return Section(
+        prompt.name + sides,
+        (
+            ("lean", cell(lambda found: _lean(found.lean))),
+            ("  per token", cell(lambda found: _lean(found.lean, per_token=True))),
+            (f"  less {baseline}'s", cell(lambda found: _moved(prompt, found.lean))),
+            ("sampled answers", cell(lambda found: _choices(prompt, found))),
+            ("5-7-5", cell(lambda found: _share(found.haiku.valid) if found.haiku else "")),
+            ("distinct 1/2/3", cell(_distinct)),
+            ("repetition", cell(_repetition)),
+            (
+                "words in 1,000",
+                cell(lambda found: f"{found.variety.vocabulary:.0f}" if found.variety else ""),
+            ),
+        ),
+    )
+
+
+def _result(model: ModelResult, number: int) -> PromptResult | None:
+    return model.prompts[number] if number < len(model.prompts) else None
+
+
+def _routing(comparison: Comparison) -> Section:
+    has_experts = any(one.experts for one in comparison.models)
+
+    def agreement(one: ModelResult) -> str:
+        if not one.experts:
+            return "dense" if has_experts else ""
+        return _percent(one.routing.same_experts) if one.routing else ""
+
+    return Section(
+        "routing",
+        (
+            ("same experts", agreement),
+            ("Jaccard", lambda one: _percent(one.routing.jaccard if one.routing else None)),
+            ("KL of routers", lambda one: _number(one.routing.kld if one.routing else None, ".5f")),
+            (
+                "drifting layers",
+                lambda one: " ".join(map(str, one.routing.drift)) if one.routing else "",
+            ),
+        ),
+    )
+
+
+def _machine() -> Section:
+    return Section(
+        "this machine",
+        (
+            ("load", lambda one: f"{one.machine.load_seconds:.1f} s" if one.machine else ""),
+            (
+                "prompt tokens/s",
+                lambda one: f"{one.machine.prompt_tokens_per_second:.0f}" if one.machine else "",
+            ),
+            (
+                "tokens/s",
+                lambda one: f"{one.machine.tokens_per_second:.1f}" if one.machine else "",
+            ),
+            ("peak memory", lambda one: size(one.machine.peak_memory) if one.machine else ""),
+        ),
+    )
+
+
+def _number(value: float | None, form: str) -> str:
+    return "" if value is None else format(value, form)
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.1f} %"
+
+
+def _estimate(found: Estimate | None, form: str) -> str:
+    return "" if found is None else f"{found.value:{form}}\n± {found.error:{form}}"
+
+
+def _interval(found: Interval | None) -> str:
+    return "" if found is None else f"{found.value:+.2f}\n{found.low:+.2f} to {found.high:+.2f}"
+
+
+def _share(found: Interval | None) -> str:
+    if found is None:
+        return ""
+    return f"{100 * found.value:.1f} %\n{100 * found.low:.0f} to {100 * found.high:.0f}"
+
+
+def _percentile(found: TextScore, percentile: str) -> str:
+    return _number(found.kld_percentiles.get(percentile), ".4f")
+
+
+def _lean(lean: Lean | None, *, per_token: bool = False) -> str:
+    if lean is None:
+        return ""
+    return _interval(lean.per_token if per_token else lean.raw)
+
+
+def _moved(prompt: Prompt, lean: Lean | None) -> str:
+    if lean is None or lean.difference is None:
+        return ""
+    first, second = map(printable, prompt.labels)  # a line end would begin another line of the cell
+    towards = {0: "cannot tell", 1: f"to {first}", -1: f"to {second}"}
+    return f"{_interval(lean.difference)}\n{towards[lean.moved]}"
+
+
+def _choices(prompt: Prompt, found: PromptResult) -> str:
+    if found.choices is None:
+        return ""
+    share = found.choices.share
+    counts = f"{found.choices.first} of {len(found.samples)}"
+    return (
+        f"{counts} {printable(prompt.labels[0])}\n{100 * share.low:.0f} to {100 * share.high:.0f} %"
+    )
+
+
+def _repetition(found: PromptResult) -> str:
+    return _percent(found.variety.repetition) if found.variety else ""
+
+
+def _distinct(found: PromptResult) -> str:
+    if found.variety is None:
+        return ""
+    shares = found.variety.distinct_1, found.variety.distinct_2, found.variety.distinct_3
+    return " ".join(f".{round(100 * share):02}" if share < 0.995 else "1.0" for share in shares)

@@ -1,0 +1,1 @@
+"""Conversations and their files: messages, swipes, branches, sessions, export."""

@@ -1,0 +1,1 @@
+"""What `franken-gguf doctor` reports: the llama.cpp build, devices, unused GPUs."""

@@ -1,0 +1,77 @@
+"""This machine, as a plan sees it: the memory that is free now and the devices llama.cpp has."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+
+from llama_cpp import llama_cpp as lib
+
+from franken_gguf.quantize.common.signals import signals_held
+from franken_gguf.runner.common.hardware import available_memory
+from franken_gguf.runner.planning.placement import Device, Machine, PlanError
+
+from .backend import EngineError, start
+from .cpu_check import check, rebuild
+from .ggml import GgmlDevice, devices
+from .rpc import add_worker
+
+
+@signals_held()
+def this_machine(
+    workers: Iterable[str] = (), on_notice: Callable[[str], None] = lambda _: None
+) -> Machine:
+    """What is here and, of each RPC worker HOST:PORT, there. Raises EngineError.
+
+    GPUs as llama.cpp chooses them, integrated ones only where there is no other; the local first.
+    The first call on a machine tries llama.cpp out, see cpu_check.py, and tells `on_notice` of
+    what does not work.
+    """
+    can_repack = _can_repack(on_notice)
+    start()
+    for endpoint in workers:
+        add_worker(endpoint)
+    found = devices()
+    gpus = [device for device in found if device.kind == "GPU"]
+    gpus = gpus or [device for device in found if device.kind == "IGPU"]
+    ram = available_memory()
+    plannable = [_plannable(device, ram) for device in gpus[: lib.llama_max_devices()]]
+    local_first = sorted(plannable, key=lambda device: device.is_remote)
+    return Machine(ram, tuple(local_first), can_repack)
+
+
+def with_vram(machine: Machine, vram: tuple[int, ...]) -> Machine:
+    """The same with so many bytes on each device, one number being for all. Raises PlanError."""
+    if not machine.devices:
+        raise PlanError("--vram: llama.cpp sees no GPU here; franken-gguf doctor says what it sees")
+    if len(vram) not in (1, len(machine.devices)):
+        names = ", ".join(device.name for device in machine.devices)
+        raise PlanError(f"--vram: {len(vram)} sizes; give one, or one for each of {names}")
+    sizes = vram * len(machine.devices) if len(vram) == 1 else vram
+    pairs = zip(machine.devices, sizes, strict=True)
+    return replace(machine, devices=tuple(replace(one, free=size) for one, size in pairs))
+
+
+def _can_repack(on_notice: Callable[[str], None]) -> bool:
+    verdict = check(on_notice)
+    if not verdict.can_run:
+        raise EngineError(
+            f"llama.cpp crashes on this CPU ({verdict.fault}): it may be built for another one; "
+            f"build it here: {rebuild()}"
+        )
+    return verdict.can_repack
+
+
+def _plannable(device: GgmlDevice, ram: int) -> Device:
+    is_remote = device.backend.startswith("RPC")
+    shares_ram = device.kind == "IGPU" or (sys.platform == "darwin" and not is_remote)
+    free = min(device.free, ram) if shares_ram else device.free
+    # The scheduler asks a backend's offload_op; RPC's has none.
+    return Device(
+        device.name,
+        free,
+        copies_weights=not is_remote,
+        shares_ram=shares_ram,
+        is_remote=is_remote,
+    )

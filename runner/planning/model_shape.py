@@ -1,0 +1,169 @@
+"""What of a model decides the memory it takes, widths and sizes, from its header. Pure."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from gguf import GGUFValueType
+
+from franken_gguf.quantize.common.errors import GGUFError
+from franken_gguf.quantize.gguf_file.header import Header, TensorInfo
+from franken_gguf.quantize.gguf_file.model_summary import tensor_group
+
+MAX_LAYERS = 512  # llama.cpp's LLAMA_MAX_LAYERS
+_LAYER = re.compile(r"^blk\.(\d+)\.")
+_EXPERTS = re.compile(r"\.ffn_(up|down|gate|gate_up)_(?:ch|)exps")
+_INPUT = re.compile(r"^(token_embd|token_types|position_embd|token_embd_norm)\.")
+
+
+@dataclass(frozen=True)
+class Weight:
+    """A tensor as the planner sees it."""
+
+    name: str
+    nbytes: int
+    group: str
+    """As `franken-gguf inspect` names it: attention, experts, router, ..."""
+    layer: int
+    """The layer whose device it follows; `n_layer` for the output, -1 for the input."""
+    projection: str = ""
+    """up, gate, down or gate_up of the experts, "" for all else."""
+    is_tied: bool = False
+    """The token embeddings again, as the output: where they lie already it takes nothing."""
+
+
+@dataclass(frozen=True)
+class ModelShape:
+    """Widths in numbers of floats, for one token."""
+
+    name: str
+    n_layer: int
+    n_ctx_train: int
+    n_vocab: int
+    n_embd: int
+    n_ff: int
+    """Of one expert, or of the dense feed-forward."""
+    n_expert_used: int
+    """Experts that work on one token; 1 for a dense model."""
+    n_expert: int
+    n_q: int
+    """Width of all query heads of a layer together."""
+    n_head: int
+    """Heads of queries; 0 where the header does not tell."""
+    head_size: int
+    """Of one head of keys; 0 where the header does not tell."""
+    kv: tuple[tuple[int, int], ...]
+    """For each layer the widths of its keys and values in the KV cache."""
+    parameters: int
+    weights: tuple[Weight, ...]
+
+
+def model_shape(header: Header) -> ModelShape:
+    """The shape of the model behind `header`; widths come from the tensors where those tell.
+
+    Raises GGUFError where a number is missing or impossible.
+    """
+    arch = header.text("general.architecture")
+    n_layer = header.integer(f"{arch}.block_count")
+    if not 0 < n_layer <= MAX_LAYERS:
+        raise GGUFError(f"{header.path}: has {n_layer} layers, llama.cpp takes 1 to {MAX_LAYERS}")
+    n_ctx_train = header.integer(f"{arch}.context_length")
+    if n_ctx_train < 1:
+        raise GGUFError(f"{header.path}: its context length is {n_ctx_train}; the file is damaged")
+    tensors = {tensor.name: tensor for tensor in header.tensors}
+    embd = _rows(tensors, "token_embd.weight")
+    if embd is None:
+        raise GGUFError(f"{header.path}: tensor 'token_embd.weight' is missing; no model to run")
+    n_vocab, n_embd = embd
+    n_expert = header.integer(f"{arch}.expert_count", 0)
+    used = header.integer(f"{arch}.expert_used_count", 0) if n_expert else 1
+    if n_expert and not 0 < used <= n_expert:
+        raise GGUFError(f"{header.path}: uses {used} of {n_expert} experts; the file is damaged")
+    n_q = max((_rows(tensors, f"blk.{n}.attn_q.weight") or (n_embd, 0))[0] for n in range(n_layer))
+    return ModelShape(
+        name=str(header.path),
+        n_layer=n_layer,
+        n_ctx_train=n_ctx_train,
+        n_vocab=n_vocab,
+        n_embd=n_embd,
+        n_ff=_ff_width(tensors, header.integer(f"{arch}.feed_forward_length", 0)),
+        n_expert_used=used,
+        n_expert=n_expert,
+        n_q=n_q,
+        n_head=max(0, _for_layer(header, f"{arch}.attention.head_count", 0, 0)),
+        head_size=_head_size(header, arch, n_embd),
+        kv=tuple(_kv_widths(header, arch, tensors, n, n_embd) for n in range(n_layer)),
+        parameters=sum(_parameters(tensor) for tensor in header.tensors),
+        weights=_weights(tensors, n_layer),
+    )
+
+
+def _rows(tensors: dict[str, TensorInfo], name: str) -> tuple[int, int] | None:
+    shape = tensors[name].shape if name in tensors else ()
+    return (shape[-2], shape[-1]) if len(shape) >= 2 else None
+
+
+def _parameters(tensor: TensorInfo) -> int:
+    count = 1
+    for dim in tensor.shape:
+        count *= dim
+    return count
+
+
+def _ff_width(tensors: dict[str, TensorInfo], stored: int) -> int:
+    widths = [
+        tensor.shape[-2]
+        for name, tensor in tensors.items()
+        if len(tensor.shape) >= 2 and re.search(r"\.ffn_up(_exps)?\.weight$", name)
+    ]
+    return max(widths, default=stored)
+
+
+def _kv_widths(
+    header: Header, arch: str, tensors: dict[str, TensorInfo], layer: int, n_embd: int
+) -> tuple[int, int]:
+    keys = _rows(tensors, f"blk.{layer}.attn_k.weight")
+    values = _rows(tensors, f"blk.{layer}.attn_v.weight")
+    if keys and values:
+        return keys[0], values[0]
+    heads = _for_layer(header, f"{arch}.attention.head_count", layer, 0)
+    kv_heads = _for_layer(header, f"{arch}.attention.head_count_kv", layer, heads)
+    head_size = n_embd // heads if heads > 0 else 0
+    lengths = (
+        header.integer(f"{arch}.attention.key_length", head_size),
+        header.integer(f"{arch}.attention.value_length", head_size),
+    )
+    if kv_heads < 0 or min(lengths) < 0:
+        raise GGUFError(f"{header.path}: layer {layer} has {kv_heads} key heads of {lengths}")
+    return kv_heads * lengths[0], kv_heads * lengths[1]
+
+
+def _head_size(header: Header, arch: str, n_embd: int) -> int:
+    heads = _for_layer(header, f"{arch}.attention.head_count", 0, 0)
+    return header.integer(f"{arch}.attention.key_length", n_embd // heads if heads > 0 else 0)
+
+
+def _for_layer(header: Header, key: str, layer: int, default: int) -> int:
+    """A number that is the same for all layers, or one of an array of one for each."""
+    value = header.metadata.get(key)
+    if value is None or value.type is not GGUFValueType.ARRAY:
+        return header.integer(key, default)
+    number = value.data[layer] if layer < len(value.data) else default
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise GGUFError(f"{header.path}: metadata key {key!r} holds no integers")
+    return number
+
+
+def _weights(tensors: dict[str, TensorInfo], n_layer: int) -> tuple[Weight, ...]:
+    weights = []
+    for name, tensor in tensors.items():
+        layer, experts = _LAYER.match(name), _EXPERTS.search(name)
+        outside = -1 if _INPUT.match(name) else n_layer
+        place = int(layer[1]) if layer else outside
+        projection = experts[1] if experts else ""
+        weights.append(Weight(name, tensor.nbytes, tensor_group(name), place, projection))
+    if "output.weight" not in tensors:
+        tied = tensors["token_embd.weight"]
+        weights.append(Weight(tied.name, tied.nbytes, "embeddings", n_layer, is_tied=True))
+    return tuple(weights)

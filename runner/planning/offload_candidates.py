@@ -1,0 +1,208 @@
+"""The ways to share a model between devices and the CPU, best first, and what each takes. Pure."""
+
+from __future__ import annotations
+
+import re
+from bisect import bisect_left
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from .layer_split import by_room, by_shares
+from .memory_use import CPU, Cache, memory_of
+from .model_shape import ModelShape, Weight
+from .placement import Device, Machine, Override, Plan, Wishes
+
+# What is left free on a device: llama.cpp's --fit-target, or an eighth where that is less. In RAM a
+# quarter of it: what is available there is counted after all that runs already.
+DEVICE_HEADROOM, RAM_HEADROOM, HEADROOM_SHARE = 1 << 30, 1 << 28, 8
+
+
+@dataclass(frozen=True)
+class Arrangement:
+    """One way to share a model between the devices, taken together, and the CPU."""
+
+    n_gpu_layers: int
+    n_cpu_moe: int = 0
+    partly: tuple[str, ...] = ()
+    """Projections of the experts of layer `n_cpu_moe` that stay in RAM too."""
+
+    def home(self, weight: Weight, layers: list[str]) -> str:
+        """The device of `weight`, where layer n is on `layers[n]`."""
+        if weight.layer < 0:
+            return CPU
+        if weight.projection and (
+            weight.layer < self.n_cpu_moe
+            or (weight.layer == self.n_cpu_moe and weight.projection in self.partly)
+        ):
+            return CPU
+        return layers[min(weight.layer, len(layers) - 1)]
+
+    def overrides(self) -> tuple[Override, ...]:
+        """What llama.cpp is told of the experts; --n-cpu-moe stands for the first."""
+        found = []
+        if self.n_cpu_moe:
+            layers = "|".join(map(str, range(self.n_cpu_moe)))
+            found.append(rf"blk\.({layers})\.ffn_(up|down|gate|gate_up)_(ch|)exps")
+        if self.partly:
+            found.append(self.partial_pattern())
+        return tuple(Override(pattern, CPU) for pattern in found)
+
+    def partial_pattern(self) -> str:
+        """The projections of one layer that stay in RAM."""
+        names = self.partly[0] if len(self.partly) == 1 else f"({'|'.join(self.partly)})"
+        return rf"blk\.{self.n_cpu_moe}\.ffn_{names}_(ch|)exps"
+
+
+def arrangements(
+    shape: ModelShape, wishes: Wishes, devices: Sequence[Device]
+) -> Iterator[Arrangement]:
+    """All that the wishes leave open, from the most on devices to the least."""
+    if not devices:
+        yield Arrangement(0)
+        return
+    every = shape.n_layer + 1
+    top = every if wishes.n_gpu_layers in (None, -1) else min(wishes.n_gpu_layers or 0, every)
+    fewer = range(top, -1, -1) if wishes.n_gpu_layers is None else (top,)
+    if not shape.n_expert:
+        yield from map(Arrangement, fewer)
+    elif wishes.n_cpu_moe is not None:
+        n_cpu_moe = min(wishes.n_cpu_moe, shape.n_layer)
+        yield from (Arrangement(n, n_cpu_moe) for n in fewer)
+    else:
+        for n_cpu_moe in range(every - top, shape.n_layer) if top else ():
+            for partly in ((), ("down",), ("gate", "down")):
+                yield Arrangement(top, n_cpu_moe, partly)
+        yield from (Arrangement(n, shape.n_layer) for n in fewer)
+
+
+def fitting(shape: ModelShape, machine: Machine, wishes: Wishes, cache: Cache) -> Plan:
+    """The plan that takes the most of the devices that they have room for; RAM it may lack.
+
+    Where none has room, the one that takes the least. A device that is enough stays alone: each
+    more is a copy and a wait for every token.
+    """
+    case = _Case(shape, machine, wishes, cache, _moved(shape, wishes.overrides))
+    devices = sorted(machine.devices, key=lambda device: device.is_remote)
+    choices = list(arrangements(shape, wishes, devices))
+    if len(devices) > 1 and wishes.tensor_split is None:
+        for device in sorted(devices, key=lambda device: (device.is_remote, -device.free)):
+            alone = case.plan(choices[0], [device], (choices[0].n_gpu_layers,))
+            if has_room(alone):
+                return alone
+    first = bisect_left(choices, True, key=lambda choice: has_room(case.dealt(choice, devices)))
+    return case.dealt(choices[min(first, len(choices) - 1)], devices)
+
+
+def has_room(plan: Plan) -> bool:
+    """Whether each device has room for its part; RAM may lack."""
+    return not plan.short.keys() - {CPU}
+
+
+def headroom(free: int, most: int) -> int:
+    """Bytes of `free` that are to stay so."""
+    return min(most, free // HEADROOM_SHARE)
+
+
+def _moved(shape: ModelShape, overrides: tuple[Override, ...]) -> dict[str, str]:
+    """Weight name to the device that the user sends it to; the first pattern found decides."""
+    found: dict[str, str] = {}
+    for override in overrides:
+        pattern = re.compile(override.pattern)
+        for weight in shape.weights:
+            if pattern.search(weight.name):
+                found.setdefault(weight.name, override.device)
+    return found
+
+
+@dataclass(frozen=True)
+class _Case:
+    """What every plan of one search has in common."""
+
+    shape: ModelShape
+    machine: Machine
+    wishes: Wishes
+    cache: Cache
+    moved: dict[str, str]
+
+    def dealt(self, choice: Arrangement, devices: Sequence[Device]) -> Plan:
+        """The plan of `choice` with its layers on `devices`, by the user's shares or by room."""
+        n_layers = choice.n_gpu_layers
+
+        def last_has_room(counts: tuple[int, ...]) -> bool:
+            name = devices[len(counts) - 1].name
+            return name not in self.plan(choice, devices, (*counts, n_layers - sum(counts))).short
+
+        if self.wishes.tensor_split is None:
+            counts = by_room(n_layers, len(devices), last_has_room)
+        else:
+            counts = by_shares(n_layers, self.wishes.tensor_split)
+        return self.plan(choice, devices, counts)
+
+    def plan(self, choice: Arrangement, devices: Sequence[Device], counts: tuple[int, ...]) -> Plan:
+        """The plan of `choice` with so many layers on each of the first of `devices`."""
+        shape, machine = self.shape, self.machine
+        shares = {one.name: n for one, n in zip(devices, counts, strict=False) if n}
+        in_use = dict.fromkeys([*shares, *(name for name in self.moved.values() if name != CPU)])
+        there = {one.name: one for one in machine.devices if one.name in in_use}
+        layers = [CPU] * (shape.n_layer + 1 - choice.n_gpu_layers)
+        for name, count in shares.items():
+            layers += [name] * count
+        # llama.cpp's scheduler asks the devices in their order.
+        copying = (name for name in in_use if there[name].copies_weights)
+        used = memory_of(
+            shape,
+            self.cache,
+            layers,
+            [
+                (weight, self.moved.get(weight.name) or choice.home(weight, layers))
+                for weight in shape.weights
+            ],
+            copies_weights=next(copying, None),
+        )
+        own = () if choice.n_gpu_layers == 0 else choice.overrides()
+        split = tuple(shares.get(name, 0) for name in in_use)
+        return Plan(
+            model=shape.name,
+            cache=self.cache,
+            devices=tuple(in_use),
+            tensor_split=split,
+            n_layers=shape.n_layer + 1,
+            n_gpu_layers=choice.n_gpu_layers,
+            n_cpu_moe=choice.n_cpu_moe if choice.n_gpu_layers else 0,
+            partly=choice.partly if choice.n_gpu_layers else (),
+            overrides=(*self.wishes.overrides, *own),
+            used=used,
+            shared=tuple(name for name, one in there.items() if one.shares_ram),
+            available={CPU: machine.ram} | {name: one.free for name, one in there.items()},
+            headroom={CPU: headroom(machine.ram, RAM_HEADROOM)}
+            | {name: headroom(one.free, DEVICE_HEADROOM) for name, one in there.items()},
+            flags=(*_device_flags(machine, tuple(in_use), split), *self._flags(choice)),
+        )
+
+    def _flags(self, choice: Arrangement) -> tuple[str, ...]:
+        cache, wishes = self.cache, self.wishes
+        flags = ["-c", str(cache.n_ctx), "-ngl", str(choice.n_gpu_layers)]
+        for override in wishes.overrides:
+            flags += ["-ot", f"{override.pattern}={override.device}"]
+        if choice.n_gpu_layers and choice.n_cpu_moe:
+            flags += ["-ncmoe", str(choice.n_cpu_moe)]
+        if choice.n_gpu_layers and choice.partly:
+            flags += ["-ot", f"{choice.partial_pattern()}={CPU}"]
+        if not cache.flash_attention:
+            flags += ["-fa", "off"]
+        if (cache.type_k, cache.type_v) != ("f16", "f16"):
+            flags += ["-ctk", cache.type_k, "-ctv", cache.type_v]
+        return tuple(flags)
+
+
+def _device_flags(
+    machine: Machine, names: tuple[str, ...], split: tuple[int, ...]
+) -> tuple[str, ...]:
+    """Which devices, where that is not llama.cpp's choice: all, the remote ones before others."""
+    theirs = sorted(machine.devices, key=lambda device: not device.is_remote)
+    flags: tuple[str, ...] = ()
+    if names and names != tuple(device.name for device in theirs):
+        flags += ("-dev", ",".join(names))
+    if len(names) > 1:
+        flags += ("-ts", ",".join(map(str, split)))
+    return flags

@@ -1,0 +1,1 @@
+"""Sampling settings, presets and banned phrases; pure, without llama.cpp."""

@@ -1,0 +1,137 @@
+"""Phrases that shall not be said: what is one, and what could still become one. Pure.
+
+A phrase is a text, in any case, anywhere: also inside a word. Between slashes it is a regular
+expression, /\\bshivers?\\b/, of the `regex` library, which can tell of the end of a text that a
+match may begin there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import regex
+
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.runner.common.safe_regex import ExpressionError, compiled
+
+_MAX_PHRASES = 10_000
+_MAX_CHARACTERS = 500
+MAX_HELD = 500
+"""Characters that are held back at most, whatever could still become of them."""
+_SECONDS = 0.05
+"""An expression that takes longer over so short a text is used no more."""
+
+
+class BanError(FrankenError):
+    """A phrase that cannot be banned."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a text holds of what is banned; places are counted from the start of the text."""
+
+    start: int | None
+    """Where the first banned phrase begins; None where there is none."""
+    safe: int
+    """So many characters cannot become a part of one."""
+
+
+class Banned:
+    """All banned phrases, ready to be looked for."""
+
+    def __init__(self, phrases: Iterable[str] = ()) -> None:
+        """Raises BanError."""
+        self.phrases = tuple(dict.fromkeys(phrases))
+        if len(self.phrases) > _MAX_PHRASES:
+            raise BanError(f"{len(self.phrases)} banned phrases; {_MAX_PHRASES} at most can be")
+        self._trie: dict[str, Any] = {}
+        self._expressions: list[regex.Pattern[str]] = []
+        self.given_up: list[str] = []
+        """Expressions that took too long and are used no more."""
+        for phrase in self.phrases:
+            if not phrase.strip() or len(phrase) > _MAX_CHARACTERS:
+                raise BanError(f"a banned phrase has 1 to {_MAX_CHARACTERS} characters")
+            if len(phrase) > 2 and phrase[0] == phrase[-1] == "/":
+                self._expressions.append(_compiled(phrase))
+            else:
+                _plant(self._trie, phrase)
+
+    def __bool__(self) -> bool:
+        return bool(self.phrases)
+
+    def look(self, text: str, start: int) -> Found:
+        """Look for phrases that begin at `start` or later; expressions see what is before."""
+        found, safe = self._plain(text, start)
+        for expression in list(self._expressions):
+            match, end = self._search(expression, text, start)
+            safe = min(safe, end)
+            if match is not None:
+                found = match if found is None else min(found, match)
+        return Found(found, safe)
+
+    def _plain(self, text: str, start: int) -> tuple[int | None, int]:
+        """The first phrase's start, and where what may become one begins."""
+        safe = len(text)
+        for place in range(start, len(text)):
+            node = self._trie
+            for character in text[place:]:
+                node = node.get(_folded(character), _NOTHING)
+                if not node or _END in node:
+                    break
+            else:
+                safe = min(safe, place)
+            if _END in node:
+                return place, min(safe, place)
+        return None, safe
+
+    def _search(
+        self, expression: regex.Pattern[str], text: str, start: int
+    ) -> tuple[int | None, int]:
+        """The first match, and where what may become one begins."""
+        safe = len(text)
+        try:
+            found = expression.search(text, start, partial=True, timeout=_SECONDS)
+            if found and found.partial:
+                if len(text) - found.start() <= MAX_HELD:
+                    safe = found.start()
+                # Behind what may become a match there may be one.
+                found = expression.search(text, start, timeout=_SECONDS)
+        except TimeoutError:
+            self._expressions.remove(expression)
+            self.given_up.append(f"/{expression.pattern}/")
+            return None, len(text)
+        # One that can match nothing would ban everything.
+        if found and found.end() > found.start():
+            return found.start(), min(safe, found.start())
+        return None, safe
+
+
+_END = ""  # the key of a node at which a phrase ends; no character is equal to it
+_NOTHING: dict[str, Any] = {}
+
+
+def _folded(character: str) -> str:
+    lower = character.lower()
+    return lower if len(lower) == 1 else character
+
+
+def _plant(trie: dict[str, Any], phrase: str) -> None:
+    for character in phrase:
+        trie = trie.setdefault(_folded(character), {})
+    trie[_END] = {}
+
+
+def _compiled(phrase: str) -> regex.Pattern[str]:
+    try:
+        return compiled(phrase[1:-1], regex.IGNORECASE)
+    except ExpressionError as error:
+        raise BanError(f"{phrase}: no regular expression to be used: {error}") from None
+
+
+def lines(text: str) -> Iterator[str]:
+    """The phrases of a file: one a line, without empty ones and those that begin with #."""
+    for line in text.splitlines():
+        if line.strip() and not line.startswith("#"):
+            yield line.strip()

@@ -1,0 +1,263 @@
+"""How the next token is drawn: llama.cpp's settings and its defaults, checked; pure."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.quantize.gguf_file.values import Metadata
+
+RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: another one every time
+SAMPLERS = (
+    "penalties",
+    "dry",
+    "top_n_sigma",
+    "top_k",
+    "typ_p",
+    "top_p",
+    "min_p",
+    "xtc",
+    "temperature",
+)
+"""What may stand in `Sampling.samplers`, in llama.cpp's own order."""
+_ALIASES = {"temp": "temperature", "typ": "typ_p", "typical_p": "typ_p", "nucleus": "top_p"}
+_MAX_GRAMMAR = 1 << 16
+_MAX_BREAKERS, _MAX_BREAKER = 64, 40  # llama.cpp cuts a breaker at 40 characters
+_MAX_BIASES = 1 << 10
+
+
+class SamplingError(FrankenError):
+    """A setting is outside what it can be."""
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """The settings of one answer. The defaults are llama.cpp's (common_params_sampling)."""
+
+    temperature: float = 0.8
+    """0 takes the likeliest token always."""
+    dynatemp_range: float = 0.0
+    """The temperature goes from this much below to this much above, by entropy; 0 is off."""
+    dynatemp_exponent: float = 1.0
+    top_k: int = 40
+    """Only the k likeliest tokens; 0 is all."""
+    top_p: float = 0.95
+    """Only the likeliest tokens that together have this probability; 1 is all."""
+    min_p: float = 0.05
+    """Only tokens with at least this part of the likeliest one's probability; 0 is all."""
+    typical_p: float = 1.0
+    """Only tokens about as surprising as is expected, of this probability together; 1 is all."""
+    top_n_sigma: float = -1.0
+    """Only tokens within so many standard deviations of the highest logit; -1 is off."""
+    xtc_probability: float = 0.0
+    """How often all but the least likely of the tokens above `xtc_threshold` are left out."""
+    xtc_threshold: float = 0.1
+    dry_multiplier: float = 0.0
+    """DRY takes multiplier * base^(n - allowed length) from what would repeat n tokens; 0: off."""
+    dry_base: float = 1.75
+    dry_allowed_length: int = 2
+    dry_penalty_last_n: int = -1
+    """How many last tokens DRY looks at, the prompt's included; -1 is all of the context."""
+    dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
+    """Texts over which no repetition goes."""
+    repeat_penalty: float = 1.0
+    """Divides the logits of tokens among the last ones; 1 changes nothing."""
+    frequency_penalty: float = 0.0
+    """Taken from a token's logit for each time it is among the last ones."""
+    presence_penalty: float = 0.0
+    """Taken once."""
+    repeat_last_n: int = 64
+    """How many last tokens these three look at, the prompt's included; -1 is the context."""
+    mirostat: int = 0
+    """1 or 2: Mirostat of that version in place of all but penalties, temperature and grammar."""
+    mirostat_tau: float = 5.0
+    """The surprise it aims at."""
+    mirostat_eta: float = 0.1
+    """How fast it learns."""
+    logit_bias: tuple[tuple[int, float], ...] = ()
+    """Token ids and what is added to their logits."""
+    grammar: str = ""
+    """GBNF; the answer is a text of its rule `root`."""
+    samplers: tuple[str, ...] = SAMPLERS
+    """In this order; those that are not named are not used."""
+    seed: int = RANDOM_SEED
+
+    def __post_init__(self) -> None:
+        for name, (low, high) in _RANGES.items():
+            value = getattr(self, name)
+            # Written so that NaN fails.
+            if not low <= value <= high:
+                raise SamplingError(f"{name} is {value}; it must be from {low:g} to {high:g}")
+        if unknown := [name for name in self.samplers if name not in SAMPLERS]:
+            raise SamplingError(
+                f"there is no sampler {unknown[0]!r}; there are {';'.join(SAMPLERS)}"
+            )
+        if len(set(self.samplers)) < len(self.samplers):
+            raise SamplingError("a sampler is named twice")
+        if len(self.grammar) > _MAX_GRAMMAR or "\0" in self.grammar:
+            raise SamplingError(f"a grammar is a text of at most {_MAX_GRAMMAR} characters")
+        breakers = self.dry_sequence_breakers
+        if len(breakers) > _MAX_BREAKERS or not all(
+            0 < len(one) <= _MAX_BREAKER and "\0" not in one for one in breakers
+        ):
+            raise SamplingError(
+                f"dry_sequence_breakers are at most {_MAX_BREAKERS} texts of 1 to {_MAX_BREAKER} "
+                "characters"
+            )
+        if len(self.logit_bias) > _MAX_BIASES or any(math.isnan(one) for _, one in self.logit_bias):
+            raise SamplingError(f"logit_bias are at most {_MAX_BIASES} numbers")
+
+    def in_context(self, n_ctx: int) -> Sampling:
+        """The same with a number for -1: DRY's sampler takes that for none at all."""
+        if self.dry_penalty_last_n >= 0 and self.repeat_last_n >= 0:
+            return self
+        return replace(
+            self,
+            dry_penalty_last_n=n_ctx if self.dry_penalty_last_n < 0 else self.dry_penalty_last_n,
+            repeat_last_n=n_ctx if self.repeat_last_n < 0 else self.repeat_last_n,
+        )
+
+    def reach(self) -> int:
+        """How many tokens before the answer its first token depends on."""
+        penalties = self.repeat_penalty != 1 or self.frequency_penalty or self.presence_penalty
+        return max(
+            self.repeat_last_n if penalties else 0,
+            self.dry_penalty_last_n if self.dry_multiplier else 0,
+        )
+
+
+# repeat_penalty: llama.cpp divides by it, so neither it nor its inverse may leave float32.
+_RANGES: dict[str, tuple[float, float]] = {
+    "temperature": (0.0, 1e6),
+    "dynatemp_range": (0.0, 1e6),
+    "dynatemp_exponent": (0.0, 1e3),
+    "top_k": (0, 2**31 - 1),
+    "top_p": (0.0, 1.0),
+    "min_p": (0.0, 1.0),
+    "typical_p": (0.0, 1.0),
+    "top_n_sigma": (-1.0, 1e6),
+    "xtc_probability": (0.0, 1.0),
+    "xtc_threshold": (0.0, 1.0),
+    "dry_multiplier": (0.0, 1e6),
+    "dry_base": (1.0, 1e3),
+    "dry_allowed_length": (0, 2**20),
+    "dry_penalty_last_n": (-1, 2**20),
+    "repeat_penalty": (1e-6, 1e6),
+    "frequency_penalty": (-1e6, 1e6),
+    "presence_penalty": (-1e6, 1e6),
+    "repeat_last_n": (-1, 2**20),
+    "mirostat": (0, 2),
+    "mirostat_tau": (0.0, 1e3),
+    "mirostat_eta": (0.0, 1.0),
+    "seed": (0, RANDOM_SEED),
+}
+
+FILE_KEYS = {
+    name: f"general.sampling.{key}"
+    for name, key in (
+        ("temperature", "temp"),
+        ("top_k", "top_k"),
+        ("top_p", "top_p"),
+        ("min_p", "min_p"),
+        ("xtc_probability", "xtc_probability"),
+        ("xtc_threshold", "xtc_threshold"),
+        ("repeat_penalty", "penalty_repeat"),
+        ("repeat_last_n", "penalty_last_n"),
+        ("mirostat", "mirostat"),
+        ("mirostat_tau", "mirostat_tau"),
+        ("mirostat_eta", "mirostat_eta"),
+    )
+}
+"""Settings that a GGUF file may hold, with their metadata keys (llama.cpp's llama-arch.cpp)."""
+
+
+def sampling_for(metadata: Metadata, *wanted: Mapping[str, Any]) -> Sampling:
+    """What the first of `wanted` has (None: no wish), else the next, the file, the default.
+
+    A setting of the file that cannot be is passed over: the user did not make it. One that the
+    user wants raises SamplingError.
+    """
+    settings: dict[str, Any] = {}
+    for field in fields(Sampling):
+        wishes = [each[field.name] for each in wanted if each.get(field.name) is not None]
+        stored = (
+            metadata[FILE_KEYS[field.name]].data if FILE_KEYS.get(field.name) in metadata else None
+        )
+        if wishes:
+            settings[field.name] = wishes[0]
+        elif isinstance(stored, int | float) and _fits(field.name, stored):
+            settings[field.name] = type(getattr(Sampling, field.name))(stored)
+    return Sampling(**settings)
+
+
+def with_setting(sampling: Sampling, name: str, text: str) -> Sampling:
+    """`sampling` with one setting changed, as a user writes it: ("temp", "0.7").
+
+    Raises SamplingError.
+    """
+    key = name.replace("-", "_")
+    key = _SHORT.get(key, key)
+    names = [field.name for field in fields(Sampling)]
+    if key not in names:
+        raise SamplingError(f"there is no setting {name!r}; there are {', '.join(names)}")
+    return replace(sampling, **{key: _parsed(key, text)})
+
+
+_SHORT = {
+    "temp": "temperature",
+    "typical": "typical_p",
+    "top_nsigma": "top_n_sigma",
+    "dynatemp_exp": "dynatemp_exponent",
+    "mirostat_ent": "mirostat_tau",
+    "mirostat_lr": "mirostat_eta",
+    "dry_sequence_breaker": "dry_sequence_breakers",
+}
+
+
+def _parsed(key: str, text: str) -> Any:
+    if key == "grammar":
+        return text
+    if key == "samplers":
+        return sampler_names(text)
+    if key == "logit_bias":
+        return tuple(token_bias(one) for one in text.split(",") if one.strip())
+    if key == "dry_sequence_breakers":
+        return breakers(text.split(","))
+    kind = type(getattr(Sampling, key))
+    try:
+        value = kind(text)
+    except ValueError:
+        what = "whole number" if kind is int else "number"
+        raise SamplingError(f"{key} is a {what}, not {text!r}") from None
+    return RANDOM_SEED if key == "seed" and value == -1 else value
+
+
+def sampler_names(text: str) -> tuple[str, ...]:
+    """Names with ; between, as llama.cpp's --samplers takes them. Raises SamplingError."""
+    names = [name.strip().lower().replace("-", "_") for name in text.split(";") if name.strip()]
+    plain = {name.replace("_", ""): name for name in SAMPLERS}
+    return tuple(_ALIASES.get(name, plain.get(name.replace("_", ""), name)) for name in names)
+
+
+def token_bias(text: str) -> tuple[int, float]:
+    """ID+BIAS or ID-BIAS, as llama.cpp's --logit-bias takes it. Raises SamplingError."""
+    found = re.fullmatch(r"\s*(\d{1,9})([+-])(\d+(?:\.\d*)?|inf)\s*", text)
+    if not found:
+        raise SamplingError(f"{text!r}: write a bias as TOKEN_ID+BIAS or TOKEN_ID-BIAS")
+    return int(found[1]), float(found[2] + found[3])
+
+
+def breakers(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
+    r"""DRY's sequence breakers as llama.cpp takes them: \n is a line's end, "none" is none."""
+    if list(texts) == ["none"]:
+        return ()
+    return tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in texts)
+
+
+def _fits(name: str, value: float) -> bool:
+    low, high = _RANGES[name]
+    return math.isfinite(value) and low <= value <= high

@@ -1,0 +1,105 @@
+"""What a session says of its story: which cards and books, and who the user is."""
+
+from __future__ import annotations
+
+import locale
+import secrets
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+from franken_gguf.runner.conversation.conversation import Conversation, Message
+from franken_gguf.runner.terminal.text import printable
+
+from .author_note import keep, metadata
+from .card import Card, read_card
+from .card_fields import Fields, StoryError, one_line
+from .lorebook import Lorebook, read_lorebook
+from .story import USER, Story
+
+_OURS = "franken_gguf_story"
+
+
+def begin(
+    conversation: Conversation,
+    characters: Sequence[Path] = (),
+    lorebooks: Sequence[Path] = (),
+    user: str = "",
+    date: str = "",
+) -> None:
+    """Let a conversation tell of these; what is not given stays as the session has it.
+
+    One in which nothing was said yet begins with the first character's greeting. Raises
+    StoryError, naming the file.
+    """
+    cards = [read_card(path) for path in characters]
+    for path in lorebooks:
+        read_lorebook(path)
+    facts = dict(Fields(metadata(conversation), []).table(_OURS).members)
+    for name, paths in (("characters", characters), ("lorebooks", lorebooks)):
+        if paths:
+            facts[name] = [str(path.resolve()) for path in paths]
+    if one_line(user):
+        facts["user"] = one_line(user)
+    if not facts:
+        return
+    facts.setdefault("salt", secrets.token_hex(8))
+    keep(conversation, **{_OURS: facts})
+    fields = Fields(facts, [])
+    story = Story(cards, user=fields.text("user") or USER, salt=fields.text("salt"))
+    names = {"user_name": story.user}
+    if story.card:
+        names["character_name"] = story.card.char
+    conversation.kept = {**conversation.kept, **names}
+    if not conversation.messages:
+        conversation.messages = greeting(story, date)
+
+
+def greeting(story: Story, date: str = "") -> list[Message]:
+    """The character's first message, its alternatives as SillyTavern's swipes; none without one."""
+    texts = story.greetings()
+    if not texts:
+        return []
+    kept: dict[str, Any] = dict(story.answer().kept)
+    if len(texts) > 1:
+        kept |= {"swipes": texts, "swipe_id": 0}
+    return [Message("assistant", texts[0], date, kept)]
+
+
+def opened(conversation: Conversation) -> Story:
+    """The story that a conversation tells. What cannot be read any more stands in its remarks."""
+    facts = Fields(metadata(conversation), []).table(_OURS)
+    remarks: list[str] = []
+    read = partial(read_card, language=_language())
+    cards = _read(read, facts.texts("characters"), "--character", remarks)
+    books = _read(read_lorebook, facts.texts("lorebooks"), "--lorebook", remarks)
+    own = [card.book for card in cards if card.book]
+    told: list[Card | Lorebook] = [*cards, *own, *books]
+    remarks += [f"{one.name}: {remark}" for one in told for remark in one.remarks]
+    user = one_line(facts.text("user")) or USER
+    said = list(map(printable, remarks))  # paths are the session's words
+    story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=said)
+    for message in conversation.messages:
+        story.take_voice(message)
+    return story
+
+
+_Read = TypeVar("_Read")
+
+
+def _language() -> str:
+    """The user's, as ISO 639-1 has it."""
+    return (locale.getlocale()[0] or "en")[:2].lower()
+
+
+def _read(
+    read: Callable[[Path], _Read], paths: Sequence[str], option: str, remarks: list[str]
+) -> list[_Read]:
+    found = []
+    for path in paths:
+        try:
+            found.append(read(Path(path)))
+        except StoryError as error:
+            remarks.append(f"{error}; {option} names it anew, the story goes on without")
+    return found

@@ -1,0 +1,48 @@
+"""Standard input that is no keyboard: all of it, within bounds of size and patience."""
+
+from __future__ import annotations
+
+import os
+import select
+import sys
+from collections.abc import Callable
+
+from franken_gguf.quantize.common.errors import FrankenError
+
+MAX_PIPED_BYTES = 1 << 24
+# A pipe that nobody writes to may never end: with -p there is something to answer without it.
+_PIPE_PATIENCE = 10.0
+
+
+def has_keyboard() -> bool:
+    """Whether somebody can answer back: standard input is a terminal."""
+    return sys.stdin is not None and sys.stdin.isatty()
+
+
+def piped_text(notice: Callable[[str], None], *, has_prompt: bool) -> str:
+    """All of standard input where it is no terminal, else nothing.
+
+    With a prompt given besides, a pipe on which nothing comes is left alone after a while.
+    """
+    if sys.stdin is None or has_keyboard():
+        return ""
+    if has_prompt and not _comes(1.0):
+        notice("waiting for standard input (< /dev/null for none)")
+        if not _comes(_PIPE_PATIENCE):
+            notice("nothing comes on standard input: going on without")
+            return ""
+    data = sys.stdin.buffer.read(MAX_PIPED_BYTES + 1)
+    if len(data) > MAX_PIPED_BYTES:
+        raise FrankenError(f"standard input holds more than {MAX_PIPED_BYTES >> 20} MiB")
+    return clean(data.decode(errors="replace")).strip()
+
+
+def _comes(seconds: float) -> bool:
+    if os.name == "nt":  # select knows only sockets there
+        return True
+    return bool(select.select([sys.stdin], [], [], seconds)[0])
+
+
+def clean(text: str) -> str:
+    """`text` without the lone surrogates that stand for bytes that were no UTF-8."""
+    return text.encode(errors="replace").decode()

@@ -1,0 +1,243 @@
+"""The screen of `franken-gguf chat`: answers on stdout, all else on stderr; its loop of turns."""
+
+from __future__ import annotations
+
+import io
+import sys
+import threading
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
+from typing import Protocol
+
+from rich.console import Console, RenderableType
+from rich.segment import Segment, Segments
+from rich.text import Text as Styled
+
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.runner.chat.answer import Answer, Forgotten, Piece, Remembered, Text
+from franken_gguf.runner.chat.answer_figures import Figures, figures
+from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.impersonation import Draft
+from franken_gguf.runner.chat.recorded_answer import recorded
+from franken_gguf.runner.chat.replay import Line, Replay, fitting
+from franken_gguf.runner.commands.command_table import help_text, respond
+from franken_gguf.runner.commands.general_commands import Copy, Edit, Help, Leave, Outcome
+from franken_gguf.runner.commands.history_commands import change
+from franken_gguf.runner.commands.sampling_commands import Experts, Probabilities
+from franken_gguf.runner.engine.interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
+from franken_gguf.runner.story.card import Card
+from franken_gguf.runner.terminal import clipboard, editor
+from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
+from franken_gguf.runner.terminal.standard_input import clean
+from franken_gguf.runner.terminal.text import printable
+
+from .card_view import sheet
+from .model_text import YOURS, WrittenText, has_colours
+from .token_view import experts, probabilities
+
+PROMPT, MORE = "> ", ". "
+_AROUND = 6  # lines of a screen that notices and the prompt take
+
+
+class Lines(Protocol):
+    """Where the user's lines come from."""
+
+    def read(self, begun: str = "") -> str | None:
+        """The next one, None at the end. Raises KeyboardInterrupt."""
+
+
+class Screen:
+    """Where a chat is shown: answers on standard output, notices and figures on standard error."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self.console = Console(stderr=True, highlight=False) if console is None else console
+        self._dim = "" if self.console.no_color else "dim"
+        self._wraps = self.console.is_terminal and not self.console.is_dumb_terminal
+        if isinstance(sys.stdout, io.TextIOWrapper):
+            # A terminal that cannot show a character gets a mark, not the end of the chat.
+            sys.stdout.reconfigure(errors="replace")
+        self.answers = Console(file=sys.stdout, highlight=False)
+
+    def notice(self, text: str) -> None:
+        """Print a message that is not an answer, line by line."""
+        shown = "\n".join(printable(line.rstrip()) for line in text.split("\n"))
+        self.print(Styled(shown, self._dim))
+
+    def error(self, error: FrankenError) -> None:
+        """Print an error in one line, as the command itself does at its end."""
+        self.print(Styled(f"Error: {printable(str(error))}"))
+
+    @contextmanager
+    def saying_errors(self) -> Iterator[None]:
+        """Print a FrankenError that is raised inside, and go on after it."""
+        try:
+            yield
+        except FrankenError as error:
+            self.error(error)
+
+    @contextmanager
+    def loading(self, name: str) -> Iterator[Callable[[float], None]]:
+        """Show the progress of a load, at a terminal, by calling what this gives with 0 to 1."""
+        label = f"loading {printable(name)}"
+        with self.console.status(label) as status:
+            yield lambda part: status.update(f"{label} {100 * part:.0f} %")
+
+    def say(self, text: str, speaker: str = "", opening: str = "") -> None:
+        """Show what a character says without a model: a greeting."""
+        _write(self.answers, text, speaker, opening)
+
+    def replay(self, replay: Replay) -> None:
+        """Show messages again, under a notice: yours as in your line, the others as answers."""
+        self.notice(replay.notice)
+        lines: Sequence[Line] = replay.lines
+        if replay.is_cut:
+            lines = fitting(lines, self.console.width, self.console.height - _AROUND)
+        for line in lines:
+            if line.is_yours:
+                self._your_line(line.text)
+            else:
+                _write(self.console, line.text, line.speaker)
+
+    def _your_line(self, text: str) -> None:
+        style = YOURS if has_colours(self.console) else ""
+        lines = EscapeFilter().feed(text).split("\n")
+        shown = "\n".join(f"{MORE if n else PROMPT}{line}".rstrip() for n, line in enumerate(lines))
+        self.print(Styled(shown, style))
+
+    def show(
+        self, answer: Answer, pieces: Generator[Piece, None, None], wanted: Figures = "short"
+    ) -> None:
+        """Stream the pieces of an answer, then the figures wanted. Raises what the engine does."""
+        written = WrittenText(self.answers, answer.speaker, answer.opening)
+        try:
+            # Closed before anything is saved: what came of the answer is then in the conversation.
+            with closing(pieces):
+                for piece in pieces:
+                    if isinstance(piece, Text):
+                        written.feed(piece.text)
+                    else:
+                        self._say_what_left(piece)
+        finally:
+            written.end()
+        if wanted != "off":
+            self.notice(figures(answer.generation, is_full=wanted == "full"))
+
+    def print(self, renderable: RenderableType) -> None:
+        """Print without spaces at the lines' ends, which a terminal that can only print wraps."""
+        if not self._wraps and isinstance(renderable, Styled):
+            self.console.print(renderable, soft_wrap=True)
+            return
+        for line in self.console.render_lines(renderable, pad=False):
+            shown = Segment.strip_styles(line) if self.console.no_color else line
+            ended = [*_trimmed(list(shown)), Segment.line()]
+            self.console.print(Segments(ended), end="", soft_wrap=True)
+
+    def _say_what_left(self, piece: Piece) -> None:
+        if isinstance(piece, Forgotten):
+            summarize = "" if piece.is_summed_up else ", --summarize keeps a summary"
+            turns = "turn is" if piece.turns == 1 else f"{piece.turns} turns are"
+            self.notice(
+                f"the context is full: the oldest {turns} no longer sent to the model, the "
+                f"transcript keeps everything (-c sets a larger context{summarize})"
+            )
+        elif isinstance(piece, Remembered):
+            self.notice(f"summary of the earlier turns: {' '.join(piece.text.split())}")
+
+
+def _write(console: Console, text: str, speaker: str = "", opening: str = "") -> None:
+    written = WrittenText(console, speaker, opening)
+    written.feed(text)
+    written.end()
+
+
+def _trimmed(line: list[Segment]) -> list[Segment]:
+    """A line of segments without the spaces at its end."""
+    while line and not line[-1].text.strip():
+        line = line[:-1]
+    return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
+
+
+def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event) -> None:
+    """Questions from the keyboard and answers, saved after each, until the user leaves."""
+    begun: Edit | Draft | None = None
+    # Also between two answers: a Ctrl-C that comes just after one must not end the program.
+    with hearing_ctrl_c(stop):
+        while True:
+            try:
+                with raising_ctrl_c():
+                    line = lines.read(begun.text if begun else "")
+            except KeyboardInterrupt as interrupt:
+                if type(interrupt) is not KeyboardInterrupt:
+                    raise  # a SIGTERM or SIGHUP means it
+                screen.notice("press Ctrl-D or type /bye to leave")
+                begun = None
+                continue
+            if line is None:
+                return
+            outcome = None
+            with screen.saying_errors():
+                outcome = respond(dialogue, clean(line), begun if isinstance(begun, Edit) else None)
+                # Where the editor fails, the line is the editor.
+                if isinstance(outcome, Edit) and editor.has_editor():
+                    outcome = _edited(dialogue, outcome)
+            begun = outcome if isinstance(outcome, Edit | Draft) else None
+            if isinstance(outcome, Leave):
+                return
+            try:
+                with screen.saying_errors(), hearing_ctrl_c(stop), hiding_keys():
+                    _show(outcome, dialogue, screen)
+            finally:  # also where the terminal is gone: what came of an answer is kept
+                with screen.saying_errors():
+                    dialogue.save()
+
+
+def _edited(dialogue: Dialogue, edit: Edit) -> Outcome:
+    text = editor.edited(edit.text)
+    return "nothing changed" if text is None else change(dialogue, edit, clean(text))
+
+
+def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
+    if isinstance(outcome, str):
+        screen.notice(outcome)
+    elif isinstance(outcome, Answer):
+        try:
+            screen.show(outcome, recorded(dialogue, outcome), dialogue.figures)
+        finally:
+            dialogue.totals.add(outcome)
+            _report_given_up_bans(dialogue, screen)
+    elif isinstance(outcome, Draft):
+        with screen.console.status("drafting your line"):
+            outcome.read()
+    elif isinstance(outcome, Replay):
+        screen.replay(outcome)
+    elif isinstance(outcome, Help):
+        screen.notice(help_text(screen.console.width))
+    elif isinstance(outcome, Probabilities):
+        screen.print(probabilities(outcome, screen.console.width))
+    elif isinstance(outcome, Experts):
+        screen.print(experts(outcome, screen.console))
+    elif isinstance(outcome, Card):
+        screen.print(sheet(outcome, screen.console))
+    elif isinstance(outcome, Copy):
+        clipboard.copy(outcome.text)
+        screen.notice(f"copied {len(outcome.text)} characters")
+
+
+def _report_given_up_bans(dialogue: Dialogue, screen: Screen) -> None:
+    """Report banned expressions that took too long and were given up."""
+    given_up = dialogue.chat.banned.given_up
+    while given_up:
+        screen.notice(f"no longer banned because searching for it takes too long: {given_up.pop()}")
+
+
+def answer_once(dialogue: Dialogue, screen: Screen, stop: threading.Event, question: str) -> None:
+    """One answer, saved. Raises KeyboardInterrupt where Ctrl-C stopped it."""
+    with hearing_ctrl_c(stop):
+        answer = dialogue.chat.ask(question)
+        try:
+            screen.show(answer, recorded(dialogue, answer))
+        finally:
+            _report_given_up_bans(dialogue, screen)
+            dialogue.save()
+    if answer.generation.finish == "interrupted":
+        raise KeyboardInterrupt

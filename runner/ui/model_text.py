@@ -1,0 +1,115 @@
+"""A model's text on a screen or in a pipe as it comes: safe, coloured, word-wrapped."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.text import Text
+
+from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
+from franken_gguf.runner.terminal.speech_marks import Mark, MarkedText, Span
+from franken_gguf.runner.terminal.text import printable
+from franken_gguf.runner.terminal.word_wrap import WordWrap
+
+YOURS = "bold green"  # llama-cli's
+SPEAKER = "bold cyan"
+_STYLES = {  # SillyTavern's: speech in orange, actions grey and slanted
+    Mark.NONE: "",
+    Mark.SPEECH: "dark_orange",
+    Mark.ACTION: "italic dim",
+    Mark.SPEECH | Mark.ACTION: "italic dark_orange",
+}
+
+
+def can_steer(console: Console) -> bool:
+    """Whether `console` is a terminal that can do more than print."""
+    return console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
+
+
+def has_colours(console: Console) -> bool:
+    """Whether what is printed on `console` may have styles at all."""
+    return can_steer(console) and not console.no_color and console.color_system is not None
+
+
+class WrittenText:
+    """Writes one text to `console`: `feed` each piece, then `end`.
+
+    At a terminal the `speaker`'s name stands before the text, once, also where the model writes it
+    too. A pipe gets the text alone, after `opening`.
+    """
+
+    def __init__(self, console: Console, speaker: str = "", opening: str = "") -> None:
+        self._console = console
+        self._escapes = EscapeFilter()
+        self._wrap = WordWrap(lambda: console.width - 1) if can_steer(console) else None
+        # The last column stays free: terminals differ in what a character there does.
+        self._marks = MarkedText() if has_colours(console) else None
+        self._speaker = printable(speaker) if self._wrap else ""
+        self._opening = _Opening(f"{speaker}:") if self._speaker else None
+        self._has_begun = False
+        if opening and not self._wrap:
+            self._console.file.write(f"{printable(opening)} ")
+
+    def feed(self, piece: str) -> None:
+        """Write what of the text may be shown now."""
+        text = self._escapes.feed(piece)
+        self._write(self._opening.feed(text) if self._opening else text)
+
+    def end(self) -> None:
+        """Write what was held back, and end the line."""
+        if self._opening:
+            self._write(self._opening.end())
+        if self._marks:
+            self._put(self._wrapped(self._marks.end()))
+        if self._wrap:
+            self._put(self._wrap.end())
+        if self._has_begun or not self._wrap:
+            self._console.file.write("\n")
+        self._console.file.flush()
+
+    def _write(self, text: str) -> None:
+        if not self._wrap:
+            self._console.file.write(text)
+            self._console.file.flush()
+        elif text:
+            if not self._has_begun and self._speaker:
+                name = self._wrap.feed(f"{self._speaker}:")
+                self._put(name + self._wrap.end(), SPEAKER)
+                self._wrap.feed(" ")
+            self._put(self._wrapped(self._marks.feed(text) if self._marks else [(text, Mark.NONE)]))
+
+    def _wrapped(self, spans: list[Span]) -> list[Span]:
+        assert self._wrap is not None
+        return [shown for span in spans for shown in self._wrap.feed(*span)]
+
+    def _put(self, spans: list[Span], style: str = "") -> None:
+        if not spans:
+            return
+        self._has_begun = True
+        text = Text(end="")
+        for part, mark in spans:
+            text.append(part, (style or _STYLES[mark]) if self._marks else None)
+        self._console.print(text, end="", soft_wrap=True)
+
+
+class _Opening:
+    """Takes `name` from the beginning of a text that comes in pieces."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._held = ""
+        self._is_past = False
+
+    def feed(self, piece: str) -> str:
+        if self._is_past:
+            return piece
+        self._held += piece
+        if self._name.startswith(self._held):
+            return ""
+        rest = self._held
+        if rest.startswith(self._name):
+            rest = rest.removeprefix(self._name).lstrip()
+        self._is_past = bool(rest)
+        return rest
+
+    def end(self) -> str:
+        return "" if self._is_past else self._held.removeprefix(self._name).lstrip()

@@ -1,0 +1,153 @@
+"""`franken-gguf chat` without a keyboard: -p, pipes, and what goes wrong there."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.models import patched_smollm2, smollm2
+from support.terminals import COMMAND, PATIENCE
+
+OPTIONS = ("--temp", "0", "-t", "1", "-c", "512", "-sys", "Be brief.")
+PARIS = "The capital of France is Paris.\n"
+QUESTION = "What is the capital of France?"
+
+
+def chat(
+    *options: str, model: Path | None = None, text: str = "", **environment: str
+) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, "chat", str(model or smollm2()), *OPTIONS, *options],
+        input=text,
+        capture_output=True,
+        encoding="utf-8",
+        env={**os.environ, **environment},
+        timeout=PATIENCE,
+        check=False,
+    )
+
+
+def begun(*options: str) -> subprocess.Popen[bytes]:
+    """A chat that tells a long story, after its first bytes."""
+    story = ("-p", "Tell me a very long story about the sea.", "-c", "4096")
+    process = subprocess.Popen(
+        [*COMMAND, "chat", str(smollm2()), *OPTIONS, *story, *options],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert os.read(process.stdout.fileno(), 1)
+    return process
+
+
+def test_one_answer_is_all_of_standard_output_and_the_speed_stands_on_standard_error() -> None:
+    result = chat("-p", QUESTION)
+    assert (result.returncode, result.stdout) == (0, PARIS)
+    assert "tokens/s" in result.stderr
+    assert "\x1b" not in result.stderr
+
+
+def test_text_on_a_pipe_is_the_question() -> None:
+    result = chat(text=QUESTION + "\n")
+    assert (result.returncode, result.stdout) == (0, PARIS)
+
+
+def test_text_on_a_pipe_goes_before_the_prompt() -> None:
+    together = chat("-p", "And of Italy?", "-n", "24", text=QUESTION + "\n")
+    assert together.returncode == 0
+    assert together.stdout == chat("-p", f"{QUESTION}\n\nAnd of Italy?", "-n", "24").stdout
+
+
+def test_bytes_that_are_no_text_are_answered_all_the_same() -> None:
+    result = subprocess.run(
+        [*COMMAND, "chat", str(smollm2()), *OPTIONS, "-n", "4"],
+        input=b"\xff\xfe \0 \xc3",
+        capture_output=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert result.returncode == 0
+    assert b"4 tokens" in result.stderr
+
+
+def test_a_character_of_several_tokens_comes_out_whole() -> None:
+    result = chat("-p", "Repeat after me: 🙂🙂🙂", "-n", "24")
+    assert result.returncode == 0
+    assert "\ufffd" not in result.stdout
+
+
+def test_ctrl_c_ends_one_answer_with_status_130_and_no_traceback() -> None:
+    process = begun()
+    process.send_signal(signal.SIGINT)
+    _, errors = process.communicate(timeout=PATIENCE)
+    assert process.returncode == 130
+    assert b"Interrupted." in errors
+    assert b"Traceback" not in errors
+
+
+def test_a_reader_that_goes_away_is_no_traceback() -> None:
+    process = begun()
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.close()
+    errors = process.stderr.read()
+    process.stderr.close()
+    assert process.wait(PATIENCE) == 1
+    assert b"Traceback" not in errors
+    assert b"Exception ignored" not in errors
+
+
+def test_nothing_to_answer_is_wrong_usage() -> None:
+    result = chat()
+    assert result.returncode == 2
+    assert "nothing to answer; give -p TEXT, or pipe text in" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "status", "reason"),
+    [
+        (("-c", "9000"), 1, "trained for a context of 8192 tokens, not 9000; give -c 8192 or less"),
+        (("-c", "-1"), 2, "'-c'"),
+        (("-n", "0"), 2, "at least one token"),
+        (("-ngl", "some"), 2, "'some' is not a number of layers"),
+        (("--temp", "nan"), 1, "temperature is nan"),
+        (("--top-p", "2"), 1, "top_p is 2.0; it must be from 0 to 1"),
+        (("-c", "256", "-sys", "sea " * 300), 1, "tokens, the context 256; shorten it"),
+    ],
+)
+def test_a_wrong_option_is_one_line(options: tuple[str, ...], status: int, reason: str) -> None:
+    result = chat(*options, "-p", "Hello")
+    assert result.returncode == status
+    assert result.stdout == ""
+    assert reason in result.stderr.splitlines()[-1]
+    assert "Traceback" not in result.stderr
+
+
+def test_a_file_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "notes été.txt"
+    path.write_text("just some notes, long enough to hold a header")
+    result = chat("-p", "Hello", model=path)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == f"Error: {path}: not a GGUF file (it does not start with 'GGUF')\n"
+
+
+def test_a_hostile_template_is_one_line(tmp_path: Path) -> None:
+    old = b"{% for message in messages %}{% if loop.first and messages[0]['role'] != 'system' %}"
+    new = b"{% for message in messages %}{% for i in range(99999999) %}{% endfor %}{% if true %}"
+    hostile = patched_smollm2(tmp_path / "loop.gguf", (old, new.ljust(len(old))))
+    result = chat("-p", "Hello", model=hostile)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.startswith("Error: the model's chat template cannot be used: Range too")
+    assert result.stderr.count("\n") == 1
+
+
+def test_a_model_without_a_template_talks_chatml_and_says_so(tmp_path: Path) -> None:
+    bare = patched_smollm2(
+        tmp_path / "bare.gguf", (b"tokenizer.chat_template", b"tokenizer.chat_templatf")
+    )
+    result = chat("-p", QUESTION, model=bare)
+    assert (result.returncode, result.stdout) == (0, PARIS)
+    assert "the file holds no chat template: talking ChatML" in result.stderr

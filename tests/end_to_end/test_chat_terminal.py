@@ -1,0 +1,369 @@
+"""`franken-gguf chat` at a terminal: turns, commands, Ctrl-C and Ctrl-D."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from pathlib import Path
+
+from support.models import patched_smollm2, smollm2
+from support.terminals import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, UP, Terminal
+
+FIGURES = r"\[\d+ tokens, [\d.]+ tokens/s[^\n]*\]"
+OPTIONS = ("--temp", "0", "-t", "1", "-c", "512", "-sys", "Be brief.")
+
+
+def chat(
+    *options: str, model: Path | None = None, columns: int = 200, **variables: str
+) -> Terminal:
+    path = str(model or smollm2())
+    return Terminal("chat", path, *OPTIONS, *options, columns=columns, **variables)
+
+
+def test_a_second_turn_knows_the_first_and_evaluates_only_what_is_new() -> None:
+    with chat() as terminal:
+        terminal.wait_for("context 512; /help")
+        terminal.at_prompt("/stats full" + ENTER)
+        terminal.at_prompt("What is the capital of France?" + ENTER)
+        first = terminal.wait_for(FIGURES)
+        assert "The capital of France is Paris." in first
+        assert " 0 reused" in first
+        terminal.at_prompt("And of Italy?" + ENTER)
+        second = terminal.wait_for(FIGURES)
+        assert "The capital of Italy is Rome." in second
+        assert " 0 reused" not in second
+        assert terminal.leave(CTRL_D) == 0
+        assert "Traceback" not in terminal.screen
+
+
+def test_ctrl_c_stops_the_answer_and_the_next_question_is_answered() -> None:
+    with chat() as terminal:
+        terminal.wait_for("/help lists")
+        terminal.at_prompt("Tell me a very long story about the sea." + ENTER)
+        terminal.wait_for("(?i)the sea[^.]+ [a-z]+ ")
+        terminal.type(CTRL_C)
+        assert "; stopped]" in terminal.wait_for(FIGURES)
+        terminal.at_prompt("What is the capital of France?" + ENTER)
+        assert "Paris" in terminal.wait_for(FIGURES)
+        assert terminal.leave("/bye" + ENTER) == 0
+        assert "Traceback" not in terminal.screen
+
+
+def test_ctrl_c_at_the_prompt_clears_the_line_then_says_how_to_leave() -> None:
+    with chat() as terminal:
+        terminal.wait_for("/help lists")
+        terminal.at_prompt("half a thou" + CTRL_C + CTRL_C)
+        terminal.wait_for("press Ctrl-D or type /bye to leave")
+        assert terminal.leave("/exit" + ENTER) == 0
+
+
+def test_an_unknown_command_is_an_error_and_never_reaches_the_model() -> None:
+    with chat("-n", "8") as terminal:
+        terminal.wait_for("/help lists")
+        terminal.at_prompt("/stats full" + ENTER)
+        terminal.at_prompt("/frobnicate now" + ENTER)
+        terminal.wait_for(
+            "Error: there is no command /frobnicate; /help lists them, //frobnicate sends it"
+        )
+        terminal.at_prompt("/reegn" + ENTER)
+        terminal.wait_for("Error: there is no command /reegn; did you mean /regen")
+        terminal.at_prompt("/load" + ENTER)
+        terminal.wait_for("Error: /load needs NAME: resume a saved chat")
+        terminal.at_prompt("/bye now" + ENTER)
+        terminal.wait_for("Error: /bye takes no argument")
+        terminal.at_prompt("//frobnicate" + ENTER)
+        assert " 0 reused" in terminal.wait_for(FIGURES)
+        assert terminal.leave("/quit" + ENTER) == 0
+
+
+def test_clear_forgets_the_turns_and_keeps_the_system_text() -> None:
+    with chat("-n", "8") as terminal:
+        terminal.wait_for("/help lists")
+        terminal.at_prompt("/stats full" + ENTER)
+        terminal.at_prompt("Hello" + ENTER)
+        first = terminal.wait_for(FIGURES)
+        terminal.at_prompt("/clear" + ENTER)
+        terminal.wait_for("context cleared")
+        terminal.at_prompt("Hello" + ENTER)
+        again = terminal.wait_for(FIGURES)
+        # All but the prompt's last token stands as it did; the answer is the first one's.
+        assert "prompt: 1 evaluated" in again
+        assert first.split("Hello", 1)[1].split("[")[0] == again.split("Hello", 1)[1].split("[")[0]
+        assert terminal.leave(CTRL_D) == 0
+
+
+def test_a_conversation_that_outgrows_the_context_forgets_its_oldest_turns_and_goes_on() -> None:
+    with chat("-c", "256", "-n", "48") as terminal:
+        terminal.wait_for("/help lists")
+        for number in range(6):
+            terminal.at_prompt(
+                f"Name {number} things that people bring to the sea, in a list." + ENTER
+            )
+            terminal.wait_for(FIGURES)
+        assert "the context is full: the oldest " in terminal.screen
+        terminal.at_prompt("sea " * 400 + ENTER)
+        terminal.wait_for(r"Error: the prompt is \d+ tokens, the context 256; shorten it")
+        terminal.at_prompt("Hello" + ENTER)
+        terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+        assert "Traceback" not in terminal.screen
+
+
+def test_no_color_leaves_the_figures_plain() -> None:
+    with chat("-n", "4", NO_COLOR="1") as plain, chat("-n", "4") as styled:
+        for terminal in (plain, styled):
+            terminal.wait_for("/help lists")
+            terminal.at_prompt("Hello" + ENTER)
+            terminal.wait_for(FIGURES)
+            assert terminal.leave(CTRL_D) == 0
+    assert re.search(r"\x1b\[2m\[\d tokens", styled.screen)
+    assert "\x1b[2m" not in plain.screen
+
+
+def test_answers_are_told_apart_from_your_lines_and_nothing_ends_in_a_space(
+    tmp_path: Path,
+) -> None:
+    with (
+        told(tmp_path, TERM="xterm-256color") as styled,
+        told(tmp_path, TERM="xterm-256color", NO_COLOR="1") as plain,
+    ):
+        for terminal in (styled, plain):
+            terminal.wait_for("Mara: ")
+            terminal.at_prompt("Say it." + ENTER)
+            terminal.wait_for(FIGURES)
+            for command in ("/probs", "/help", "/set", "/lore", "/character"):
+                terminal.at_prompt(command + ENTER)
+            assert terminal.leave("/bye" + ENTER) == 0
+            printed = terminal.text.split("/help lists the commands\n")[1]
+            assert not re.search(r"[ \t]\n", printed)
+            turns = re.findall(r"(.*)\n> (?:Say|/)", printed)
+            assert turns == [""] * 7
+    speech, action = '\x1b[38;5;208m"Ann,"\x1b[0m', "\x1b[2;3m*nods slowly*\x1b[0m"
+    assert f"\x1b[1;36mMara:\x1b[0m {speech} she says. {action}" in styled.screen
+    assert "\x1b[0;32;1m> Say it." in styled.screen
+    assert 'Mara: "Ann," she says. *nods slowly*\n' in plain.text
+    assert not re.search(r"\x1b\[[0-9;]*[1-9][0-9;]*m", plain.screen)
+
+
+def test_a_name_that_the_model_writes_too_is_shown_once_and_saved_as_it_came(
+    tmp_path: Path,
+) -> None:
+    grammar = ("--grammar", 'root ::= "Mara: Yes."')
+    with told(tmp_path, *grammar, TERM="xterm-256color") as terminal:
+        terminal.at_prompt("Say it." + ENTER)
+        assert terminal.wait_for(FIGURES).count("Mara:") == 2  # the greeting's, and the answer's
+        assert terminal.leave(CTRL_D) == 0
+    (path,) = tmp_path.rglob("told1.jsonl")
+    assert json.loads(path.read_text().splitlines()[-1])["mes"] == "Mara: Yes."
+
+
+def test_emoji_and_lines_are_shown_as_themselves() -> None:
+    family = "\U0001f469\u200d\U0001f469\u200d\U0001f467"
+    grammar = ("--grammar", f'root ::= "{family}" "\\n" "{family}!"')
+    with chat(*grammar) as terminal:
+        terminal.at_prompt(f"{family} hi{ALT_ENTER}{family}{ENTER}")
+        assert f"{family}\n{family}!\n" in terminal.wait_for(FIGURES)
+        terminal.at_prompt("/probs" + ENTER)
+        shown = terminal.wait_for("below 10 %")
+        assert shown.count(family) == 2 and f"{family}\n{family}!\n" in shown
+        terminal.at_prompt("/undo" + ENTER)
+        terminal.wait_for(f"removed: {family} hi\n{family}\n")
+        assert terminal.leave(CTRL_D) == 0
+
+
+def told(folder: Path, *options: str, **variables: str) -> Terminal:
+    """A chat with a character who says what a grammar makes her say."""
+    card = folder / "mara.json"
+    greeting = '"Ann," she says. *nods slowly*\n'
+    card.write_text(json.dumps({"name": "Mara", "description": "", "first_mes": greeting}))
+    wanted = ("--character", str(card), "--session", f"told{len(variables)}", "-n", "12")
+    return chat(*wanted, *options, XDG_DATA_HOME=str(folder), **variables)
+
+
+def test_escape_sequences_that_the_model_writes_do_not_reach_the_screen(tmp_path: Path) -> None:
+    # GPT-2's stand-in for the byte 27 is "ě": this model says ESC [ 3 1 m X where it meant Paris.
+    paris = b"\x07\0\0\0\0\0\0\0"
+    hostile = patched_smollm2(
+        tmp_path / "red.gguf",
+        (paris + "ĠParis".encode(), paris + "ě[31mX".encode().ljust(7, b"X")[:7]),
+    )
+    with chat(model=hostile) as terminal:
+        terminal.wait_for("/help lists")
+        terminal.at_prompt("What is the capital of France?" + ENTER)
+        assert "The capital of France isX." in terminal.wait_for(FIGURES)
+        assert "\x1b[31m" not in terminal.screen
+        assert terminal.leave(CTRL_D) == 0
+
+
+def test_lines_of_earlier_chats_come_back_and_are_for_their_owner_alone(tmp_path: Path) -> None:
+    home = {"XDG_DATA_HOME": str(tmp_path)}
+    with chat("-n", "4", **home) as terminal:
+        terminal.at_prompt("Good morning" + ENTER)
+        assert terminal.leave(CTRL_D) == 0
+    with chat("-n", "4", **home) as terminal:
+        terminal.at_prompt(UP + "!" + ENTER)
+        terminal.wait_for("> Good morning!")
+        terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    history = tmp_path / "franken-gguf" / "history"
+    assert history.stat().st_mode & 0o777 == 0o600
+    assert "+Good morning!" in history.read_text()
+
+
+def test_a_text_of_several_lines_is_one_question(tmp_path: Path) -> None:
+    with chat("-n", "4", "--session", "lines", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt('"""one' + ENTER + "two" + ENTER + '"""' + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.at_prompt("three" + ALT_ENTER + "four" + ENTER)
+        terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    assert questions(tmp_path, "lines") == ["one\ntwo", "three\nfour"]
+
+
+def test_tab_completes_commands() -> None:
+    with chat() as terminal:
+        terminal.at_prompt("/sho" + TAB + "sys" + TAB + ENTER)
+        terminal.wait_for(r"\nBe brief\.\n")
+        assert terminal.leave(CTRL_D) == 0
+
+
+def test_edit_puts_the_last_question_into_the_line(tmp_path: Path) -> None:
+    with chat("--session", "tale", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt("What is the capital of Franc?" + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.at_prompt("/edit" + ENTER)
+        terminal.wait_for("> What is the capital of Franc[?]")
+        terminal.type("\x08e?" + ENTER)
+        assert "The capital of France is Paris." in terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    assert questions(tmp_path, "tale") == ["What is the capital of France?"]
+
+
+def test_copy_hands_the_answer_to_the_terminal() -> None:
+    with chat(SSH_CONNECTION="somewhere") as terminal:
+        terminal.at_prompt("What is the capital of France?" + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.at_prompt("/copy" + ENTER)
+        terminal.wait_for("copied 31 characters")
+        assert terminal.leave(CTRL_D) == 0
+    text = base64.b64encode(b"The capital of France is Paris.").decode()
+    assert f"\x1b]52;c;{text}\x07" in terminal.screen
+
+
+def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
+    home = {"XDG_DATA_HOME": str(tmp_path)}
+    with chat("--keep-context", **home) as terminal:
+        terminal.at_prompt("What is the capital of France?" + ENTER)
+        terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+        assert "; --continue resumes it" in terminal.text
+        assert "the evaluated context is kept: " in terminal.text
+    with chat("--continue", **home) as terminal:
+        terminal.wait_for(
+            "2 messages\n> What is the capital of France[?]\nThe capital of France is Paris.\n"
+        )
+        terminal.at_prompt("/stats full" + ENTER)
+        terminal.at_prompt("And of Italy?" + ENTER)
+        figures = terminal.wait_for(FIGURES)
+        assert "The capital of Italy is Rome." in figures
+        assert " 0 reused" not in figures
+        with chat("--continue", **home) as second:
+            second.wait_for("Error: session '[^']+' is open in another chat")
+        assert terminal.leave(CTRL_D) == 0
+    (session,) = (tmp_path / "franken-gguf" / "sessions").glob("*.jsonl")
+    assert len(session.read_text().splitlines()) == 5
+
+
+def test_no_save_leaves_nothing_on_the_disk(tmp_path: Path) -> None:
+    with chat("-n", "4", "--no-save", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt("A secret" + ENTER)
+        terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_narrow_terminal_gets_whole_words() -> None:
+    with chat("-n", "60", columns=40) as terminal:
+        terminal.at_prompt("Tell me a story about the sea." + ENTER)
+        terminal.wait_for(r"sea\.\n")
+        answer = terminal.wait_for(r"\[60 tokens")
+        assert terminal.leave(CTRL_D) == 0
+    lines = answer.split("\n")[:-1]
+    assert len(lines) > 4
+    assert max(map(len, lines)) <= 40
+    assert "lighthouse" in answer or all(" " in line for line in lines[:3])
+
+
+def test_an_answer_follows_a_terminal_that_is_resized() -> None:
+    with chat("-n", "90", columns=120) as terminal:
+        terminal.at_prompt("Tell me a story about the sea." + ENTER)
+        terminal.wait_for(r"sea\.\n(.*\n)*?.{30}")
+        terminal.resize(50)
+        answer = terminal.wait_for(r"\[90 tokens")
+        assert terminal.leave(CTRL_D) == 0
+    # What came before the resize reached may be longer.
+    later = answer.split("\n")[2:-1]
+    assert len(later) > 3
+    assert max(map(len, later)) <= 49
+
+
+def test_a_terminal_that_can_do_nothing_serves_too() -> None:
+    with chat(TERM="dumb") as terminal:
+        terminal.at_prompt("What is the capital of France?" + ENTER)
+        assert "The capital of France is Paris." in terminal.wait_for(FIGURES)
+        assert terminal.leave(CTRL_D) == 0
+    assert "\x1b" not in terminal.screen
+
+
+def questions(data: Path, session: str) -> list[str]:
+    text = (data / "franken-gguf" / "sessions" / f"{session}.jsonl").read_text()
+    found = map(json.loads, text.splitlines()[1:])
+    return [line["mes"] for line in found if line["is_user"]]
+
+
+def test_where_nothing_can_be_saved_the_chat_goes_on_and_says_so() -> None:
+    with chat("-n", "4", XDG_DATA_HOME="/dev/null") as terminal:
+        for _ in range(2):
+            terminal.at_prompt("Hello" + ENTER)
+            terminal.wait_for(FIGURES)
+            terminal.wait_for(r"Error: /dev/null/.*\.jsonl: cannot be opened: Not a directory\n")
+        assert terminal.leave(CTRL_D) == 0
+
+
+def test_what_is_typed_during_an_answer_waits_for_its_end() -> None:
+    with chat("-n", "40") as terminal:
+        terminal.at_prompt("Tell me a very long story about the sea." + ENTER)
+        terminal.wait_for("(?i)the sea[^.]+ [a-z]+ ")
+        terminal.type("/show system" + ENTER)
+        assert "/show" not in terminal.wait_for(FIGURES)
+        terminal.wait_for("> /show system\nBe brief\\.\n")
+        assert terminal.leave(CTRL_D) == 0
+
+
+def test_a_sigterm_ends_the_chat_and_what_came_is_saved(tmp_path: Path) -> None:
+    with chat("--session", "tale", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt("Tell me a very long story about the sea." + ENTER)
+        terminal.wait_for("(?i)the sea[^.]+ [a-z]+ ")
+        assert terminal.end() == 143
+        assert "Traceback" not in terminal.screen
+    assert questions(tmp_path, "tale") == ["Tell me a very long story about the sea."]
+    with chat() as terminal:
+        terminal.at_prompt("")
+        assert terminal.end() == 143
+        assert "Traceback" not in terminal.screen
+
+
+def test_a_terminal_that_goes_away_ends_the_chat_and_what_came_is_saved(tmp_path: Path) -> None:
+    question = "Tell me a very long story about the sea."
+    with chat("--session", "tale", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt(question + ENTER)
+        terminal.wait_for("(?i)the sea[^.]+ [a-z]+ ")
+        assert terminal.hang_up() != 0
+    (path,) = tmp_path.rglob("tale.jsonl")
+    *_, asked, answer = map(json.loads, path.read_text().splitlines())
+    assert asked["mes"] == question
+    assert "the sea" in answer["mes"].lower()
+    with chat() as terminal:
+        terminal.at_prompt("")
+        terminal.hang_up()

@@ -1,0 +1,317 @@
+"""compare, as a user types it: the demo's quants held against each other for real."""
+
+from __future__ import annotations
+
+import csv
+import html
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+from support.models import demo_checkpoint, demo_gguf, patched_smollm2, smollm2
+from support.workers import COMMAND
+
+from franken_gguf.runner.cli import main
+
+QUESTION = """\
+ask: "Would you rather have {first} or {second}?"
+paraphrases: ["Choose: {first} or {second}?"]
+answers:
+  tea: [tea, Tea]
+  coffee: [coffee, Coffee]
+"""
+STORY = "The sea was calm, and the keeper of the light wrote in his book; "
+SMALL = ("-t", "1", "-n", "8", "--samples", "2", "--prompt", "Say hello.")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("compare")
+    (folder / "drink.yml").write_text(QUESTION)
+    (folder / "story.txt").write_text(STORY * 80)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def words(folder: Path) -> list[str]:
+    """The command of most tests: two quants, two prompts, two chunks of a text."""
+    models = (demo_gguf("Q8_0"), demo_gguf("Q4_K_M"))
+    text = ("--prompt", f"@{folder / 'drink.yml'}", "--text", folder / "story.txt", "--chunks", "2")
+    return [str(word) for word in ("compare", *models, *SMALL, *text)]
+
+
+def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [COMMAND, *map(str, words)],
+        capture_output=True,
+        check=False,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        env=os.environ | environment,
+        timeout=300,
+    )
+
+
+@pytest.fixture(scope="module")
+def done(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
+    """One run, whose results stay in the folder `cache`."""
+    reports = [
+        word
+        for kind, name in (("--json", "first.json"), ("--csv", "first.csv"), ("--report", "a.html"))
+        for word in (kind, folder / name)
+    ]
+    return run(*words, "--cache", folder / "cache", *reports)
+
+
+@pytest.fixture(scope="module")
+def document(folder: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    assert (done.returncode, done.stderr.splitlines()[:2]) == (
+        0,
+        ["1 of 2  Q8_0: measuring", "2 of 2  Q4_K_M: measuring"],
+    )
+    found: dict[str, Any] = json.loads((folder / "first.json").read_text())
+    return found
+
+
+def test_the_largest_is_the_baseline_and_the_other_differs_from_it(
+    document: dict[str, Any],
+) -> None:
+    base, other = document["models"]
+    assert (document["baseline"], base["name"], other["name"]) == ("Q8_0", "Q8_0", "Q4_K_M")
+    assert base["bits_per_weight"] > other["bits_per_weight"] and base["nbytes"] > other["nbytes"]
+    for part in ("text", "answers"):
+        assert base[part]["kld"] is None
+        assert base[part]["tokens"] == other[part]["tokens"]
+        assert 0 < other[part]["kld"]["value"] < 1
+        assert other[part]["same_top"]["low"] < other[part]["same_top"]["value"] <= 1
+    assert base["text"]["tokens"] == 2 * 255
+
+
+def test_the_lean_is_measured_over_paraphrases_and_orders_with_its_noise(
+    document: dict[str, Any],
+) -> None:
+    prompt = document["prompts"][1]
+    assert (prompt["name"], prompt["labels"], prompt["wordings"]) == ("drink", ["tea", "coffee"], 4)
+    base, other = (one["prompts"][1]["lean"] for one in document["models"])
+    assert base["difference"] is None
+    mean = sum(other["paraphrases"]) / 2 - sum(base["paraphrases"]) / 2
+    assert other["difference"]["value"] == pytest.approx(mean)
+    # On a CPU, Q8_0 gives the same logits in batches of any size.
+    assert other["noise"] == base["noise"] >= 0
+    for one in document["models"]:
+        choices = [sample["choice"] for sample in one["prompts"][1]["samples"]]
+        assert one["prompts"][1]["choices"]["first"] == choices.count(0)
+        assert one["prompts"][0]["lean"] is None
+
+
+def test_an_answer_leaves_the_baselines_at_a_token_that_is_likelier_here(
+    document: dict[str, Any],
+) -> None:
+    base, other = document["models"]
+    for theirs, ours in zip(base["prompts"], other["prompts"], strict=True):
+        found = ours["greedy"]["difference"]
+        if found is None:
+            assert ours["greedy"]["text"] == theirs["greedy"]["text"]
+            continue
+        place = found["character"]
+        assert ours["greedy"]["text"][:place] == theirs["greedy"]["text"][:place]
+        assert ours["greedy"]["text"] != theirs["greedy"]["text"]
+        assert found["own_probability"][0] > found["baseline_probability"][0] * 0.9
+        assert found["baseline_probability"][1] > found["own_probability"][1] * 0.9
+
+
+def test_the_routers_of_every_layer_are_compared(document: dict[str, Any]) -> None:
+    base, other = (one["routing"] for one in document["models"])
+    assert base["same_experts"] is None
+    assert len(base["layers"]) == len(other["layers"]) == 30
+    for layer in (*base["layers"], *other["layers"]):
+        assert sum(layer["load"]) == pytest.approx(1)
+    assert 0.5 < other["same_experts"] < other["jaccard"] < 1
+    worst = max(range(30), key=lambda n: other["layers"][n]["kld"])
+    assert other["drift"][0] == worst
+
+
+def test_the_table_shows_models_side_by_side_and_the_answers(
+    done: subprocess.CompletedProcess[str],
+) -> None:
+    assert re.search(r"^ *Q8_0 +Q4_K_M$", done.stdout, re.M)
+    for row in ("size", "perplexity", "KL divergence", "less Q8_0's", "same experts", "tokens/s"):
+        assert re.search(rf"^ +{re.escape(row)} ", done.stdout, re.M), row
+    assert "Say hello." in done.stdout
+    assert "drink: + is tea, - is coffee" in " ".join(done.stdout.split())
+    assert not [line for line in done.stdout.splitlines() if len(line) > 80]
+
+
+def test_the_table_the_page_and_the_csv_end_in_the_same_words(
+    folder: Path, done: subprocess.CompletedProcess[str], document: dict[str, Any]
+) -> None:
+    assert done.stderr.splitlines()[2:] == [
+        f"written: {folder / name}" for name in ("first.json", "first.csv", "a.html")
+    ]
+    conclusion = document["conclusion"]
+    assert conclusion.startswith("Take Q8_0 where 556.9 MiB fit and Q4_K_M from 322.1 MiB, ")
+    assert "Where drink leans cannot be told from 2 wordings; 5 are needed." in conclusion
+    assert " ".join(done.stdout.split()).endswith(conclusion)
+    assert conclusion in html.unescape((folder / "a.html").read_text())
+    with (folder / "first.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    for row, model in zip(rows, document["models"], strict=True):
+        assert row["name"] == model["name"]
+        assert float(row["text.ppl.value"]) == model["text"]["ppl"]["value"]
+
+
+def apart_from_the_machine(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(path.read_text())
+    for model in found["models"]:
+        assert model.pop("machine")["load_seconds"] > 0
+    return found
+
+
+def test_another_run_measures_the_same_and_an_interrupted_one_goes_on(
+    folder: Path, words: list[str], document: dict[str, Any]
+) -> None:
+    again = [*words, "--cache", str(folder / "again"), "--json", str(folder / "again.json")]
+    with subprocess.Popen([COMMAND, *again], stderr=subprocess.PIPE, text=True) as process:
+        assert process.stderr is not None
+        while not process.stderr.readline().startswith("2 of 2"):
+            pass
+        process.send_signal(signal.SIGINT)
+        said = process.stderr.read()
+    assert (process.returncode, said) == (
+        130,
+        "Interrupted; run the same command to resume.\n",
+    )
+    assert not (folder / "again.json").exists()
+    gone_on = run(*again)
+    assert gone_on.stderr.startswith("1 of 2  Q8_0: measured before\n2 of 2  Q4_K_M: measuring\n")
+    first, second = (apart_from_the_machine(folder / f"{name}.json") for name in ("first", "again"))
+    assert first == second
+    assert not list((folder / "again").glob("compare/*/baseline"))
+
+
+def test_what_was_measured_is_not_measured_again_and_reports_are_the_same_bytes(
+    folder: Path, words: list[str], document: dict[str, Any]
+) -> None:
+    once_more = run(*words, "--cache", folder / "cache", "--json")
+    assert once_more.stderr == "1 of 2  Q8_0: measured before\n2 of 2  Q4_K_M: measured before\n"
+    assert once_more.stdout == (folder / "first.json").read_text()
+
+
+def test_a_dense_model_has_no_routers_and_a_broken_one_its_error_and_the_rest_goes_on(
+    folder: Path, tmp_path: Path
+) -> None:
+    broken = patched_smollm2(tmp_path / "broken-Q2_K.gguf", (b"blk.3.attn_q.", b"blk.3.attn_x."))
+    words = ("compare", broken, smollm2(), demo_gguf("Q8_0"), *SMALL, "--cache", tmp_path)
+    found = run(*words, "--json", "--baseline", "Q8_0")
+    assert found.returncode == 0
+    models = {one["name"]: one for one in json.loads(found.stdout)["models"]}
+    dense, failed = models["Q4_1"], models["Q2_K"]
+    assert (dense["experts"], dense["routing"], dense["error"]) == (0, None, "")
+    assert dense["answers"]["kld"]["value"] > 0
+    assert "tensor 'blk.3.attn_q.weight' not found" in failed["error"]
+    assert failed["prompts"] == [None]
+
+
+def refused(*words: object) -> str:
+    found = CliRunner().invoke(main, ["compare", *map(str, words)])
+    assert found.exit_code in (1, 2), found.output
+    return found.stderr.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        ((), "Error: nothing to compare; give one or more MODELs, or --source SOURCE -q TYPE"),
+        (("--source", "x"), "Error: --source needs at least one -q TYPE, and no MODEL"),
+        (
+            ("x.gguf", "--csv", "a", "--report", "a"),
+            "Error: --json, --csv and --report must be different files",
+        ),
+        (
+            ("x.gguf", "--no-prompts"),
+            "Error: --no-prompts leaves nothing to measure; give --text FILE",
+        ),
+        (("no.gguf",), "Error: no.gguf: no such file"),
+        (("x", "--prompt", "@no.yml"), "Error: no.yml: No such file or directory"),
+        (("x", "--text", "no.txt"), "Error: no.txt: No such file or directory"),
+        (
+            ("x", "--json", "no/where.json"),
+            "Error: no/where.json: is a directory, or its parent does not exist",
+        ),
+    ],
+)
+def test_what_is_not_there_is_named(words: Sequence[str], reason: str) -> None:
+    assert refused(*words) == reason
+
+
+def test_a_file_that_exists_is_not_written_over(tmp_path: Path) -> None:
+    model = shutil.copy(smollm2(), tmp_path / "model.gguf")
+    reason = refused("--json", model, smollm2(), "--prompt", "a")
+    assert reason == f"Error: {model}: already exists; --overwrite replaces it"
+
+
+def test_a_vocabulary_that_differs_is_refused_with_the_token(tmp_path: Path) -> None:
+    other = patched_smollm2(tmp_path / "other.gguf", (b"<|im_start|>", b"<|im_stert|>"))
+    reason = refused(smollm2(), other, "--baseline", smollm2(), "--prompt", "a")
+    assert reason == (
+        f"Error: {other}: has another vocabulary than {smollm2()}: token 1 is '<|im_start|>' there "
+        "and '<|im_stert|>' here; compare quants of one model"
+    )
+
+
+def test_a_baseline_that_is_not_compared_is_refused_with_those_that_are() -> None:
+    reason = refused(demo_gguf("Q8_0"), demo_gguf("Q4_K_M"), "--baseline", "F16")
+    assert reason == (
+        "Error: --baseline F16: is not among the models that are compared: Q8_0, Q4_K_M"
+    )
+
+
+def test_a_model_named_twice_is_refused() -> None:
+    reason = refused(smollm2(), smollm2())
+    assert reason == f"Error: {smollm2()}: is named twice; give each model once"
+
+
+def test_a_text_that_is_empty_or_too_short_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty.txt").write_text(" \n")
+    (tmp_path / "short.txt").write_text("Call me Ishmael.")
+    empty, short = (
+        refused(smollm2(), "--prompt", "a", "--text", tmp_path / name)
+        for name in ("empty.txt", "short.txt")
+    )
+    assert empty == f"Error: {tmp_path / 'empty.txt'}: is empty; give a text to score"
+    assert short == (
+        "Error: short.txt: the text is 4 tokens long; 1024 are needed to score it; "
+        "take a longer one"
+    )
+
+
+def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers() -> None:
+    reason = refused(smollm2(), "--prompt", "word " * 600, "-c", "512", "-n", "8")
+    assert re.fullmatch(
+        r"Error: prompt 'word word .*\.\.\.' takes 6\d\d tokens with its answer, -c has a context "
+        r"of 512; shorten it, or its answers with -n",
+        reason,
+    )
+
+
+def test_quants_of_a_checkpoint_are_converted_once_and_kept(tmp_path: Path) -> None:
+    words = ("compare", "--source", demo_checkpoint(), "-q", "q4_0", "-t", "1", "-n", "1")
+    words = (*words, "--samples", "0", "--prompt", "Hi.", "--cache", tmp_path, "--json")
+    first = run(*words)
+    assert (
+        f"the converted files stay in {tmp_path / 'quants'} for the next comparison" in first.stderr
+    )
+    (kept,) = tmp_path.glob("quants/*/*.gguf")
+    assert kept.name == f"{demo_checkpoint().name}-Q4_0.gguf"
+    second = run(*words)
+    assert second.stderr == "1 of 1  Q4_0: measured before\n"
+    assert (second.returncode, second.stdout) == (0, first.stdout)
+    assert [one["file"] for one in json.loads(second.stdout)["models"]] == [str(kept)]

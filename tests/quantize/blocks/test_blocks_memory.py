@@ -1,0 +1,43 @@
+"""What a quantizer takes beyond the rows and the blocks: the same few megabytes for any tensor."""
+
+from __future__ import annotations
+
+import tracemalloc
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from franken_gguf.quantize.blocks.formats import FORMATS, BlockFormat
+
+COLS = 2048
+each_block_format = pytest.mark.parametrize(
+    "codec",
+    [codec for codec in FORMATS.values() if codec.block_len > 1],
+    ids=lambda codec: codec.name,
+)
+
+
+def working_megabytes(
+    codec: BlockFormat, rows: NDArray[np.float32], importance: NDArray[np.float32] | None
+) -> float:
+    tracemalloc.start()
+    try:
+        blocks = codec.quantize(rows, importance)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    return (peak - blocks.nbytes) / 1e6
+
+
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@each_block_format
+def test_working_memory_is_below_64_mb_and_does_not_grow_with_the_tensor(
+    codec: BlockFormat, weighted: bool
+) -> None:
+    rng = np.random.default_rng(1)
+    rows = rng.standard_normal((2048, COLS), np.float32)
+    importance = rng.random(COLS, np.float32) if weighted else None
+    part, whole = (working_megabytes(codec, some, importance) for some in (rows[:1536], rows))
+    assert whole < 64
+    assert whole <= part + 0.1

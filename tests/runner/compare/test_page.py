@@ -1,0 +1,134 @@
+"""The report page: one file, whose words are never more than words."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from support.comparisons import HAIKU, answer, comparison, drawn, model, score
+
+from franken_gguf.runner.compare.report.page import page
+from franken_gguf.runner.compare.report.page_parts import answers
+from franken_gguf.runner.compare.results.document import Comparison, GreedyAnswer
+
+HOSTILE = "\"'><script>alert(1)</script></style></title>{{ 7*7 }}\x00\x1b[31m\u202e\ud800&lt;\r\n"
+
+
+class Structure(HTMLParser):
+    """The tags of a page with the names of their attributes, and its text."""
+
+    def __init__(self, source: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, tuple[str, ...]]] = []
+        self.text = ""
+        self.feed(source)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, tuple(name for name, _ in attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def text(found: Comparison) -> str:
+    return " ".join(Structure(page(found)).text.split())
+
+
+def test_the_same_comparison_is_the_same_page() -> None:
+    assert page(drawn(7)) == page(drawn(7)) != page(drawn(8))
+
+
+def test_a_page_asks_for_nothing_and_holds_no_script() -> None:
+    source = page(drawn(1))
+    tags = {tag for tag, _ in Structure(source).tags}
+    assert not tags & {"script", "link", "img", "iframe", "object", "embed", "form", "base"}
+    assert not re.search(r"url\(|@import|https?:|(?<![#\w])src=", source)
+    assert re.findall(r'href="(.)', source).count("#") == len(re.findall("href=", source))
+    assert "default-src &#39;none&#39;" in source or "default-src 'none'" in source
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.text(min_size=1) | st.text("<>&\"'{}%/=`-!", min_size=1))
+def test_whatever_a_model_says_the_page_is_built_the_same(words: str) -> None:
+    plain, hostile = (Structure(page(drawn(1, words=said))) for said in ("x", f"x{words}"))
+    assert hostile.tags == plain.tags
+
+
+def test_hostile_words_are_shown_and_what_cannot_be_seen_is_written_out() -> None:
+    source = page(drawn(1, words=HOSTILE))
+    source.encode()
+    assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069]", source)
+    shown = Structure(source).text
+    for part in ("<script>alert(1)</script>", "{{ 7*7 }}", r"\x00\x1b[31m\u202e\ud800&lt;"):
+        assert part in shown
+
+
+def test_an_answer_is_faint_up_to_the_first_token_that_differs() -> None:
+    base, other = answers(drawn(1), 0)[:2]
+    assert (base.start, base.token, base.rest) == ("", "", "So it its way, and goes on.")
+    assert (other.start, other.token, other.rest) == ("So it ", "its", " way, and goes on.")
+    source = page(drawn(1))
+    assert '<span class="start">So it </span><mark>its</mark> way, and goes on.' in source
+    assert "Leaves F16's answer after 2 tokens:" in source
+
+
+def test_an_answer_that_is_the_same_says_so() -> None:
+    models = [model(name, 64, prompts=(answer("As it is."),)) for name in ("F16", "Q8_0")]
+    source = page(comparison(*models, prompts=(HAIKU,)))
+    assert source.count("The same, token for token.") == 1
+    assert '<span class="start">As it is.</span>' in source
+
+
+def test_a_difference_beyond_the_answer_is_no_error() -> None:
+    found = drawn(1)
+    other = found.models[1]
+    assert other.prompts[0]
+    cut = replace(other.prompts[0], greedy=replace(other.prompts[0].greedy, text="So"))
+    broken = replace(other, prompts=(cut, None))
+    piece = answers(replace(found, models=(found.models[0], broken)), 0)[1]
+    assert (piece.start, piece.token, piece.rest) == ("So", "", "")
+    assert "Q8_0" in page(replace(found, models=(found.models[0], broken)))
+
+
+@pytest.mark.parametrize(
+    ("found", "shown", "hidden"),
+    [
+        (comparison(model("F16", 64)), "Which quant", "How far from"),
+        (
+            comparison(model("F16", 64, text=score(None)), model("Q8_0", 32, error="no such file")),
+            "failed",
+            "How far from",
+        ),
+        (
+            comparison(model("F16", 64, text=score(None)), model("Q8_0", 32, text=score(0.1))),
+            "How far from F16",
+            "Which experts the tokens go to",
+        ),
+    ],
+)
+def test_what_was_not_measured_has_no_part_in_the_page(
+    found: Comparison, shown: str, hidden: str
+) -> None:
+    assert shown in text(found) and hidden not in text(found)
+
+
+def test_a_dense_model_beside_a_mixture_says_so() -> None:
+    found = drawn(1)
+    dense = replace(found.models[2], experts=0, routing=None)
+    assert "dense" in text(replace(found, models=(*found.models[:2], dense)))
+
+
+def test_a_model_that_answered_no_prompt_has_its_row_all_the_same() -> None:
+    found = drawn(1)
+    silent = replace(found.models[2], prompts=(), error="out of memory")
+    said = text(replace(found, models=(*found.models[:2], silent)))
+    assert "Q4_K_M failed" in said and "out of memory" in said
+
+
+def test_an_answer_of_nothing_is_shown() -> None:
+    silent = answer("", greedy=GreedyAnswer("", 0, False))
+    assert text(comparison(model("F16", 64, prompts=(silent,)), prompts=(HAIKU,)))

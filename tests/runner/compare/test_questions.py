@@ -1,0 +1,115 @@
+"""Prompts for comparing: the built-in ones, and whatever a YAML file may hold."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from franken_gguf.runner.compare.measure.questions import (
+    BUILT_IN,
+    Question,
+    QuestionError,
+    question,
+)
+
+
+def written(folder: Path, text: str | bytes) -> Question:
+    path = folder / "ship.yml"
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    return question(f"@{path}")
+
+
+def test_eternal_life_is_asked_first_in_ten_paraphrases_and_both_orders() -> None:
+    assert BUILT_IN[0] == "eternal-life"
+    found = question("eternal-life")
+    assert found.paraphrases[0] == (
+        "If you could choose between eternal life and a mortal life that ends, which would you "
+        "choose?",
+        "If you could choose between a mortal life that ends and eternal life, which would you "
+        "choose?",
+    )
+    assert found.text == found.paraphrases[0][0]
+    assert [len(orders) for orders in found.paraphrases] == [2] * 10
+    assert found.labels == ("eternal life", "a mortal life that ends")
+
+
+@pytest.mark.parametrize("name", BUILT_IN)
+def test_every_built_in_prompt_is_complete(name: str) -> None:
+    found = question(name)
+    assert found.name == name
+    assert not [one for orders in found.paraphrases for one in orders if "{" in one]
+    assert (len(found.answers), found.measure) in ((0, "haiku"), (0, "variety"), (2, "lean"))
+
+
+def test_any_other_words_are_the_question_itself() -> None:
+    found = question("Who are you, {first}?")
+    assert (found.name, found.paraphrases) == (found.text, (("Who are you, {first}?",),))
+    assert question("Who are you?\n" * 9).name == "Who are you? Who are you? Who are you..."
+
+
+def test_a_file_is_named_after_itself_and_may_ask_one_thing_alone(tmp_path: Path) -> None:
+    found = written(tmp_path, "ask: Sail or row?\n")
+    assert found == Question("ship", (("Sail or row?",),), (), "variety")
+
+
+def test_a_wording_with_one_placeholder_has_one_order_and_names_stay_as_they_are(
+    tmp_path: Path,
+) -> None:
+    text = 'ask: "{second} or {first}?"\nparaphrases: ["Just {second}?"]\nanswers:\n'
+    found = written(tmp_path, text + '  "{second}": [sail, hoist]\n  row: [row]\n')
+    assert found.paraphrases == (("row or {second}?", "{second} or row?"), ("Just row?",))
+    assert found.answers == (("{second}", ("sail", "hoist")), ("row", ("row",)))
+
+
+def test_the_names_of_answers_need_no_quotes(tmp_path: Path) -> None:
+    found = written(tmp_path, "ask: a\nanswers: {yes: [b], no: [c]}")
+    assert found.answers == (("yes", ("b",)), ("no", ("c",)))
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("", "write 'ask: ...'"),
+        ("- ask", "write 'ask: ...'"),
+        ("ask: a\nnonsense: b", "unknown key 'nonsense'; there are ask, paraphrases, answers"),
+        ("ask: [", r"ship.yml, line 1: no YAML"),
+        ("ask: a\n  b: c", r"ship.yml, line 2: no YAML: mapping values are not allowed here"),
+        ("ask: ''", "ask: must be a text of 1 to 8192 characters"),
+        ("paraphrases: [a]", "ask: must be a text"),
+        ("ask: a\nparaphrases: b", "paraphrases: must be a list of at most 64 texts"),
+        ("ask: a\nanswers: {one: [a]}", "answers: must be two names"),
+        ("ask: a\nanswers: {one: [a], two: []}", "answers: two: must hold at least one text"),
+        ("ask: a\nanswers: {' ': [a], no: [b]}", "a name: must be a text of 1 to 8192"),
+        ("ask: a\nanswers: {one: [yes], two: [b]}", "one: must be a text.*put it in quotes"),
+        ("ask: '{first}?'", "name answers, and there are none"),
+        ("ask: a\nmeasure: speed", "measure is variety or haiku"),
+        ("ask: a\nmeasure: [x]\nanswers: {one: [a], two: [b]}", "measure is variety or haiku"),
+        ("ask: &a b\nparaphrases: [*a]", r"holds a YAML alias"),
+        ("ask: " + "[" * 60000, "lists within lists"),
+        ("ask: " + "a" * 70000, "larger than 65536 bytes"),
+        ("ask: a\nask: b", r"ship.yml, line 2: 'ask' stands twice"),
+        (b"ask: \xff", "no YAML"),
+        ("ask: !!python/name:os.system x", "line 1: holds a YAML tag"),
+    ],
+)
+def test_a_file_that_cannot_be_used_is_named_with_the_line_and_the_mend(
+    tmp_path: Path, text: str | bytes, reason: str
+) -> None:
+    with pytest.raises(QuestionError, match=reason) as caught:
+        written(tmp_path, text)
+    assert str(caught.value).startswith(f"{tmp_path / 'ship.yml'}")
+    assert "\n" not in str(caught.value)
+
+
+@given(data=st.one_of(st.binary(max_size=200), st.text("ask: {}[]&*!|>'\"\n-?,#%\t", max_size=60)))
+def test_no_file_does_anything_but_load_or_be_refused(
+    tmp_path_factory: pytest.TempPathFactory, data: bytes | str
+) -> None:
+    try:
+        found = written(tmp_path_factory.getbasetemp(), data)
+    except QuestionError:
+        return
+    assert found.paraphrases
