@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
 from support.tokenizer_keys import CONFIG
 from support.tokenizers_fixture import write_bpe_tokenizer, write_json, write_sentencepiece
 

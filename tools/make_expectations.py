@@ -1,4 +1,4 @@
-"""Run llama.cpp's own converter on the checkpoints of tests/support/cases.py, and keep what it wrote.
+"""Run llama.cpp's own converter on the test checkpoints (support/cases.py); keep what it wrote.
 
 Needs what the project does not: a llama.cpp source tree (the sdist of llama-cpp-python carries one
 under vendor/llama.cpp) and a Python with torch, transformers 5, sentencepiece and numpy. There:
@@ -35,7 +35,7 @@ LONG = 32
 def main(llama_cpp: Path) -> None:
     """Convert every case and write the expectations."""
     sys.path[:0] = [str(ROOT / "tests"), str(llama_cpp), str(llama_cpp / "gguf-py")]
-    cases = import_module("cases").CASES
+    cases = import_module("support.cases").CASES
     teach_the_tests_vocabulary()
     expected: dict[str, Any] = {}
     for name, write in cases.items():

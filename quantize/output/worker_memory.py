@@ -16,7 +16,7 @@ _MOST_WEIGHTS, _FEWEST_WEIGHTS = 1 << 20, 1 << 18
 # What is alive at once for a weight of a job: as it is stored (up to 4 bytes), in float32 (4), as
 # blocks (up to 4), and a temporary copy while it turns from one into the other (4).
 _BYTES_PER_WEIGHT = 16
-# Scratch of the block searches, whatever the job (tests/quantize/blocks/test_blocks_memory.py holds it below).
+# Scratch of the block searches, whatever the job (bounded by a test, test_blocks_memory.py).
 _SCRATCH_BYTES = 24 << 20
 
 

@@ -43,7 +43,7 @@ def watch() -> None:
 
 def _start(record: IO[bytes]) -> subprocess.Popen[bytes]:
     # Isolated from the current folder; our own path is handed on.
-    run = "from franken_gguf.runner.engine import watcher; watcher.main(sys.argv[1])"
+    run = "from franken_gguf.runner.crash import watcher; watcher.main(sys.argv[1])"
     code = f"import sys; sys.path[:] = sys.argv[2:]; {run}"
     number = record.fileno()
     return subprocess.Popen(

@@ -94,7 +94,7 @@ class Template:
 
     def _start(self) -> subprocess.Popen[str]:
         # Isolated from the current folder, which may hold any jinja2.py; our own path is handed on.
-        run = "from franken_gguf.runner.chat import sandbox; sandbox.main()"
+        run = "from franken_gguf.runner.prompt import template_process; template_process.main()"
         code = f"import sys; sys.path[:] = sys.argv[1:]; {run}"
         child = subprocess.Popen(
             [sys.executable, "-I", "-c", code, *filter(None, sys.path)],

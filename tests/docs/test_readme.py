@@ -8,9 +8,9 @@ from pathlib import Path
 
 import click
 import pytest
-from support.models import ROOT
 
 from franken_gguf.runner.cli import main
+from support.models import ROOT
 
 LINE = re.compile(r"^    (?:\$ |[^|\n]*\| )?(franken-gguf [^\n]*?)(?: \.\.\.)?$", re.MULTILINE)
 COMMANDS = LINE.findall((ROOT / "README.md").read_text(encoding="utf-8"))

@@ -8,26 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+
+from support.chat_command import OPTIONS, PARIS, QUESTION, chat
 from support.models import patched_smollm2, smollm2
 from support.terminals import COMMAND, PATIENCE
-
-OPTIONS = ("--temp", "0", "-t", "1", "-c", "512", "-sys", "Be brief.")
-PARIS = "The capital of France is Paris.\n"
-QUESTION = "What is the capital of France?"
-
-
-def chat(
-    *options: str, model: Path | None = None, text: str = "", **environment: str
-) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, "chat", str(model or smollm2()), *OPTIONS, *options],
-        input=text,
-        capture_output=True,
-        encoding="utf-8",
-        env={**os.environ, **environment},
-        timeout=PATIENCE,
-        check=False,
-    )
 
 
 def begun(*options: str) -> subprocess.Popen[bytes]:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from test_chat_pipe import PARIS, QUESTION, chat
+
+from support.chat_command import PARIS, QUESTION, chat
 
 EVERY = """--temp 0.9 --dynatemp-range 0.3 --dynatemp-exp 1.2 --top-k 30 --top-p 0.9 --min-p 0.02
     --typical 0.98 --top-nsigma 2 --xtc-probability 0.2 --xtc-threshold 0.15 --dry-multiplier 0.8

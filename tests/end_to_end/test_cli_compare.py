@@ -16,10 +16,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from support.models import demo_checkpoint, demo_gguf, patched_smollm2, smollm2
-from support.workers import COMMAND
 
 from franken_gguf.runner.cli import main
+from support.models import demo_checkpoint, demo_gguf, patched_smollm2, smollm2
+from support.workers import COMMAND
 
 QUESTION = """\
 ask: "Would you rather have {first} or {second}?"

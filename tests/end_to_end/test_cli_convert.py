@@ -16,14 +16,14 @@ from pathlib import Path
 import psutil
 import pytest
 from click.testing import CliRunner, Result
-from support.cases import CASES
-from support.checkpoints import make_checkpoint
-from support.mixtral import make_mixtral
-from support.models import demo_checkpoint
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.cli.options.types import size
+from support.cases import CASES
+from support.checkpoints import make_checkpoint
+from support.mixtral import make_mixtral
+from support.models import demo_checkpoint
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.models import demo_gguf, smollm2
-from support.shapes import MIXTRAL_4X7B, sparse_model
-from support.workers import COMMAND, rpc_environment, wait_until_listening, worker
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner import Engine, LoadOptions
 from franken_gguf.runner.cli import main
+from support.models import demo_gguf, smollm2
+from support.shapes import MIXTRAL_4X7B, sparse_model
+from support.workers import COMMAND, rpc_environment, wait_until_listening, worker
 
 
 @pytest.fixture(scope="module")

@@ -13,6 +13,7 @@ import time
 from pathlib import Path
 
 import pytest
+
 from support.terminals import PATIENCE
 
 BASH = shutil.which("bash")

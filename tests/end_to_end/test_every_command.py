@@ -5,11 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from franken_gguf.runner.commands.command_table import COMMANDS
 from support.cards import V2, png, text_chunk
 from support.models import demo_gguf
 from support.terminals import ENTER, TAB, Terminal
-
-from franken_gguf.runner.commands.command_table import COMMANDS
 
 ANSWER = r"\[\d+ tokens, [\d.]+ tokens/s[^\n]*\]"
 BO = {"name": "Bo", "description": "{{char}} rows the boat.", "first_mes": "Ahoy, {{user}}."}

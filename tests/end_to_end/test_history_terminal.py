@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.models import smollm2
 from support.terminals import CTRL_C, CTRL_D, ENTER, TAB, Terminal
 

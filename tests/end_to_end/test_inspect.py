@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
-from support.models import smollm2
 
 from franken_gguf.quantize.gguf_file.encode import encode_header, padded
 from franken_gguf.quantize.gguf_file.values import Metadata, Value, array, f32, string, u32
 from franken_gguf.runner.cli import main
+from support.models import smollm2
 
 
 def inspect(*words: object) -> Result:

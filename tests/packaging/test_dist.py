@@ -18,6 +18,7 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
+
 from support.models import ROOT, dense_checkpoint
 
 ROOMS = ("quantize", "runner")

@@ -10,6 +10,7 @@ from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
 from support.tokenizers_fixture import write_bpe_tokenizer, write_json
 
 Layout = Literal["per-expert", "fused", "dense"]

@@ -130,3 +130,6 @@ def _drawn_model(
         routing=Routing(1000, layers, shares, shares, shares, () if is_baseline else tuple(drift)),
         machine=Machine(0.5, 100.0, 20.0, 700 * MIB),
     )
+
+
+HOSTILE = "\"'><script>alert(1)</script></style></title>{{ 7*7 }}\x00\x1b[31m\u202e\ud800&lt;\r\n"

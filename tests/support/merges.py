@@ -8,11 +8,20 @@ from typing import Any
 
 import numpy as np
 import yaml
+from click.testing import CliRunner, Result
 from numpy.typing import NDArray
-from support.checkpoints import checkpoint_tensors, make_checkpoint, weights, write_safetensors
-from support.tokenizers_fixture import write_json
 
+from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.quantize.merge.merged_source import MergedSource, merge_source
+from franken_gguf.runner.cli import main
+from support.checkpoints import (
+    checkpoint_tensors,
+    encode,
+    make_checkpoint,
+    weights,
+    write_safetensors,
+)
+from support.tokenizers_fixture import write_json
 
 F32 = NDArray[np.float32]
 SHAPE: dict[str, Any] = {"hidden": 64, "heads": 2, "kv_heads": 1, "layers": 2, "feed_forward": 96}
@@ -81,3 +90,30 @@ def joined(folder: Path, *experts: str, **fields: Any) -> MergedSource:
     return merge_source(
         write_recipe(folder / "tales.yml", *entries, tokenizer_source="union", **fields)
     )
+
+
+def rows_of(source: MergedSource, name: str) -> F32:
+    """A whole tensor of the mixture, by Mixtral's name, as float32."""
+    shape = source.weights.shapes[name]
+    raw = source.weights.read(name, 0, int(np.prod(shape[:-1])))
+    assert source.weights.dtype(name).name == "BF16"
+    return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
+
+
+def bf16(values: F32) -> F32:
+    return (encode(values, "BF16").astype(np.uint32) << 16).view(np.float32)
+
+
+def tokens_of(header: Header) -> dict[str, tuple[int, int]]:
+    """Text to id and type."""
+    texts = header.metadata["tokenizer.ggml.tokens"].data
+    types = header.metadata["tokenizer.ggml.token_type"].data
+    return {text: (id_, types[id_]) for id_, text in enumerate(texts)}
+
+
+def run(*words: object) -> Result:
+    return CliRunner().invoke(main, [*map(str, words)])
+
+
+def table(seed: int, name: str, rows: int) -> NDArray[np.float32]:
+    return bf16(weights(name, (rows, 64), seed, 0.05))

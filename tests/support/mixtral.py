@@ -7,6 +7,7 @@ from math import prod
 from pathlib import Path
 
 import numpy as np
+
 from support.checkpoints import config_json
 from support.tokenizers_fixture import write_bpe_tokenizer, write_json
 

@@ -6,11 +6,10 @@ from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from support.shapes import MIXTRAL_4X7B, sparse_model
-
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.planning.model_shape import ModelShape, model_shape
 from franken_gguf.runner.planning.placement import Device, Machine, Plan
+from support.shapes import MIXTRAL_4X7B, sparse_model
 
 GIB = 1 << 30
 

@@ -7,11 +7,11 @@ from math import prod
 from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
-from support.models import smollm2
 
 from franken_gguf.quantize.gguf_file.encode import encode_header, padded
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.gguf_file.values import Metadata, f32, string, u32
+from support.models import smollm2
 
 F32, Q4_0 = GGMLQuantizationType.F32, GGMLQuantizationType.Q4_0
 Shapes = dict[str, tuple[tuple[int, ...], GGMLQuantizationType]]

@@ -1,6 +1,6 @@
 """Kills a conversion before each of its steps on the disk, and has each killed one resumed.
 
-    walk_child.py WAY SOURCE.gguf FOLDER
+    python -m support.walk_child WAY SOURCE.gguf FOLDER
 
 A process of its own, which may fork. Prints, as JSON, the steps and how many of the killed runs
 were resumed, begun again, or complete already.
@@ -15,14 +15,13 @@ from collections import Counter
 from dataclasses import astuple
 from pathlib import Path
 
-from support.system_calls import Step, steps_of
-
 from franken_gguf.quantize.common.errors import OutputError
 from franken_gguf.quantize.convert import convert
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.output.output_paths import refuse_early
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
+from support.system_calls import Step, steps_of
 
 WAYS = {
     "one output": ["Q8_0"],

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+
 from support.models import rpc_library
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))

@@ -11,9 +11,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
-from support.ggml import HAS_EXACT_GGML, ggml_quantize
 
 from franken_gguf.quantize.blocks.formats import FORMATS, BlockFormat
+from support.ggml import HAS_EXACT_GGML, ggml_quantize
 
 F32 = NDArray[np.float32]
 BLOCKS = [codec for codec in FORMATS.values() if codec.block_len > 1]

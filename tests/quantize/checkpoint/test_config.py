@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.checkpoints import config_json
 
 from franken_gguf.quantize.checkpoint.architectures import RopeScaling
 from franken_gguf.quantize.checkpoint.config import read_config
 from franken_gguf.quantize.checkpoint.metadata import rope_freqs
 from franken_gguf.quantize.common.errors import CheckpointError
+from support.checkpoints import config_json
 
 LLAMA3 = {
     "rope_type": "llama3",

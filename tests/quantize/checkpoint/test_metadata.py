@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import json
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from gguf import GGUFValueType
-from support.cases import CASES, README, SMALL, change
-from support.checkpoints import make_checkpoint
 
 from franken_gguf.quantize.checkpoint.config import read_config
 from franken_gguf.quantize.checkpoint.metadata import folder_metadata, parameter_counts, rope_freqs
 from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.gguf_file.values import Metadata, Value
-
-EXPECTED = json.loads(
-    (Path(__file__).parent / "expected" / "converter.json").read_text(encoding="utf-8")
-)
+from support.cases import CASES, README, SMALL, change
+from support.checkpoints import make_checkpoint
+from support.converter_keys import EXPECTED, as_expected
 
 # Shapes of the small checkpoints' GGUF tensors, dense and with experts, for general.size_label.
 HIDDEN, FF = SMALL["hidden"], SMALL["feed_forward"]
@@ -56,21 +51,6 @@ def gguf_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
             else:
                 shapes[f"{block}ffn_{name}.weight"] = (rows, cols)
     return shapes
-
-
-def as_expected(metadata: Metadata) -> list[list[Any]]:
-    """Our metadata in the form of the expectations."""
-    rows = []
-    for key, value in metadata.items():
-        data = value.data
-        if GGUFValueType.FLOAT32 in (value.type, value.item_type):
-            data = np.asarray(data, np.float32).tolist()
-        if isinstance(data, list) and len(data) > 32:
-            digest = sha256(json.dumps(data).encode()).hexdigest()
-            data = {"count": len(data), "sha256": digest}
-        item = value.item_type.name if value.item_type is not None else None
-        rows.append([key, value.type.name, item, data])
-    return rows
 
 
 def metadata_of(folder: Path) -> Metadata:

@@ -6,11 +6,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from support.checkpoints import checkpoint_tensors
 
 from franken_gguf.quantize.checkpoint.architectures import ModelConfig
 from franken_gguf.quantize.checkpoint.name_mapping import Piece, map_tensors
 from franken_gguf.quantize.common.errors import CheckpointError
+from support.checkpoints import checkpoint_tensors
 
 SIZES: dict[str, Any] = {
     "hidden": 32,

@@ -10,10 +10,10 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.checkpoints import checkpoint_tensors, encode, make_checkpoint, write_safetensors
 
 from franken_gguf.quantize.checkpoint.safetensors_folder import SafetensorsFolder
 from franken_gguf.quantize.common.errors import CheckpointError
+from support.checkpoints import checkpoint_tensors, encode, make_checkpoint, write_safetensors
 
 SMALL = {"hidden": 32, "feed_forward": 64, "layers": 1, "experts": 2, "heads": 2, "kv_heads": 1}
 

@@ -10,7 +10,6 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given
 from hypothesis import strategies as st
-from support.checkpoints import make_checkpoint
 
 from franken_gguf.quantize.common.errors import GGUFError, RecipeError
 from franken_gguf.quantize.convert import convert
@@ -22,6 +21,7 @@ from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.sampling.settings import Sampling
+from support.checkpoints import make_checkpoint
 
 
 def split(checkpoint: Path, path: Path, limit: int | None) -> Output:

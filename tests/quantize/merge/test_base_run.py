@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
-from support.merges import make_dense, write_recipe
-from test_convert_faults import mounted
 
 from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.terminal.text import size
+from support.disks import mounted
+from support.merges import make_dense, write_recipe
 
 CONTEXT = 24
 

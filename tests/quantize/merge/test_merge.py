@@ -8,20 +8,29 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from support.checkpoints import config_json, encode, write_safetensors
-from support.merges import FFN, SHAPE, dense_tensors, make_adapter, make_dense, write_recipe
-from support.tokenizers_fixture import write_bpe_tokenizer, write_json
-from test_convert import converted, digest
 
 from franken_gguf.quantize.checkpoint.safetensors_folder import SafetensorsFolder
 from franken_gguf.quantize.gguf_file.header import Header, read_header
 from franken_gguf.quantize.merge.lora import LoraWeights
-from franken_gguf.quantize.merge.merged_source import MergedSource, merge_source
+from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.journal import identities
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.quantize.tokenizer.tokenizer_check import reference_tokenizer
+from support.checkpoints import config_json, write_safetensors
+from support.conversions import converted, digest
+from support.merges import (
+    FFN,
+    SHAPE,
+    bf16,
+    dense_tensors,
+    make_adapter,
+    make_dense,
+    rows_of,
+    write_recipe,
+)
+from support.tokenizers_fixture import write_bpe_tokenizer, write_json
 
 F32 = NDArray[np.float32]
 
@@ -33,14 +42,6 @@ def models(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def rows_of(source: MergedSource, name: str) -> F32:
-    """A whole tensor of the mixture, by Mixtral's name, as float32."""
-    shape = source.weights.shapes[name]
-    raw = source.weights.read(name, 0, int(np.prod(shape[:-1])))
-    assert source.weights.dtype(name).name == "BF16"
-    return (raw.view("<u2").astype(np.uint32) << 16).view(np.float32).reshape(shape)
-
-
 def tensors_of(path: Path, header: Header) -> dict[str, tuple[str, bytes]]:
     """Every tensor's type and bytes."""
     data = path.read_bytes()
@@ -48,10 +49,6 @@ def tensors_of(path: Path, header: Header) -> dict[str, tuple[str, bytes]]:
         tensor.name: (tensor.type.name, data[tensor.offset : tensor.offset + tensor.nbytes])
         for tensor in header.tensors
     }
-
-
-def bf16(values: F32) -> F32:
-    return (encode(values, "BF16").astype(np.uint32) << 16).view(np.float32)
 
 
 def test_a_recipe_gives_the_files_of_the_merge_it_describes(models: Path) -> None:

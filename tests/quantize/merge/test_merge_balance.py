@@ -11,8 +11,6 @@ from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from support.merges import make_dense, write_recipe
-from support.models import ROOT, dense_checkpoint
 
 from franken_gguf.quantize.common.errors import MergeError
 from franken_gguf.quantize.gguf_file.header import read_header
@@ -23,6 +21,8 @@ from franken_gguf.quantize.tokenizer.tokenizer_check import reference_tokenizer
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.probe import RouterProbe
+from support.merges import make_dense, write_recipe
+from support.models import ROOT, dense_checkpoint
 
 F32 = NDArray[np.float32]
 

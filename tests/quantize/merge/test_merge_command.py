@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from safetensors.numpy import load_file
-from support.merges import make_dense, write_recipe
-from test_convert import converted, digest
 
 from franken_gguf.runner.cli import main
+from support.conversions import converted, digest
+from support.merges import make_dense, write_recipe
 
 
 @pytest.fixture

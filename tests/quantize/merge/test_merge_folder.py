@@ -14,7 +14,6 @@ from threading import Barrier
 
 import pytest
 from click.testing import CliRunner, Result
-from support.merges import make_dense, write_recipe
 
 from franken_gguf.quantize.common.errors import CheckpointError, OutputError
 from franken_gguf.quantize.merge import staging_dir as pending_folder_module
@@ -22,6 +21,7 @@ from franken_gguf.quantize.merge.merged_checkpoint import plan_checkpoint, write
 from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.merge.staging_dir import HIDDEN, pending_folder
 from franken_gguf.runner.cli import main
+from support.merges import make_dense, write_recipe
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 FILES = ["README.md", "config.json", "mergekit_moe_config.yml", "model.safetensors"]

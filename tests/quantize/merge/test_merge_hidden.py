@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from support.models import ROOT, dense_checkpoint
 
 from franken_gguf.quantize.common.files import read_at
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from support.models import ROOT, dense_checkpoint
 
 EXPECTED = ROOT / "tests" / "expected"
 RECIPE = str(EXPECTED / "merge_recipe.yml")

@@ -8,15 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGUFReader, GGUFWriter
-from support.checkpoints import write_safetensors
-from support.merges import dense_tensors, make_adapter, make_dense, write_recipe
-from support.tokenizers_fixture import write_json
-from test_convert import converted
-from test_merge import rows_of
 
 from franken_gguf.quantize.common.errors import FrankenError, MergeError
 from franken_gguf.quantize.merge.config_files import write_small_files
 from franken_gguf.quantize.merge.merged_source import merge_source
+from support.checkpoints import write_safetensors
+from support.conversions import converted
+from support.merges import dense_tensors, make_adapter, make_dense, rows_of, write_recipe
+from support.tokenizers_fixture import write_json
 
 UP = "model.layers.0.mlp.up_proj"
 POET, COOK = {"source_model": "poet"}, {"source_model": "cook"}

@@ -12,8 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import array_shapes, arrays
-from support.checkpoints import write_safetensors
-from support.merges import dense_tensors, make_adapter, make_dense, write_recipe
 
 from franken_gguf.quantize.blocks.float_types import is_finite
 from franken_gguf.quantize.blocks.formats import FORMATS
@@ -22,6 +20,8 @@ from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.merge.mixture_tensors import router
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.engine.hidden_states import hidden_states
+from support.checkpoints import write_safetensors
+from support.merges import dense_tensors, make_adapter, make_dense, write_recipe
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 UP = "model.layers.0.mlp.up_proj"

@@ -10,13 +10,13 @@ import yaml
 from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.merges import make_adapter, make_dense, write_recipe
-from test_convert import converted
 
 from franken_gguf.quantize.common.errors import FrankenError, MergeError
 from franken_gguf.quantize.merge.recipe_file import read_recipe
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.runner.cli import main
+from support.conversions import converted
+from support.merges import make_adapter, make_dense, write_recipe
 
 POET, COOK = {"source_model": "poet"}, {"source_model": "cook"}
 UP = {"model.layers.0.mlp.up_proj": (96, 64)}

@@ -8,41 +8,38 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from click.testing import CliRunner, Result
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
-from support.checkpoints import weights, write_safetensors
-from support.merges import add_tokens, dense_tensors, joined, make_adapter, make_dense, write_recipe
-from support.models import dense_checkpoint
-from support.tokenizers_fixture import bpe_tokenizer, write_json
-from test_convert import converted, digest
-from test_merge import bf16, rows_of
 
 from franken_gguf.quantize.common.errors import MergeError
-from franken_gguf.quantize.gguf_file.header import Header, read_header
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.merge.extended_vocab import EMBEDDINGS, LM_HEAD
 from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.merge.recipe_fields import ModelPath
 from franken_gguf.quantize.merge.source_models import open_model
 from franken_gguf.quantize.merge.token_union import joined_tokens
-from franken_gguf.runner.cli import main
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from support.checkpoints import weights, write_safetensors
+from support.conversions import converted, digest
+from support.merges import (
+    add_tokens,
+    bf16,
+    dense_tensors,
+    joined,
+    make_adapter,
+    make_dense,
+    rows_of,
+    run,
+    table,
+    tokens_of,
+    write_recipe,
+)
+from support.models import dense_checkpoint
+from support.tokenizers_fixture import bpe_tokenizer, write_json
 
 BPE = len(bpe_tokenizer()["model"]["vocab"])
-EMBEDDINGS, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 CONTROL, USER_DEFINED = 3, 4
-
-
-def tokens_of(header: Header) -> dict[str, tuple[int, int]]:
-    """Text to id and type."""
-    texts = header.metadata["tokenizer.ggml.tokens"].data
-    types = header.metadata["tokenizer.ggml.token_type"].data
-    return {text: (id_, types[id_]) for id_, text in enumerate(texts)}
-
-
-def run(*words: object) -> Result:
-    return CliRunner().invoke(main, [*map(str, words)])
 
 
 @pytest.fixture
@@ -52,10 +49,6 @@ def models(tmp_path: Path) -> Path:
         make_dense(tmp_path / name, seed, vocab=BPE + (2 if name == "poet" else 0))
     add_tokens(tmp_path / "poet", "<|verse|>", "<|end|>")
     return tmp_path
-
-
-def table(seed: int, name: str, rows: int) -> NDArray[np.float32]:
-    return bf16(weights(name, (rows, 64), seed, 0.05))
 
 
 @pytest.mark.parametrize("name", [EMBEDDINGS, LM_HEAD])

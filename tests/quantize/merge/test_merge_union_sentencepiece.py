@@ -7,16 +7,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from support.checkpoints import weights, write_safetensors
-from support.merges import dense_tensors, joined, make_dense
-from support.tokenizers_fixture import write_json, write_sentencepiece
-from test_convert import converted
-from test_merge import rows_of
-from test_merge_union import EMBEDDINGS, LM_HEAD, run, table, tokens_of
 
 from franken_gguf.quantize.common.errors import MergeError
 from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.merge.extended_vocab import EMBEDDINGS, LM_HEAD
 from franken_gguf.runner.engine.vocabulary import load_vocabulary
+from support.checkpoints import weights, write_safetensors
+from support.conversions import converted
+from support.merges import dense_tensors, joined, make_dense, rows_of, run, table, tokens_of
+from support.tokenizers_fixture import write_json, write_sentencepiece
 
 
 def make_sentencepiece(folder: Path, seed: int, more: int, *added: str) -> int:

@@ -6,8 +6,6 @@ from hashlib import sha256
 from pathlib import Path
 
 import pytest
-from support.cases import CASES
-from test_metadata import EXPECTED, as_expected
 
 from franken_gguf.quantize.convert import convert
 from franken_gguf.quantize.gguf_file.header import read_header
@@ -15,6 +13,8 @@ from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.tensor_types.type_choice import file_order
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
+from support.cases import CASES
+from support.converter_keys import EXPECTED, as_expected
 
 RUNS = [(name, outtype) for name in CASES for outtype in EXPECTED[name]]
 

@@ -8,12 +8,11 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
-from support.checkpoints import make_checkpoint
 
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import (
@@ -27,6 +26,8 @@ from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.output.row_converter import Progress
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
+from support.checkpoints import make_checkpoint
+from support.disks import mounted
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 TYPES = ("Q8_0", "Q4_0")
@@ -288,21 +289,6 @@ def test_more_threads_than_cores_and_several_processes_change_no_byte(
     checkpoint: Path, undisturbed: list[bytes], tmp_path: Path
 ) -> None:
     assert run(checkpoint, tmp_path / "out", threads=(os.cpu_count() or 1) + 3)[0] == undisturbed
-
-
-@contextmanager
-def mounted(folder: Path, options: str) -> Iterator[Path]:
-    """A file system in memory, which only root may mount."""
-    folder.mkdir()
-    command = ["mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder)]
-    with suppress(OSError):
-        if subprocess.run(command, capture_output=True, check=False).returncode == 0:
-            try:
-                yield folder
-            finally:
-                subprocess.run(["umount", str(folder)], check=True)
-            return
-    pytest.skip("mounting a small disk needs root, and mount")
 
 
 def test_a_disk_that_fills_up_meanwhile_is_said_and_the_work_goes_on_once_there_is_room(

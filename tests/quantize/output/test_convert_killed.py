@@ -17,9 +17,6 @@ from tempfile import TemporaryDirectory
 
 import psutil
 import pytest
-from support.checkpoints import make_checkpoint
-from support.system_calls import IS_SUPPORTED, Step
-from support.walk_child import WAYS
 
 from franken_gguf.quantize.common.errors import WorkerError
 from franken_gguf.quantize.convert import convert
@@ -27,6 +24,10 @@ from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.output.row_converter import Progress
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
+from support.checkpoints import make_checkpoint
+from support.models import ROOT
+from support.system_calls import IS_SUPPORTED, Step
+from support.walk_child import WAYS
 
 KILLS = 12
 TYPES = ("Q8_0", "Q4_K_M")
@@ -91,9 +92,10 @@ def test_killed_before_each_step_on_the_disk_the_same_command_leaves_the_same_fi
 ) -> None:
     memory = Path("/dev/shm")  # where a sync takes no time
     with TemporaryDirectory(dir=memory if memory.is_dir() else None) as folder:
-        child = [sys.executable, str(Path(__file__).with_name("walk_child.py"))]
+        child = [sys.executable, "-m", "support.walk_child"]
         walk = subprocess.run(
             [*child, way, str(tiny), str(Path(folder, "out"))],
+            cwd=ROOT / "tests",
             capture_output=True,
             text=True,
             check=False,

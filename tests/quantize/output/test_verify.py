@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner, Result
-from support.checkpoints import make_checkpoint
 
 from franken_gguf.quantize.blocks.formats import FORMATS
 from franken_gguf.quantize.convert import convert
@@ -19,6 +18,7 @@ from franken_gguf.quantize.output.verify import expected_error, verify
 from franken_gguf.quantize.output.worker_memory import Share
 from franken_gguf.quantize.tensor_types.type_presets import LLAMA_PRESETS, find_preset
 from franken_gguf.runner.cli import main
+from support.checkpoints import make_checkpoint
 
 SHARE = Share(1, 1 << 20)
 

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from gguf import GGMLQuantizationType, LlamaFileType
-from support.oracle import llama_quantize
 
 from franken_gguf.quantize.common.errors import RecipeError
 from franken_gguf.quantize.gguf_file.encode import encode_header, padded
@@ -29,6 +28,7 @@ from franken_gguf.quantize.tensor_types.type_presets import (
     find_preset,
     find_type,
 )
+from support.oracle import llama_quantize
 
 UNWEIGHTED = [preset for preset in LLAMA_PRESETS.values() if preset.name != "Q2_K_S"]
 

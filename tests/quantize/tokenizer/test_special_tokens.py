@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
 from support.cases import change
 from support.tokenizer_keys import VOCAB, error_of, keys
 from support.tokenizers_fixture import BYTES, CHATML, bpe_tokenizer_config, write_json

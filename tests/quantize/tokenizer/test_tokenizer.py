@@ -16,6 +16,10 @@ import pytest
 from gguf import TokenType
 from hypothesis import given, settings
 from hypothesis import strategies as st
+
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.quantize.tokenizer.pretokenizer import CHECK_TEXT, PRE_BY_HASH
+from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
 from support.cases import change
 from support.tokenizer_keys import CONFIG, VOCAB, error_of, keys
 from support.tokenizers_fixture import (
@@ -36,10 +40,6 @@ from support.tokenizers_fixture import (
     write_sentencepiece,
     write_sentencepiece_json,
 )
-
-from franken_gguf.quantize.common.errors import FrankenError
-from franken_gguf.quantize.tokenizer.pretokenizer import CHECK_TEXT, PRE_BY_HASH
-from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
 
 # Byte-level BPE
 

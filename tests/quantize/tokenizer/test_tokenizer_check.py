@@ -9,6 +9,16 @@ from typing import Any
 
 import pytest
 from gguf import TokenType
+
+from franken_gguf.quantize.checkpoint.config import read_config
+from franken_gguf.quantize.checkpoint.metadata import folder_metadata
+from franken_gguf.quantize.common.errors import TokenizerError
+from franken_gguf.quantize.gguf_file.encode import encode_header
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.gguf_file.values import Metadata, string
+from franken_gguf.quantize.tokenizer.tokenizer_check import TEXTS, check_parity, reference_tokenizer
+from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
+from franken_gguf.runner.engine.vocabulary import load_vocabulary
 from support.cases import CASES, SMALL, change
 from support.checkpoints import make_checkpoint
 from support.models import ROOT, smollm2
@@ -25,16 +35,6 @@ from support.tokenizers_fixture import (
     write_sentencepiece,
     write_sentencepiece_json,
 )
-
-from franken_gguf.quantize.checkpoint.config import read_config
-from franken_gguf.quantize.checkpoint.metadata import folder_metadata
-from franken_gguf.quantize.common.errors import TokenizerError
-from franken_gguf.quantize.gguf_file.encode import encode_header
-from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.quantize.gguf_file.values import Metadata, string
-from franken_gguf.quantize.tokenizer.tokenizer_check import TEXTS, check_parity, reference_tokenizer
-from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
-from franken_gguf.runner.engine.vocabulary import load_vocabulary
 
 TOKENS = "tokenizer.ggml.tokens"
 TYPES = "tokenizer.ggml.token_type"

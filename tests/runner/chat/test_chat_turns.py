@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import pytest
-from support.models import smollm2
 
 from franken_gguf.runner import Chat, Forgotten, LoadOptions, Message, Remembered, Text, load
 from franken_gguf.runner.conversation.conversation import Conversation
 from franken_gguf.runner.engine.backend import EngineError
+from support.models import smollm2
 
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."

@@ -7,12 +7,12 @@ import shutil
 from pathlib import Path
 
 import pytest
-from support.models import smollm2
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.chat.prompt_cache import load_context, save_context
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.sampling.settings import Sampling
+from support.models import smollm2
 
 GREEDY = Sampling(temperature=0)
 STORY = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,"

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.models import ROOT, smollm2
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Message, Sessions, load
@@ -23,6 +22,7 @@ from franken_gguf.runner.commands.command_table import (
 )
 from franken_gguf.runner.commands.general_commands import Copy, Edit, Leave
 from franken_gguf.runner.sampling.settings import Sampling
+from support.models import ROOT, smollm2
 
 FRANCE, PARIS = "What is the capital of France?", "The capital of France is Paris."
 ITALY, ROME = "What is the capital of Italy?", "The capital of Italy is Rome."

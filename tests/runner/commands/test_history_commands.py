@@ -8,7 +8,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from support.models import smollm2
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Message, Sessions, load
@@ -21,6 +20,7 @@ from franken_gguf.runner.commands.history_commands import change
 from franken_gguf.runner.conversation.swipes import swipes
 from franken_gguf.runner.sampling.settings import Sampling
 from franken_gguf.runner.story.saved_story import begin
+from support.models import smollm2
 
 FRANCE, PARIS = "What is the capital of France?", "The capital of France is Paris."
 ITALY, ROME = "What is the capital of Italy?", "The capital of Italy is Rome."

@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from rich.console import Console, RenderableType
-from support.models import demo_gguf, smollm2
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner import load
@@ -24,6 +23,7 @@ from franken_gguf.runner.sampling import sampling_presets
 from franken_gguf.runner.sampling.ban_list import Banned
 from franken_gguf.runner.sampling.settings import SAMPLERS, Sampling, SamplingError
 from franken_gguf.runner.ui import chat_screen, token_view
+from support.models import demo_gguf, smollm2
 
 SMALL = LoadOptions(n_ctx=512, n_threads=1, n_gpu_layers=0)
 GREEDY = Sampling(temperature=0)

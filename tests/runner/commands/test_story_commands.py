@@ -8,8 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cards import V2, V3, png, text_chunk
-from support.models import smollm2
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Sessions, load
@@ -20,6 +18,8 @@ from franken_gguf.runner.sampling.settings import Sampling
 from franken_gguf.runner.story.author_note import Note
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.story.saved_story import begin
+from support.cards import V2, V3, png, text_chunk
+from support.models import smollm2
 
 BO = {"name": "Bo", "description": "{{char}} rows the boat.", "first_mes": "Ahoy, {{user}}."}
 SHORT = {"sticky": 2, "scanDepth": 1}

@@ -15,7 +15,7 @@ from franken_gguf.runner.compare.results import document, metrics
 from franken_gguf.runner.compare.results.document import Lean
 from franken_gguf.runner.compare.results.metrics import Interval
 
-DOCS = Path(__file__).resolve().parent.parent / "docs" / "compare-json.md"
+DOCS = Path(__file__).resolve().parents[3] / "docs" / "compare-json.md"
 CLASSES = [one for one in vars(document).values() if dataclasses.is_dataclass(one)]
 
 

@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.comparisons import LIFE, answer, comparison, drawn, lean, model, score
 
 from franken_gguf.runner.compare.results.conclusion import conclusion, rungs
 from franken_gguf.runner.compare.results.document import Comparison, Routing
 from franken_gguf.runner.compare.results.metrics import LayerRouting
 from franken_gguf.runner.terminal.text import printable
+from support.comparisons import LIFE, answer, comparison, drawn, lean, model, score
 
 F16 = model("F16", 1024, text=score(None))
 Q8 = model("Q8_0", 512, text=score(0.002, 0.0001, 0.98))

@@ -9,13 +9,11 @@ from html.parser import HTMLParser
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.comparisons import HAIKU, answer, comparison, drawn, model, score
 
 from franken_gguf.runner.compare.report.page import page
 from franken_gguf.runner.compare.report.page_parts import answers
 from franken_gguf.runner.compare.results.document import Comparison, GreedyAnswer
-
-HOSTILE = "\"'><script>alert(1)</script></style></title>{{ 7*7 }}\x00\x1b[31m\u202e\ud800&lt;\r\n"
+from support.comparisons import HAIKU, HOSTILE, answer, comparison, drawn, model, score
 
 
 class Structure(HTMLParser):

@@ -6,11 +6,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from support.browser import Browser, chromium
-from support.comparisons import drawn
-from test_page import HOSTILE
 
 from franken_gguf.runner.compare.report.page import page
+from support.browser import Browser, chromium
+from support.comparisons import HOSTILE, drawn
 
 LADDER = ("F16", "Q8_0", "Q6_K", "Q5_K_M", "Q4_K_M", "Q3_K_M", "Q2_K")
 LONG = "W" * 300

@@ -9,7 +9,6 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.comparisons import LIFE, lean
 
 from franken_gguf.runner.compare.report.axes import apart, log_ticks, round_size, size_ticks, ticks
 from franken_gguf.runner.compare.report.plots import (
@@ -21,6 +20,7 @@ from franken_gguf.runner.compare.report.plots import (
 )
 from franken_gguf.runner.compare.results.document import Lean
 from franken_gguf.runner.compare.results.metrics import Estimate, Interval, LayerRouting
+from support.comparisons import LIFE, lean
 
 NUMBERS = st.floats()
 PLACES = ("x", "x1", "x2", "cx")

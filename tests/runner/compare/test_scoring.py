@@ -6,7 +6,6 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from support.models import smollm2
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.compare.measure.scoring import (
@@ -21,6 +20,7 @@ from franken_gguf.runner.compare.results.metrics import log_softmax
 from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.sampling.settings import Sampling
+from support.models import smollm2
 
 OPTIONS = LoadOptions(n_ctx=CHUNK, n_threads=1, n_gpu_layers=0, n_outputs=N_OUTPUTS)
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 
 import pytest
-from support.endings import abort, be_killed, count, interrupt_parent, raise_bug, refuse
 
 from franken_gguf.runner.compare.measure.subprocess_worker import messages
 from franken_gguf.runner.compare.measure.tasks import CompareError
+from support.endings import abort, be_killed, count, interrupt_parent, raise_bug, refuse
 
 
 def test_what_the_work_sends_arrives_in_its_order() -> None:

@@ -8,10 +8,10 @@ from dataclasses import replace
 
 from hypothesis import given
 from hypothesis import strategies as st
-from support.comparisons import LIFE, answer, comparison, drawn, lean, model, score
 
 from franken_gguf.runner.compare.report.table_csv import as_csv
 from franken_gguf.runner.compare.results.document import Comparison
+from support.comparisons import LIFE, answer, comparison, drawn, lean, model, score
 
 
 def read(found: Comparison) -> list[dict[str, str]]:

@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from support.browser import chromium
 
 from franken_gguf.runner.conversation.conversation import NOTE, Conversation, Message
 from franken_gguf.runner.conversation.export import write_transcript
 from franken_gguf.runner.conversation.export_html import page
 from franken_gguf.runner.conversation.session import read_chat
 from franken_gguf.runner.conversation.session_format import SessionError
+from support.browser import chromium
 
 HOSTILE = "</p></article><script>document.title='owned'</script><img src=x onerror=alert(1)> & {x}"
 TALK = Conversation(

@@ -13,6 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
+
 from support.crashing import COMMAND
 from support.merges import make_dense, write_recipe
 from support.models import smollm2

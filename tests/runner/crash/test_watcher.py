@@ -8,6 +8,7 @@ import sys
 
 import psutil
 import pytest
+
 from support.models import ROOT, smollm2
 
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows hands no files to a child")
@@ -15,7 +16,7 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="Windows hands no files 
 PROGRAM = """
 import os, signal, sys
 sys.path.append({tests!r})
-import crashing
+from support import crashing
 from franken_gguf.runner import LoadOptions, load
 {before}
 with load({model!r}, LoadOptions(n_ctx=256, n_threads=1), max_tokens=8) as chat:

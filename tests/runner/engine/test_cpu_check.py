@@ -12,8 +12,6 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from llama_cpp import llama_cpp as lib
-from support.models import demo_gguf, smollm2
-from support.shapes import MIXTRAL_4X7B, sparse_model
 
 from franken_gguf.quantize.common.signals import signals_held
 from franken_gguf.quantize.gguf_file.header import read_header
@@ -25,6 +23,8 @@ from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.this_machine import this_machine
 from franken_gguf.runner.engine.tiny_model import write_tiny_model
 from franken_gguf.runner.engine.vocabulary import load_vocabulary
+from support.models import demo_gguf, smollm2
+from support.shapes import MIXTRAL_4X7B, sparse_model
 
 needs_signals = pytest.mark.skipif(
     sys.platform == "win32", reason="nothing dies by a signal on Windows"

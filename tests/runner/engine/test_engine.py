@@ -9,7 +9,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 from llama_cpp import llama_cpp as lib
-from support.models import patched_smollm2, smollm2
 
 from franken_gguf.quantize.common.errors import FrankenError, GGUFError
 from franken_gguf.quantize.gguf_file.header import read_header
@@ -18,6 +17,7 @@ from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.vocabulary import load_vocabulary
 from franken_gguf.runner.sampling.settings import Sampling
+from support.models import patched_smollm2, smollm2
 
 GREEDY = Sampling(temperature=0)
 STORY = "Once upon a time, in a harbour town,"

@@ -8,12 +8,12 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from support.models import smollm2
 
 from franken_gguf.runner.engine.grammar import grammar_sampler
 from franken_gguf.runner.engine.sampler import lib
 from franken_gguf.runner.engine.vocabulary import Vocabulary, load_vocabulary
 from franken_gguf.runner.sampling.settings import SamplingError
+from support.models import smollm2
 
 # What a hostile hand may put into a grammar: its own signs, more often than letters.
 SIGNS = st.sampled_from([*'()[]{}"\\|*+?:=.,-<>!#\n 019ax^', "root", "::=", "{1,5}", "[^a-z]"])

@@ -15,8 +15,6 @@ from types import FrameType
 
 import numpy as np
 import pytest
-from support.merges import make_dense, write_recipe
-from support.models import smollm2
 
 from franken_gguf.quantize.common.signals import ENDINGS, signals_held
 from franken_gguf.quantize.gguf_file.header import read_header
@@ -24,6 +22,8 @@ from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.interrupt import Stopped, hearing_ctrl_c
 from franken_gguf.runner.engine.probe import router_inputs
 from franken_gguf.runner.sampling.settings import Sampling
+from support.merges import make_dense, write_recipe
+from support.models import smollm2
 
 pytestmark = pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="signals are Unix's")
 

@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.models import demo_gguf, smollm2
-from support.shapes import MIXTRAL_4X7B, sparse_model
-from support.workers import by_device, engines, planned, worker
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.planning.placement import Machine
+from support.models import demo_gguf, smollm2
+from support.shapes import MIXTRAL_4X7B, sparse_model
+from support.workers import by_device, engines, planned, worker
 
 MIB = 1 << 20
 # llama.cpp prints a hundredth of a MiB for each of up to eight buffers.

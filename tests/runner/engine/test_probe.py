@@ -6,13 +6,13 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from support.models import demo_gguf, smollm2
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.engine import probe as probe_module
 from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.probe import RouterProbe, check_ggml
+from support.models import demo_gguf, smollm2
 
 SMALL = LoadOptions(n_ctx=512, n_threads=1, n_gpu_layers=0, n_outputs=8)
 STORY = "Once upon a time, in a harbour town, a lighthouse keeper found a map."

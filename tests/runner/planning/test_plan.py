@@ -12,8 +12,6 @@ import pytest
 from gguf import GGUFValueType
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.plans import decided, dense, machine, mixtral
-from support.shapes import MIXTRAL_4X7B, sparse_model
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.quantize.gguf_file.header import Header, read_header
@@ -23,6 +21,8 @@ from franken_gguf.runner.planning.memory_use import CPU
 from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Wishes
 from franken_gguf.runner.planning.planner import plan
+from support.plans import decided, dense, machine, mixtral
+from support.shapes import MIXTRAL_4X7B, sparse_model
 
 
 @pytest.mark.parametrize(

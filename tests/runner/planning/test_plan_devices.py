@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.plans import GIB, cards, decided, mixtral
 
 from franken_gguf.runner.planning.layer_split import by_shares
 from franken_gguf.runner.planning.memory_use import CPU
 from franken_gguf.runner.planning.placement import Device, Machine, Wishes
 from franken_gguf.runner.planning.planner import plan
+from support.plans import GIB, cards, decided, mixtral
 
 
 @pytest.mark.parametrize(

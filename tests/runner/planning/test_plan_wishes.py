@@ -8,11 +8,11 @@ from itertools import pairwise
 from math import inf, nan
 
 import pytest
-from support.plans import cards, decided, machine, mixtral
 
 from franken_gguf.runner.planning.memory_use import CPU
 from franken_gguf.runner.planning.placement import Override, PlanError, Wishes
 from franken_gguf.runner.planning.planner import plan, smaller_plans
+from support.plans import cards, decided, machine, mixtral
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,6 @@ import time
 from datetime import datetime
 
 import pytest
-from support.models import smollm2
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.conversation.conversation import Message
@@ -20,6 +19,7 @@ from franken_gguf.runner.prompt.template import (
     special_tokens,
     stored_template,
 )
+from support.models import smollm2
 
 SYSTEM = Message("system", "Be <b>brief</b> & kind.")
 HELLO = Message("user", "Hello")
@@ -162,7 +162,9 @@ def test_a_template_renders_again_after_its_process_was_ended() -> None:
 
 
 def test_a_template_waits_for_the_next_turn_longer_than_a_rendering_may_take() -> None:
-    code = "from franken_gguf.runner.chat import sandbox; sandbox.MAX_SECONDS = 1; sandbox.main()"
+    code = (
+        "from franken_gguf.runner.prompt import template_process as p; p.MAX_SECONDS = 1; p.main()"
+    )
     command = [sys.executable, "-c", code]
     with subprocess.Popen(
         command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True

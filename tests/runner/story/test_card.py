@@ -14,11 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.cards import SIGNATURE, V1, V2, V3, charx, chunk, mutated, png, text_chunk
 
 from franken_gguf.runner.story.card import Card, DepthPrompt, card_in, read_card
 from franken_gguf.runner.story.card_fields import StoryError
 from franken_gguf.runner.story.lorebook import lorebook_from
+from support.cards import SIGNATURE, V1, V2, V3, charx, chunk, mutated, png, text_chunk
 
 
 def as_json(card: object) -> bytes:

@@ -9,13 +9,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.cards import V2
-from support.lorebooks import IN_A_CARD, WORLD_INFO, active, book, called, reasons
 
 from franken_gguf.runner.story.active_lore import Lore, Moment
 from franken_gguf.runner.story.card import card_in
 from franken_gguf.runner.story.lore_keys import Key, KeyIndex
 from franken_gguf.runner.story.lorebook import ALWAYS, Condition, Entry, Lorebook, read_lorebook
+from support.cards import V2
+from support.lorebooks import IN_A_CARD, WORLD_INFO, active, book, called, reasons
 
 SOON = 1e12  # a deadline of no concern
 

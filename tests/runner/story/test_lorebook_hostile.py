@@ -11,13 +11,13 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.cards import mutated
-from support.lorebooks import IN_A_CARD, WORLD_INFO, book
 
 from franken_gguf.runner.story.active_lore import Lore, Moment
 from franken_gguf.runner.story.card_fields import StoryError, parse
 from franken_gguf.runner.story.lore_keys import Key, KeyIndex
 from franken_gguf.runner.story.lorebook import lorebook_from, read_lorebook
+from support.cards import mutated
+from support.lorebooks import IN_A_CARD, WORLD_INFO, book
 
 SOON = 1e12  # a deadline of no concern
 

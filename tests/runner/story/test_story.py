@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from support.cards import V2, V3, png, text_chunk
 
 from franken_gguf.runner.conversation.conversation import Conversation, Message
 from franken_gguf.runner.prompt.template import Template
@@ -18,6 +17,7 @@ from franken_gguf.runner.story.card_fields import StoryError
 from franken_gguf.runner.story.message_layout import Insert, with_inserts
 from franken_gguf.runner.story.saved_story import begin, opened
 from franken_gguf.runner.story.story import Story
+from support.cards import V2, V3, png, text_chunk
 
 SYSTEM = Message("system", "Be kind.")
 ONE, ANSWER_ONE = Message("user", "one"), Message("assistant", "1")

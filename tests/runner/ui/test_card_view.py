@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 from rich.console import Console
-from support.cards import SIGNATURE, V3, chunk, png, text_chunk
-from support.models import ROOT
 
 from franken_gguf.runner.story.card import read_card
 from franken_gguf.runner.story.lorebook import read_lorebook
 from franken_gguf.runner.ui.card_view import sheet, thumbnail
+from support.cards import SIGNATURE, V3, chunk, png, text_chunk
+from support.models import ROOT
 
 EXAMPLES = ROOT / "examples" / "story"
 BLOCK = "\N{UPPER HALF BLOCK}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from support.checkpoints import make_checkpoint
 
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.convert import convert
@@ -16,6 +15,7 @@ from franken_gguf.quantize.output.row_converter import Progress
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.terminal.text import duration
 from franken_gguf.runner.ui.progress_stats import Meter, Speed
+from support.checkpoints import make_checkpoint
 
 
 def plan(tmp_path: Path) -> tuple[Source, list[Output]]:
