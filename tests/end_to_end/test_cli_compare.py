@@ -307,7 +307,8 @@ def test_quants_of_a_checkpoint_are_converted_once_and_kept(tmp_path: Path) -> N
     words = (*words, "--samples", "0", "--prompt", "Hi.", "--cache", tmp_path, "--json")
     first = run(*words)
     assert (
-        f"the converted files stay in {tmp_path / 'quants'} for the next comparison" in first.stderr
+        f"the converted files are kept in {tmp_path / 'quants'} for the next comparison"
+        in first.stderr
     )
     (kept,) = tmp_path.glob("quants/*/*.gguf")
     assert kept.name == f"{demo_checkpoint().name}-Q4_0.gguf"
