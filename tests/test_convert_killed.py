@@ -28,7 +28,7 @@ from franken_gguf.quantize.presets import find_preset
 from franken_gguf.quantize.rows import Progress
 from franken_gguf.quantize.source import open_source
 
-KILLS = 12
+KILLS = 8
 TYPES = ("Q8_0", "Q4_K_M")
 
 # The pipeline alone, without the second that the command takes to start.

@@ -240,6 +240,7 @@ def _talk(dialogue: Dialogue, screen: ui_chat.Screen, stop: threading.Event) -> 
     else:
         lines = PlainInput(sys.stderr, is_whole)
     ui_chat.talk(dialogue, screen, lines, stop)
+    dialogue.save()  # where that failed after a turn: there may be room now, or it is an error
     if dialogue.session and dialogue.session.exists():
         screen.notice(f"saved as {dialogue.session.name!r}; --continue goes on with it")
 
