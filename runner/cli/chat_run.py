@@ -142,6 +142,7 @@ def _talk(dialogue: Dialogue, screen: Screen, stop: threading.Event) -> None:
     else:
         lines = PlainInput(sys.stderr, is_whole)
     chat_screen.talk(dialogue, screen, lines, stop)
+    dialogue.save()  # if that failed after a turn, there may be room now, or it is an error
     if dialogue.session and dialogue.session.exists():
         screen.notice(f"saved as {dialogue.session.name!r}; --continue resumes it")
 

@@ -167,9 +167,7 @@ class Session:
             with replacing(self.path) as part:
                 part.write_bytes(encode(conversation, model).encode(errors="replace"))
         except OSError as error:
-            raise SessionError(
-                f"{self.path}: not saved: {error.strerror}; the chat goes on without"
-            ) from None
+            raise SessionError(f"{self.path}: not saved: {error.strerror}") from None
         self._saved = said
 
     @property

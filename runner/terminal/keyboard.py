@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TextIO
 
@@ -50,7 +51,7 @@ class Keyboard:
             lexer=SimpleLexer(style),
             multiline=True,
             prompt_continuation=[(style, _MORE)],
-            history=FileHistory(history) if history else InMemoryHistory(),
+            history=_History(history) if history else InMemoryHistory(),
             completer=_Completer(complete),
             complete_while_typing=False,
             # As in a shell: no menu that would move the screen.
@@ -94,6 +95,14 @@ class PlainInput:
                 return None
             lines.append(line.removesuffix("\n"))
         return "\n".join(lines)
+
+
+class _History(FileHistory):
+    """Lines in a file; one that cannot be written, on a full disk, is in memory alone."""
+
+    def store_string(self, string: str) -> None:
+        with suppress(OSError):
+            super().store_string(string)
 
 
 class _Completer(Completer):

@@ -5,7 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
+import resource
 from pathlib import Path
+
+import pytest
 
 from support.models import patched_smollm2, smollm2
 from support.terminals import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, UP, Terminal
@@ -330,7 +333,42 @@ def test_where_nothing_can_be_saved_the_chat_goes_on_and_says_so() -> None:
             terminal.at_prompt("Hello" + ENTER)
             terminal.wait_for(FIGURES)
             terminal.wait_for(r"Error: /dev/null/.*\.jsonl: cannot be opened: Not a directory\n")
-        assert terminal.leave(CTRL_D) == 0
+        assert terminal.leave(CTRL_D) == 1
+        terminal.wait_for(r"Error: /dev/null/.*\.jsonl: cannot be opened: Not a directory\n")
+
+
+@pytest.mark.skipif(not hasattr(resource, "prlimit"), reason="limiting a process needs Linux")
+def test_a_disk_that_is_full_at_the_end_is_an_error_and_what_was_saved_stays(
+    tmp_path: Path,
+) -> None:
+    with chat("-n", "4", "--session", "tale", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt("Hello" + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.wait_for(r"(?m)^> ?\Z")
+        (saved,) = tmp_path.rglob("tale.jsonl")
+        before = saved.read_bytes()
+        terminal.limit_files(len(before))
+        terminal.type("Hello again" + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.wait_for(r"Error: .*tale\.jsonl: not saved: File too large\n")
+        assert terminal.leave("/bye" + ENTER) == 1
+        terminal.wait_for(r"Error: .*tale\.jsonl: not saved: File too large\n")
+        assert "saved as" not in terminal.text
+        assert "Traceback" not in terminal.text
+    assert saved.read_bytes() == before
+    with chat("-n", "4", "--session", "tale", XDG_DATA_HOME=str(tmp_path)) as terminal:
+        terminal.at_prompt("Hello again" + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.wait_for(r"(?m)^> ?\Z")
+        terminal.limit_files(1)
+        terminal.type("And again" + ENTER)
+        terminal.wait_for("not saved")
+        terminal.limit_files(resource.RLIM_INFINITY)
+        assert terminal.leave("/bye" + ENTER) == 0
+        terminal.wait_for("saved as 'tale'")
+        assert "Traceback" not in terminal.text
+        assert "Unhandled" not in terminal.text
+    assert questions(tmp_path, "tale") == ["Hello", "Hello again", "And again"]
 
 
 def test_what_is_typed_during_an_answer_waits_for_its_end() -> None:

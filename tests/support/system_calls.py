@@ -115,11 +115,12 @@ def _be_traced(work: Callable[[], None]) -> None:
         os._exit(status)
 
 
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
 def _ptrace(request: int, pid: int, address: int = 0, data: int = 0) -> None:
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
-    libc.ptrace.restype = ctypes.c_long
-    if libc.ptrace(request, pid, address, data) < 0:
+    arguments = ctypes.c_long(request), ctypes.c_long(pid)
+    if _libc.ptrace(*arguments, ctypes.c_void_p(address), ctypes.c_void_p(data)) < 0:
         raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
 
 

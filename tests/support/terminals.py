@@ -6,6 +6,7 @@ import fcntl
 import os
 import pty
 import re
+import resource
 import select
 import struct
 import subprocess
@@ -113,6 +114,10 @@ class Terminal:
         """End the program where it is: SIGKILL."""
         self._child.kill()
         self._child.wait()
+
+    def limit_files(self, nbytes: int) -> None:
+        """Let the program write no file beyond so many bytes, which fails as on a full disk."""
+        resource.prlimit(self._child.pid, resource.RLIMIT_FSIZE, (nbytes, resource.RLIM_INFINITY))
 
     def hang_up(self) -> int:
         """Close the terminal, as a window or an ssh connection does; the program's exit status."""

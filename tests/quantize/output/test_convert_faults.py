@@ -196,6 +196,20 @@ def test_a_part_that_is_gone_is_made_again(
     assert len(said) == 1
 
 
+def test_one_output_that_ended_alone_does_not_pass_for_the_end_of_the_others(
+    checkpoint: Path, undisturbed: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(Interrupted):
+        run(checkpoint, out, at=9, do=interrupt)
+    source, outputs = plan(checkpoint, out)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", lambda *_: interrupt())
+        with pytest.raises(Interrupted):
+            convert(source, outputs[:1])
+    assert run(checkpoint, out)[0] == undisturbed
+
+
 def test_a_save_that_is_still_under_way_when_the_work_ends_leaves_nothing_behind(
     checkpoint: Path, undisturbed: list[bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from franken_gguf.quantize.output.jobs import START
@@ -68,6 +68,7 @@ def test_it_says_for_which_command_all_is_complete(tmp_path: Path) -> None:
     assert is_journal(journal.path)
 
 
+@settings(deadline=None)  # it syncs
 @given(st.integers(0, 300), st.binary(max_size=40))
 def test_a_journal_cut_anywhere_with_anything_behind_it_never_says_more_than_was_done(
     length: int, rest: bytes
@@ -113,6 +114,7 @@ def test_every_beginning_of_its_first_line_is_known_and_also_what_a_power_cut_ma
             assert is_journal(path) == (length == len(line))
 
 
+@settings(deadline=None)  # it syncs
 @given(st.integers(0, 11), st.integers(1, 255), st.binary(min_size=1, max_size=600))
 def test_nothing_else_is_taken_for_one(where: int, change: int, more: bytes) -> None:
     with TemporaryDirectory() as folder:
