@@ -53,7 +53,6 @@ def _expert_names(ctx: click.Context, parameter: click.Parameter, value: str) ->
 )
 @click.option("-sys", "--system-prompt", "system", metavar="TEXT", default="", help="System text.")
 @placement_options
-@click.option("--mmap/--no-mmap", default=True, help="Map the file, or read it into memory.")
 @click.option(
     "-t",
     "--threads",
@@ -125,7 +124,6 @@ def chat(
     wishes: dict[str, Any],
     vram: tuple[int, ...] | None,
     rpc: tuple[str, ...],
-    mmap: bool,
     n_threads: int | None,
     max_tokens: int | None,
     characters: tuple[Path, ...],
@@ -163,7 +161,7 @@ def chat(
     if not is_dialogue and not question.strip():
         raise click.UsageError("there is nothing to answer: give -p TEXT, or text on a pipe")
 
-    options = LoadOptions(**wishes, n_threads=n_threads, mmap=mmap)
+    options = LoadOptions(**wishes, n_threads=n_threads)
     machine = this_machine(rpc)
     if vram is not None:
         machine = with_vram(machine, vram)

@@ -131,6 +131,18 @@ _PLACEMENT = (
         help="Flash attention; auto is what is faster: off on a CPU, on elsewhere.",
     ),
     click.option(
+        "--mmap/--no-mmap",
+        default=None,
+        help="Map the file, or read it into memory.  [default: what is faster and fits]",
+    ),
+    click.option(
+        "--repack/--no-repack",
+        " /-nr",
+        "repack",
+        default=None,
+        help="Repack weights for the CPU, or not.  [default: repack if there is memory for it]",
+    ),
+    click.option(
         "--vram",
         type=sizes,
         metavar="SIZE[,SIZE]",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +54,8 @@ def _machine(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ...]
 
     here = this_machine(rpc)
     if vram is not None:
-        here = with_vram(here, vram) if here.devices else Machine(here.ram, _gpus(vram))
-    return here if ram is None else Machine(ram, here.devices)
+        here = with_vram(here, vram) if here.devices else replace(here, devices=_gpus(vram))
+    return here if ram is None else replace(here, ram=ram)
 
 
 def _gpus(vram: tuple[int, ...]) -> tuple[Device, ...]:

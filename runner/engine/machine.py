@@ -14,6 +14,7 @@ from franken_gguf.runner.planning.placement import Device, Machine, PlanError
 
 from .backend import start
 from .ggml import GgmlDevice, devices
+from .repacking import repacks
 from .rpc import add_worker
 
 
@@ -31,7 +32,8 @@ def this_machine(workers: Iterable[str] = ()) -> Machine:
     gpus = gpus or [device for device in found if device.kind == "IGPU"]
     ram = available_memory()
     plannable = [_plannable(device, ram) for device in gpus[: lib.llama_max_devices()]]
-    return Machine(ram, tuple(sorted(plannable, key=lambda device: device.is_remote)))
+    local_first = sorted(plannable, key=lambda device: device.is_remote)
+    return Machine(ram, tuple(local_first), repacks=repacks())
 
 
 def with_vram(machine: Machine, vram: tuple[int, ...]) -> Machine:
@@ -57,4 +59,5 @@ def _plannable(device: GgmlDevice, ram: int) -> Device:
         copies_weights=not is_remote,
         shares_ram=shares_ram,
         is_remote=is_remote,
+        pins_ram=device.pins_ram,
     )

@@ -9,7 +9,7 @@ from franken_gguf.quantize.formats import FORMATS
 from franken_gguf.runner.terminal import size
 
 from .arrangement import fitting
-from .memory import Cache
+from .memory import CPU, REPACKED, Cache
 from .placement import NO_WISHES, Machine, Plan, Wishes
 from .shape import ModelShape
 
@@ -24,6 +24,10 @@ def advice(shape: ModelShape, machine: Machine, wishes: Wishes, wished: Plan) ->
         free = fitting(shape, machine, NO_WISHES, cache)
         if free.fits:
             yield f"without -ngl, --n-cpu-moe and -ot it fits: {' '.join(free.flags)}"
+    if wishes.mmap and REPACKED in wished.used[CPU]:
+        read = fitting(shape, machine, replace(wishes, mmap=None), cache)
+        if read.fits:
+            yield f"read into memory, without --mmap, it fits: {' '.join(read.flags)}"
     shorter = _longest(shape, machine, wishes, cache)
     if shorter:
         yield f"a shorter context fits: -c {shorter}"
