@@ -59,8 +59,7 @@ _WISHES = Wishes(n_gpu_layers=0)
 def measured(options: argparse.Namespace) -> dict[str, Any]:
     """One turn, in this process: seconds to load, tokens a second, bytes."""
     clock = time.process_time if options.cpu_time else time.perf_counter
-    (way,) = options.way
-    # A first token that is far from the others' experts: 7 is no divisor of the vocabulary.
+    way = options.way[-1]
     prompt = [1000 + 7 * n for n in range(options.prompt)]
     start()
     before, started = resident(), clock()
@@ -140,9 +139,14 @@ def machine_of(memory: int | None) -> Iterator[Callable[[], None]]:
     _GROUP.mkdir()
     try:
         (_GROUP / "memory.limit_in_bytes").write_text(str(memory))
-        yield lambda: (_GROUP / "cgroup.procs").write_text(str(os.getpid())) and None
+        yield lambda: enter(_GROUP)
     finally:
         _GROUP.rmdir()
+
+
+def enter(group: Path) -> None:
+    """Go into a control group."""
+    (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def forget(path: Path) -> None:
@@ -171,10 +175,10 @@ def main() -> None:
     for way in options.way or [*WAYS, ENGINE]:
         if options.cold:
             forget(options.model)
-        with machine_of(options.memory) as enter:
+        with machine_of(options.memory) as go_there:
             done = subprocess.run(
                 [sys.executable, *sys.argv, "--child", "--way", way],
-                preexec_fn=enter,
+                preexec_fn=go_there,
                 capture_output=True,
                 text=True,
                 check=False,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .dealing import by_room, by_shares
@@ -157,13 +157,7 @@ class _Case:
         used = memory_of(shape, self.cache, layers, placed, copies_weights=next(copying, None))
         shared = tuple(name for name, one in there.items() if one.shares_ram)
         spare = headroom(machine.ram, RAM_HEADROOM)
-        repackable = [
-            weight
-            for weight, home in placed
-            if home == CPU and is_repacked(weight, machine.repacks) and machine.can_repack
-        ]
-        if any(one.pins_ram for one in there.values()):
-            repackable = []
+        repackable = self._repackable(placed, there.values())
         taken = sum(sum(used.get(name, {}).values()) for name in (CPU, *shared))
         way = choose(
             repackable,
@@ -200,6 +194,15 @@ class _Case:
             repack=way.repack,
             repackable=sum(weight.nbytes for weight in repackable),
         )
+
+    def _repackable(
+        self, placed: Iterable[tuple[Weight, str]], devices: Iterable[Device]
+    ) -> list[Weight]:
+        """The weights that llama.cpp repacks if it may, where `devices` are used beside the CPU."""
+        if not self.machine.can_repack or any(device.pins_ram for device in devices):
+            return []
+        repacks = self.machine.repacks
+        return [one for one, home in placed if home == CPU and is_repacked(one, repacks)]
 
     def _flags(self, choice: Arrangement) -> tuple[str, ...]:
         cache, wishes = self.cache, self.wishes
