@@ -87,12 +87,6 @@ def _expert_names(ctx: click.Context, parameter: click.Parameter, value: str) ->
 )
 @placement_options()
 @option(
-    "--mmap/--no-mmap",
-    group=MODEL_GROUP,
-    default=True,
-    help="Map the model file into memory, or read it into RAM.",
-)
-@option(
     "-t",
     "--threads",
     "n_threads",
@@ -121,7 +115,6 @@ def chat(
     wishes: Wishes,
     vram: tuple[int, ...] | None,
     rpc: tuple[str, ...],
-    mmap: bool,
     n_threads: int | None,
     sampling: SamplingArguments,
     story: StoryArguments,
@@ -152,7 +145,6 @@ def chat(
         vram=vram,
         rpc=rpc,
         n_threads=n_threads,
-        mmap=mmap,
         max_tokens=max_tokens,
         sampling=sampling,
         story=story,

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -13,43 +14,70 @@ if sys.platform != "win32":
     import resource
 
 _CGROUP = Path("/sys/fs/cgroup")
+_MEMBERSHIP = Path("/proc/self/cgroup")
+# Version 2, and version 1, whose controllers have a folder each: the limit, what is used, and the
+# page cache within that, which is given back when memory is wanted.
+_V2 = ("memory.max", "memory.current", ("inactive_file", "active_file"))
+_V1 = (
+    "memory.limit_in_bytes",
+    "memory.usage_in_bytes",
+    ("total_inactive_file", "total_active_file"),
+)
 
 
-def available_memory(cgroup: Path = _CGROUP) -> int:
-    """Bytes of RAM that can be taken now, page cache counted as free; a container's limit counts.
+def available_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
+    """Bytes of RAM that can be taken now, page cache counted as free.
 
-    Linux's control groups, version 2 or 1, are read under `cgroup` as a container sees them.
+    The limits count of a container, a systemd slice and any other control group of Linux that
+    this process is in, version 2 or 1. They are mounted under `cgroup`; `membership` names them.
     """
     available = int(psutil.virtual_memory().available)
-    for limit, usage, stat, cache_key in (
-        ("memory.max", "memory.current", "memory.stat", "inactive_file"),
-        (
-            "memory/memory.limit_in_bytes",
-            "memory/memory.usage_in_bytes",
-            "memory/memory.stat",
-            "total_inactive_file",
-        ),
-    ):
+    for folder, (limit, usage, cache_keys) in _groups(cgroup, membership):
         try:
-            used = int((cgroup / usage).read_text())
-            most = int((cgroup / limit).read_text())
-            pairs = (line.split() for line in (cgroup / stat).read_text().splitlines())
-            cache = int(next(pair[1] for pair in pairs if pair[0] == cache_key))
-        except (OSError, ValueError, StopIteration, IndexError):
+            most = int((folder / limit).read_text())
+            used = int((folder / usage).read_text())
+            pairs = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
+            cache = sum(int(pair[1]) for pair in pairs if pair[0] in cache_keys)
+        except (OSError, ValueError, IndexError):
             continue  # no such version here, or no limit ("max")
         available = min(available, max(0, most - used + cache))
     return available
 
 
-def total_memory(cgroup: Path = _CGROUP) -> int:
-    """Bytes of RAM that there are, or that a container may have."""
+def total_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
+    """Bytes of RAM that there are, or that the control groups of this process may have."""
     total = int(psutil.virtual_memory().total)
-    for limit in ("memory.max", "memory/memory.limit_in_bytes"):
-        try:
-            total = min(total, int((cgroup / limit).read_text()))
-        except (OSError, ValueError):
-            continue
+    for folder, (limit, *_) in _groups(cgroup, membership):
+        with suppress(OSError, ValueError):
+            total = min(total, int((folder / limit).read_text()))
     return total
+
+
+def _groups(
+    cgroup: Path, membership: Path
+) -> Iterator[tuple[Path, tuple[str, str, tuple[str, str]]]]:
+    """The folders of this process's control groups with the names of their files.
+
+    A limit holds for all below it, so those above count too. In a container, which sees its own
+    group as the topmost, the path may be the host's and lead nowhere.
+    """
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:  # not Linux
+        lines = []
+    paths = {"": "/", "memory": "/"}
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        paths |= dict.fromkeys(controllers.split(","), path)
+    for root, version, path in (
+        (cgroup, _V2, paths[""]),
+        (cgroup / "unified", _V2, paths[""]),
+        (cgroup / "memory", _V1, paths["memory"]),
+    ):
+        group = Path(path.lstrip("/"))
+        for folder in (group, *group.parents):
+            if ".." not in folder.parts:
+                yield root / folder, version
 
 
 def peak_memory() -> int:

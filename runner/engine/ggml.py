@@ -6,6 +6,7 @@ import ctypes
 import os
 from dataclasses import dataclass
 from functools import cache
+from itertools import takewhile
 from typing import Any
 
 # Not llama_cpp._ggml: in the wheel that opens a second copy of ggml, with a registry of its own.
@@ -14,7 +15,8 @@ from llama_cpp.llama_cpp import _lib
 from franken_gguf.runner.planning.memory_use import CPU
 from franken_gguf.runner.planning.placement import Override
 
-_KINDS = {0: "CPU", 1: "GPU", 2: "IGPU", 3: "ACCEL", 4: "META"}
+_CPU_KIND = 0
+_KINDS = {_CPU_KIND: "CPU", 1: "GPU", 2: "IGPU", 3: "ACCEL", 4: "META"}
 _Pointer = ctypes.c_void_p
 
 
@@ -30,6 +32,8 @@ class GgmlDevice:
     """The registry it came from: CPU, CUDA, Metal, Vulkan, RPC."""
     total: int
     free: int
+    pins_ram: bool
+    """Whether it has a kind of RAM of its own, from which it copies faster."""
 
 
 class _Override(ctypes.Structure):
@@ -84,6 +88,22 @@ def main_device() -> int:
     return handles.get("GPU") or handles.get("IGPU") or handles["CPU"]
 
 
+def cpu_device() -> int:
+    """The handle of the CPU."""
+    found = function("ggml_backend_dev_by_type", _Pointer, ctypes.c_int)(_CPU_KIND)
+    assert found
+    return int(found)
+
+
+def extra_buffer_types() -> list[int]:
+    """The kinds of buffer in which the CPU keeps weights repacked."""
+    address = _symbol(_registry(cpu_device()), "ggml_backend_dev_get_extra_bufts")
+    if not address:
+        return []
+    types = ctypes.CFUNCTYPE(ctypes.POINTER(_Pointer), _Pointer)(address)(cpu_device())
+    return list(takewhile(bool, types)) if types else []
+
+
 def load_backend(path: str) -> bool:
     """Register the backends of a library beside the build; False where ggml refuses it."""
     return bool(function("ggml_backend_load", _Pointer, ctypes.c_char_p)(os.fsencode(path)))
@@ -94,10 +114,19 @@ def rpc_function(name: str, result: Any, *arguments: Any) -> Any:
     registry = function("ggml_backend_reg_by_name", _Pointer, ctypes.c_char_p)(b"RPC")
     if not registry:
         return None
-    address = function("ggml_backend_reg_get_proc_address", _Pointer, _Pointer, ctypes.c_char_p)(
-        registry, name.encode()
-    )
+    address = _symbol(registry, name)
     return ctypes.CFUNCTYPE(result, *arguments)(address) if address else None
+
+
+def _symbol(registry: int, name: str) -> int | None:
+    """The address of a function that is a backend's own."""
+    find = function("ggml_backend_reg_get_proc_address", _Pointer, _Pointer, ctypes.c_char_p)
+    address: int | None = find(registry, name.encode())
+    return address
+
+
+def _registry(device: int) -> int:
+    return int(function("ggml_backend_dev_backend_reg", _Pointer, _Pointer)(device))
 
 
 def _handles() -> list[int]:
@@ -111,7 +140,7 @@ def _described(handle: int) -> GgmlDevice:
     size_out = ctypes.POINTER(ctypes.c_size_t)
     memory = function("ggml_backend_dev_memory", None, _Pointer, size_out, size_out)
     memory(handle, ctypes.byref(free), ctypes.byref(total))
-    registry = function("ggml_backend_dev_backend_reg", _Pointer, _Pointer)(handle)
+    registry = _registry(handle)
     kind = function("ggml_backend_dev_type", ctypes.c_int, _Pointer)(handle)
     return GgmlDevice(
         name=_text("ggml_backend_dev_name", handle),
@@ -120,6 +149,7 @@ def _described(handle: int) -> GgmlDevice:
         backend=_text("ggml_backend_reg_name", registry),
         total=total.value,
         free=free.value,
+        pins_ram=bool(function("ggml_backend_dev_host_buffer_type", _Pointer, _Pointer)(handle)),
     )
 
 

@@ -33,8 +33,6 @@ class LoadOptions(Wishes):
 
     n_threads: int | None = None
     """None is one for each physical core that this process may use."""
-    mmap: bool = True
-    """Map the file, as llama.cpp does by default, or read it into memory of its own."""
 
 
 DEFAULTS = LoadOptions()
@@ -82,11 +80,9 @@ def load(
     while True:
         try:
             with ExitStack() as resources:
-                model = resources.enter_context(
-                    _model(header, plan, machine.can_repack, options.mmap, is_stopped, on_progress)
-                )
+                model = resources.enter_context(_model(header, plan, is_stopped, on_progress))
                 vocabulary = Vocabulary(header, model)
-                params = _context_params(plan, options.n_threads or default_threads())
+                params = context_params(plan, options.n_threads or default_threads())
                 if probe:
                     params.cb_eval = probe.callback
                 context = _context(header, model, plan, params)
@@ -109,8 +105,6 @@ def load(
 def _model(
     header: Header,
     plan: Plan,
-    repack: bool,
-    mmap: bool,
     is_stopped: Callable[[], bool],
     on_progress: Callable[[float], None],
 ) -> Iterator[Any]:
@@ -120,8 +114,8 @@ def _model(
 
     params = lib.llama_model_default_params()
     params.n_gpu_layers = plan.n_gpu_layers
-    params.use_extra_bufts = repack
-    if not mmap:
+    params.use_extra_bufts = plan.repack
+    if not plan.mmap:
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
     params.progress_callback = lib.llama_progress_callback(progress)
     # ctypes does not keep these alive, and llama.cpp reads them while it loads.
@@ -154,7 +148,8 @@ def _check_kind(header: Header, model: Any) -> None:
         )
 
 
-def _context_params(plan: Plan, n_threads: int) -> Any:
+def context_params(plan: Plan, n_threads: int) -> Any:
+    """llama_context_params for the context of `plan`."""
     params = lib.llama_context_default_params()
     params.n_ctx = plan.cache.n_ctx
     params.n_batch = params.n_ubatch = N_BATCH

@@ -24,7 +24,7 @@ _MAX_BYTES = 1 << 28  # of one tensor; a batch of 512 over 512 experts is 1 MiB
 _F32, _I32 = 0, 26  # ggml_type
 
 
-class _Tensor(ctypes.Structure):
+class Tensor(ctypes.Structure):
     """The head of ggml_tensor, 336 bytes in all."""
 
     _fields_ = (
@@ -151,7 +151,7 @@ def read_matrix(tensor: int, kind: int) -> NDArray[Any]:
 
     Raises ValueError where it is of another type or shape.
     """
-    head = _Tensor.from_address(tensor)
+    head = Tensor.from_address(tensor)
     columns, rows, *more = head.ne
     nbytes = function("ggml_nbytes", ctypes.c_size_t, ctypes.c_void_p)(tensor)
     if head.type != kind or more != [1, 1] or not 0 < nbytes <= _MAX_BYTES:

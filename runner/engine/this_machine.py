@@ -15,6 +15,7 @@ from franken_gguf.runner.planning.placement import Device, Machine, PlanError
 from .backend import EngineError, start
 from .cpu_check import check, rebuild
 from .ggml import GgmlDevice, devices
+from .repacked_types import repacks
 from .rpc import add_worker
 
 
@@ -38,7 +39,7 @@ def this_machine(
     ram = available_memory()
     plannable = [_plannable(device, ram) for device in gpus[: lib.llama_max_devices()]]
     local_first = sorted(plannable, key=lambda device: device.is_remote)
-    return Machine(ram, tuple(local_first), can_repack)
+    return Machine(ram, tuple(local_first), can_repack, repacks())
 
 
 def with_vram(machine: Machine, vram: tuple[int, ...]) -> Machine:
@@ -74,4 +75,5 @@ def _plannable(device: GgmlDevice, ram: int) -> Device:
         copies_weights=not is_remote,
         shares_ram=shares_ram,
         is_remote=is_remote,
+        pins_ram=device.pins_ram,
     )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from franken_gguf.quantize.blocks.formats import FORMATS
 from franken_gguf.runner.terminal.text import size
 
-from .memory_use import Cache
+from .memory_use import CPU, REPACKED, Cache
 from .model_shape import ModelShape
 from .offload_candidates import fitting
 from .placement import NO_WISHES, Machine, Plan, Wishes
@@ -24,6 +24,10 @@ def advice(shape: ModelShape, machine: Machine, wishes: Wishes, wished: Plan) ->
         free = fitting(shape, machine, NO_WISHES, cache)
         if free.fits:
             yield f"without -ngl, --n-cpu-moe and -ot it fits: {' '.join(free.flags)}"
+    if wishes.mmap and REPACKED in wished.used[CPU]:
+        read = fitting(shape, machine, replace(wishes, mmap=None), cache)
+        if read.fits:
+            yield f"read into memory, without --mmap, it fits: {' '.join(read.flags)}"
     shorter = _longest(shape, machine, wishes, cache)
     if shorter:
         yield f"a shorter context fits: -c {shorter}"

@@ -36,6 +36,7 @@ from .model_shape import ModelShape, Weight
 CPU = "CPU"
 KV_CACHE = "KV cache"
 COMPUTE = "compute buffers"
+REPACKED = "repacked copies"
 N_BATCH = 512
 """Tokens evaluated at once: large enough for full speed, small enough to stop soon."""
 

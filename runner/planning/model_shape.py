@@ -29,6 +29,10 @@ class Weight:
     """The layer whose device it follows; `n_layer` for the output, -1 for the input."""
     projection: str = ""
     """up, gate, down or gate_up of the experts, "" for all else."""
+    kind: str = ""
+    """ggml's name of its type."""
+    shape: tuple[int, ...] = ()
+    """The length of a row is last."""
     is_tied: bool = False
     """The token embeddings again, as the output: where they lie already it takes nothing."""
 
@@ -162,8 +166,14 @@ def _weights(tensors: dict[str, TensorInfo], n_layer: int) -> tuple[Weight, ...]
         outside = -1 if _INPUT.match(name) else n_layer
         place = int(layer[1]) if layer else outside
         projection = experts[1] if experts else ""
-        weights.append(Weight(name, tensor.nbytes, tensor_group(name), place, projection))
+        group, kind = tensor_group(name), tensor.type.name
+        weights.append(Weight(name, tensor.nbytes, group, place, projection, kind, tensor.shape))
     if "output.weight" not in tensors:
         tied = tensors["token_embd.weight"]
-        weights.append(Weight(tied.name, tied.nbytes, "embeddings", n_layer, is_tied=True))
+        kind, dimensions = tied.type.name, tied.shape
+        weights.append(
+            Weight(
+                tied.name, tied.nbytes, "embeddings", n_layer, "", kind, dimensions, is_tied=True
+            )
+        )
     return tuple(weights)

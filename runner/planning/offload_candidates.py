@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 from bisect import bisect_left
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from .layer_split import by_room, by_shares
-from .memory_use import CPU, Cache, memory_of
+from .memory_use import CPU, REPACKED, Cache, memory_of
 from .model_shape import ModelShape, Weight
 from .placement import Device, Machine, Override, Plan, Wishes
+from .repacking import Way, choose, is_repacked
 
 # What is left free on a device: llama.cpp's --fit-target, or an eighth where that is less. In RAM a
 # quarter of it: what is available there is counted after all that runs already.
@@ -149,16 +150,24 @@ class _Case:
             layers += [name] * count
         # llama.cpp's scheduler asks the devices in their order.
         copying = (name for name in in_use if there[name].copies_weights)
-        used = memory_of(
-            shape,
-            self.cache,
-            layers,
-            [
-                (weight, self.moved.get(weight.name) or choice.home(weight, layers))
-                for weight in shape.weights
-            ],
-            copies_weights=next(copying, None),
+        placed = [
+            (weight, self.moved.get(weight.name) or choice.home(weight, layers))
+            for weight in shape.weights
+        ]
+        used = memory_of(shape, self.cache, layers, placed, copies_weights=next(copying, None))
+        shared = tuple(name for name, one in there.items() if one.shares_ram)
+        spare = headroom(machine.ram, RAM_HEADROOM)
+        repackable = self._repackable(placed, there.values())
+        taken = sum(sum(used.get(name, {}).values()) for name in (CPU, *shared))
+        way = choose(
+            repackable,
+            machine.ram - spare - taken,
+            can_repack=machine.can_repack,
+            mmap=self.wishes.mmap,
+            repack=self.wishes.repack,
         )
+        if copies := way.copied(repackable):
+            used[CPU][REPACKED] = copies
         own = () if choice.n_gpu_layers == 0 else choice.overrides()
         split = tuple(shares.get(name, 0) for name in in_use)
         return Plan(
@@ -172,12 +181,28 @@ class _Case:
             partly=choice.partly if choice.n_gpu_layers else (),
             overrides=(*self.wishes.overrides, *own),
             used=used,
-            shared=tuple(name for name, one in there.items() if one.shares_ram),
+            shared=shared,
             available={CPU: machine.ram} | {name: one.free for name, one in there.items()},
-            headroom={CPU: headroom(machine.ram, RAM_HEADROOM)}
+            headroom={CPU: spare}
             | {name: headroom(one.free, DEVICE_HEADROOM) for name, one in there.items()},
-            flags=(*_device_flags(machine, tuple(in_use), split), *self._flags(choice)),
+            flags=(
+                *_device_flags(machine, tuple(in_use), split),
+                *self._flags(choice),
+                *_loading_flags(way),
+            ),
+            mmap=way.mmap,
+            repack=way.repack,
+            repackable=sum(weight.nbytes for weight in repackable),
         )
+
+    def _repackable(
+        self, placed: Iterable[tuple[Weight, str]], devices: Iterable[Device]
+    ) -> list[Weight]:
+        """The weights that llama.cpp repacks if it may, where `devices` are used beside the CPU."""
+        if not self.machine.can_repack or any(device.pins_ram for device in devices):
+            return []
+        repacks = self.machine.repacks
+        return [one for one, home in placed if home == CPU and is_repacked(one, repacks)]
 
     def _flags(self, choice: Arrangement) -> tuple[str, ...]:
         cache, wishes = self.cache, self.wishes
@@ -193,6 +218,10 @@ class _Case:
         if (cache.type_k, cache.type_v) != ("f16", "f16"):
             flags += ["-ctk", cache.type_k, "-ctv", cache.type_v]
         return tuple(flags)
+
+
+def _loading_flags(way: Way) -> tuple[str, ...]:
+    return (*(() if way.mmap else ("--no-mmap",)), *(() if way.repack else ("--no-repack",)))
 
 
 def _device_flags(

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from franken_gguf.quantize.common.errors import FrankenError
 
 from .memory_use import CPU, Bytes, Cache
+from .repacking import COMMON_REPACKS, Repacks
 
 
 class PlanError(FrankenError):
@@ -27,6 +28,8 @@ class Device:
     """Whether its memory is the machine's RAM: an integrated GPU, Apple silicon."""
     is_remote: bool = False
     """Whether it is reached over a network: slower than any that is here."""
+    pins_ram: bool = True
+    """Whether weights kept in RAM beside it are pinned for it, and so not repacked for the CPU."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,8 @@ class Machine:
     devices: tuple[Device, ...] = ()
     can_repack: bool = True
     """Whether llama.cpp's extra buffers (repacked weights, AMX) work here."""
+    repacks: Repacks = field(default_factory=lambda: COMMON_REPACKS)
+    """What llama.cpp repacks for its CPU."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,10 @@ class Wishes:
     """Tokens evaluated at once whose logits are wanted: one is enough to write."""
     overrides: tuple[Override, ...] = ()
     """The first whose pattern is found decides; they go before what the plan adds."""
+    mmap: bool | None = None
+    """Map the file, or read it into memory of its own."""
+    repack: bool | None = None
+    """Repack weights for the CPU, or multiply them as they are in the file."""
 
 
 NO_WISHES = Wishes()
@@ -98,6 +107,12 @@ class Plan:
     """Bytes that are to stay free."""
     flags: tuple[str, ...]
     """The same for llama-cli and llama-server."""
+    mmap: bool
+    """Whether the file is mapped, or read into memory of its own."""
+    repack: bool
+    """Whether llama.cpp may repack weights for the CPU."""
+    repackable: int
+    """Bytes of the weights in RAM that it can repack, whether it does or not."""
     notes: tuple[str, ...] = ()
     """What of the wishes or defaults could not be, and why."""
     advice: tuple[str, ...] = ()

@@ -167,6 +167,8 @@ def _notes(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[str]
         yield (
             "llama.cpp sees no GPU here, -ngl does nothing; franken-gguf doctor says what it sees"
         )
+    if wishes.repack and not machine.can_repack:
+        yield "llama.cpp crashes here with repacked weights, --repack does nothing"
     if wishes.n_cpu_moe and not shape.n_expert:
         yield "the model has no experts, --n-cpu-moe does nothing"
     for override in wishes.overrides:

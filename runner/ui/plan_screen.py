@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from franken_gguf.runner.planning.memory_use import COMPUTE, CPU, KV_CACHE
+from franken_gguf.runner.planning.memory_use import COMPUTE, CPU, KV_CACHE, REPACKED
 from franken_gguf.runner.planning.model_shape import ModelShape
 from franken_gguf.runner.planning.placement import Plan
 from franken_gguf.runner.terminal.text import printable, size
@@ -49,7 +49,23 @@ def _decision(shape: ModelShape, plan: Plan) -> Table:
     grid.add_row("context", f"{cache.n_ctx:,} of {shape.n_ctx_train:,} tokens")
     grid.add_row("KV cache", f"keys {cache.type_k}, values {cache.type_v}")
     grid.add_row("layers", printable(plan.summary()))
+    grid.add_row("loading", _loading(plan))
     return grid
+
+
+def _loading(plan: Plan) -> str:
+    """How the weights come into RAM, and what the other way would take."""
+    copies = plan.used[CPU].get(REPACKED, 0)
+    both = size(plan.total_ram - copies + plan.repackable)
+    if not plan.repackable:
+        return "mapped" if plan.mmap else "read into memory"
+    if plan.mmap and plan.repack:
+        return f"mapped, and repacked for the CPU in a second copy of {size(copies)}"
+    if plan.mmap:
+        return f"mapped, not repacked (repacked it would take {both})"
+    if plan.repack:
+        return f"read into memory, repacked for the CPU (mapped it would take {both})"
+    return "read into memory, not repacked"
 
 
 def _table(plan: Plan, width: int) -> Table:
@@ -61,7 +77,7 @@ def _table(plan: Plan, width: int) -> Table:
         heading = "RAM" if name == CPU else printable(name)
         # Of five devices in 60 columns the unit goes below its number.
         table.add_column(heading, justify="right", overflow="fold")
-    for kind in (*_KINDS, KV_CACHE, COMPUTE):
+    for kind in (*_KINDS, REPACKED, KV_CACHE, COMPUTE):
         row = [plan.used.get(name, {}).get(kind, 0) for name in names]
         if any(row):
             table.add_row(kind, *map(_cell, row))

@@ -40,6 +40,7 @@ def test_the_table_tells_what_goes_where_on_a_machine_that_is_not_here(model: Pa
         "KV cache  keys f16, values f16",
         "layers    33 of 33 layers on GPU, the experts of 23 in RAM, and gate and down of",
         "          one more",
+        "loading   mapped",
         "",
         "bytes                    GPU          RAM",
         "─────────────────────────────────────────",

@@ -39,7 +39,8 @@ def run(job: dict[str, Any], workers: list[str]) -> dict[str, Any]:
     if "vram" in job:
         machine = with_vram(machine, tuple(job["vram"]))
     overrides = tuple(Override(*pair) for pair in job.get("overrides", ()))
-    options = LoadOptions(**job.get("wishes", {}), overrides=overrides, n_threads=1, mmap=False)
+    wishes = {"mmap": False} | job.get("wishes", {})
+    options = LoadOptions(**wishes, overrides=overrides, n_threads=1)
     notices: list[str] = []
     with Engine(
         read_header(Path(job["model"])), options, machine=machine, on_notice=notices.append

@@ -59,7 +59,6 @@ class ChatArguments:
     """Bytes of each GPU to plan with; None: what is free."""
     rpc: tuple[str, ...]
     n_threads: int | None
-    mmap: bool
     max_tokens: int | None
     """Longest answer; None: no limit."""
     sampling: SamplingArguments

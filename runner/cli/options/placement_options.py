@@ -153,6 +153,22 @@ def _options(context: str) -> tuple[Decorator, ...]:
             help="Flash attention; auto is on, except on the CPU where it is slower.",
         ),
         option(
+            "--mmap/--no-mmap",
+            group=MODEL_GROUP,
+            default=None,
+            show_default="the faster one that fits into RAM",
+            help="Map the model file into memory, or read it into RAM.",
+        ),
+        option(
+            "--repack/--no-repack",
+            " /-nr",
+            "repack",
+            group=MODEL_GROUP,
+            default=None,
+            show_default="repack if there is memory for it",
+            help="Repack weights in RAM for this CPU: faster, but takes a copy of a mapped file.",
+        ),
+        option(
             "--vram",
             group=MODEL_GROUP,
             type=sizes,

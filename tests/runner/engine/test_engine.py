@@ -12,7 +12,7 @@ from llama_cpp import llama_cpp as lib
 
 from franken_gguf.quantize.common.errors import FrankenError, GGUFError
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.runner.common.hardware import available_memory
+from franken_gguf.runner.common.hardware import available_memory, total_memory
 from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.vocabulary import load_vocabulary
@@ -206,6 +206,36 @@ def test_a_containers_limit_counts_as_the_machines_memory(tmp_path: Path) -> Non
     assert available_memory(tmp_path) == 400000
     (tmp_path / "memory.max").write_text("max\n")
     assert available_memory(tmp_path) > 400000
+
+
+def test_the_tightest_limit_of_a_nested_control_group_counts(tmp_path: Path) -> None:
+    membership = tmp_path / "membership"
+    membership.write_text("4:memory:/outer/inner\n1:cpu,cpuacct:/\n0::/user.slice/a.scope\n")
+    limits = {
+        "memory": (2**63 - 4096, 100, 0),
+        "memory/outer": (900000, 300000, 0),
+        "memory/outer/inner": (800000, 300000, 100000),
+        "user.slice": (700000, 400000, 250000),
+        "elsewhere": (1000, 0, 0),
+    }
+    for name, (limit, usage, cache) in limits.items():
+        folder = tmp_path / name
+        folder.mkdir(parents=True, exist_ok=True)
+        if name.startswith("memory"):
+            (folder / "memory.limit_in_bytes").write_text(f"{limit}\n")
+            (folder / "memory.usage_in_bytes").write_text(f"{usage}\n")
+            (folder / "memory.stat").write_text(
+                f"cache 9\ntotal_inactive_file {cache}\ntotal_active_file 0\n"
+            )
+        else:
+            (folder / "memory.max").write_text(f"{limit}\n")
+            (folder / "memory.current").write_text(f"{usage}\n")
+            (folder / "memory.stat").write_text(f"inactive_file 0\nactive_file {cache}\n")
+    assert available_memory(tmp_path, membership) == 550000  # of user.slice
+    assert total_memory(tmp_path, membership) == 700000
+    (tmp_path / "user.slice/memory.max").write_text("max\n")
+    assert available_memory(tmp_path, membership) == 600000  # 800000 - 300000 + 100000, or outer's
+    assert total_memory(tmp_path, membership) == 800000
 
 
 @pytest.mark.parametrize(

@@ -212,7 +212,7 @@ def test_a_device_with_less_memory_than_it_says_gets_less_and_that_is_said() -> 
         )
     assert answer["notices"]
     assert "failed to allocate RPC0" in answer["notices"][0]
-    assert answer["notices"][0].endswith("; trying -c 1024 -ngl 31 -ncmoe 5")
+    assert answer["notices"][0].endswith("; trying -c 1024 -ngl 31 -ncmoe 5 --no-mmap")
     assert by_device(answer)["RPC0"] < 300 * MIB
 
 
