@@ -39,7 +39,7 @@ from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.loading import context_params
 from franken_gguf.runner.engine.this_machine import this_machine
 from franken_gguf.runner.planning.model_shape import model_shape
-from franken_gguf.runner.planning.placement import Wishes
+from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.planning.planner import plan
 from franken_gguf.runner.sampling.settings import Sampling
 
@@ -53,7 +53,7 @@ ENGINE = "chat's engine"
 CHOSEN = {ways: name for name, ways in WAYS.items()}
 _GROUP = Path("/sys/fs/cgroup/memory") / f"franken-gguf-{os.getpid()}"
 _MIB = 1 << 20
-_WISHES = Wishes(n_gpu_layers=0)
+_WISHES = PlacementOptions(n_gpu_layers=0)
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
@@ -120,8 +120,8 @@ def bare(way: str, options: argparse.Namespace) -> Iterator[tuple[str, int, Answ
 @contextmanager
 def engine(_: str, options: argparse.Namespace) -> Iterator[tuple[str, int, Answer]]:
     """What the chat loads and writes with, as its plan decides."""
-    wishes = LoadOptions(n_gpu_layers=0, n_threads=options.threads)
-    with Engine(read_header(options.model), wishes) as loaded:
+    placement = LoadOptions(n_gpu_layers=0, n_threads=options.threads)
+    with Engine(read_header(options.model), placement) as loaded:
         chosen = CHOSEN[loaded.plan.mmap, loaded.plan.repack]
 
         def answer(prompt: list[int], count: int) -> Iterator[int]:

@@ -43,7 +43,7 @@ def jobs(
     return [
         {
             "model": str(model),
-            "wishes": {
+            "placement": {
                 "n_ctx": n_ctx,
                 "n_gpu_layers": layers,
                 "n_cpu_moe": experts,

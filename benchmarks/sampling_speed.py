@@ -40,7 +40,7 @@ def seconds_per_token(
     """From the first token to the last, all that the chat does between model and screen."""
     prompt = engine.vocabulary.prompt(PROMPT)
     engine.evaluate(prompt[-1:])
-    answer = engine.generate(prompt, sampling, tokens, can_go_back=bool(phrases), records=records)
+    answer = engine.generate(prompt, sampling, tokens, can_rewind=bool(phrases), records=records)
     piece = engine.vocabulary.piece
     drawn = unbanned(answer, Banned(phrases), piece) if phrases else iter(answer)
     started = time.perf_counter()

@@ -17,14 +17,20 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from franken_gguf.runner.chat.answer import Answer, Forgotten, Remembered, Text
+    from franken_gguf.runner.chat.answer import Answer, Summarized, Text, Truncated
     from franken_gguf.runner.chat.chat import Chat
     from franken_gguf.runner.conversation.conversation import Conversation, Message
     from franken_gguf.runner.conversation.session import Session, Sessions
     from franken_gguf.runner.engine.engine import Engine, Generation, LoadOptions
     from franken_gguf.runner.engine.this_machine import this_machine
     from franken_gguf.runner.planning.model_shape import ModelShape, model_shape
-    from franken_gguf.runner.planning.placement import Device, Machine, Override, Plan, Wishes
+    from franken_gguf.runner.planning.placement import (
+        Device,
+        Machine,
+        Override,
+        PlacementOptions,
+        Plan,
+    )
     from franken_gguf.runner.planning.planner import plan
     from franken_gguf.runner.sampling.settings import Sampling
 
@@ -36,20 +42,20 @@ __all__ = [
     "Conversation",
     "Device",
     "Engine",
-    "Forgotten",
     "Generation",
     "LoadOptions",
     "Machine",
     "Message",
     "ModelShape",
     "Override",
+    "PlacementOptions",
     "Plan",
-    "Remembered",
     "Sampling",
     "Session",
     "Sessions",
+    "Summarized",
     "Text",
-    "Wishes",
+    "Truncated",
     "load",
     "model_shape",
     "plan",
@@ -57,13 +63,13 @@ __all__ = [
 ]
 
 _HOMES = {
-    "chat.answer": ("Answer", "Forgotten", "Remembered", "Text"),
+    "chat.answer": ("Answer", "Truncated", "Summarized", "Text"),
     "api": ("load",),
     "chat.chat": ("Chat",),
     "conversation.conversation": ("Conversation", "Message"),
     "engine.engine": ("Engine", "Generation", "LoadOptions"),
     "engine.this_machine": ("this_machine",),
-    "planning.placement": ("Device", "Machine", "Override", "Plan", "Wishes"),
+    "planning.placement": ("Device", "Machine", "Override", "Plan", "PlacementOptions"),
     "planning.planner": ("plan",),
     "sampling.settings": ("Sampling",),
     "conversation.session": ("Session", "Sessions"),

@@ -24,7 +24,7 @@ class Text:
 
 
 @dataclass(frozen=True)
-class Forgotten:
+class Truncated:
     """Comes before the answer: the conversation outgrew the context, its oldest turns leave it."""
 
     turns: int
@@ -33,13 +33,13 @@ class Forgotten:
 
 
 @dataclass(frozen=True)
-class Remembered:
-    """Comes after Forgotten: the model's summary of all that has left."""
+class Summarized:
+    """Comes after Truncated: the model's summary of all that has left."""
 
     text: str
 
 
-Piece = Text | Forgotten | Remembered
+Piece = Text | Truncated | Summarized
 
 
 class Answer:
@@ -98,7 +98,7 @@ class Answer:
         chat, conversation = self._chat, self._chat.conversation
         leaving = self._said[conversation.forgotten : self._forgotten]
         turns = max(1, sum(message.role == "user" for message in leaving))
-        yield Forgotten(turns, chat.summarize)
+        yield Truncated(turns, chat.summarize)
         memory = chat.summary_of(leaving) if chat.summarize else ""
         if chat.engine.stop.is_set():
             return  # and the generation hears it too: nothing has changed
@@ -108,8 +108,8 @@ class Answer:
             head = self._begun.content if self._begun else ""
             prompt = chat.prompt_for(self._said, head, self._forgotten)
             if len(prompt) < chat.engine.n_ctx:
-                self.generation = chat.draw(prompt)
-                yield Remembered(memory)
+                self.generation = chat.generate(prompt)
+                yield Summarized(memory)
             else:  # beside a last turn as large as the context
                 conversation.memory = before
 

@@ -24,8 +24,8 @@ def figures(done: Generation, *, is_full: bool = False) -> str:
             f"{done.prompt_reused} reused",
             f"context: {done.prompt_tokens + done.tokens} of {done.n_ctx}",
         ]
-    if done.taken_back:
-        parts.append(f"{done.taken_back} rewound for bans")
+    if done.rewound:
+        parts.append(f"{done.rewound} rewound for bans")
     if done.finish in _ENDS:
         parts.append(_ENDS[done.finish])
     return f"[{'; '.join(parts)}]"

@@ -141,12 +141,12 @@ class Chat:
     ) -> Answer:
         after = [] if place_after is None else self.conversation.messages[place_after:]
         for spoken in filter(None, (begun, before)):
-            self.story.take_voice(spoken)
+            self.story.set_speaker(spoken)
         said = self.story.heard(said)
         forgotten, prompt = self._fitting(said, begun.content if begun else "")
-        return Answer(self, said, begun, before, after, forgotten, self.draw(prompt))
+        return Answer(self, said, begun, before, after, forgotten, self.generate(prompt))
 
-    def draw(self, prompt: list[int]) -> Generation:
+    def generate(self, prompt: list[int]) -> Generation:
         """An answer to `prompt` by the settings of now. Raises EngineError, SamplingError."""
         sampling = self.sampling
         if sampling.seed != RANDOM_SEED:  # the same again is no other answer
@@ -155,7 +155,7 @@ class Chat:
             prompt,
             sampling,
             self.max_tokens,
-            can_go_back=bool(self.banned),
+            can_rewind=bool(self.banned),
             records=self.records,
         )
 

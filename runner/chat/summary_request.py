@@ -22,7 +22,7 @@ def request(text: str, max_tokens: int) -> str:
 def transcript(memory: str, messages: Sequence[Message]) -> str:
     """What is to be summarized: the last summary and the messages that leave."""
     lines = [
-        f"{message.kept.get('name') or message.role.capitalize()}: {message.content}"
+        f"{message.extra_fields.get('name') or message.role.capitalize()}: {message.content}"
         for message in messages
         if message.role != NOTE
     ]

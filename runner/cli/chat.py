@@ -21,7 +21,7 @@ from franken_gguf.runner.cli.options.sampling_options import sampling_options
 from franken_gguf.runner.cli.options.session_options import session_options
 from franken_gguf.runner.cli.options.story_options import story_options
 from franken_gguf.runner.cli.options.types import FILE, THREADS
-from franken_gguf.runner.planning.placement import Wishes
+from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.terminal.standard_input import clean, has_keyboard, piped_text
 
 _OUTPUT_GROUP = "Prompt and output"
@@ -112,7 +112,7 @@ def chat(
     max_tokens: int | None,
     experts: bool,
     expert_names: tuple[str, ...],
-    wishes: Wishes,
+    placement: PlacementOptions,
     vram: tuple[int, ...] | None,
     rpc: tuple[str, ...],
     n_threads: int | None,
@@ -141,7 +141,7 @@ def chat(
         header=header,
         question=_question(prompt, screen.notice),
         system=system,
-        wishes=wishes,
+        placement=placement,
         vram=vram,
         rpc=rpc,
         n_threads=n_threads,

@@ -87,7 +87,7 @@ def _conversation(session: Session | None, arguments: ChatArguments) -> Conversa
 def _load(
     arguments: ChatArguments, machine: Machine, screen: Screen, stop: threading.Event
 ) -> Chat:
-    options = LoadOptions(**vars(arguments.wishes), n_threads=arguments.n_threads)
+    options = LoadOptions(**vars(arguments.placement), n_threads=arguments.n_threads)
     sampling = arguments.sampling
     with hearing_ctrl_c(stop), screen.loading(arguments.header.path.name) as show_progress:
         chat = load(

@@ -33,10 +33,10 @@ from franken_gguf.runner.compare.report.table_csv import as_csv
 from franken_gguf.runner.compare.results.document import Comparison, Settings, as_json
 from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
 from franken_gguf.runner.engine.loading import LoadOptions
-from franken_gguf.runner.planning.placement import Wishes
+from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.ui import compare_screen, convert_screen
 from franken_gguf.runner.ui.progress_bars import conversion_progress
-from franken_gguf.runner.ui.progress_stats import Meter
+from franken_gguf.runner.ui.progress_stats import ProgressStats
 
 from .router_prep import route
 
@@ -193,7 +193,7 @@ def compare(
     temperature: float,
     seed: int,
     threads: int | None,
-    wishes: Wishes,
+    placement: PlacementOptions,
     vram: tuple[int, ...] | None,
     rpc: tuple[str, ...],
     json_file: Path | None,
@@ -239,7 +239,7 @@ def compare(
         asked,
         words,
         settings,
-        LoadOptions(**vars(wishes)),
+        LoadOptions(**vars(placement)),
         vram,
         rpc,
     )
@@ -302,7 +302,7 @@ def _convert(
     if source.tokenizer_folder:
         check_tokens(source.tokenizer_folder, source.metadata)
     route(source, outputs[0].path.parent, notices)
-    meter = Meter(source, outputs)
+    meter = ProgressStats(source, outputs)
     with conversion_progress(notices, meter) as progress:
         pipeline.convert(
             source,

@@ -35,7 +35,7 @@ from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
 from franken_gguf.runner.ui import convert_screen
 from franken_gguf.runner.ui.progress_bars import conversion_progress
-from franken_gguf.runner.ui.progress_stats import Meter
+from franken_gguf.runner.ui.progress_stats import ProgressStats
 
 from . import convert_json
 from .router_prep import base_type_option, route
@@ -240,7 +240,7 @@ def convert(
         outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
     refuse_early(outputs, model, overwrite=overwrite)
     route(model, outputs[0].path.parent, notices, base_type=base_type, threads=asked)
-    meter = Meter(model, outputs)
+    meter = ProgressStats(model, outputs)
     try:
         with conversion_progress(notices, meter) as report:
             result = pipeline.convert(

@@ -17,7 +17,7 @@ from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
 from franken_gguf.runner.cli.options.types import FILE, memory_size
 from franken_gguf.runner.planning.model_shape import model_shape
-from franken_gguf.runner.planning.placement import Device, Machine, Plan, Wishes
+from franken_gguf.runner.planning.placement import Device, Machine, PlacementOptions, Plan
 from franken_gguf.runner.planning.planner import plan as make_plan
 from franken_gguf.runner.ui import plan_screen
 
@@ -36,7 +36,7 @@ from franken_gguf.runner.ui import plan_screen
 @option("--json", "as_json", group="Output", is_flag=True, help="Print the plan as JSON.")
 def plan(
     model: Path,
-    wishes: Wishes,
+    placement: PlacementOptions,
     vram: tuple[int, ...] | None,
     ram: int | None,
     rpc: tuple[str, ...],
@@ -48,7 +48,7 @@ def plan(
     --ram for another one, and ends with the same as options for llama.cpp.
     """
     shape = model_shape(joined(read_header(model)))
-    decided = make_plan(shape, _machine(vram, ram, rpc), wishes)
+    decided = make_plan(shape, _machine(vram, ram, rpc), placement)
     if as_json:
         click.echo(json.dumps(_document(decided), indent=2))
     else:

@@ -44,7 +44,7 @@ def worker(host: str, port: int, public: bool, n_threads: int | None) -> None:
 
     The other machine runs `franken-gguf chat --rpc HOST:PORT`, which places layers here: on the
     GPU if there is one, else on the CPU. This is llama.cpp's RPC server. It has no authentication;
-    it listens on loopback unless --public is given.
+    it captures_routing on loopback unless --public is given.
     """
     if not _is_loopback(host):
         if not public:

@@ -100,7 +100,7 @@ def experts(chat: Chat, what: str) -> Experts:
     """Which experts wrote the last answer; `what` is MAP or nothing. Raises NothingKeptError."""
     if what not in ("", MAP):
         raise NothingKeptError(f"write /experts or /experts {MAP}")
-    if not chat.engine.listens:
+    if not chat.engine.captures_routing:
         raise NothingKeptError("routing is not recorded; start with --experts")
     last = _last(chat)
     if not last.routes:

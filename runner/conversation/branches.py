@@ -33,8 +33,8 @@ def fork(
                 f"there is a session {branch.name!r} already; take another name for the branch"
             )
         forked = deepcopy(conversation)
-        metadata = {**forked.kept.get("chat_metadata", {}), PARENT: session.name}
-        forked.kept = {**forked.kept, "chat_metadata": metadata}
+        metadata = {**forked.extra_fields.get("chat_metadata", {}), PARENT: session.name}
+        forked.extra_fields = {**forked.extra_fields, "chat_metadata": metadata}
         branch.save(forked, model)
         _note_branch(conversation, branch.name)
         session.save(conversation, model)
@@ -46,12 +46,12 @@ def fork(
 
 def _note_branch(conversation: Conversation, name: str) -> None:
     last = conversation.messages[-1]
-    extra = last.kept.get("extra")
+    extra = last.extra_fields.get("extra")
     extra = extra if isinstance(extra, dict) else {}
     known = extra.get("branches")
     branches = [*(known if isinstance(known, list) else []), name]
-    kept = {**last.kept, "extra": {**extra, "branches": branches}}
-    conversation.messages[-1] = replace(last, kept=kept)
+    kept = {**last.extra_fields, "extra": {**extra, "branches": branches}}
+    conversation.messages[-1] = replace(last, extra_fields=kept)
 
 
 def tree(sessions: Sessions, name: str) -> list[tuple[int, str]]:

@@ -24,7 +24,7 @@ class Message:
     content: str
     date: str = field(default="", compare=False)
     """When it was said, as the session file has it."""
-    kept: Mapping[str, Any] = field(default_factory=dict, compare=False)
+    extra_fields: Mapping[str, Any] = field(default_factory=dict, compare=False)
     """What else a session file says of it, untouched: its alternatives (`swipes`), for one."""
 
 
@@ -40,7 +40,7 @@ class Conversation:
     messages: list[Message] = field(default_factory=list)
     forgotten: int = 0
     memory: str = ""
-    kept: Mapping[str, Any] = field(default_factory=dict)
+    extra_fields: Mapping[str, Any] = field(default_factory=dict)
 
     def read_by_model(
         self,

@@ -45,7 +45,7 @@ def spoken(conversation: Conversation) -> Iterator[tuple[str, str, bool]]:
     for message in conversation.messages:
         if message.role != NOTE:
             is_user = message.role == "user"
-            name = message.kept.get("name") or (user if is_user else character)
+            name = message.extra_fields.get("name") or (user if is_user else character)
             yield safe.feed(f"{name}\n")[:-1], safe.feed(f"{message.content}\n")[:-1], is_user
 
 

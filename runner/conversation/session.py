@@ -147,7 +147,9 @@ class Session:
         try:
             conversation = read_chat(self.path)
         except FileNotFoundError:
-            return Conversation(kept={"create_date": f"{datetime.now():%Y-%m-%d@%Hh%Mm%Ss}"})
+            return Conversation(
+                extra_fields={"create_date": f"{datetime.now():%Y-%m-%d@%Hh%Mm%Ss}"}
+            )
         except SessionError as error:
             raise SessionError(
                 f"{error}; the file stays as it is, --session NAME begins another"

@@ -30,7 +30,7 @@ class SessionError(FrankenError):
 
 def encode(conversation: Conversation, model: str = "") -> str:
     """The text of a session file; `model` is for those who look into it."""
-    kept = conversation.kept
+    kept = conversation.extra_fields
     user, character = names(conversation)
     ours = {
         "version": VERSION,
@@ -56,11 +56,11 @@ def names(conversation: Conversation) -> tuple[str, str]:
     """Who talks, user and character, by what their last messages and then the file's head say."""
     found = {"user": "User", "assistant": "Assistant"}
     for role, key in (("user", "user_name"), ("assistant", "character_name")):
-        if conversation.kept.get(key, _NO_NAME) != _NO_NAME:
-            found[role] = conversation.kept[key]
+        if conversation.extra_fields.get(key, _NO_NAME) != _NO_NAME:
+            found[role] = conversation.extra_fields[key]
     for message in conversation.messages:
-        if message.role in found and message.kept.get("name"):
-            found[message.role] = message.kept["name"]
+        if message.role in found and message.extra_fields.get("name"):
+            found[message.role] = message.extra_fields["name"]
     return found["user"], found["assistant"]
 
 
@@ -68,7 +68,7 @@ def _line(message: Message, user: str, character: str) -> dict[str, Any]:
     line = {
         "name": user if message.role == "user" else character,
         "extra": {},
-        **message.kept,
+        **message.extra_fields,
         "is_user": message.role == "user",
         "is_system": message.role == NOTE,
         "send_date": message.date,

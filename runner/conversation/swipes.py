@@ -15,7 +15,7 @@ _OF_ONE = ("gen_started", "gen_finished", "extra")  # what a message says of the
 
 def has_swipes(message: Message) -> bool:
     """Whether what the file says of alternatives is SillyTavern's: a list of texts."""
-    texts = message.kept.get("swipes")
+    texts = message.extra_fields.get("swipes")
     return isinstance(texts, list) and all(isinstance(text, str) for text in texts)
 
 
@@ -26,7 +26,7 @@ def swipes(message: Message) -> tuple[list[str], int]:
     """
     if not has_swipes(message):
         return [message.content], 0
-    texts, place = message.kept["swipes"], message.kept.get("swipe_id")
+    texts, place = message.extra_fields["swipes"], message.extra_fields.get("swipe_id")
     if type(place) is not int or not 0 <= place < len(texts):
         known = message.content in texts
         place = texts.index(message.content) if known else len(texts)
@@ -47,10 +47,10 @@ def turned_to(message: Message, place: int) -> Message:
 
 
 def _infos(message: Message, count: int, place: int) -> list[dict[str, Any]]:
-    found = message.kept.get("swipe_info")
+    found = message.extra_fields.get("swipe_info")
     infos = [info if isinstance(info, dict) else {} for info in _list(found)]
     infos += [{} for _ in range(count - len(infos))]
-    own = {key: message.kept[key] for key in _OF_ONE if key in message.kept}
+    own = {key: message.extra_fields[key] for key in _OF_ONE if key in message.extra_fields}
     infos[place] = {**infos[place], "send_date": message.date, **own}
     return infos
 
@@ -61,7 +61,7 @@ def _list(value: object) -> list[Any]:
 
 def _turned(message: Message, texts: list[str], infos: list[dict[str, Any]], place: int) -> Message:
     info = infos[place]
-    kept = {key: value for key, value in message.kept.items() if key not in _OF_ONE}
+    kept = {key: value for key, value in message.extra_fields.items() if key not in _OF_ONE}
     kept |= {key: info[key] for key in _OF_ONE if key in info}
     kept |= {"swipes": texts, "swipe_id": place, "swipe_info": infos}
     text = texts[place].encode(errors="replace").decode()  # JSON can spell half a character

@@ -1,1 +1,1 @@
-"""llama.cpp: what loads a model, draws its tokens and listens to it; knows no chat."""
+"""llama.cpp: loading a model, sampling tokens, capturing what its graph computes."""

@@ -11,7 +11,7 @@ from franken_gguf.runner.sampling.ban_list import Banned
 from .engine import Generation
 
 _TRIES = 20
-"""Tokens that are barred at one place at most; then the phrase is let through."""
+"""Tokens that are disallowed at one place at most; then the phrase is let through."""
 _CONTEXT = 64
 """Characters before what is held back that an expression may look at."""
 
@@ -21,7 +21,7 @@ def unbanned(
 ) -> Iterator[int]:
     """The tokens of `generation`, each once no phrase can begin in it any more.
 
-    The token that begins a banned phrase is barred at its place, and another is drawn. `piece`
+    The token that begins a banned phrase is disallowed at its place, and another is drawn. `piece`
     gives a token's bytes.
     """
     held = Held(piece)
@@ -34,7 +34,7 @@ def unbanned(
             first = held.token_at(found.start - len(before))
             tries[said + first] += 1
             if tries[said + first] <= _TRIES:
-                generation.take_back(len(held.tokens) - first)
+                generation.rewind(len(held.tokens) - first)
                 held.cut(first)
                 continue
             safe = len(held.text)

@@ -106,14 +106,14 @@ class Engine:
         sampling: Sampling,
         max_tokens: int | None = None,
         *,
-        can_go_back: bool = False,
+        can_rewind: bool = False,
         records: bool = False,
     ) -> Generation:
         """An answer to `prompt`, token by token; only what differs from before is evaluated.
 
-        With `can_go_back` tokens may be taken back, with `records` their odds are kept, and where
-        a probe listens the experts they went to. Raises EngineError where the prompt leaves no room
-        in the context, SamplingError for a grammar that is none.
+        With `can_rewind` the answer may be rewound; with `records` the probabilities of its tokens
+        are kept and, if a RouterProbe is attached, the experts they went to. Raises EngineError if
+        the prompt leaves no room in the context, SamplingError for an invalid grammar.
         """
         if not prompt:
             raise EngineError("there is nothing to answer: the prompt is empty")
@@ -124,7 +124,7 @@ class Engine:
             )
         sampler = self._sampler(sampling)
         sampler.see(prompt)
-        return Generation(self, list(prompt), sampler, max_tokens, can_go_back, records)
+        return Generation(self, list(prompt), sampler, max_tokens, can_rewind, records)
 
     def evaluate(self, tokens: Sequence[int]) -> int:
         """Bring the context to `tokens`; the logits of the last are then there to sample from.
@@ -148,7 +148,7 @@ class Engine:
 
     @contextmanager
     def _stopping(self) -> Iterator[None]:
-        # Heard at every node of the graph: too often for single tokens, right for a long prompt.
+        # Called at every node of the graph: too often for single tokens, right for a long prompt.
         lib.llama_set_abort_callback(self._context, self._abort, None)
         try:
             yield
@@ -210,9 +210,9 @@ class Engine:
         sampler.reset()
         return sampler
 
-    def draw(self, sampler: Sampler, barred: Collection[int] = ()) -> int:
-        """The token that `sampler` draws after the last one in the context, none of `barred`."""
-        return sampler.draw(self._context, self.last_logits(), barred)
+    def sample(self, sampler: Sampler, disallowed: Collection[int] = ()) -> int:
+        """The next token after the last one in the context, none of `disallowed`."""
+        return sampler.sample(self._context, self.last_logits(), disallowed)
 
     def last_logits(self) -> NDArray[np.float32]:
         """Those after the last token, (vocabulary,): llama.cpp's memory until the next token."""
@@ -220,13 +220,13 @@ class Engine:
         return np.ctypeslib.as_array(pointer, (self.vocabulary.size,))
 
     @property
-    def listens(self) -> bool:
+    def captures_routing(self) -> bool:
         """Whether a probe hears the routers."""
         return isinstance(self._probe, RouterProbe)
 
     @property
     def experts(self) -> Routes:
-        """By layer, the experts that the last token in the context went to, if a probe listens."""
+        """By layer, the experts of the last token in the context, if a RouterProbe is attached."""
         chosen = self._probe.chosen if isinstance(self._probe, RouterProbe) else {}
         return {layer: tuple(rows[-1].tolist()) for layer, rows in chosen.items()}
 

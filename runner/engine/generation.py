@@ -34,7 +34,7 @@ class Generation:
         prompt: list[int],
         sampler: Sampler,
         max_tokens: int | None,
-        can_go_back: bool,
+        can_rewind: bool,
         records: bool,
     ) -> None:
         self.finish = "stop"
@@ -47,12 +47,12 @@ class Generation:
         self.prompt_seconds = 0.0
         self.taken: list[int] = []
         """The tokens of the answer."""
-        self.taken_back = 0
+        self.rewound = 0
         """Tokens that came and had to go."""
         self.odds: list[Odds] = []
         """Of each token, where it records."""
         self.routes: list[Routes] = []
-        """Of each token but perhaps the last, where it records and a probe listens."""
+        """Of each token but perhaps the last, where it records and a probe records routing."""
         self.seconds = 0.0
         """From the first token's end to the last's."""
         self._engine = engine
@@ -60,11 +60,11 @@ class Generation:
         self._sampler = sampler
         self._room = engine.n_ctx - len(prompt)
         self._max_tokens = self._room if max_tokens is None else min(max_tokens, self._room)
-        self._can_go_back = can_go_back
+        self._can_rewind = can_rewind
         self._records = records
         self._copies: dict[int, Sampler] = {}
         """The sampler as it was before the token at a place was drawn."""
-        self._barred: dict[int, set[int]] = {}
+        self._disallowed: dict[int, set[int]] = {}
         self._place: int | None = None
         """Where to go back to."""
 
@@ -78,12 +78,12 @@ class Generation:
         """Speed of the answer, without the prompt's evaluation; 0 for less than two tokens."""
         return (self.tokens - 1) / self.seconds if self.tokens > 1 else 0.0
 
-    def take_back(self, count: int) -> None:
+    def rewind(self, count: int) -> None:
         """The last `count` tokens go, and the first of them does not come at its place again.
 
         None of them may have been released.
         """
-        assert self._can_go_back and len(self.taken) - count in self._copies
+        assert self._can_rewind and len(self.taken) - count in self._copies
         self._place = len(self.taken) - count
 
     def release(self, count: int) -> None:
@@ -139,16 +139,16 @@ class Generation:
 
     def _drawn(self) -> int:
         place = len(self.taken)
-        if self._can_go_back:
+        if self._can_rewind:
             self._copies[place] = self._sampler.copy()
-        return self._engine.draw(self._sampler, self._barred.get(place, ()))
+        return self._engine.sample(self._sampler, self._disallowed.get(place, ()))
 
     def _go_back(self, place: int) -> None:
         self._place = None
-        self.taken_back += len(self.taken) - place
-        self._barred.setdefault(place, set()).add(self.taken[place])
-        for later in [one for one in self._barred if one > place]:
-            del self._barred[later]
+        self.rewound += len(self.taken) - place
+        self._disallowed.setdefault(place, set()).add(self.taken[place])
+        for later in [one for one in self._disallowed if one > place]:
+            del self._disallowed[later]
         del self.taken[place:], self.odds[place:], self.routes[place:]
         self._sampler.close()
         self._sampler = self._copies.pop(place)

@@ -15,7 +15,7 @@ from franken_gguf.quantize.gguf_file.split_files import joined
 from franken_gguf.runner.common.hardware import default_threads
 from franken_gguf.runner.planning.memory_use import CPU, KV_TYPES, N_BATCH
 from franken_gguf.runner.planning.model_shape import model_shape
-from franken_gguf.runner.planning.placement import Machine, Override, Plan, Wishes
+from franken_gguf.runner.planning.placement import Machine, Override, PlacementOptions, Plan
 from franken_gguf.runner.planning.planner import smaller_plans
 from franken_gguf.runner.terminal.text import size
 
@@ -28,8 +28,8 @@ from .vocabulary import Vocabulary
 
 
 @dataclass(frozen=True)
-class LoadOptions(Wishes):
-    """How a model is to be loaded: wishes for its plan, and the threads that compute."""
+class LoadOptions(PlacementOptions):
+    """How a model is to be loaded: placement for its plan, and the threads that compute."""
 
     n_threads: int | None = None
     """None is one for each physical core that this process may use."""

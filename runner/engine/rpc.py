@@ -26,7 +26,7 @@ _Pointer = ctypes.c_void_p
 def add_worker(endpoint: str) -> None:
     """Register the devices of the worker at `endpoint`, HOST:PORT, as RPC0 and so on.
 
-    Raises EngineError where nobody listens, or where the build has no RPC.
+    Raises EngineError if nothing listens there, or if the build has no RPC.
     """
     start()
     add = rpc_function("ggml_backend_rpc_add_server", _Pointer, ctypes.c_char_p)

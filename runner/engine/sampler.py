@@ -62,15 +62,15 @@ class Sampler:
         for token in prompt[-last:] if last else ():
             lib.llama_sampler_accept(self._chain, token)
 
-    def draw(self, context: Any, logits: F32, barred: Collection[int] = ()) -> int:
-        """The next token after the last in a llama_context, none of `barred`; it counts as said.
+    def sample(self, context: Any, logits: F32, disallowed: Collection[int] = ()) -> int:
+        """The next token after the last in a llama_context, none of `disallowed`.
 
-        `logits`, (vocabulary,), are those after that last token. Where nothing but barred tokens
-        can come, one of those does.
+        `logits`, (vocabulary,), are those after that last token. If only disallowed tokens are
+        possible, one of them is sampled. The samplers count the token as accepted.
         """
-        if not barred and not self._grammar:
+        if not disallowed and not self._grammar:
             return self._chosen(context)
-        if not barred:
+        if not disallowed:
             # As llama.cpp: the grammar looks at the whole vocabulary only where it must.
             before = lib.llama_sampler_clone(self._chain)
             token = self._chosen(context)
@@ -79,7 +79,7 @@ class Sampler:
                 return token
             lib.llama_sampler_free(self._chain)
             self._chain = before
-        data = self._allowed(logits, barred)
+        data = self._allowed(logits, disallowed)
         return self._chosen_of(self._allowed(logits, ()) if data is None else data)
 
     def accept(self, token: int, *, ends_answer: bool) -> None:
@@ -90,14 +90,14 @@ class Sampler:
     def _chosen(self, context: Any) -> int:
         return int(lib.llama_sampler_sample(self._chain, context, -1))
 
-    def _allowed(self, logits: F32, barred: Collection[int]) -> NDArray[np.void] | None:
+    def _allowed(self, logits: F32, disallowed: Collection[int]) -> NDArray[np.void] | None:
         """llama_token_data of the tokens that may come, the others at -inf; None where none may."""
         data = np.empty(len(logits), _TOKEN_DATA)
         data["id"], data["logit"], data["p"] = np.arange(len(logits)), logits, 0
-        data["logit"][list(barred)] = _NEVER
+        data["logit"][list(disallowed)] = _NEVER
         if self._grammar:
             lib.llama_sampler_apply(self._grammar, ctypes.byref(_array(data)))
-        return data if not barred or data["logit"].max() > _NEVER else None
+        return data if not disallowed or data["logit"].max() > _NEVER else None
 
     def _chosen_of(self, data: NDArray[np.void] | None) -> int:
         assert data is not None

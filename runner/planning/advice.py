@@ -11,40 +11,42 @@ from franken_gguf.runner.terminal.text import size
 from .memory_use import CPU, REPACKED, Cache
 from .model_shape import ModelShape
 from .offload_candidates import fitting
-from .placement import NO_WISHES, Machine, Plan, Wishes
+from .placement import DEFAULT_PLACEMENT, Machine, PlacementOptions, Plan
 
 _STEP = 256  # tokens of context
 
 
-def advice(shape: ModelShape, machine: Machine, wishes: Wishes, wished: Plan) -> Iterator[str]:
+def advice(
+    shape: ModelShape, machine: Machine, options: PlacementOptions, wished: Plan
+) -> Iterator[str]:
     """Single changes after any of which the plan fits; a saving that is not enough says so."""
     cache = wished.cache
-    fixed = wishes.n_gpu_layers is not None or wishes.n_cpu_moe is not None or wishes.overrides
+    fixed = options.n_gpu_layers is not None or options.n_cpu_moe is not None or options.overrides
     if fixed:
-        free = fitting(shape, machine, NO_WISHES, cache)
+        free = fitting(shape, machine, DEFAULT_PLACEMENT, cache)
         if free.fits:
             yield f"without -ngl, --n-cpu-moe and -ot it fits: {' '.join(free.flags)}"
-    if wishes.mmap and REPACKED in wished.used[CPU]:
-        read = fitting(shape, machine, replace(wishes, mmap=None), cache)
+    if options.mmap and REPACKED in wished.used[CPU]:
+        read = fitting(shape, machine, replace(options, mmap=None), cache)
         if read.fits:
             yield f"read into memory, without --mmap, it fits: {' '.join(read.flags)}"
-    shorter = _longest(shape, machine, wishes, cache)
+    shorter = _longest(shape, machine, options, cache)
     if shorter:
         yield f"a shorter context fits: -c {shorter}"
     small = replace(cache, type_k="q8_0", type_v="q8_0")
     saved = _kv_bytes(shape, cache) - _kv_bytes(shape, small)
     if saved > 0 and shape.head_size % 32 == 0 and cache.flash_attention:
-        enough = "" if fitting(shape, machine, wishes, small).fits else ", which is not enough"
+        enough = "" if fitting(shape, machine, options, small).fits else ", which is not enough"
         yield f"a KV cache in 8 bits, -ctk q8_0 -ctv q8_0, saves {size(saved)}{enough}"
-    yield _smaller_quant(shape, machine, wishes, cache)
+    yield _smaller_quant(shape, machine, options, cache)
 
 
-def _longest(shape: ModelShape, machine: Machine, wishes: Wishes, cache: Cache) -> int:
+def _longest(shape: ModelShape, machine: Machine, options: PlacementOptions, cache: Cache) -> int:
     """The longest context that fits, in steps; 0 where none does."""
     low, high = 0, (cache.n_ctx - 1) // _STEP
     while low < high:
         middle = (low + high + 1) // 2
-        fits = fitting(shape, machine, wishes, replace(cache, n_ctx=middle * _STEP)).fits
+        fits = fitting(shape, machine, options, replace(cache, n_ctx=middle * _STEP)).fits
         low, high = (middle, high) if fits else (low, middle - 1)
     return low * _STEP
 
@@ -53,14 +55,16 @@ def _kv_bytes(shape: ModelShape, cache: Cache) -> int:
     return sum(cache.nbytes(keys, values) for keys, values in shape.kv)
 
 
-def _smaller_quant(shape: ModelShape, machine: Machine, wishes: Wishes, cache: Cache) -> str:
+def _smaller_quant(
+    shape: ModelShape, machine: Machine, options: PlacementOptions, cache: Cache
+) -> str:
     bits = 8 * sum(w.nbytes for w in shape.weights if not w.is_tied) / max(1, shape.parameters)
     types = {8 * codec.block_bytes / codec.block_len: name for name, codec in FORMATS.items()}
     for smaller in sorted((b for b in types if b < bits), reverse=True):
         scaled = tuple(
             replace(weight, nbytes=int(weight.nbytes * smaller / bits)) for weight in shape.weights
         )
-        if fitting(replace(shape, weights=scaled), machine, wishes, cache).fits:
+        if fitting(replace(shape, weights=scaled), machine, options, cache).fits:
             return (
                 f"a smaller quant fits: {smaller:.2f} bits per weight, as {types[smaller]} has "
                 f"(this file: {bits:.2f})"

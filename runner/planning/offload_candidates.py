@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from .layer_split import by_room, by_shares
 from .memory_use import CPU, REPACKED, Cache, memory_of
 from .model_shape import ModelShape, Weight
-from .placement import Device, Machine, Override, Plan, Wishes
+from .placement import Device, Machine, Override, PlacementOptions, Plan
 from .repacking import Way, choose, is_repacked
 
 # What is left free on a device: llama.cpp's --fit-target, or an eighth where that is less. In RAM a
@@ -55,19 +55,19 @@ class Arrangement:
 
 
 def arrangements(
-    shape: ModelShape, wishes: Wishes, devices: Sequence[Device]
+    shape: ModelShape, options: PlacementOptions, devices: Sequence[Device]
 ) -> Iterator[Arrangement]:
-    """All that the wishes leave open, from the most on devices to the least."""
+    """All that the options leave open, from the most on devices to the least."""
     if not devices:
         yield Arrangement(0)
         return
     every = shape.n_layer + 1
-    top = every if wishes.n_gpu_layers in (None, -1) else min(wishes.n_gpu_layers or 0, every)
-    fewer = range(top, -1, -1) if wishes.n_gpu_layers is None else (top,)
+    top = every if options.n_gpu_layers in (None, -1) else min(options.n_gpu_layers or 0, every)
+    fewer = range(top, -1, -1) if options.n_gpu_layers is None else (top,)
     if not shape.n_expert:
         yield from map(Arrangement, fewer)
-    elif wishes.n_cpu_moe is not None:
-        n_cpu_moe = min(wishes.n_cpu_moe, shape.n_layer)
+    elif options.n_cpu_moe is not None:
+        n_cpu_moe = min(options.n_cpu_moe, shape.n_layer)
         yield from (Arrangement(n, n_cpu_moe) for n in fewer)
     else:
         for n_cpu_moe in range(every - top, shape.n_layer) if top else ():
@@ -76,16 +76,16 @@ def arrangements(
         yield from (Arrangement(n, shape.n_layer) for n in fewer)
 
 
-def fitting(shape: ModelShape, machine: Machine, wishes: Wishes, cache: Cache) -> Plan:
+def fitting(shape: ModelShape, machine: Machine, options: PlacementOptions, cache: Cache) -> Plan:
     """The plan that takes the most of the devices that they have room for; RAM it may lack.
 
     Where none has room, the one that takes the least. A device that is enough stays alone: each
     more is a copy and a wait for every token.
     """
-    case = _Case(shape, machine, wishes, cache, _moved(shape, wishes.overrides))
+    case = _Case(shape, machine, options, cache, _moved(shape, options.overrides))
     devices = sorted(machine.devices, key=lambda device: device.is_remote)
-    choices = list(arrangements(shape, wishes, devices))
-    if len(devices) > 1 and wishes.tensor_split is None:
+    choices = list(arrangements(shape, options, devices))
+    if len(devices) > 1 and options.tensor_split is None:
         for device in sorted(devices, key=lambda device: (device.is_remote, -device.free)):
             alone = case.plan(choices[0], [device], (choices[0].n_gpu_layers,))
             if has_room(alone):
@@ -121,7 +121,7 @@ class _Case:
 
     shape: ModelShape
     machine: Machine
-    wishes: Wishes
+    options: PlacementOptions
     cache: Cache
     moved: dict[str, str]
 
@@ -133,10 +133,10 @@ class _Case:
             name = devices[len(counts) - 1].name
             return name not in self.plan(choice, devices, (*counts, n_layers - sum(counts))).short
 
-        if self.wishes.tensor_split is None:
+        if self.options.tensor_split is None:
             counts = by_room(n_layers, len(devices), last_has_room)
         else:
-            counts = by_shares(n_layers, self.wishes.tensor_split)
+            counts = by_shares(n_layers, self.options.tensor_split)
         return self.plan(choice, devices, counts)
 
     def plan(self, choice: Arrangement, devices: Sequence[Device], counts: tuple[int, ...]) -> Plan:
@@ -163,8 +163,8 @@ class _Case:
             repackable,
             machine.ram - spare - taken,
             can_repack=machine.can_repack,
-            mmap=self.wishes.mmap,
-            repack=self.wishes.repack,
+            mmap=self.options.mmap,
+            repack=self.options.repack,
         )
         if copies := way.copied(repackable):
             used[CPU][REPACKED] = copies
@@ -179,7 +179,7 @@ class _Case:
             n_gpu_layers=choice.n_gpu_layers,
             n_cpu_moe=choice.n_cpu_moe if choice.n_gpu_layers else 0,
             partly=choice.partly if choice.n_gpu_layers else (),
-            overrides=(*self.wishes.overrides, *own),
+            overrides=(*self.options.overrides, *own),
             used=used,
             shared=shared,
             available={CPU: machine.ram} | {name: one.free for name, one in there.items()},
@@ -205,9 +205,9 @@ class _Case:
         return [one for one, home in placed if home == CPU and is_repacked(one, repacks)]
 
     def _flags(self, choice: Arrangement) -> tuple[str, ...]:
-        cache, wishes = self.cache, self.wishes
+        cache, options = self.cache, self.options
         flags = ["-c", str(cache.n_ctx), "-ngl", str(choice.n_gpu_layers)]
-        for override in wishes.overrides:
+        for override in options.overrides:
             flags += ["-ot", f"{override.pattern}={override.device}"]
         if choice.n_gpu_layers and choice.n_cpu_moe:
             flags += ["-ncmoe", str(choice.n_cpu_moe)]

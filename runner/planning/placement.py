@@ -1,4 +1,4 @@
-"""The words a plan is spoken of in: a machine, the user's wishes, and what was decided."""
+"""The words a plan is spoken of in: a machine, the user's options, and what was decided."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class Override:
 
 
 @dataclass(frozen=True)
-class Wishes:
+class PlacementOptions:
     """What the user has decided; None leaves it to the plan."""
 
     n_ctx: int | None = None
@@ -77,7 +77,7 @@ class Wishes:
     """Repack weights for the CPU, or multiply them as they are in the file."""
 
 
-NO_WISHES = Wishes()
+DEFAULT_PLACEMENT = PlacementOptions()
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Plan:
     repackable: int
     """Bytes of the weights in RAM that it can repack, whether it does or not."""
     notes: tuple[str, ...] = ()
-    """What of the wishes or defaults could not be, and why."""
+    """What of the options or defaults could not be, and why."""
     advice: tuple[str, ...] = ()
     """What to change, where it does not fit."""
 

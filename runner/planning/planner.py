@@ -20,7 +20,7 @@ from .advice import advice
 from .memory_use import CPU, KV_TYPES, N_BATCH, Cache
 from .model_shape import ModelShape
 from .offload_candidates import DEVICE_HEADROOM, HEADROOM_SHARE, fitting
-from .placement import NO_WISHES, Machine, Plan, PlanError, Wishes
+from .placement import DEFAULT_PLACEMENT, Machine, PlacementOptions, Plan, PlanError
 
 DEFAULT_N_CTX = 4096
 _SMALLEST_N_CTX = 512
@@ -29,33 +29,35 @@ _UNQUANTIZED = ("f32", "f16", "bf16")
 _MAX_SCORE_BYTES = 1 << 28
 
 
-def plan(shape: ModelShape, machine: Machine, wishes: Wishes = NO_WISHES) -> Plan:
+def plan(
+    shape: ModelShape, machine: Machine, options: PlacementOptions = DEFAULT_PLACEMENT
+) -> Plan:
     """The best arrangement of the model that fits the machine; if none does, with advice.
 
     One device that has room for it stays alone, one that is here rather than one far away; else
-    the layers are dealt over all of them, in their order. Raises PlanError for wishes that the
+    the layers are dealt over all of them, in their order. Raises PlanError for options that the
     model or the machine cannot fulfil.
     """
-    _check(shape, machine, wishes)
-    notes = tuple(_notes(shape, machine, wishes))
-    caches = list(_caches(shape, machine, wishes))
+    _check(shape, machine, options)
+    notes = tuple(_notes(shape, machine, options))
+    caches = list(_caches(shape, machine, options))
     for cache in caches:
-        found = fitting(shape, machine, wishes, cache)
+        found = fitting(shape, machine, options, cache)
         if found.fits:
             said = (*notes, *_given_up(caches[0], cache), *_idle(machine, found))
             return replace(found, notes=said)
-    thrifty = replace(caches[0], flash_attention=wishes.flash_attention is not False)
-    wished = fitting(shape, machine, wishes, thrifty)
-    return replace(wished, notes=notes, advice=tuple(advice(shape, machine, wishes, wished)))
+    thrifty = replace(caches[0], flash_attention=options.flash_attention is not False)
+    wished = fitting(shape, machine, options, thrifty)
+    return replace(wished, notes=notes, advice=tuple(advice(shape, machine, options, wished)))
 
 
-def smaller_plans(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[Plan]:
+def smaller_plans(shape: ModelShape, machine: Machine, options: PlacementOptions) -> Iterator[Plan]:
     """The plan, then ever smaller ones for devices that had less room than they said.
 
     Each takes at least an eighth less of every device that the one before took something of, the
     last nothing. What the user has decided stays; nothing follows where that leaves no choice.
     """
-    best = plan(shape, machine, wishes)
+    best = plan(shape, machine, options)
     yield best
     while any((taken := {name: best.total(name) for name in best.devices}).values()):
         devices = tuple(
@@ -63,7 +65,7 @@ def smaller_plans(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterat
             for one in machine.devices
         )
         machine = replace(machine, devices=devices)
-        best = plan(shape, machine, wishes)
+        best = plan(shape, machine, options)
         if any(best.total(name) > nbytes * 7 // 8 for name, nbytes in taken.items()):
             return
         yield best
@@ -74,14 +76,14 @@ def _less(taken: int) -> int:
     return taken * 7 // 8 + min(DEVICE_HEADROOM, taken // HEADROOM_SHARE)
 
 
-def _check(shape: ModelShape, machine: Machine, wishes: Wishes) -> None:
-    n_ctx, trained = wishes.n_ctx, shape.n_ctx_train
+def _check(shape: ModelShape, machine: Machine, options: PlacementOptions) -> None:
+    n_ctx, trained = options.n_ctx, shape.n_ctx_train
     if n_ctx is not None and not 0 <= n_ctx <= trained:
         raise PlanError(
             f"{shape.name}: was trained for a context of {trained} tokens, not {n_ctx}; "
             f"give -c {trained} or less"
         )
-    for kind in filter(None, (wishes.type_k, wishes.type_v)):
+    for kind in filter(None, (options.type_k, options.type_v)):
         if kind not in KV_TYPES:
             raise PlanError(f"no KV cache type {kind!r}; there are {', '.join(KV_TYPES)}")
         if not _divides(shape, kind):
@@ -89,17 +91,19 @@ def _check(shape: ModelShape, machine: Machine, wishes: Wishes) -> None:
                 f"{shape.name}: heads of {shape.head_size} do not divide into blocks of {kind}; "
                 "take f16"
             )
-    if wishes.flash_attention is False and (wishes.type_v or "f16") not in _UNQUANTIZED:
-        raise PlanError(f"values in {wishes.type_v} need flash attention; leave -fa off away")
-    if wishes.n_gpu_layers is not None and wishes.n_gpu_layers < -1:
-        raise PlanError(f"-ngl {wishes.n_gpu_layers}: give a number of layers, -1 for all, or auto")
-    if wishes.n_cpu_moe is not None and wishes.n_cpu_moe < 0:
-        raise PlanError(f"--n-cpu-moe {wishes.n_cpu_moe}: give a number of layers, or auto")
-    _check_split(machine, wishes.tensor_split)
+    if options.flash_attention is False and (options.type_v or "f16") not in _UNQUANTIZED:
+        raise PlanError(f"values in {options.type_v} need flash attention; leave -fa off away")
+    if options.n_gpu_layers is not None and options.n_gpu_layers < -1:
+        raise PlanError(
+            f"-ngl {options.n_gpu_layers}: give a number of layers, -1 for all, or auto"
+        )
+    if options.n_cpu_moe is not None and options.n_cpu_moe < 0:
+        raise PlanError(f"--n-cpu-moe {options.n_cpu_moe}: give a number of layers, or auto")
+    _check_split(machine, options.tensor_split)
     known = [CPU, *(device.name for device in machine.devices)]
-    if len(wishes.overrides) > _MOST_OVERRIDES:
+    if len(options.overrides) > _MOST_OVERRIDES:
         raise PlanError(f"more than {_MOST_OVERRIDES} times -ot")
-    for override in wishes.overrides:
+    for override in options.overrides:
         try:
             re.compile(override.pattern)
         except re.error as error:
@@ -126,28 +130,28 @@ def _divides(shape: ModelShape, kind: str) -> bool:
     return shape.head_size % block_len == 0
 
 
-def _caches(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[Cache]:
+def _caches(shape: ModelShape, machine: Machine, options: PlacementOptions) -> Iterator[Cache]:
     """What the context may be, the best first: 8 bits hurt less than a context cut in half."""
-    n_ctx = min(shape.n_ctx_train, DEFAULT_N_CTX) if wishes.n_ctx is None else wishes.n_ctx
+    n_ctx = min(shape.n_ctx_train, DEFAULT_N_CTX) if options.n_ctx is None else options.n_ctx
     best = Cache(
         n_ctx or shape.n_ctx_train,
-        wishes.type_k or "f16",
-        wishes.type_v or "f16",
-        n_outputs=wishes.n_outputs,
+        options.type_k or "f16",
+        options.type_v or "f16",
+        n_outputs=options.n_outputs,
     )
-    on_cpu = not machine.devices or wishes.n_gpu_layers == 0
-    if wishes.flash_attention is False:
+    on_cpu = not machine.devices or options.n_gpu_layers == 0
+    if options.flash_attention is False:
         best = replace(best, flash_attention=False)
-    elif wishes.flash_attention is None and on_cpu and _has_cheap_scores(shape, best):
+    elif options.flash_attention is None and on_cpu and _has_cheap_scores(shape, best):
         yield replace(best, flash_attention=False)
     yield best
     smaller = best
     if _divides(shape, "q8_0") and best.flash_attention:
-        smaller = replace(best, type_k=wishes.type_k or "q8_0", type_v=wishes.type_v or "q8_0")
+        smaller = replace(best, type_k=options.type_k or "q8_0", type_v=options.type_v or "q8_0")
     if smaller != best:
         yield smaller
     n_ctx = best.n_ctx // 2
-    while wishes.n_ctx is None and n_ctx >= _SMALLEST_N_CTX:
+    while options.n_ctx is None and n_ctx >= _SMALLEST_N_CTX:
         yield replace(smaller, n_ctx=n_ctx)
         n_ctx //= 2
 
@@ -162,16 +166,16 @@ def _has_cheap_scores(shape: ModelShape, cache: Cache) -> bool:
     return 0 < scores <= _MAX_SCORE_BYTES and cache.type_v == "f16"
 
 
-def _notes(shape: ModelShape, machine: Machine, wishes: Wishes) -> Iterator[str]:
-    if wishes.n_gpu_layers and not machine.devices:
+def _notes(shape: ModelShape, machine: Machine, options: PlacementOptions) -> Iterator[str]:
+    if options.n_gpu_layers and not machine.devices:
         yield (
             "llama.cpp sees no GPU here, -ngl does nothing; franken-gguf doctor says what it sees"
         )
-    if wishes.repack and not machine.can_repack:
+    if options.repack and not machine.can_repack:
         yield "llama.cpp crashes here with repacked weights, --repack does nothing"
-    if wishes.n_cpu_moe and not shape.n_expert:
+    if options.n_cpu_moe and not shape.n_expert:
         yield "the model has no experts, --n-cpu-moe does nothing"
-    for override in wishes.overrides:
+    for override in options.overrides:
         if not any(re.search(override.pattern, weight.name) for weight in shape.weights):
             yield f"-ot {override.pattern}={override.device}: no tensor has such a name"
 

@@ -183,12 +183,12 @@ def sampling_for(metadata: Metadata, *wanted: Mapping[str, Any]) -> Sampling:
     """
     settings: dict[str, Any] = {}
     for field in fields(Sampling):
-        wishes = [each[field.name] for each in wanted if each.get(field.name) is not None]
+        placement = [each[field.name] for each in wanted if each.get(field.name) is not None]
         stored = (
             metadata[FILE_KEYS[field.name]].data if FILE_KEYS.get(field.name) in metadata else None
         )
-        if wishes:
-            settings[field.name] = wishes[0]
+        if placement:
+            settings[field.name] = placement[0]
         elif isinstance(stored, int | float) and _fits(field.name, stored):
             settings[field.name] = type(getattr(Sampling, field.name))(stored)
     return Sampling(**settings)

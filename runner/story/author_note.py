@@ -46,13 +46,13 @@ def set_note(conversation: Conversation, note: Note | None) -> None:
 
 def metadata(conversation: Conversation) -> Mapping[str, Any]:
     """What the session says of the whole chat (SillyTavern's chat_metadata)."""
-    found = conversation.kept.get("chat_metadata")
+    found = conversation.extra_fields.get("chat_metadata")
     return found if isinstance(found, dict) else {}
 
 
 def keep(conversation: Conversation, **members: Any) -> None:
     """Let the session say this of the whole chat."""
-    conversation.kept = {
-        **conversation.kept,
+    conversation.extra_fields = {
+        **conversation.extra_fields,
         "chat_metadata": {**metadata(conversation), **members},
     }

@@ -94,5 +94,5 @@ def named(message: Message, user: str, char: str) -> Message:
     """A message that begins with its speaker's name, as in a group."""
     if message.role not in ("user", "assistant"):
         return message
-    name = message.kept.get("name") or (user if message.role == "user" else char)
+    name = message.extra_fields.get("name") or (user if message.role == "user" else char)
     return replace(message, content=f"{name}: {message.content}")

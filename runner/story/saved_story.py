@@ -51,7 +51,7 @@ def begin(
     names = {"user_name": story.user}
     if story.card:
         names["character_name"] = story.card.char
-    conversation.kept = {**conversation.kept, **names}
+    conversation.extra_fields = {**conversation.extra_fields, **names}
     if not conversation.messages:
         conversation.messages = greeting(story, date)
 
@@ -61,7 +61,7 @@ def greeting(story: Story, date: str = "") -> list[Message]:
     texts = story.greetings()
     if not texts:
         return []
-    kept: dict[str, Any] = dict(story.answer().kept)
+    kept: dict[str, Any] = dict(story.answer().extra_fields)
     if len(texts) > 1:
         kept |= {"swipes": texts, "swipe_id": 0}
     return [Message("assistant", texts[0], date, kept)]
@@ -81,7 +81,7 @@ def opened(conversation: Conversation) -> Story:
     said = list(map(printable, remarks))  # paths are the session's words
     story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=said)
     for message in conversation.messages:
-        story.take_voice(message)
+        story.set_speaker(message)
     return story
 
 

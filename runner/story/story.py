@@ -92,17 +92,17 @@ class Story:
 
     def answer(self) -> Message:
         """The message that the next answer fills."""
-        return Message("assistant", "", kept={"name": self.card.char} if self.card else {})
+        return Message("assistant", "", extra_fields={"name": self.card.char} if self.card else {})
 
-    def take_voice(self, message: Message) -> None:
+    def set_speaker(self, message: Message) -> None:
         """Let the character who said `message` be the one that speaks next."""
         for number, card in enumerate(self.cards):
-            if message.kept.get("name") in (card.char, card.name):
+            if message.extra_fields.get("name") in (card.char, card.name):
                 self.speaker = number
 
     def speaker_of(self, message: Message) -> str:
         """Which of the characters said `message`; "" where it was none of them."""
-        name = message.kept.get("name")
+        name = message.extra_fields.get("name")
         return next((card.char for card in self.cards if name in (card.char, card.name)), "")
 
     def heard(self, said: list[Message]) -> list[Message]:
@@ -113,7 +113,7 @@ class Story:
             return said
         last = said[-1]
         extra = {**_extra(last), _STARTED: uids}
-        return [*said[:-1], replace(last, kept={**last.kept, "extra": extra})]
+        return [*said[:-1], replace(last, extra_fields={**last.extra_fields, "extra": extra})]
 
     def read(
         self, conversation: Conversation, said: Sequence[Message], forgotten: int
@@ -142,7 +142,7 @@ class Story:
             sum(message.role == "assistant" for message in spoken),
             started,
             self.budget,
-            Fields(spoken[0].kept, []).whole("swipe_id", 0) if spoken else 0,
+            Fields(spoken[0].extra_fields, []).whole("swipe_id", 0) if spoken else 0,
             self.salt,
         )
         expand = self._macros(self.card or _NOBODY, len(said)).expand
@@ -227,5 +227,5 @@ class Story:
 
 
 def _extra(message: Message) -> Mapping[str, Any]:
-    found = message.kept.get("extra")
+    found = message.extra_fields.get("extra")
     return found if isinstance(found, dict) else {}

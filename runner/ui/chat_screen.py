@@ -14,7 +14,7 @@ from rich.segment import Segment, Segments
 from rich.text import Text as Styled
 
 from franken_gguf.quantize.common.errors import FrankenError
-from franken_gguf.runner.chat.answer import Answer, Forgotten, Piece, Remembered, Text
+from franken_gguf.runner.chat.answer import Answer, Piece, Summarized, Text, Truncated
 from franken_gguf.runner.chat.answer_figures import Figures, figures
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.impersonation import Draft
@@ -133,14 +133,14 @@ class Screen:
             self.console.print(Segments(ended), end="", soft_wrap=True)
 
     def _say_what_left(self, piece: Piece) -> None:
-        if isinstance(piece, Forgotten):
+        if isinstance(piece, Truncated):
             summarize = "" if piece.is_summed_up else ", --summarize keeps a summary"
             turns = "turn is" if piece.turns == 1 else f"{piece.turns} turns are"
             self.notice(
                 f"the context is full: the oldest {turns} no longer sent to the model, the "
                 f"transcript keeps everything (-c sets a larger context{summarize})"
             )
-        elif isinstance(piece, Remembered):
+        elif isinstance(piece, Summarized):
             self.notice(f"summary of the earlier turns: {' '.join(piece.text.split())}")
 
 

@@ -16,7 +16,7 @@ from rich.text import Text
 from franken_gguf.quantize.output.row_converter import Progress
 from franken_gguf.runner.terminal.text import count, duration, printable, size
 
-from .progress_stats import Meter
+from .progress_stats import ProgressStats
 
 # Seconds between two lines where there is no terminal to draw bars on.
 _QUIET_INTERVAL = 10.0
@@ -25,7 +25,9 @@ _MEMORY_INTERVAL = 1.0
 
 
 @contextmanager
-def conversion_progress(console: Console, meter: Meter) -> Iterator[Callable[[Progress], None]]:
+def conversion_progress(
+    console: Console, meter: ProgressStats
+) -> Iterator[Callable[[Progress], None]]:
     """Show finished jobs as they are reported, until the end of the `with` block."""
     show = _bars if console.is_terminal else _lines
     with show(console, meter) as report:
@@ -33,7 +35,7 @@ def conversion_progress(console: Console, meter: Meter) -> Iterator[Callable[[Pr
 
 
 @contextmanager
-def _bars(console: Console, meter: Meter) -> Iterator[Callable[[Progress], None]]:
+def _bars(console: Console, meter: ProgressStats) -> Iterator[Callable[[Progress], None]]:
     memory = _Memory()
 
     def screen() -> Group:
@@ -43,13 +45,13 @@ def _bars(console: Console, meter: Meter) -> Iterator[Callable[[Progress], None]
         yield meter.add
 
 
-def _tensor_line(meter: Meter) -> Text:
+def _tensor_line(meter: ProgressStats) -> Text:
     name = printable(meter.tensor) or "starting"
     numbers = f"{meter.tensor_number} of {meter.tensors} tensors"
     return Text(f"{meter.stage}{name}, {numbers}", no_wrap=True, overflow="ellipsis")
 
 
-def _table(meter: Meter) -> Table:
+def _table(meter: ProgressStats) -> Table:
     grid = Table.grid(padding=(0, 1), expand=True)
     grid.add_column(no_wrap=True)
     grid.add_column(ratio=1)
@@ -69,7 +71,7 @@ def _bar(done: int, total: int) -> tuple[ProgressBar, str]:
     return ProgressBar(total=max(total, 1), completed=done), f"{100 * done // max(total, 1)} %"
 
 
-def _figures(meter: Meter, memory: int) -> Text:
+def _figures(meter: ProgressStats, memory: int) -> Text:
     speed = meter.speed
     return Text(
         f"{count(speed.weights)} weights/s, {size(speed.bytes_read)}/s read, "
@@ -100,7 +102,7 @@ class _Memory:
 
 
 @contextmanager
-def _lines(console: Console, meter: Meter) -> Iterator[Callable[[Progress], None]]:
+def _lines(console: Console, meter: ProgressStats) -> Iterator[Callable[[Progress], None]]:
     said = time.monotonic()
 
     def report(progress: Progress) -> None:

@@ -34,7 +34,7 @@ class _Sample(NamedTuple):
     bytes_written: int
 
 
-class Meter:
+class ProgressStats:
     """Takes finished jobs in, in their order. What an earlier run did counts as done."""
 
     def __init__(

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from franken_gguf.quantize.gguf_file.header import Header
-from franken_gguf.runner.planning.placement import Wishes
+from franken_gguf.runner.planning.placement import PlacementOptions
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,7 @@ class ChatArguments:
     question: str | None
     """Answer this and leave; None: talk at the terminal."""
     system: str
-    wishes: Wishes
+    placement: PlacementOptions
     vram: tuple[int, ...] | None
     """Bytes of each GPU to plan with; None: what is free."""
     rpc: tuple[str, ...]

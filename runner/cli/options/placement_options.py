@@ -7,7 +7,7 @@ import re
 import click
 
 from franken_gguf.runner.planning.memory_use import CPU, KV_TYPES
-from franken_gguf.runner.planning.placement import Override, Wishes
+from franken_gguf.runner.planning.placement import Override, PlacementOptions
 from franken_gguf.runner.planning.planner import DEFAULT_N_CTX
 
 from .completion import kv_types, offering
@@ -57,11 +57,11 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def placement_options(context: str = f"{DEFAULT_N_CTX}, or less if it does not fit") -> Decorator:
-    """Give a command these options: their values as `wishes`, and `vram` and `rpc` beside them.
+    """Give a command these options: their values as `placement`, and `vram` and `rpc` beside them.
 
     `context` says in words what the default context length is.
     """
-    return bundled("wishes", Wishes, _options(context))
+    return bundled("placement", PlacementOptions, _options(context))
 
 
 def _options(context: str) -> tuple[Decorator, ...]:

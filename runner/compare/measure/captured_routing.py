@@ -14,7 +14,7 @@ from franken_gguf.runner.engine.probe import RouterProbe
 
 
 @dataclass
-class Heard:
+class CapturedRouting:
     """By layer, in the order of evaluation."""
 
     chosen: dict[int, list[NDArray[np.int32]]] = field(default_factory=dict)
@@ -37,7 +37,7 @@ class Heard:
         return np.concatenate(self.chosen[layer]), np.concatenate(self.probs[layer])
 
 
-def routing_of(heard: Heard, base: Heard | None) -> list[LayerRouting]:
+def routing_of(heard: CapturedRouting, base: CapturedRouting | None) -> list[LayerRouting]:
     """For each layer with a router; compared where `base` has the same routers."""
     found = []
     for layer in sorted(heard.chosen):
@@ -51,7 +51,7 @@ def routing_of(heard: Heard, base: Heard | None) -> list[LayerRouting]:
     return found
 
 
-def save_heard(heard: Heard, path: Path) -> None:
+def save_routing(heard: CapturedRouting, path: Path) -> None:
     """Write an npz file. Raises OSError."""
     arrays: dict[str, Any] = {}
     for layer in heard.chosen:
@@ -60,9 +60,9 @@ def save_heard(heard: Heard, path: Path) -> None:
         np.savez(file, allow_pickle=False, **arrays)
 
 
-def load_heard(path: Path) -> Heard:
-    """What `save_heard` wrote. Raises OSError, ValueError."""
-    heard = Heard()
+def load_routing(path: Path) -> CapturedRouting:
+    """What `save_routing` wrote. Raises OSError, ValueError."""
+    heard = CapturedRouting()
     with np.load(path, allow_pickle=False) as stored:
         for name in stored.files:
             kind, layer = name.split("-")

@@ -19,7 +19,7 @@ from franken_gguf.runner.prompt.template import Template
 from franken_gguf.runner.prompt.text_stream import text_of
 from franken_gguf.runner.sampling.settings import Sampling
 
-from .captured_routing import Heard, load_heard, routing_of, save_heard
+from .captured_routing import CapturedRouting, load_routing, routing_of, save_routing
 from .log_probs import F32, Scores, read_scores, row_at, write_scores
 from .raw_measurements import MeasuredAnswers, MeasuredPrompt, MeasuredScores, Speed
 from .scoring import CHUNK, N_OUTPUTS, answer_log_probs, chunk_logits
@@ -214,7 +214,7 @@ def _measure_scores(
     model: Loaded, part: str, evaluations: Iterable[_Scored], tokens: int
 ) -> MeasuredScores:
     """Scores and routing of all evaluations, in which `tokens` tokens go through the model."""
-    heard, found, seconds = Heard(), [], 0.0
+    heard, found, seconds = CapturedRouting(), [], 0.0
     workspace = model.workspace
     with ExitStack() as files:
         score = _scorer(model, part, files)
@@ -227,9 +227,9 @@ def _measure_scores(
             started = time.perf_counter()
         base = None
         if model.is_baseline:
-            save_heard(heard, files.enter_context(replacing(workspace.baseline(part, "npz"))))
+            save_routing(heard, files.enter_context(replacing(workspace.baseline(part, "npz"))))
         else:
-            base = load_heard(workspace.baseline(part, "npz"))
+            base = load_routing(workspace.baseline(part, "npz"))
     nll, kld, same_top = map(np.concatenate, zip(*found, strict=True))
     routing = routing_of(heard, base)
     speed = Speed(prompt_tokens=tokens, prompt_seconds=seconds)

@@ -9,7 +9,7 @@ from dataclasses import replace
 
 import pytest
 
-from franken_gguf.runner import Chat, Forgotten, LoadOptions, Message, Remembered, Text, load
+from franken_gguf.runner import Chat, LoadOptions, Message, Summarized, Text, Truncated, load
 from franken_gguf.runner.conversation.conversation import Conversation
 from franken_gguf.runner.engine.backend import EngineError
 from support.models import smollm2
@@ -112,7 +112,7 @@ def test_a_context_too_small_for_a_summary_has_none() -> None:
     with load(smollm2(), options, sampling=sampling, max_tokens=8, summarize=True) as small:
         small.conversation.system = "Be brief."
         kinds = {type(piece) for _ in range(6) for piece in small.ask(FRANCE)}
-        assert kinds == {Text, Forgotten}
+        assert kinds == {Text, Truncated}
         assert small.conversation.memory == ""
 
 
@@ -129,7 +129,7 @@ def test_oldest_turns_leave_in_one_step_and_the_transcript_keeps_them(chat: Chat
     steps, prompts = [], []
     for number in range(12):
         answer = chat.ask(f"Name number {number} of the things that sailors know.")
-        steps += [piece.turns for piece in answer if isinstance(piece, Forgotten)]
+        steps += [piece.turns for piece in answer if isinstance(piece, Truncated)]
         prompts.append(answer.generation.prompt_tokens)
         assert chat.conversation.read_by_model()[0] == Message("system", "Be brief.")
     assert steps == [4, 4]
@@ -153,13 +153,13 @@ def test_what_leaves_is_summed_up_and_remembered(chat: Chat) -> None:
     chat.conversation.messages = TURN * 10
     seen = [piece for piece in chat.ask(FRANCE) if not isinstance(piece, Text)]
     memory = chat.conversation.memory
-    assert seen == [Forgotten(6, is_summed_up=True), Remembered(memory)]
+    assert seen == [Truncated(6, is_summed_up=True), Summarized(memory)]
     assert memory
     assert len(chat.engine.vocabulary.tokenize(memory)) <= 256 // 8
     assert memory in chat.conversation.read_by_model()[0].content
     # The next time the old summary is a part of what is summed up.
     chat.conversation.messages += TURN * 6
-    assert Remembered in [type(piece) for piece in chat.ask(FRANCE)]
+    assert Summarized in [type(piece) for piece in chat.ask(FRANCE)]
     assert len(chat.conversation.messages) == 2 * 18
 
 
@@ -167,7 +167,7 @@ def test_a_transcript_far_longer_than_the_context_is_taken_up_at_its_end(chat: C
     chat.conversation.messages = TURN * 5000
     answer = chat.ask("And of Italy?")
     (left, *_) = list(answer)
-    assert isinstance(left, Forgotten)
+    assert isinstance(left, Truncated)
     assert chat.conversation.forgotten == 2 * left.turns
     assert 64 < answer.generation.prompt_tokens <= 128
     assert "Rome" in answer.text
@@ -192,7 +192,7 @@ def test_a_stop_while_it_sums_up_changes_nothing(chat: Chat) -> None:
     chat.summarize = True
     chat.conversation.messages = TURN * 10
     for piece in chat.ask(FRANCE):
-        assert isinstance(piece, Forgotten)
+        assert isinstance(piece, Truncated)
         chat.engine.stop.set()
     chat.engine.stop.clear()
     assert chat.conversation.forgotten == 0

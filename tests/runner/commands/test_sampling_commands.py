@@ -116,10 +116,10 @@ def test_an_answer_follows_its_grammar_to_the_end(engine: Engine) -> None:
 
 
 def without(engine: Engine, phrases: list[str], sampling: Sampling, count: int) -> tuple[str, int]:
-    generation = engine.generate(prompt(engine), sampling, count, can_go_back=True)
+    generation = engine.generate(prompt(engine), sampling, count, can_rewind=True)
     tokens = list(unbanned(generation, Banned(phrases), engine.vocabulary.piece))
     assert tokens == generation.taken
-    return text(engine, tokens), generation.taken_back
+    return text(engine, tokens), generation.rewound
 
 
 def test_a_phrase_that_comes_is_taken_back_and_the_answer_goes_on(engine: Engine) -> None:
@@ -140,8 +140,8 @@ def test_what_is_drawn_after_a_rewind_is_what_a_bias_at_that_place_would_draw(
     plain = drawn(engine, 3, temperature=0)
     phrase = text(engine, plain[:1]).strip()
     other, _ = without(engine, [phrase], GREEDY, 1)
-    barred = ((plain[0], float("-inf")),)
-    expected = text(engine, drawn(engine, 1, temperature=0, logit_bias=barred))
+    disallowed = ((plain[0], float("-inf")),)
+    expected = text(engine, drawn(engine, 1, temperature=0, logit_bias=disallowed))
     assert phrase.lower() not in expected.lower()
     assert other == expected
 

@@ -128,7 +128,7 @@ def test_sticky_lore_stays_and_its_time_is_in_the_session(
 ) -> None:
     tell(dialogue, tmp_path, lore=LORE)
     do(dialogue, "oil?")
-    kept = dialogue.chat.conversation.messages[0].kept
+    kept = dialogue.chat.conversation.messages[0].extra_fields
     assert len(kept["extra"]["franken_gguf_lore"]) == 1
     do(dialogue, "Hello.")
     assert "sticky, 1 more message" in do(dialogue, "/lore")
@@ -165,7 +165,7 @@ def test_a_note_stands_at_its_depth_and_is_sillytaverns(dialogue: Dialogue) -> N
     do(dialogue, "Two.")
     assert read(dialogue)[-1] == "[It rains.]"
     assert read(dialogue)[2] == "Two."
-    metadata = dialogue.chat.conversation.kept["chat_metadata"]
+    metadata = dialogue.chat.conversation.extra_fields["chat_metadata"]
     assert metadata["note_prompt"] == "It rains."
     assert (metadata["note_depth"], metadata["note_position"]) == (0, 1)
     assert do(dialogue, "/note off") == "note removed"
@@ -201,13 +201,13 @@ def test_several_characters_speak_by_name_and_in_turn(dialogue: Dialogue, tmp_pa
     do(dialogue, "Who is there?")
     do(dialogue, "/as bo")
     messages = dialogue.chat.conversation.messages
-    assert [one.kept.get("name") for one in messages] == ["Mara", None, "Mara", "Bo"]
+    assert [one.extra_fields.get("name") for one in messages] == ["Mara", None, "Mara", "Bo"]
     assert not messages[-1].content.startswith("Bo:")
     assert read(dialogue)[-1] == "[Write what Bo says and does next, nobody else.]"
     with pytest.raises(FrankenError, match="no character is named 'Eve'; choose Mara, Bo"):
         respond(dialogue, "/as Eve")
     do(dialogue, "/as m")
-    assert dialogue.chat.conversation.messages[-1].kept["name"] == "Mara"
+    assert dialogue.chat.conversation.messages[-1].extra_fields["name"] == "Mara"
     session = dialogue.session
     assert session is not None
     dialogue.go_on(session, session.read())

@@ -23,7 +23,7 @@ from franken_gguf.runner.conversation.swipes import with_swipe
 TALK = Conversation(
     "Be kind.",
     [Message("user", "Hello"), with_swipe(Message("assistant", "Go."), "Stay.", "now")],
-    kept={"chat_metadata": {"note_prompt": "rain"}},
+    extra_fields={"chat_metadata": {"note_prompt": "rain"}},
 )
 
 
@@ -133,7 +133,7 @@ def test_a_kill_between_any_two_steps_leaves_both_chats_whole(tmp_path: Path) ->
         was_killed = killed_at(event, partial(branched, sessions, "tale", "dark"))
         chats = {path.stem: read_chat(path) for path in folder.glob("[!.]*.jsonl")}
         assert all(chat.messages == TALK.messages for chat in chats.values())
-        noted = "branches" in chats["tale"].messages[-1].kept["extra"]
+        noted = "branches" in chats["tale"].messages[-1].extra_fields["extra"]
         # The parent names only a branch that is there, and the next chat finds what there is.
         seen.add(("dark" in chats, noted))
         found = [(0, "tale"), (1, "dark")] if "dark" in chats else [(0, "tale")]

@@ -24,7 +24,7 @@ TALK = Conversation(
     [
         Message("user", f"Tell me\n\n  more. {HOSTILE}"),
         Message(NOTE, "unseen"),
-        Message("assistant", "*She nods.* **No.**\x1b[31m 3 * 4", kept={"name": "Se<i>ra"}),
+        Message("assistant", "*She nods.* **No.**\x1b[31m 3 * 4", extra_fields={"name": "Se<i>ra"}),
     ],
 )
 
@@ -81,7 +81,7 @@ def test_a_file_is_written_whole_for_its_owner_alone(tmp_path: Path, suffix: str
     path = tmp_path / f"tale{suffix}"
     # JSON can spell half a character in a name, which no file takes.
     write_transcript(
-        path, Conversation(messages=[Message("user", "Hi", kept={"name": "\ud83d"})]), ""
+        path, Conversation(messages=[Message("user", "Hi", extra_fields={"name": "\ud83d"})]), ""
     )
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [one.name for one in tmp_path.iterdir()] == [path.name]

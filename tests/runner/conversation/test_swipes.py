@@ -85,7 +85,7 @@ def test_the_first_second_try_keeps_what_was_known_of_the_first() -> None:
     first = Message("assistant", "Go.", "then", {"name": "Seraphina", "extra": {"token_count": 1}})
     second = with_swipe(first, "Stay.", "now")
     assert second == Message("assistant", "Stay.")
-    assert second.kept == {
+    assert second.extra_fields == {
         "name": "Seraphina",
         "extra": {},
         "swipes": ["Go.", "Stay."],
@@ -96,7 +96,11 @@ def test_the_first_second_try_keeps_what_was_known_of_the_first() -> None:
         ],
     }
     again = turned_to(second, 0)
-    assert (again.content, again.date, again.kept["extra"]) == ("Go.", "then", {"token_count": 1})
+    assert (again.content, again.date, again.extra_fields["extra"]) == (
+        "Go.",
+        "then",
+        {"token_count": 1},
+    )
 
 
 @pytest.mark.parametrize(
@@ -115,7 +119,7 @@ def test_the_first_second_try_keeps_what_was_known_of_the_first() -> None:
 def test_what_strangers_write_of_swipes_hides_no_answer(
     kept: dict[str, Any], found: tuple[list[str], int]
 ) -> None:
-    assert swipes(Message("assistant", "Stay.", kept=kept)) == found
+    assert swipes(Message("assistant", "Stay.", extra_fields=kept)) == found
 
 
 ATOMS = st.none() | st.booleans() | st.integers() | st.text()

@@ -19,7 +19,7 @@ from franken_gguf.quantize.gguf_file.split_files import joined
 from franken_gguf.quantize.gguf_file.values import Value, array, boolean, f32, string, u32
 from franken_gguf.runner.planning.memory_use import CPU
 from franken_gguf.runner.planning.model_shape import model_shape
-from franken_gguf.runner.planning.placement import Wishes
+from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.planning.planner import plan
 from support.plans import decided, dense, machine, mixtral
 from support.shapes import MIXTRAL_4X7B, sparse_model
@@ -54,7 +54,7 @@ def test_a_dense_model_goes_layer_by_layer_from_the_last(vram: float, layers: in
 
 
 def test_the_flags_say_the_same_to_llama_cpp() -> None:
-    found = plan(mixtral(), machine(8, 16), Wishes(n_ctx=8192, type_k="q8_0"))
+    found = plan(mixtral(), machine(8, 16), PlacementOptions(n_ctx=8192, type_k="q8_0"))
     assert found.flags[:6] == ("-c", "8192", "-ngl", "33", "-ncmoe", str(found.n_cpu_moe))
     assert found.flags[6:] == (
         *("-ot", rf"blk\.{found.n_cpu_moe}\.ffn_down_(ch|)exps=CPU"),
@@ -81,7 +81,9 @@ def test_what_fits_leaves_the_headroom_and_no_weight_is_lost(
     vram: float, ram: float, n_ctx: int
 ) -> None:
     shape = mixtral()
-    found = plan(shape, machine(vram, ram), Wishes(n_ctx=n_ctx, type_k="f16", type_v="f16"))
+    found = plan(
+        shape, machine(vram, ram), PlacementOptions(n_ctx=n_ctx, type_k="f16", type_v="f16")
+    )
     everywhere = list(found.used.values())
     weights = sum(
         nbytes
@@ -148,36 +150,36 @@ def test_a_context_that_does_not_fit_gives_way_to_8_bits_and_then_to_fewer_token
 
 def test_a_cpu_attends_without_flash_where_the_scores_are_small() -> None:
     # 32 heads x 4096 tokens x a batch of 512 x 4 bytes are 256 MiB, the most there may be.
-    at_most = plan(mixtral(), machine(0, 32), Wishes(n_ctx=4096))
+    at_most = plan(mixtral(), machine(0, 32), PlacementOptions(n_ctx=4096))
     assert (at_most.cache.flash_attention, at_most.flags[-2:]) == (False, ("-fa", "off"))
-    assert plan(mixtral(), machine(0, 32), Wishes(n_ctx=4097)).cache.flash_attention
-    assert plan(mixtral(), machine(0, 32), Wishes(type_v="q8_0")).cache.flash_attention
+    assert plan(mixtral(), machine(0, 32), PlacementOptions(n_ctx=4097)).cache.flash_attention
+    assert plan(mixtral(), machine(0, 32), PlacementOptions(type_v="q8_0")).cache.flash_attention
     assert plan(mixtral(), machine(24, 32)).cache.flash_attention
     tight = plan(mixtral(), machine(0, 13.7))
     assert (tight.fits, tight.cache.flash_attention, tight.notes) == (True, True, ())
 
 
 def test_a_context_that_was_asked_for_does_not_give_way() -> None:
-    wishes = Wishes(n_ctx=4096, type_k="f16", type_v="f16")
-    found = plan(mixtral(), machine(0, 13.6), wishes)
+    placement = PlacementOptions(n_ctx=4096, type_k="f16", type_v="f16")
+    found = plan(mixtral(), machine(0, 13.6), placement)
     assert not found.fits
     assert (found.cache.n_ctx, found.cache.type_k) == (4096, "f16")
 
 
 @pytest.mark.parametrize("ram", [13.6, 13.2, 13, 9, 6, 3])
 def test_each_advice_is_true(ram: float) -> None:
-    wishes = Wishes(n_ctx=4096, type_k="f16", type_v="f16")
+    placement = PlacementOptions(n_ctx=4096, type_k="f16", type_v="f16")
     shape, here = mixtral(), machine(0, ram)
-    text = "; ".join(plan(shape, here, wishes).advice)
+    text = "; ".join(plan(shape, here, placement).advice)
     if shorter := re.search(r"-c (\d+)", text):
         n_ctx = int(shorter[1])
-        assert plan(shape, here, replace(wishes, n_ctx=n_ctx)).fits
-        assert not plan(shape, here, replace(wishes, n_ctx=n_ctx + 256)).fits
-    saved = plan(shape, here, replace(wishes, type_k="q8_0", type_v="q8_0"))
+        assert plan(shape, here, replace(placement, n_ctx=n_ctx)).fits
+        assert not plan(shape, here, replace(placement, n_ctx=n_ctx + 256)).fits
+    saved = plan(shape, here, replace(placement, type_k="q8_0", type_v="q8_0"))
     assert ("saves 240.0 MiB, which is not enough" in text) == (not saved.fits)
     if smaller := re.search(r"([\d.]+) bits per weight, as (\w+)", text):
         part = float(smaller[1]) / 4.5
         weights = tuple(replace(w, nbytes=int(w.nbytes * part)) for w in shape.weights)
-        assert plan(replace(shape, weights=weights), here, wishes).fits
+        assert plan(replace(shape, weights=weights), here, placement).fits
     else:
         assert "no smaller quant fits either" in text

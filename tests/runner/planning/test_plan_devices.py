@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from franken_gguf.runner.planning.layer_split import by_shares
 from franken_gguf.runner.planning.memory_use import CPU
-from franken_gguf.runner.planning.placement import Device, Machine, Wishes
+from franken_gguf.runner.planning.placement import Device, Machine, PlacementOptions
 from franken_gguf.runner.planning.planner import plan
 from support.plans import GIB, cards, decided, mixtral
 
@@ -64,7 +64,7 @@ def test_over_several_devices_each_keeps_its_headroom_and_the_cache_of_its_layer
     vram: list[float], remote: float, n_ctx: int
 ) -> None:
     shape, here = mixtral(), cards(*vram, remote=remote)
-    found = plan(shape, here, Wishes(n_ctx=n_ctx, type_k="f16", type_v="f16"))
+    found = plan(shape, here, PlacementOptions(n_ctx=n_ctx, type_k="f16", type_v="f16"))
     assert not found.short.keys() - {CPU}
     assert sum(found.tensor_split) == found.n_gpu_layers
     assert 0 not in found.tensor_split
@@ -81,8 +81,8 @@ def test_over_several_devices_each_keeps_its_headroom_and_the_cache_of_its_layer
 @settings(max_examples=30, deadline=None)
 @given(vram=st.floats(0.2, 14), other=st.floats(0.2, 14))
 def test_a_second_card_never_means_more_in_ram(vram: float, other: float) -> None:
-    wishes = Wishes(type_k="f16", type_v="f16", n_ctx=4096)
-    one, two = (plan(mixtral(), cards(*sizes), wishes) for sizes in ((vram,), (vram, other)))
+    placement = PlacementOptions(type_k="f16", type_v="f16", n_ctx=4096)
+    one, two = (plan(mixtral(), cards(*sizes), placement) for sizes in ((vram,), (vram, other)))
     experts = [found.used[CPU].get("experts", 0) for found in (one, two)]
     assert experts[1] <= experts[0]
 
@@ -93,11 +93,11 @@ def test_shares_that_are_numbers_of_layers_are_what_each_device_gets(counts: lis
 
 
 def test_the_users_shares_are_dealt_by_llama_cpps_rule() -> None:
-    found = plan(mixtral(), cards(24, 24), Wishes(tensor_split=(3, 1)))
+    found = plan(mixtral(), cards(24, 24), PlacementOptions(tensor_split=(3, 1)))
     assert (found.devices, found.tensor_split) == (("CUDA0", "CUDA1"), (25, 8))
     assert found.flags == ("-ts", "25,8", "-c", "4096", "-ngl", "33")
     assert found.summary() == "33 of 33 layers, 25 on CUDA0, 8 on CUDA1"
-    second = plan(mixtral(), cards(24, 24), Wishes(tensor_split=(0, 1)))
+    second = plan(mixtral(), cards(24, 24), PlacementOptions(tensor_split=(0, 1)))
     assert (second.devices, second.tensor_split) == (("CUDA1",), (33,))
 
 

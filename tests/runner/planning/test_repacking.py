@@ -12,7 +12,7 @@ from large_model import random_model
 
 from franken_gguf.runner.engine.repacked_types import repacks
 from franken_gguf.runner.planning.model_shape import Weight
-from franken_gguf.runner.planning.placement import Device, Machine, Wishes
+from franken_gguf.runner.planning.placement import Device, Machine, PlacementOptions
 from franken_gguf.runner.planning.planner import plan
 from franken_gguf.runner.planning.repacking import FASTEST_FIRST, Way, choose
 from support.models import demo_gguf, smollm2
@@ -77,19 +77,19 @@ def test_a_4x7b_is_mapped_where_two_copies_fit_and_read_where_one_does(
 
 def test_a_cpu_on_which_repacked_weights_crash_is_spared_them() -> None:
     broken = replace(machine(0, 32), can_repack=False)
-    found = plan(mixtral(), broken, Wishes(repack=True))
+    found = plan(mixtral(), broken, PlacementOptions(repack=True))
     assert (found.mmap, found.repack, found.repackable) == (True, False, 0)
     assert found.flags[-1] == "--no-repack"
     assert found.notes == ("llama.cpp crashes here with repacked weights, --repack does nothing",)
 
 
 def test_two_copies_that_were_asked_for_and_do_not_fit_are_advised_against() -> None:
-    found = plan(mixtral(), machine(0, 24), Wishes(mmap=True, repack=True))
+    found = plan(mixtral(), machine(0, 24), PlacementOptions(mmap=True, repack=True))
     assert not found.fits
     line, *_ = found.advice
     assert line.startswith("read into memory, without --mmap, it fits: -c 4096 ")
     assert line.endswith(" --no-mmap")
-    assert plan(mixtral(), machine(0, 24), Wishes(repack=True)).fits
+    assert plan(mixtral(), machine(0, 24), PlacementOptions(repack=True)).fits
 
 
 def test_beside_a_gpu_that_pins_ram_weights_are_not_repacked() -> None:

@@ -156,7 +156,7 @@ def test_every_template_says_all_of_a_card(source: str | None, cards: list[Card]
 def test_several_characters_share_one_start_and_speak_by_name() -> None:
     story = Story([MARA, BO], user="Ann")
     story.speaker = 1
-    bo = Message("assistant", "Row!", kept={"name": "Bo"})
+    bo = Message("assistant", "Row!", extra_fields={"name": "Bo"})
     found = read(story, ONE, bo, TWO)
     assert found[0].content.startswith(
         "Write a story together with Ann: the words and deeds of Mara, Bo, each when it is their "
@@ -170,7 +170,7 @@ def test_several_characters_share_one_start_and_speak_by_name() -> None:
     ]
     assert story.opening == "Bo:"
     assert story.stops == ("\nAnn:", "\nMara:")
-    assert story.answer().kept == {"name": "Bo"}
+    assert story.answer().extra_fields == {"name": "Bo"}
     story.speaker = 0
     assert read(story, ONE, bo, TWO)[0] == found[0]
 
@@ -187,9 +187,9 @@ def test_a_conversation_begins_with_the_greeting_and_remembers_its_card(tmp_path
     greetings = ["Come in, Ann, before the sea does.", "The lamp is out.", "You again."]
     (first,) = conversation.messages
     assert first.content == greetings[0]
-    assert first.kept == {"name": "Mags", "swipes": greetings, "swipe_id": 0}
-    assert conversation.kept["user_name"] == "Ann"
-    assert conversation.kept["character_name"] == "Mags"
+    assert first.extra_fields == {"name": "Mags", "swipes": greetings, "swipe_id": 0}
+    assert conversation.extra_fields["user_name"] == "Ann"
+    assert conversation.extra_fields["character_name"] == "Mags"
     story = opened(conversation)
     assert (story.cards[0].spec, story.user) == ("V3", "Ann")
     begin(conversation)
@@ -213,9 +213,9 @@ def test_a_card_that_is_gone_is_said_and_nothing_of_the_session_is_lost(tmp_path
 
 
 def test_a_conversation_without_a_story_is_left_as_it_is() -> None:
-    conversation = Conversation("Be kind.", [ONE], kept={"a": 1})
+    conversation = Conversation("Be kind.", [ONE], extra_fields={"a": 1})
     begin(conversation)
-    assert conversation.kept == {"a": 1}
+    assert conversation.extra_fields == {"a": 1}
 
 
 _ANYTHING = st.recursive(
@@ -233,9 +233,9 @@ _ANYTHING = st.recursive(
 def test_whatever_a_session_says_of_its_story_it_is_opened_and_read(
     facts: dict[str, object], note: dict[str, object], kept: dict[str, object]
 ) -> None:
-    message = Message("user", "one", kept=kept)
-    conversation = Conversation("", [message], kept={"chat_metadata": {**note}})
-    conversation.kept["chat_metadata"]["franken_gguf_story"] = facts
+    message = Message("user", "one", extra_fields=kept)
+    conversation = Conversation("", [message], extra_fields={"chat_metadata": {**note}})
+    conversation.extra_fields["chat_metadata"]["franken_gguf_story"] = facts
     story = opened(conversation)
     assert story.cards == ()
     assert "one" in read_all(story, conversation)

@@ -14,7 +14,7 @@ from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.output.row_converter import Progress
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.terminal.text import duration
-from franken_gguf.runner.ui.progress_stats import Meter, Speed
+from franken_gguf.runner.ui.progress_stats import ProgressStats, Speed
 from support.checkpoints import make_checkpoint
 
 
@@ -28,7 +28,7 @@ def plan(tmp_path: Path) -> tuple[Source, list[Output]]:
 
 def test_at_the_end_every_weight_is_done_and_every_byte_written(tmp_path: Path) -> None:
     source, outputs = plan(tmp_path)
-    meter = Meter(source, outputs)
+    meter = ProgressStats(source, outputs)
     assert (meter.weights, meter.speed, meter.seconds_left) == (0, Speed(), None)
     convert(source, outputs, report=meter.add)
     assert meter.weights == meter.total
@@ -43,7 +43,7 @@ def test_speed_is_what_was_done_over_the_time_it_took(tmp_path: Path) -> None:
     done: list[Progress] = []
     convert(source, outputs, report=done.append)
     now = [0.0]
-    meter = Meter(source, outputs, clock=lambda: now[0])
+    meter = ProgressStats(source, outputs, clock=lambda: now[0])
     for progress in done[:4]:
         now[0] += 0.5
         meter.add(progress)
@@ -62,7 +62,7 @@ def test_what_was_long_ago_counts_no_more(tmp_path: Path) -> None:
     done: list[Progress] = []
     convert(source, outputs, report=done.append)
     now = [0.0]
-    meter = Meter(source, outputs, clock=lambda: now[0])
+    meter = ProgressStats(source, outputs, clock=lambda: now[0])
     for progress in done[:3]:
         now[0] += 100
         meter.add(progress)
