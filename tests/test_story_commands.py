@@ -111,7 +111,7 @@ def test_lore_is_shown_with_its_reason_and_read_near_the_end(
         "  Lamp  'lamp' in the last message",
         "  Oil   'oil' in 'Lamp'",
         "matched but inactive: 1",
-        "  Storm  'storm' in the last message: the dice were against it (0 %)",
+        "  Storm  'storm' in the last message: not triggered (0 % chance)",
     ]
     head, greeting, asked, _, end = read(dialogue)
     assert "lamp" not in head
