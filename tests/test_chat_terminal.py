@@ -135,8 +135,8 @@ def test_answers_are_told_apart_from_your_lines_and_nothing_ends_in_a_space(
             assert terminal.leave("/bye" + ENTER) == 0
             printed = terminal.text.split("/help lists the commands\n")[1]
             assert not re.search(r"[ \t]\n", printed)
-            turns = re.findall(r"(.*)\n> (?:Say|/)", printed)
-            assert turns == [""] * 7
+            before_prompts = re.findall(r"(.*)\n>", printed)
+            assert len(before_prompts) == 7 and set(before_prompts) == {""}
     speech, action = '\x1b[38;5;208m"Ann,"\x1b[0m', "\x1b[2;3m*nods slowly*\x1b[0m"
     assert f"\x1b[1;36mMara:\x1b[0m {speech} she says. {action}" in styled.screen
     assert "\x1b[0;32;1m> Say it." in styled.screen
@@ -150,7 +150,7 @@ def test_a_name_that_the_model_writes_too_is_shown_once_and_saved_as_it_came(
     grammar = ("--grammar", 'root ::= "Mara: Yes."')
     with told(tmp_path, *grammar, TERM="xterm-256color") as terminal:
         terminal.at_prompt("Say it." + ENTER)
-        assert terminal.wait_for(FIGURES).count("Mara:") == 2  # the greeting's, and the answer's
+        assert terminal.wait_for(FIGURES).count("Mara:") == 1
         assert terminal.leave(CTRL_D) == 0
     (path,) = tmp_path.rglob("told1.jsonl")
     assert json.loads(path.read_text().splitlines()[-1])["mes"] == "Mara: Yes."

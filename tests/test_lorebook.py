@@ -299,7 +299,7 @@ def test_what_is_not_done_is_said() -> None:
         {"keys": ["b"], "extensions": {"position": 7}, "insertion_order": "many"},
     )
     assert read.remarks == (
-        "1 of 2 entries are found by likeness, too, elsewhere; here by their keys alone",
+        "1 of 2 entries can match by similarity in SillyTavern; here only by their keys",
         "1 of 2 entries have a position that is not supported; they go after the card",
         "ignored, of the wrong type: entries[1].insertionorder",
     )

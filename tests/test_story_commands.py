@@ -15,6 +15,7 @@ from franken_gguf.quantize.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Sessions, load
 from franken_gguf.runner.chat.commands import completions, respond
 from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.replay import Replay
 from franken_gguf.runner.engine.sampling import Sampling
 from franken_gguf.runner.story.actions import parsed_note
 from franken_gguf.runner.story.card import Card
@@ -69,6 +70,8 @@ def do(dialogue: Dialogue, line: str) -> str:
         dialogue.totals.add(outcome)
         dialogue.save()
         return outcome.text
+    if isinstance(outcome, Replay):
+        return "\n".join([outcome.notice, *(line.text for line in outcome.lines)])
     assert isinstance(outcome, str)
     return outcome
 
@@ -227,5 +230,5 @@ def test_another_greeting_is_turned_to_before_the_first_question(
     dialogue: Dialogue, tmp_path: Path
 ) -> None:
     tell(dialogue, tmp_path, V2)
-    assert do(dialogue, "/swipe 2") == "answer 2 of 3:\nThe lamp is out."
+    assert do(dialogue, "/swipe 2") == "answer 2 of 3\nThe lamp is out."
     assert "The lamp is out." in read(dialogue)
