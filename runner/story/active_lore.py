@@ -42,7 +42,7 @@ class Moment:
 
 @dataclass(frozen=True)
 class Called:
-    """An entry that was called for and why, or why it stays away all the same."""
+    """An entry that matched and why, or why it is inactive all the same."""
 
     entry: Entry
     text: str
@@ -226,7 +226,7 @@ class _Pass:
                 continue
             group = next((one for one in sorted(entry.groups) if one in self._group_of), None)
             if group is not None:
-                losers[number] = f"{self._group_of[group]!r} comes of its group {group!r}"
+                losers[number] = f"{self._group_of[group]!r} was chosen from group {group!r}"
             else:
                 self._group_of |= dict.fromkeys(entry.groups, entry.label)
         return losers
@@ -243,21 +243,21 @@ class _Pass:
     def _obstacles(self, number: int, entry: Entry) -> Iterator[str]:
         moment, count = self._moment, len(self._moment.texts)
         if count < entry.delay:
-            yield f"waits for {entry.delay} messages"
+            yield f"starts after {entry.delay} messages"
         _, cooling = self._started(entry)
         if cooling > 0:
-            yield f"cools down, {_messages(cooling)}"
+            yield f"cooling down, {_messages(cooling)}"
         if moment.answers < entry.answers or moment.answers % entry.every:
-            yield "not after so many answers"
+            yield "not after this number of answers"
         if entry.greeting not in (None, moment.greeting):
-            yield "another greeting's"
+            yield "for another greeting"
         seen = [*self._found[: entry.scan_depth], *self._from_others]
         for condition, keys in self._lore.conditions[number]:
             if not condition.holds(any(key in one for one in seen) for key in keys):
                 yield f"needs {condition.logic} of {', '.join(k.text for k in condition.keys)}"
         chance = entry.probability
         if chance < 100 and self._dice(entry, "chance").random() * 100 >= chance:
-            yield f"the dice were against it ({chance:g} %)"
+            yield f"not triggered ({chance:g} % chance)"
 
     def _started(self, entry: Entry) -> tuple[int, int]:
         """For how many messages more an entry is sticky and, after that, cools down."""
@@ -279,5 +279,5 @@ class _Pass:
 
 def _messages(count: int) -> str:
     if count > ALWAYS // 2:
-        return "for good"
+        return "permanently"
     return f"{count} more message{'s' * (count != 1)}"

@@ -116,7 +116,7 @@ def _from_png(data: bytes, language: str) -> Card:
         except StoryError as error:
             failed.append(f"the text {keyword!r} inside the picture cannot be read: {error}")
     raise StoryError(
-        failed[-1] if failed else "a picture without a card: it holds neither 'ccv3' nor 'chara'"
+        failed[-1] if failed else "a picture without a card: it has neither 'ccv3' nor 'chara'"
     )
 
 
@@ -127,7 +127,7 @@ def _unpacked(text: bytes) -> bytes:
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
     except binascii.Error:
-        raise StoryError("it is no base64") from None
+        raise StoryError("it is not base64") from None
 
 
 def _in_charx(data: bytes) -> bytes:
@@ -137,7 +137,7 @@ def _in_charx(data: bytes) -> bytes:
         with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open("card.json") as file:
             json = file.read(MAX_JSON_BYTES + 1)
     except KeyError:
-        raise StoryError("an archive without a card.json: no CHARX file") from None
+        raise StoryError("an archive without a card.json is not a CHARX file") from None
     except _DAMAGED_ARCHIVE:
         raise StoryError("its archive is damaged or encrypted") from None
     return json
@@ -152,10 +152,10 @@ def card_from(json: bytes, language: str = "en", remarks: Sequence[str] = ()) ->
     name = one_line(data.text("name")) or one_line(top.text("name"))
     if not any(field in data for field in _V1_FIELDS):
         if "entries" in data:
-            raise StoryError("it is a lorebook, no card: --lorebook reads it")
-        raise StoryError(f"it is no character card: it has none of {', '.join(_V1_FIELDS)}")
+            raise StoryError("it is a lorebook, not a card; give it as --lorebook")
+        raise StoryError(f"it is not a character card: it has none of {', '.join(_V1_FIELDS)}")
     if not name:
-        said.append("it names nobody; {{char}} is 'Character'")
+        said.append("it has no name; {{char}} is 'Character'")
     first, others = data.text("first_mes"), data.texts("alternate_greetings")
     depth_prompt = data.table("extensions").table("depth_prompt")
     note = depth_prompt.text("prompt").strip()
@@ -181,10 +181,10 @@ def card_from(json: bytes, language: str = "en", remarks: Sequence[str] = ()) ->
     )
     length = sum(len(text) for text in vars(card).values() if isinstance(text, str))
     if length > _MAX_CHARACTERS:
-        raise StoryError(f"its texts have {length} characters, {_MAX_CHARACTERS} at most can be")
+        raise StoryError(f"its texts have {length} characters; the limit is {_MAX_CHARACTERS}")
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        said.append(f"not of the kind the specification says: {', '.join(odd[:3])}{more}")
+        said.append(f"ignored, of the wrong type: {', '.join(odd[:3])}{more}")
     return replace(card, remarks=(*remarks, *said))
 
 
@@ -197,7 +197,7 @@ def _spec(top: Fields) -> tuple[str, list[str]]:
     if spec in known and version <= _NEWEST:
         return known[spec], []
     label = f"{spec} {version:g}" if version else spec
-    return label, [f"written to {label}, which this program does not know: read as V3"]
+    return label, [f"unknown specification {label}, read as V3"]
 
 
 def _notes(data: Fields, language: str) -> str:

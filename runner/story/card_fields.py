@@ -33,13 +33,13 @@ def parse(data: bytes) -> dict[str, Any]:
             raise StoryError(f"its JSON has more than {_MAX_STRUCTURE} parts")
         found = json.loads(text)
     except UnicodeDecodeError:
-        raise StoryError("it is no UTF-8 text") from None
+        raise StoryError("it is not UTF-8 text") from None
     except RecursionError:
         raise StoryError("its JSON is nested too deeply") from None
     except ValueError as error:
-        raise StoryError(f"it is no JSON: {error}") from None
+        raise StoryError(f"it is not JSON: {error}") from None
     if not isinstance(found, dict):
-        raise StoryError("its JSON is no object")
+        raise StoryError("its JSON is not an object")
     return found
 
 
@@ -160,7 +160,7 @@ def read_bytes(path: Path, most: int) -> bytes:
     """All of a regular file of at most `most` bytes. Raises StoryError, naming it."""
     try:
         if not path.is_file():
-            reason = "is no file" if path.exists() else "there is no such file"
+            reason = "is not a file" if path.exists() else "there is no such file"
             raise StoryError(f"{path}: {reason}")
         with path.open("rb") as file:
             data = file.read(most + 1)

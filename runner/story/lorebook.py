@@ -108,7 +108,7 @@ def read_lorebook(path: Path) -> Lorebook:
         if "entries" not in book and isinstance(book.get("character_book"), dict):
             book = book["character_book"]
         if not isinstance(book.get("entries"), dict | list):
-            raise StoryError("it is no lorebook: it has no entries")
+            raise StoryError("it is not a lorebook: it has no entries")
         return lorebook_from(book, path.stem)
     except StoryError as error:
         raise StoryError(f"{path}: {error}") from None
@@ -133,7 +133,7 @@ def lorebook_from(found: Mapping[str, Any], name: str) -> Lorebook:
     remarks = [f"{n} of {len(entries)} entries {what}" for what, n in undone.items() if n]
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        remarks.append(f"not of the kind a lorebook has: {', '.join(odd[:3])}{more}")
+        remarks.append(f"ignored, of the wrong type: {', '.join(odd[:3])}{more}")
     budget = book.whole("tokenbudget", 0)
     return Lorebook(name, tuple(entries), budget or None, tuple(remarks))
 
@@ -150,9 +150,9 @@ def _entry(one: Fields, book: Entry, undone: Counter[str]) -> Entry | None:
     if not is_enabled or not content.strip() or decorators.flag("dont_activate"):
         return None
     for name, what in (
-        ("usegroupscoring", "ask for their group's best by keys, who is found by lot here"),
-        ("vectorized", "are found by likeness, too, elsewhere; here by their keys alone"),
-        ("triggers", "ask for kinds of generation, which is not looked at"),
+        ("usegroupscoring", "want the best match of their group; here it is chosen at random"),
+        ("vectorized", "can match by similarity in SillyTavern; here only by their keys"),
+        ("triggers", "have triggers, which are ignored"),
     ):
         undone[what] += one.truth(name)
 
@@ -233,5 +233,5 @@ def _position(one: Fields, decorators: Fields, undone: Counter[str]) -> tuple[st
     if position in (2, 3):  # above and below the author's note
         return "depth", 4
     if position not in _POSITIONS:
-        undone["stand at example messages or outlets elsewhere, here after the card"] += 1
+        undone["have a position that is not supported; they go after the card"] += 1
     return _POSITIONS.get(position, "after"), one.whole("depth", 4)

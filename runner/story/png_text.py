@@ -62,16 +62,16 @@ def _latin(rest: bytes) -> bytes:
 
 def _deflated(rest: bytes) -> bytes:
     if rest[:1] != b"\0":
-        raise StoryError("it is packed in an unknown way")
+        raise StoryError("its compression is unknown")
     stream = zlib.decompressobj()
     try:
         found = stream.decompress(rest[1:], _MAX_TEXT + 1)
     except zlib.error:
-        raise StoryError("what is packed in it is damaged") from None
+        raise StoryError("its compressed text is damaged") from None
     if len(found) > _MAX_TEXT:
         raise StoryError(f"it unpacks to more than {_MAX_TEXT >> 20} MiB")
     if not stream.eof:
-        raise StoryError("what is packed in it is cut")
+        raise StoryError("its compressed text is cut off")
     return found
 
 
@@ -79,7 +79,7 @@ def _international(rest: bytes) -> bytes:
     is_deflated, method, rest = rest[:1], rest[1:2], rest[2:]
     found = rest.split(b"\0", 2)
     if len(found) < 3:
-        raise StoryError("it is cut")
+        raise StoryError("it is cut off")
     return _deflated(method + found[2]) if is_deflated == b"\1" else found[2]
 
 

@@ -101,5 +101,5 @@ def _read(
         try:
             found.append(read(Path(path)))
         except StoryError as error:
-            remarks.append(f"{error}; {option} names it anew, the story goes on without")
+            remarks.append(f"{error}; the story continues without it ({option} adds it again)")
     return found

@@ -61,7 +61,7 @@ def _rows(card: Card) -> Iterator[tuple[str, str]]:
         if text.strip():
             yield name, text.strip()
     if len(card.greetings) > 1:
-        yield "greetings", f"{len(card.greetings)}; /swipe before the first question turns them"
+        yield "greetings", f"{len(card.greetings)}; /swipe before your first line shows the next"
     if card.book:
         count = len(card.book.entries)
         yield "lorebook", f"{card.book.name}, {count} {'entry' if count == 1 else 'entries'}"

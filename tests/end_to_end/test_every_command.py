@@ -35,7 +35,7 @@ STORY = [
     ("/swipes", r"\n  1  [^\n]*\n\* 2  "),
     ("/swipe 1", "answer 1 of 2"),
     ("/continue", ANSWER),
-    ("/impersonate", r"your line\n> \S"),
+    ("/impersonate", r"your line\n\n> \S"),
     (" So it is.", ANSWER),
     ("/show messages", r"6  assistant"),
     ("/edit 2", r"> What does the lamp burn\?"),

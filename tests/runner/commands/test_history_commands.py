@@ -92,7 +92,7 @@ def test_every_answer_given_again_stays_a_swipe_also_on_the_disk(dialogue: Dialo
     assert said(dialogue) == [RAIN, answers[2]]
     assert do(dialogue, "/swipes").splitlines()[2].startswith("* 3  ")
     for line, place in (("/swipe 1", 0), ("/swipe", 1), ("/swipe", 2), ("/swipe 2", 1)):
-        assert do(dialogue, line) == f"answer {place + 1} of 3:\n{answers[place]}"
+        assert do(dialogue, line) == f"answer {place + 1} of 3\n{answers[place]}"
         assert said(dialogue) == [RAIN, answers[place]]
         last = saved(dialogue)[-1]
         assert (last["swipes"], last["swipe_id"], last["mes"]) == (answers, place, answers[place])
@@ -146,7 +146,7 @@ def test_an_answer_given_again_evaluates_one_token(dialogue: Dialogue) -> None:
 def test_a_branch_evaluates_only_what_differs(dialogue: Dialogue) -> None:
     do(dialogue, FRANCE)
     do(dialogue, "/save tale")
-    assert do(dialogue, "/branch dark") == "branch 'dark' of 'tale', from message 2"
+    assert do(dialogue, "/branch dark") == "now on branch 'dark' of 'tale', from message 2"
     do(dialogue, ITALY)
     assert do(dialogue, "/checkout tale").endswith(f", 2 messages\n{FRANCE}\n{PARIS}")
     answer = asked(dialogue, "And of Italy?")
@@ -196,7 +196,7 @@ def test_any_message_is_changed_where_it_stands(dialogue: Dialogue) -> None:
         ("/edit 1", Edit(FRANCE, 0), "And the capital of France?"),
     ):
         assert respond(dialogue, line) == edit
-        assert do(dialogue, text, edit) == f"message {edit.place + 1} is changed"
+        assert do(dialogue, text, edit) == f"message {edit.place + 1} changed"
     assert said(dialogue) == [
         "And the capital of France?",
         "Paris, of course.",

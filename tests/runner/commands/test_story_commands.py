@@ -12,6 +12,7 @@ import pytest
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Sessions, load
 from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.replay import Replay
 from franken_gguf.runner.commands.command_table import completions, respond
 from franken_gguf.runner.commands.story_commands import parsed_note
 from franken_gguf.runner.sampling.settings import Sampling
@@ -69,6 +70,8 @@ def do(dialogue: Dialogue, line: str) -> str:
         dialogue.totals.add(outcome)
         dialogue.save()
         return outcome.text
+    if isinstance(outcome, Replay):
+        return "\n".join([outcome.notice, *(line.text for line in outcome.lines)])
     assert isinstance(outcome, str)
     return outcome
 
@@ -111,7 +114,7 @@ def test_lore_is_shown_with_its_reason_and_read_near_the_end(
         "  Lamp  'lamp' in the last message",
         "  Oil   'oil' in 'Lamp'",
         "matched but inactive: 1",
-        "  Storm  'storm' in the last message: the dice were against it (0 %)",
+        "  Storm  'storm' in the last message: not triggered (0 % chance)",
     ]
     head, greeting, asked, _, end = read(dialogue)
     assert "lamp" not in head
@@ -227,5 +230,5 @@ def test_another_greeting_is_turned_to_before_the_first_question(
     dialogue: Dialogue, tmp_path: Path
 ) -> None:
     tell(dialogue, tmp_path, V2)
-    assert do(dialogue, "/swipe 2") == "answer 2 of 3:\nThe lamp is out."
+    assert do(dialogue, "/swipe 2") == "answer 2 of 3\nThe lamp is out."
     assert "The lamp is out." in read(dialogue)

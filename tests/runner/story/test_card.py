@@ -113,9 +113,7 @@ def test_notes_of_the_creator_come_in_the_users_language(language: str, notes: s
 def test_a_newer_specification_is_read_as_far_as_it_is_known_and_named() -> None:
     card = card_in(as_json({**V3, "spec": "chara_card_v4", "spec_version": "4.1"}))
     assert card.description == V1["description"]
-    assert card.remarks == (
-        "written to chara_card_v4 4.1, which this program does not know: read as V3",
-    )
+    assert card.remarks == ("unknown specification chara_card_v4 4.1, read as V3",)
     assert card_in(as_json({**V3, "spec_version": "3.2"})).remarks != ()
     assert card_in(as_json({**V3, "spec_version": 3})).remarks == ()
 
@@ -135,8 +133,8 @@ def test_what_is_of_another_kind_is_left_out_and_named() -> None:
     )
     assert (card.name, card.scenario, card.greetings) == ("Character", "", ("Hi",))
     assert card.remarks == (
-        "it names nobody; {{char}} is 'Character'",
-        "not of the kind the specification says: name, name, first_mes and 2 more",
+        "it has no name; {{char}} is 'Character'",
+        "ignored, of the wrong type: name, name, first_mes and 2 more",
     )
 
 
@@ -154,26 +152,26 @@ BOMB = b"\0\0" + zlib.compress(b" " * (1 << 27))
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "it is no JSON"),
-        (b"\xff\xfe", "it is no UTF-8 text"),
-        (b"[]", "its JSON is no object"),
-        (b'{"name": "Mara"}', "no character card: it has none of description, personality"),
-        (b'{"entries": {}}', "it is a lorebook, no card: --lorebook reads it"),
+        (b"", "it is not JSON"),
+        (b"\xff\xfe", "it is not UTF-8 text"),
+        (b"[]", "its JSON is not an object"),
+        (b'{"name": "Mara"}', "not a character card: it has none of description, personality"),
+        (b'{"entries": {}}', "it is a lorebook, not a card; give it as --lorebook"),
         (b'{"a":' * 10_000, "nested too deeply|no JSON"),
         (b'{"description": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nested too deeply"),
         (b"[" + b"[]," * (1 << 20) + b"[]]", "more than 1048576 parts"),
-        (b'{"a": ' + b"9" * 10_000 + b"}", "it is no JSON"),
-        (as_json({"scenario": "x" * 1_048_570}), "its texts have 1048581 characters, 1048576 at"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "it is not JSON"),
+        (as_json({"scenario": "x" * 1_048_570}), "its texts have 1048581 characters; the limit"),
         (SIGNATURE, "a picture without a card"),
-        (png(), "a picture without a card: it holds neither 'ccv3' nor 'chara'"),
+        (png(), "a picture without a card: it has neither 'ccv3' nor 'chara'"),
         (png(chunk(b"tEXt", b"chara")), "'chara' .* it has no text after its keyword"),
-        (png(chunk(b"tEXt", b"chara\0!!!!")), "'chara' .* it is no base64"),
-        (png(chunk(b"tEXt", b"chara\0" + base64.b64encode(b"no"))), "it is no JSON"),
+        (png(chunk(b"tEXt", b"chara\0!!!!")), "'chara' .* it is not base64"),
+        (png(chunk(b"tEXt", b"chara\0" + base64.b64encode(b"no"))), "it is not JSON"),
         (png(chunk(b"zTXt", b"chara" + BOMB)), "it unpacks to more than 42 MiB"),
         (png(chunk(b"iTXt", b"chara\0\1\0\0" + BOMB[1:])), "it unpacks to more than 42 MiB"),
         (png(chunk(b"zTXt", b"chara\0\0" + zlib.compress(b"x" * 99)[:-6])), "is cut"),
         (png(chunk(b"zTXt", b"chara\0\0xx")), "damaged"),
-        (png(chunk(b"zTXt", b"chara\0\7xx")), "packed in an unknown way"),
+        (png(chunk(b"zTXt", b"chara\0\7xx")), "its compression is unknown"),
         (png(chunk(b"iTXt", b"chara\0\0\0\0")), "it is cut"),
         (SIGNATURE + b"\xff\xff\xff\xfftEXtchara\0e30=", "a picture without a card"),
         (charx(V3, "other.json"), "an archive without a card.json"),
@@ -190,10 +188,10 @@ def test_an_error_names_the_file_and_only_files_are_read(tmp_path: Path) -> None
     (tmp_path / "a.json").write_bytes(b"{}")
     os.mkfifo(tmp_path / "pipe")
     for name, reason in (
-        ("a.json", "it is no character card"),
+        ("a.json", "it is not a character card"),
         ("none.png", "there is no such file"),
-        ("pipe", "is no file"),
-        (".", "is no file"),
+        ("pipe", "is not a file"),
+        (".", "is not a file"),
     ):
         with pytest.raises(StoryError, match=reason) as caught:
             read_card(tmp_path / name)

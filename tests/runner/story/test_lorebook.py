@@ -205,13 +205,13 @@ def test_sticky_cooldown_and_delay_run_as_sillytaverns_documentation_draws_them(
             started[one.entry.uid] = count
     key = "'lamp' in the last message"
     assert story == [
-        f"{key}: waits for 2 messages",
+        f"{key}: starts after 2 messages",
         key,
         "sticky, 3 more messages",
         "sticky, 2 more messages",
         "sticky, 1 more message",
-        f"{key}: cools down, 2 more messages",
-        f"{key}: cools down, 1 more message",
+        f"{key}: cooling down, 2 more messages",
+        f"{key}: cooling down, 1 more message",
         key,
     ]
 
@@ -231,8 +231,8 @@ def test_of_a_group_one_comes_by_its_weight_or_its_order() -> None:
     assert active(book(member(1, group_override=True), member(1000)), "a") == ["e0"]
     (lost,) = [one for one in called(two, "a") if not one.is_active]
     assert lost.reason in (
-        "'a' in the last message: 'e0' comes of its group 'g'",
-        "'a' in the last message: 'e1' comes of its group 'g'",
+        "'a' in the last message: 'e0' was chosen from group 'g'",
+        "'a' in the last message: 'e1' was chosen from group 'g'",
     )
     never = member(1000, probability=0)
     assert active(book(never, member(1)), "a") == ["e1"]
@@ -293,7 +293,7 @@ def test_what_is_not_done_is_said() -> None:
         {"keys": ["b"], "extensions": {"position": 7}, "insertion_order": "many"},
     )
     assert read.remarks == (
-        "1 of 2 entries are found by likeness, too, elsewhere; here by their keys alone",
-        "1 of 2 entries stand at example messages or outlets elsewhere, here after the card",
-        "not of the kind a lorebook has: entries[1].insertionorder",
+        "1 of 2 entries can match by similarity in SillyTavern; here only by their keys",
+        "1 of 2 entries have a position that is not supported; they go after the card",
+        "ignored, of the wrong type: entries[1].insertionorder",
     )

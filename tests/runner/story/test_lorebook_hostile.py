@@ -25,9 +25,9 @@ SOON = 1e12  # a deadline of no concern
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "it is no JSON"),
-        ("{}", "it is no lorebook: it has no entries"),
-        ('{"entries": 5}', "it is no lorebook"),
+        ("", "it is not JSON"),
+        ("{}", "it is not a lorebook: it has no entries"),
+        ('{"entries": 5}', "it is not a lorebook"),
         ('{"entries": ' + "[" * 10_000, "nested too deeply|no JSON"),
     ],
 )

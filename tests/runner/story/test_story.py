@@ -205,7 +205,7 @@ def test_a_card_that_is_gone_is_said_and_nothing_of_the_session_is_lost(tmp_path
     story = opened(conversation)
     assert story.cards == ()
     assert story.remarks == [
-        f"{card}: there is no such file; --character names it anew, the story goes on without"
+        f"{card}: there is no such file; the story continues without it (--character adds it again)"
     ]
     assert len(conversation.messages) == 1
     with pytest.raises(StoryError, match="there is no such file"):

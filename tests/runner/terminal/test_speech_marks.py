@@ -27,7 +27,10 @@ def marked(*pieces: str) -> list[Span]:
         ("*nods* yes", [("*nods*", ACTION), (" yes", NONE)]),
         ('*says "no" now*', [("*says ", ACTION), ('"no"', SPEECH | ACTION), (" now*", ACTION)]),
         ('"I *do* care"', [('"I ', SPEECH), ("*do*", SPEECH | ACTION), (' care"', SPEECH)]),
-        ("It's the keepers' lamp, isn’t it", [("It's the keepers' lamp, isn’t it", NONE)]),  # noqa: RUF001
+        (
+            "It's the keepers' lamp, isn\u2019t it",
+            [("It's the keepers' lamp, isn\u2019t it", NONE)],
+        ),
         ('a 6" nail, 2*3*4, * not this', [('a 6" nail, 2*3*4, * not this', NONE)]),
         ("**bold** and *so **very** on*", [("**bold** and ", NONE), ("*so **very** on*", ACTION)]),
         ("***both***", [("***both***", ACTION)]),
