@@ -33,8 +33,9 @@ format: $(READY) ## let ruff rewrite what it can
 	$(BIN)/ruff check --fix
 	$(BIN)/ruff format
 
-docs: $(READY) ## write docs/cli.md anew from the commands' own help
+docs: $(READY) ## regenerate docs/cli.md and the command output in README.md and docs/
 	$(BIN)/python tools/make_cli_docs.py
+	PYTHONPATH=tests $(BIN)/python tools/make_output.py
 
 bench: $(READY) ## time convert; BENCH="--llama-cpp DIR" compares with llama.cpp's own path
 	$(BIN)/python benchmarks/convert.py "$$($(BIN)/python tools/make_demo_model.py)" $(BENCH)

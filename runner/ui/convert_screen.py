@@ -43,11 +43,16 @@ def show_outputs(
             console.print(_indented(worst_tensors(checks[output.path], console.width)))
 
 
+def size_and_types(output: Output, nbytes: str = "") -> str:
+    """A line such as `322.1 MiB, 4.91 bits/weight: Q4_K x183, F32 x91`; `nbytes` is its start."""
+    types = ", ".join(f"{name} x{n}" for name, n in type_counts(output).items())
+    return f"{nbytes or size(output.nbytes)}, {output.bits_per_weight:.2f} bits/weight: {types}"
+
+
 def _show_files(console: Console, output: Output, nbytes: str) -> None:
     for shard in output.shards:
         console.print(Text(printable(str(shard.path)), style="bold"), soft_wrap=True)
-    types = ", ".join(f"{name} x{n}" for name, n in type_counts(output).items())
-    facts = f"{nbytes}, {output.bits_per_weight:.2f} bits/weight: {types}"
+    facts = size_and_types(output, nbytes)
     console.print(_indented(Text(facts)))
     if fallen := fallback_line(output):
         console.print(_indented(Text(fallen, style="yellow")))
