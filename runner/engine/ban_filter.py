@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 from franken_gguf.runner.sampling.ban_list import Banned
 
-from .engine import Generation
+from .generation import Generation
 
 _TRIES = 20
 """Tokens that are disallowed at one place at most; then the phrase is let through."""

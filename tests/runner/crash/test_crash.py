@@ -104,7 +104,7 @@ def test_a_chat_that_crashed_goes_on_from_the_last_word(tmp_path: Path) -> None:
     assert len(answer["mes"].split()) > 10
     assert " ".join(answer["mes"].split()) in " ".join(shown.split())
     with terminal(tmp_path, "--continue", crash=f"{EVALUATE} 99 SEGV") as again:
-        again.wait_for("session 'tale' goes on after 2 messages\n")
+        again.wait_for("resumed 'tale', 2 messages\n")
         assert again.leave(CTRL_D) == 0
 
 
