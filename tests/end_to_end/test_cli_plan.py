@@ -216,13 +216,15 @@ def test_a_public_worker_warns_and_ctrl_c_ends_it() -> None:
 def test_where_nobody_listens_the_chat_says_so_and_does_not_crash() -> None:
     done = chat(["--rpc", "127.0.0.1:1"])
     assert done.returncode == 1
-    assert done.stderr == "Error: --rpc 127.0.0.1:1: Connection refused; is a worker there?\n"
+    assert (
+        done.stderr == "Error: --rpc 127.0.0.1:1: Connection refused; is a worker running there?\n"
+    )
 
 
 def test_without_rpc_in_the_build_the_mend_is_said() -> None:
     done = chat(["--rpc", "127.0.0.1:1"], env=dict(os.environ))
     assert done.returncode == 1
-    assert 'was built without RPC; to change that: CMAKE_ARGS="-DGGML_RPC=on"' in done.stderr
+    assert 'was built without RPC; to build it with RPC: CMAKE_ARGS="-DGGML_RPC=on"' in done.stderr
 
 
 def test_two_processes_give_the_answer_of_one() -> None:
@@ -258,7 +260,7 @@ def test_three_processes_give_the_answer_of_one() -> None:
     assert together.returncode == 0, together.stderr
     assert together.stdout == alone.stdout != ""
     assert "31 of 31 layers, 19 on RPC0, 12 on RPC1" in together.stderr
-    assert sizes.stderr == "Error: --vram: 3 sizes; give one, or one for each of RPC0, RPC1\n"
+    assert sizes.stderr == "Error: --vram: got 3 sizes; give one, or one for each of RPC0, RPC1\n"
 
 
 def chat(words: list[str], env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:

@@ -99,7 +99,7 @@ def test_a_crash_with_extra_buffers_alone_is_told_once(
     assert runs() == 2
     assert notices == [
         f"llama.cpp crashes here with repacked weights ({signal}): models are loaded without, "
-        "which reads prompts more slowly; franken-gguf doctor shows what to do"
+        "which slows down prompts; 'franken-gguf doctor' shows how to fix it"
     ]
 
 

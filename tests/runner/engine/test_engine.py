@@ -277,5 +277,5 @@ def test_a_file_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
             b"tokenizer.ggml.model\x08\0\0\0\x04\0\0\0\0\0\0\0none",
         ),
     )
-    with pytest.raises(FrankenError, match="holds no tokenizer"), load_vocabulary(path):
+    with pytest.raises(FrankenError, match="has no tokenizer"), load_vocabulary(path):
         pass

@@ -19,7 +19,7 @@ import pytest
 from franken_gguf.quantize.common.signals import ENDINGS, signals_held
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
-from franken_gguf.runner.engine.interrupt import Stopped, hearing_ctrl_c
+from franken_gguf.runner.engine.interrupt import Stopped, ctrl_c_sets
 from franken_gguf.runner.engine.probe import router_inputs
 from franken_gguf.runner.sampling.settings import Sampling
 from support.merges import make_dense, write_recipe
@@ -98,7 +98,7 @@ def test_signals_at_random_moments_of_a_load_are_all_heard(
 
 
 def test_where_ctrl_c_only_stops_an_answer_the_others_still_end_it() -> None:
-    with Engine(read_header(smollm2()), SMALL) as engine, hearing_ctrl_c(engine.stop):
+    with Engine(read_header(smollm2()), SMALL) as engine, ctrl_c_sets(engine.stop):
 
         def answer() -> None:
             generation = engine.generate(PROMPT, Sampling(temperature=0), 8)
