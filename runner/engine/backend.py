@@ -86,7 +86,7 @@ log = _Log()
 """One for the process, as llama.cpp's own is."""
 # ctypes does not keep the callback alive: the module must.
 _log_callback = lib.llama_log_callback(log.receive)
-_abort_callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(recorder.gave_up)
+_abort_callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(recorder.record_abort)
 
 
 @cache

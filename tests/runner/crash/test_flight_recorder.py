@@ -48,7 +48,7 @@ def test_a_file_is_its_pieces_joined_by_the_answer_so_far() -> None:
     recorder, memory = shared(100)
     recorder.begin(FILE, [b'{"mes": "', b'", "swipes": ["One.", "', b'"]}\n'])
     for text in ("The ", "s\N{LATIN SMALL LETTER E WITH ACUTE}a"):
-        recorder.say(text.encode())
+        recorder.add(text.encode())
     assert (read(memory).path, read(memory).content.decode()) == (
         FILE,
         '{"mes": "The s\xe9a", "swipes": ["One.", "The s\xe9a"]}\n',
@@ -65,7 +65,7 @@ def test_what_does_not_fit_is_left_out_and_nothing_is_written_past_the_memory(ro
     form = len(b"/tales/sea.jsonl\0<\0>")
     recorder.begin(FILE, [b"<", b">"])
     for _ in range(10):
-        recorder.say(b"sea")
+        recorder.add(b"sea")
     assert len(memory) == HEADER_BYTES + room
     if room < form:
         assert read(memory) == Flight()
@@ -84,7 +84,7 @@ def test_a_death_names_its_signal_its_stage_and_llama_cpps_reason() -> None:
     )
     recorder, memory = shared(0)
     with recorder.during(READING, "a"):
-        recorder.gave_up(b"x.cpp:1: GGML_ASSERT(a)\n failed\x1b")
+        recorder.record_abort(b"x.cpp:1: GGML_ASSERT(a)\n failed\x1b")
         assert death(read(memory), 6) == (
             "llama.cpp crashed (SIGABRT: x.cpp:1: GGML_ASSERT(a) failed\\x1b) "
             "while reading the prompt" + doctor

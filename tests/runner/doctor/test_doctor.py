@@ -287,7 +287,7 @@ def test_a_build_for_this_cpu_keeps_the_gpus_it_is_for(
         ),
         (
             Verdict(can_repack=False, can_run=False, fault="SIGILL"),
-            "crashes (SIGILL): llama.cpp may be built for another CPU",
+            "crashes (SIGILL): llama.cpp may have been built for another CPU",
         ),
         (Verdict(unchecked="timed out"), "not checked (timed out)"),
         (Verdict(unchecked="\x1b[2J"), "not checked (\\x1b[2J)"),
@@ -311,7 +311,7 @@ def test_nothing_a_driver_says_steers_the_terminal() -> None:
     with console.capture() as shown:
         doctor_screen.show_checkup(console, replace(checkup(), unused=(evil,)))
     assert "\x1b[2J" not in shown.get()
-    assert "\\x1b[2JGPU wants x" in shown.get()
+    assert "\\x1b[2JGPU needs x" in shown.get()
 
 
 def test_the_peak_of_memory_rises_with_what_is_touched_and_does_not_fall() -> None:

@@ -222,7 +222,7 @@ def test_ram_that_is_not_enough_is_said_before_loading_with_what_would_help() ->
         Engine(read_header(smollm2()), options, machine=Machine(150 * MIB))
     assert str(caught.value) == (
         f"{smollm2()}: needs 199.8 MiB of RAM with a context of 4096 tokens; 150.0 MiB is free, of "
-        "which 18.8 MiB is headroom; a shorter context fits: -c 1024; a KV cache in 8 bits, "
+        "which 18.8 MiB is headroom; a shorter context fits: -c 1024; an 8-bit KV cache, "
         "-ctk q8_0 -ctv q8_0, saves 42.2 MiB, which is not enough; "
         "no smaller quant fits either (this file: 5.74 bits per weight)"
     )

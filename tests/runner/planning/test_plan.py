@@ -141,7 +141,7 @@ def test_a_context_that_does_not_fit_gives_way_to_8_bits_and_then_to_fewer_token
     assert eight_bits.cache.type_k == eight_bits.cache.type_v == "q8_0"
     assert eight_bits.notes == (
         "a context of 4096 tokens in f16/f16 does not fit: "
-        "taking a context of 4096 tokens in q8_0/q8_0",
+        "using a context of 4096 tokens in q8_0/q8_0",
     )
     fewer = plan(mixtral(), machine(0, 13.3))
     assert fewer.fits

@@ -70,7 +70,7 @@ def test_too_many_layers_for_the_card_are_left_and_said() -> None:
         ),
         (
             PlacementOptions(tensor_split=(-1,)),
-            "-ts -1: give a share for each device, as in 3,1; 0 is none",
+            "-ts -1: give a share for each device, such as 3,1; 0 means none",
         ),
         (PlacementOptions(tensor_split=(0,)), "-ts 0: give a share for each device"),
         (PlacementOptions(tensor_split=(nan,)), "-ts nan: give a share for each device"),
@@ -93,7 +93,7 @@ def test_a_wish_that_cannot_be_is_one_line(placement: PlacementOptions, line: st
 
 def test_heads_that_do_not_divide_into_blocks_are_refused_and_never_chosen() -> None:
     odd = replace(mixtral(), head_size=80)
-    with pytest.raises(PlanError, match="heads of 80 do not divide into blocks of q8_0; take f16"):
+    with pytest.raises(PlanError, match="heads of 80 do not divide into blocks of q8_0; use f16"):
         plan(odd, machine(8, 16), PlacementOptions(type_k="q8_0"))
     assert plan(odd, machine(0, 13.6)).cache.type_k == "f16"
 
@@ -101,7 +101,7 @@ def test_heads_that_do_not_divide_into_blocks_are_refused_and_never_chosen() -> 
 @pytest.mark.parametrize(
     ("placement", "vram", "note"),
     [
-        (PlacementOptions(n_gpu_layers=9), 0, "llama.cpp sees no GPU here, -ngl does nothing"),
+        (PlacementOptions(n_gpu_layers=9), 0, "llama.cpp finds no GPU here: -ngl has no effect"),
         (
             PlacementOptions(overrides=(Override("foo", CPU),)),
             8,

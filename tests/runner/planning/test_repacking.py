@@ -80,7 +80,7 @@ def test_a_cpu_on_which_repacked_weights_crash_is_spared_them() -> None:
     found = plan(mixtral(), broken, PlacementOptions(repack=True))
     assert (found.mmap, found.repack, found.repackable) == (True, False, 0)
     assert found.flags[-1] == "--no-repack"
-    assert found.notes == ("llama.cpp crashes here with repacked weights, --repack does nothing",)
+    assert found.notes == ("llama.cpp crashes here with repacked weights: --repack has no effect",)
 
 
 def test_two_copies_that_were_asked_for_and_do_not_fit_are_advised_against() -> None:
