@@ -75,9 +75,10 @@ def override_array(overrides: tuple[Override, ...]) -> ctypes.Array[_Override]:
     handles = {_described(handle).name: handle for handle in _handles()}
     rows = [
         _Override(
-            os.fsencode(one.pattern), cpu if one.device == CPU else buffer_type(handles[one.device])
+            os.fsencode(override.pattern),
+            cpu if override.device == CPU else buffer_type(handles[override.device]),
         )
-        for one in overrides
+        for override in overrides
     ]
     return (_Override * (len(rows) + 1))(*rows, _Override(None, None))
 

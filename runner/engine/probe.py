@@ -36,14 +36,14 @@ class Tensor(ctypes.Structure):
 
 
 # The size of a tensor with its ggml_object, and two neighbours in the list of operations, which
-# moves when any before them is added: together they tell one layout of the struct from another.
+# moves when any before them is added: together they identify the layout of the struct.
 _OVERHEAD = 368
 _OPERATIONS = {29: b"MUL_MAT", 30: b"MUL_MAT_ID"}
 _TYPES = {_F32: (b"f32", np.float32), _I32: (b"i32", np.int32)}
 
 
 def check_ggml() -> None:
-    """Raise EngineError where this ggml may lay its tensors out in a way that we do not know."""
+    """Raise EngineError if this ggml may lay out its tensors in a way unknown to us."""
     overhead = function("ggml_tensor_overhead", ctypes.c_size_t)()
     op_name = function("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
     type_name = function("ggml_type_name", ctypes.c_char_p, ctypes.c_int)

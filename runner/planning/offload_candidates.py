@@ -106,13 +106,13 @@ def headroom(free: int, most: int) -> int:
 
 def _moved(shape: ModelShape, overrides: tuple[Override, ...]) -> dict[str, str]:
     """Weight name to the device that the user's overrides give it; the first match decides."""
-    found: dict[str, str] = {}
+    moved: dict[str, str] = {}
     for override in overrides:
         pattern = re.compile(override.pattern)
         for weight in shape.weights:
             if pattern.search(weight.name):
-                found.setdefault(weight.name, override.device)
-    return found
+                moved.setdefault(weight.name, override.device)
+    return moved
 
 
 @dataclass(frozen=True)
@@ -202,7 +202,7 @@ class _Case:
         if not self.machine.can_repack or any(device.pins_ram for device in devices):
             return []
         repacks = self.machine.repacks
-        return [one for one, home in placed if home == CPU and is_repacked(one, repacks)]
+        return [weight for weight, home in placed if home == CPU and is_repacked(weight, repacks)]
 
     def _flags(self, choice: Arrangement) -> tuple[str, ...]:
         cache, options = self.cache, self.options

@@ -42,10 +42,10 @@ def plan(
     notes = tuple(_notes(shape, machine, options))
     caches = list(_caches(shape, machine, options))
     for cache in caches:
-        found = fitting(shape, machine, options, cache)
-        if found.fits:
-            notes = (*notes, *_reduced(caches[0], cache), *_idle(machine, found))
-            return replace(found, notes=notes)
+        best = fitting(shape, machine, options, cache)
+        if best.fits:
+            notes = (*notes, *_reduced(caches[0], cache), *_idle(machine, best))
+            return replace(best, notes=notes)
     thrifty = replace(caches[0], flash_attention=options.flash_attention is not False)
     wished = fitting(shape, machine, options, thrifty)
     return replace(wished, notes=notes, advice=tuple(advice(shape, machine, options, wished)))
@@ -61,8 +61,8 @@ def smaller_plans(shape: ModelShape, machine: Machine, options: PlacementOptions
     yield best
     while any((taken := {name: best.total(name) for name in best.devices}).values()):
         devices = tuple(
-            replace(one, free=_less(taken[one.name])) if one.name in taken else one
-            for one in machine.devices
+            replace(device, free=_less(taken[device.name])) if device.name in taken else device
+            for device in machine.devices
         )
         machine = replace(machine, devices=devices)
         best = plan(shape, machine, options)
@@ -182,12 +182,12 @@ def _notes(shape: ModelShape, machine: Machine, options: PlacementOptions) -> It
             yield f"-ot {override.pattern}={override.device}: matches no tensor"
 
 
-def _idle(machine: Machine, found: Plan) -> Iterator[str]:
-    idle = [device.name for device in machine.devices if device.name not in found.devices]
-    if idle and found.n_gpu_layers:
+def _idle(machine: Machine, best: Plan) -> Iterator[str]:
+    idle = [device.name for device in machine.devices if device.name not in best.devices]
+    if idle and best.n_gpu_layers:
         are = "is" if len(idle) == 1 else "are"
-        whole = found.n_gpu_layers == found.n_layers and not (found.n_cpu_moe or found.partly)
-        why = f": {found.devices[0]} has room for all" if whole and len(found.devices) == 1 else ""
+        whole = best.n_gpu_layers == best.n_layers and not (best.n_cpu_moe or best.partly)
+        why = f": {best.devices[0]} has room for all" if whole and len(best.devices) == 1 else ""
         yield f"{' and '.join(idle)} {are} not used{why}"
 
 

@@ -35,7 +35,7 @@ class Found:
     start: int | None
     """Where the first banned phrase begins; None if there is none."""
     safe: int
-    """No banned phrase can begin before this offset, other than at `start`."""
+    """Characters before this offset cannot be part of a banned phrase."""
 
 
 class Banned:
@@ -63,15 +63,15 @@ class Banned:
 
     def look(self, text: str, start: int) -> Found:
         """Search for phrases that begin at `start` or later; expressions see the text before it."""
-        found, safe = self._plain(text, start)
+        first, safe = self._search_phrases(text, start)
         for expression in list(self._expressions):
             match, end = self._search(expression, text, start)
             safe = min(safe, end)
             if match is not None:
-                found = match if found is None else min(found, match)
-        return Found(found, safe)
+                first = match if first is None else min(first, match)
+        return Found(first, safe)
 
-    def _plain(self, text: str, start: int) -> tuple[int | None, int]:
+    def _search_phrases(self, text: str, start: int) -> tuple[int | None, int]:
         """Where the first phrase starts, and where a text that may become one starts."""
         safe = len(text)
         for place in range(start, len(text)):
@@ -89,22 +89,22 @@ class Banned:
     def _search(
         self, expression: regex.Pattern[str], text: str, start: int
     ) -> tuple[int | None, int]:
-        """The first match, and where what may become one begins."""
+        """Where the first match starts, and where a text that may become one starts."""
         safe = len(text)
         try:
-            found = expression.search(text, start, partial=True, timeout=_SECONDS)
-            if found and found.partial:
-                if len(text) - found.start() <= MAX_HELD:
-                    safe = found.start()
+            match = expression.search(text, start, partial=True, timeout=_SECONDS)
+            if match and match.partial:
+                if len(text) - match.start() <= MAX_HELD:
+                    safe = match.start()
                 # A complete match can follow after the partial one.
-                found = expression.search(text, start, timeout=_SECONDS)
+                match = expression.search(text, start, timeout=_SECONDS)
         except TimeoutError:
             self._expressions.remove(expression)
             self.given_up.append(f"/{expression.pattern}/")
             return None, len(text)
         # An empty match would ban everything.
-        if found and found.end() > found.start():
-            return found.start(), min(safe, found.start())
+        if match and match.end() > match.start():
+            return match.start(), min(safe, match.start())
         return None, safe
 
 

@@ -105,13 +105,15 @@ class Sampling:
             )
         breakers = self.dry_sequence_breakers
         if len(breakers) > _MAX_BREAKERS or not all(
-            0 < len(one) <= _MAX_BREAKER and "\0" not in one for one in breakers
+            0 < len(text) <= _MAX_BREAKER and "\0" not in text for text in breakers
         ):
             raise SamplingError(
                 f"dry_sequence_breakers must be at most {_MAX_BREAKERS} texts of 1 to "
                 f"{_MAX_BREAKER} characters"
             )
-        if len(self.logit_bias) > _MAX_BIASES or any(math.isnan(one) for _, one in self.logit_bias):
+        if len(self.logit_bias) > _MAX_BIASES or any(
+            math.isnan(bias) for _, bias in self.logit_bias
+        ):
             raise SamplingError(f"logit_bias must be at most {_MAX_BIASES} pairs of id and number")
 
     def in_context(self, n_ctx: int) -> Sampling:
@@ -227,7 +229,7 @@ def _parsed(key: str, text: str) -> Any:
     if key == "samplers":
         return sampler_names(text)
     if key == "logit_bias":
-        return tuple(token_bias(one) for one in text.split(",") if one.strip())
+        return tuple(token_bias(part) for part in text.split(",") if part.strip())
     if key == "dry_sequence_breakers":
         return breakers(text.split(","))
     kind = type(getattr(Sampling, key))
@@ -248,10 +250,10 @@ def sampler_names(text: str) -> tuple[str, ...]:
 
 def token_bias(text: str) -> tuple[int, float]:
     """ID+BIAS or ID-BIAS, as for llama.cpp's --logit-bias. Raises SamplingError."""
-    found = re.fullmatch(r"\s*(\d{1,9})([+-])(\d+(?:\.\d*)?|inf)\s*", text)
-    if not found:
+    match = re.fullmatch(r"\s*(\d{1,9})([+-])(\d+(?:\.\d*)?|inf)\s*", text)
+    if not match:
         raise SamplingError(f"{text!r}: write a bias as TOKEN_ID+BIAS or TOKEN_ID-BIAS")
-    return int(found[1]), float(found[2] + found[3])
+    return int(match[1]), float(match[2] + match[3])
 
 
 def breakers(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""The screen of `franken-gguf verify`: the tensors with the largest errors."""
+"""The table that --verify prints: the tensors with the largest errors."""
 
 from __future__ import annotations
 
