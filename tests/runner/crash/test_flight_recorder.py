@@ -1,4 +1,4 @@
-"""The record of what llama.cpp does: read back as it was written, and never past its memory."""
+"""The record of llama.cpp's work: read back as written, and never past the end of its memory."""
 
 from __future__ import annotations
 
@@ -60,7 +60,9 @@ def test_a_file_is_its_pieces_joined_by_the_answer_so_far() -> None:
 
 
 @pytest.mark.parametrize("room", range(40))
-def test_what_does_not_fit_is_left_out_and_nothing_is_written_past_the_memory(room: int) -> None:
+def test_text_that_does_not_fit_is_left_out_and_nothing_is_written_past_the_memory(
+    room: int,
+) -> None:
     recorder, memory = shared(room)
     form = len(b"/tales/sea.jsonl\0<\0>")
     recorder.begin(FILE, [b"<", b">"])

@@ -1,4 +1,4 @@
-"""Grammars that are wrong are refused in a line that says where; none takes llama.cpp down."""
+"""Invalid grammars are refused with line and column; none crashes llama.cpp."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_a_mistake_is_reported_with_its_line_and_column(
     assert str(caught.value) == f"the grammar, {complaint}"
 
 
-def test_what_has_no_place_is_said_without(vocabulary: Vocabulary) -> None:
+def test_a_mistake_without_a_position_is_reported_without_one(vocabulary: Vocabulary) -> None:
     with pytest.raises(
         SamplingError, match=r"cannot be read: .* does not contain a 'root' symbol$"
     ):

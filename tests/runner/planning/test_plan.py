@@ -77,7 +77,7 @@ def test_the_overrides_move_exactly_the_experts_that_are_counted_in_ram() -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(vram=st.floats(0.1, 20), ram=st.floats(1, 32), n_ctx=st.integers(1, 32768))
-def test_what_fits_leaves_the_headroom_and_no_weight_is_lost(
+def test_a_plan_that_fits_leaves_the_headroom_and_places_every_weight(
     vram: float, ram: float, n_ctx: int
 ) -> None:
     shape = mixtral()
@@ -148,7 +148,7 @@ def test_a_context_that_does_not_fit_gives_way_to_8_bits_and_then_to_fewer_token
     assert fewer.cache.n_ctx == 1024
 
 
-def test_a_cpu_attends_without_flash_where_the_scores_are_small() -> None:
+def test_a_cpu_uses_no_flash_attention_if_the_scores_are_small() -> None:
     # 32 heads x 4096 tokens x a batch of 512 x 4 bytes are 256 MiB, the most there may be.
     at_most = plan(mixtral(), machine(0, 32), PlacementOptions(n_ctx=4096))
     assert (at_most.cache.flash_attention, at_most.flags[-2:]) == (False, ("-fa", "off"))

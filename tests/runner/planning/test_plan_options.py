@@ -1,4 +1,4 @@
-"""The plan where the user decides, and the smaller plans that follow where one has no room."""
+"""Plans with the user's options, and the smaller plans that follow if a device lacks memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.plans import cards, decided, machine, mixtral
         (PlacementOptions(n_cpu_moe=0), (17, 0, ())),
     ],
 )
-def test_what_the_user_decides_stays(
+def test_the_users_options_are_kept(
     placement: PlacementOptions, expected: tuple[int, int, object]
 ) -> None:
     found = plan(mixtral(), machine(8, 16), placement)
@@ -44,7 +44,7 @@ def test_a_users_override_goes_first_and_is_counted() -> None:
     assert found.total(CPU) - embeddings - found.used[CPU]["compute buffers"] == layer
 
 
-def test_too_many_layers_for_the_card_are_left_and_said() -> None:
+def test_too_many_layers_for_the_gpu_are_kept_and_reported() -> None:
     found = plan(mixtral(), machine(8, 32), PlacementOptions(n_gpu_layers=99, n_cpu_moe=0))
     assert decided(found) == (33, 0, ())
     assert list(found.short) == ["CUDA0"]
@@ -86,7 +86,7 @@ def test_too_many_layers_for_the_card_are_left_and_said() -> None:
         ),
     ],
 )
-def test_a_wish_that_cannot_be_is_one_line(placement: PlacementOptions, line: str) -> None:
+def test_an_invalid_option_is_a_one_line_error(placement: PlacementOptions, line: str) -> None:
     with pytest.raises(PlanError, match=re.escape(line)):
         plan(mixtral(), machine(8, 16), placement)
 
@@ -109,7 +109,9 @@ def test_heads_that_do_not_divide_into_blocks_are_refused_and_never_chosen() -> 
         ),
     ],
 )
-def test_a_wish_without_effect_is_said(placement: PlacementOptions, vram: float, note: str) -> None:
+def test_an_option_without_effect_is_noted(
+    placement: PlacementOptions, vram: float, note: str
+) -> None:
     assert plan(mixtral(), machine(vram, 16), placement).notes[0].startswith(note)
 
 
@@ -131,6 +133,6 @@ def test_smaller_plans_take_less_of_each_device_and_try_one_that_was_idle() -> N
     assert plans[-1].devices == ()
 
 
-def test_where_the_user_left_no_choice_no_smaller_plan_follows() -> None:
+def test_no_smaller_plan_follows_if_the_options_leave_no_choice() -> None:
     placement = PlacementOptions(4096, "f16", "f16", n_gpu_layers=33, n_cpu_moe=30)
     assert len(list(smaller_plans(mixtral(), machine(8, 32), placement))) == 1
