@@ -110,7 +110,7 @@ def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
         ("/copy", "there is no answer yet"),
         ("/save tale", "there are no messages yet"),
         ("/set temp", "use /set NAME VALUE"),
-        ("/set temp hot", "temperature is a number, not 'hot'"),
+        ("/set temp hot", "temperature must be a number, not 'hot'"),
         ("/set top_k 1.5", "top_k must be a whole number, not '1.5'"),
         ("/set top_p 2", "top_p is 2.0; it must be from 0 to 1"),
         ("/set nonsense 1", "no setting 'nonsense'; there are temperature, dynatemp_range"),
