@@ -29,7 +29,7 @@ def advice(
     if options.mmap and REPACKED in wished.used[CPU]:
         read = fitting(shape, machine, replace(options, mmap=None), cache)
         if read.fits:
-            yield f"without --mmap, read into memory, it fits: {' '.join(read.flags)}"
+            yield f"without --mmap it fits: {' '.join(read.flags)}"
     shorter = _longest(shape, machine, options, cache)
     if shorter:
         yield f"a shorter context fits: -c {shorter}"

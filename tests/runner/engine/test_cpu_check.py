@@ -302,7 +302,7 @@ def test_doctor_survives_a_llama_cpp_that_crashes_and_shows_the_command(
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 0
     shown = " ".join(result.stdout.split())
-    assert "CPU check crashes (SIGILL): llama.cpp may be built for another CPU" in shown
+    assert "CPU check crashes (SIGILL): llama.cpp may have been built for another CPU" in shown
     document = json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)
     assert document["cpu_check"] == asdict(Verdict(can_repack=False, can_run=False, fault="SIGILL"))
     assert document["devices"] == []

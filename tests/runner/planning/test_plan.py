@@ -177,7 +177,7 @@ def test_each_advice_is_true(ram: float) -> None:
         assert not plan(shape, here, replace(placement, n_ctx=n_ctx + 256)).fits
     saved = plan(shape, here, replace(placement, type_k="q8_0", type_v="q8_0"))
     assert ("saves 240.0 MiB, which is not enough" in text) == (not saved.fits)
-    if smaller := re.search(r"([\d.]+) bits per weight, as (\w+)", text):
+    if smaller := re.search(r"fits: \w+, ([\d.]+) bits per weight", text):
         part = float(smaller[1]) / 4.5
         weights = tuple(replace(w, nbytes=int(w.nbytes * part)) for w in shape.weights)
         assert plan(replace(shape, weights=weights), here, placement).fits

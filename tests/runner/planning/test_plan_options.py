@@ -78,7 +78,7 @@ def test_too_many_layers_for_the_gpu_are_kept_and_reported() -> None:
         (PlacementOptions(n_cpu_moe=-1), "--n-cpu-moe -1: give a number of layers, or auto"),
         (
             PlacementOptions(overrides=(Override("(", CPU),)),
-            r"-ot (: no regular expression: missing )",
+            r"-ot (: not a valid regular expression: missing )",
         ),
         (
             PlacementOptions(overrides=(Override("x", "CUDA1"),)),
@@ -105,7 +105,7 @@ def test_heads_that_do_not_divide_into_blocks_are_refused_and_never_chosen() -> 
         (
             PlacementOptions(overrides=(Override("foo", CPU),)),
             8,
-            "-ot foo=CPU: no tensor has such a name",
+            "-ot foo=CPU: matches no tensor",
         ),
     ],
 )

@@ -87,7 +87,7 @@ def test_two_copies_that_were_asked_for_and_do_not_fit_are_advised_against() -> 
     found = plan(mixtral(), machine(0, 24), PlacementOptions(mmap=True, repack=True))
     assert not found.fits
     line, *_ = found.advice
-    assert line.startswith("read into memory, without --mmap, it fits: -c 4096 ")
+    assert line.startswith("without --mmap it fits: -c 4096 ")
     assert line.endswith(" --no-mmap")
     assert plan(mixtral(), machine(0, 24), PlacementOptions(repack=True)).fits
 
