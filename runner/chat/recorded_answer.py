@@ -33,7 +33,7 @@ def recorded(dialogue: Dialogue, answer: Answer) -> Generator[Piece, None, None]
             if isinstance(piece, Text):
                 if answer.text == piece.text:
                     _begin(dialogue, answer, uuid.uuid4().hex)
-                recorder.say(_quoted(piece.text)[1:-1].encode(errors="replace"))
+                recorder.add(_quoted(piece.text)[1:-1].encode(errors="replace"))
             yield piece
 
 

@@ -19,7 +19,7 @@ from franken_gguf.runner.commands.general_commands import resumed
 from franken_gguf.runner.conversation.conversation import Conversation
 from franken_gguf.runner.conversation.session import Session, Sessions, data_folder, make_private
 from franken_gguf.runner.engine.engine import LoadOptions
-from franken_gguf.runner.engine.interrupt import hearing_ctrl_c
+from franken_gguf.runner.engine.interrupt import ctrl_c_sets
 from franken_gguf.runner.engine.this_machine import this_machine, with_vram
 from franken_gguf.runner.planning.placement import Machine
 from franken_gguf.runner.sampling.sampling_presets import preset
@@ -89,7 +89,7 @@ def _load(
 ) -> Chat:
     options = LoadOptions(**vars(arguments.placement), n_threads=arguments.n_threads)
     sampling = arguments.sampling
-    with hearing_ctrl_c(stop), screen.loading(arguments.header.path.name) as show_progress:
+    with ctrl_c_sets(stop), screen.loading(arguments.header.path.name) as show_progress:
         chat = load(
             arguments.header,
             options,

@@ -1,4 +1,4 @@
-"""Makes a recipe's router, for the verbs that read recipes."""
+"""Builds a recipe's router before a conversion, for the verbs that read recipes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _BASE_TYPE = "Q8_0"
 
 def _base_preset(ctx: click.Context, parameter: click.Parameter, name: str) -> Preset:
     preset = find_preset(name)
-    # Mixtures' own presets do not fit a dense model, and Q2_K_S needs an importance matrix.
+    # Presets for mixtures do not suit a dense model, and Q2_K_S needs an importance matrix.
     if better := preset.like or {"Q2_K_S": "Q2_K"}.get(preset.name):
         raise RecipeError(f"a base model cannot run in {preset.name}; use --base-type {better}")
     return preset
@@ -56,10 +56,10 @@ def route(
     base_type: Preset | None = None,
     threads: int | None = None,
 ) -> None:
-    """Give a recipe its router, by running the base model if its gate_mode needs it.
+    """Build a recipe's router, running the base model if its gate_mode needs that.
 
-    The base model is converted into `folder` and deleted again; `threads` convert and run it.
-    `notices` shows what the user may not have meant. Other sources are left as they are.
+    The base model is converted to a temporary file in `folder`, using `threads` as for the
+    conversion. `notices` shows warnings. Sources that are not recipes are left as they are.
     """
     if not isinstance(source, MergedSource):
         return

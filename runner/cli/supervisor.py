@@ -1,7 +1,7 @@
-"""The command's first process: it starts the one that works, waits, and speaks for it if it dies.
+"""The command's first process: starts the one that works, waits, and reports if it dies.
 
-llama.cpp can end its process without a word, and no handler in that process sees a SIGKILL. So the
-command forks before anything large is imported; both processes stay in the terminal's foreground.
+llama.cpp can end its process without a message, and no handler can catch SIGKILL. So the command
+forks before anything large is imported; both processes stay in the terminal's foreground.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ from franken_gguf.runner.crash.flight_recorder import Flight, read, recorder
 if sys.platform != "win32":
     import termios
 
-# A session file is 32 MiB at most. Only what is written to takes memory.
+# A session file is 32 MiB at most. Only pages that are written take memory.
 _RECORD_BYTES = 1 << 26
-# `doctor` is what we point to, and a `worker` is to be killed by whoever started it.
-_ALONE = ("doctor", "worker")
+# Our messages recommend `doctor`, so it stays simple; a `worker`'s caller can kill it directly.
+_UNSUPERVISED = ("doctor", "worker")
 
 
 def main() -> None:
-    """Run the command line, in a process of its own where the platform can fork."""
+    """Run the command line, in a child process if the platform can fork."""
     verb = next(iter(sys.argv[1:]), "-")
-    if hasattr(os, "fork") and verb not in _ALONE and not verb.startswith("-"):
+    if hasattr(os, "fork") and verb not in _UNSUPERVISED and not verb.startswith("-"):
         _supervise()
     from franken_gguf.runner.cli import main as command_line  # noqa: PLC0415 - the first process stays small
 
@@ -38,12 +38,12 @@ def main() -> None:
 def _supervise() -> None:
     """Return in a new process; this one ends as that one does.
 
-    Where there is no memory or process to be had, return in this one.
+    If the system refuses memory or a process, return in this one.
     """
     terminal = _Terminal()
-    heard = {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP}
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, heard)
-    # An ignored SIGCHLD is never delivered; macOS takes one without a handler for ignored.
+    awaited = {signal.SIGCHLD, signal.SIGINT, signal.SIGQUIT, signal.SIGTERM, signal.SIGHUP}
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, awaited)
+    # An ignored SIGCHLD is never delivered; macOS treats one without a handler as ignored.
     handler = signal.signal(signal.SIGCHLD, lambda *_: None)
     try:
         memory, (alive, held), child = mmap.mmap(-1, _RECORD_BYTES), os.pipe(), os.fork()
@@ -52,65 +52,66 @@ def _supervise() -> None:
     else:
         if child:
             os.close(alive)
-            _end_as(*_wait(child, heard), memory, terminal)
+            _end_as(*_wait(child, awaited), memory, terminal)
         os.close(held)
         _end_with_parent(alive)
         recorder.share(memory)
-        # Its trace of every thread is not for the screen; a core dump has it.
+        # Keep ggml's backtraces of every thread off the screen; a core dump has them.
         os.environ.setdefault("GGML_NO_BACKTRACE", "1")
     signal.signal(signal.SIGCHLD, handler)
     signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
 
 def _end_with_parent(alive: int) -> None:
-    """Be killed when the first process is: it holds the other end of the pipe `alive`."""
+    """Kill this process when the first one ends, which holds the other end of the pipe `alive`."""
 
     def wait() -> None:
         os.read(alive, 1)
         os.kill(os.getpid(), signal.SIGKILL)
 
-    # All signals are blocked while the thread starts: it must take none from the main thread.
+    # The thread inherits this mask: all signals must go to the main thread.
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     threading.Thread(target=wait, daemon=True).start()
     signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _wait(child: int, heard: set[signal.Signals]) -> tuple[int, set[int]]:
-    """The status that the child ends with, and the signals that came before.
+def _wait(child: int, awaited: set[signal.Signals]) -> tuple[int, set[int]]:
+    """The child's exit status, and the signals that arrived before.
 
-    It gets those that were sent to us. What is typed at the terminal it has itself.
+    Signals sent to this process are passed on; those of a key the terminal sends to the child too.
     """
-    came: set[int] = set()
+    received: set[int] = set()
     while True:
-        number, is_typed = _next_signal(heard)
+        number, is_typed = _next_signal(awaited)
         if number == signal.SIGCHLD:
             ended, status = os.waitpid(child, os.WNOHANG)
             if ended:
-                return status, came
-            continue  # it was stopped
-        came.add(number)
+                return status, received
+            continue  # the child was stopped, not ended
+        received.add(number)
         if not is_typed:
             os.kill(child, number)
 
 
-def _next_signal(heard: set[signal.Signals]) -> tuple[int, bool]:
-    """The next signal, and whether it comes from a key."""
+def _next_signal(awaited: set[signal.Signals]) -> tuple[int, bool]:
+    """The next signal, and whether a key sent it."""
     keys = (signal.SIGINT, signal.SIGQUIT)
     if hasattr(signal, "sigwaitinfo"):
-        info = signal.sigwaitinfo(heard)
-        # Positive where the kernel sends it, and then to all processes in the foreground.
+        info = signal.sigwaitinfo(awaited)
+        # si_code is positive if the kernel sent it, and then to all processes in the foreground.
         return info.si_signo, info.si_signo in keys and info.si_code > 0
-    number = signal.sigwait(heard)  # macOS does not tell who sent it
+    number = signal.sigwait(awaited)  # macOS does not report the sender
     return number, number in keys and _Terminal().is_ours()
 
 
-def _end_as(status: int, came: set[int], memory: Any, terminal: _Terminal) -> NoReturn:
+def _end_as(status: int, received: set[int], memory: Any, terminal: _Terminal) -> NoReturn:
+    """Exit like the child: with its status, or by its signal after a message about it."""
     if not os.WIFSIGNALED(status):
         os._exit(os.WEXITSTATUS(status))
     number, flight = os.WTERMSIG(status), read(memory)
     terminal.restore()
     saved = _save(flight)
-    if number in came:  # it did as it was told
+    if number in received:  # the child was asked to end
         signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         os.kill(os.getpid(), number)
@@ -124,7 +125,7 @@ def _end_as(status: int, came: set[int], memory: Any, terminal: _Terminal) -> No
 
 
 def _save(flight: Flight) -> str:
-    """Write the session as far as it came; what is said of that."""
+    """Save the recorded session, if any; return the end of the error message about it."""
     if flight.path is None:
         return ""
     from franken_gguf.runner.conversation.session import Session, replacing  # noqa: PLC0415 - seldom needed
@@ -142,7 +143,7 @@ def _save(flight: Flight) -> str:
 
 
 class _Terminal:
-    """The modes of our terminal as they were at the start."""
+    """The terminal's modes at the start."""
 
     def __init__(self) -> None:
         self._fd = next((fd for fd in (0, 1, 2) if os.isatty(fd)), None)
@@ -151,23 +152,23 @@ class _Terminal:
             self._modes = None if self._fd is None else termios.tcgetattr(self._fd)
 
     def is_ours(self) -> bool:
-        """Whether keys that are typed there are for this process."""
+        """Whether this process is in the terminal's foreground."""
         try:
             return self._fd is not None and os.tcgetpgrp(self._fd) == os.getpgrp()
         except OSError:  # gone
             return False
 
     def restore(self) -> None:
-        """Undo what a process that died left: raw modes, a hidden cursor, a line half written."""
+        """Undo what a dead process left behind: raw modes, a hidden cursor, an unfinished line."""
         if self._fd is None or self._modes is None or not self.is_ours():
             return
-        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a shell may take it back meanwhile
+        signal.signal(signal.SIGTTOU, signal.SIG_IGN)  # a shell can take the foreground meanwhile
         with suppress(termios.error):
             termios.tcsetattr(self._fd, termios.TCSANOW, self._modes)
         can_steer = os.environ.get("TERM", "dumb") not in ("dumb", "unknown")
         for fd in (1, 2):
             if os.isatty(fd):
                 with suppress(OSError):
-                    # Plain colours, the cursor shown, no bracketed paste.
+                    # Default colours, a visible cursor, no bracketed paste.
                     os.write(fd, b"\x1b[0m\x1b[?25h\x1b[?2004l\n" if can_steer else b"\n")
                 return

@@ -1,4 +1,4 @@
-"""What memory and cores there are; loads nothing."""
+"""Memory and cores of this machine, without llama.cpp."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ if sys.platform != "win32":
 
 _CGROUP = Path("/sys/fs/cgroup")
 _MEMBERSHIP = Path("/proc/self/cgroup")
-# Version 2, and version 1, whose controllers have a folder each: the limit, what is used, and the
-# page cache within that, which is given back when memory is wanted.
+# Version 2, and version 1, which has a folder for each controller: the limit, the usage, and the
+# page cache included in it, which the kernel frees on demand.
 _V2 = ("memory.max", "memory.current", ("inactive_file", "active_file"))
 _V1 = (
     "memory.limit_in_bytes",
@@ -26,26 +26,26 @@ _V1 = (
 
 
 def available_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
-    """Bytes of RAM that can be taken now, page cache counted as free.
+    """Bytes of RAM that are available now; page cache counts as free.
 
-    The limits count of a container, a systemd slice and any other control group of Linux that
-    this process is in, version 2 or 1. They are mounted under `cgroup`; `membership` names them.
+    On Linux the limits of all control groups (version 2 or 1) of this process apply: a container's,
+    a systemd slice's. They are mounted under `cgroup`; `membership` names them.
     """
     available = int(psutil.virtual_memory().available)
     for folder, (limit, usage, cache_keys) in _groups(cgroup, membership):
         try:
-            most = int((folder / limit).read_text())
+            allowed = int((folder / limit).read_text())
             used = int((folder / usage).read_text())
             pairs = (line.split() for line in (folder / "memory.stat").read_text().splitlines())
             cache = sum(int(pair[1]) for pair in pairs if pair[0] in cache_keys)
         except (OSError, ValueError, IndexError):
-            continue  # no such version here, or no limit ("max")
-        available = min(available, max(0, most - used + cache))
+            continue  # not this version, or no limit ("max")
+        available = min(available, max(0, allowed - used + cache))
     return available
 
 
 def total_memory(cgroup: Path = _CGROUP, membership: Path = _MEMBERSHIP) -> int:
-    """Bytes of RAM that there are, or that the control groups of this process may have."""
+    """Bytes of RAM of this machine, or the limit of this process's control groups if lower."""
     total = int(psutil.virtual_memory().total)
     for folder, (limit, *_) in _groups(cgroup, membership):
         with suppress(OSError, ValueError):
@@ -58,8 +58,8 @@ def _groups(
 ) -> Iterator[tuple[Path, tuple[str, str, tuple[str, str]]]]:
     """The folders of this process's control groups with the names of their files.
 
-    A limit holds for all below it, so those above count too. In a container, which sees its own
-    group as the topmost, the path may be the host's and lead nowhere.
+    A limit applies to all groups below, so parent groups are included. In a container, which sees
+    its own group as the root, the path can be the host's and not exist.
     """
     try:
         lines = membership.read_text().splitlines()
@@ -81,7 +81,7 @@ def _groups(
 
 
 def peak_memory() -> int:
-    """Bytes of this process that were resident at most."""
+    """The largest resident memory of this process so far, in bytes."""
     if sys.platform == "win32":
         return int(psutil.Process().memory_info().peak_wset)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -89,7 +89,7 @@ def peak_memory() -> int:
 
 
 def default_threads() -> int:
-    """One for each physical core that this process may use: llama.cpp gains nothing from more."""
+    """The physical cores that this process may use: llama.cpp gains nothing from more threads."""
     physical = psutil.cpu_count(logical=False) or psutil.cpu_count() or 1
     if hasattr(os, "sched_getaffinity"):
         physical = min(physical, len(os.sched_getaffinity(0)))
@@ -97,6 +97,6 @@ def default_threads() -> int:
 
 
 def cores() -> int:
-    """Logical cores that this process may use."""
+    """The number of logical cores that this process may use."""
     affinity: Callable[[int], set[int]] | None = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1

@@ -1,7 +1,7 @@
 """Which of llama-cpp-python's ready-made wheels fits a machine, and the command that installs it.
 
-As its README of 0.3.36 lists them and its release workflows build them: py3-none, for x86-64 Linux
-and Windows, and for Apple silicon.
+As listed in the README of 0.3.36 and built by its release workflows: py3-none, for x86-64 Linux and
+Windows, and for Apple silicon.
 """
 
 from __future__ import annotations
@@ -19,16 +19,16 @@ _OLDEST_FOR_CUDA_13 = 7.5
 
 @dataclass(frozen=True)
 class Driver:
-    """What NVIDIA's driver can run."""
+    """What NVIDIA's driver supports."""
 
     cuda: tuple[int, int]
-    """The newest version of CUDA, (12, 4) for example."""
+    """The newest CUDA version, such as (12, 4)."""
     capability: float
     """The compute capability of the oldest GPU."""
 
 
 def ready_made(backend: str, system: str, machine: str, driver: Driver | None = None) -> str:
-    """The wheel's name in its index, `cu124` for example; empty where none was built.
+    """The wheel's name in the index, such as `cu124`; empty if there is none.
 
     `backend`: CUDA, ROCm, MTL, Vulkan or CPU.
     """
@@ -45,7 +45,7 @@ def ready_made(backend: str, system: str, machine: str, driver: Driver | None = 
 
 
 def runtime(wheel: str) -> str:
-    """The libraries that `wheel` leaves to the system; empty where it brings all of its own."""
+    """The libraries that `wheel` needs from the system; empty if it includes all of them."""
     if wheel.startswith("cu"):
         return f"CUDA {wheel[2:4]}'s libcudart and libcublas"
     return {"rocm72": "ROCm 7.2", "hip-radeon": "AMD's HIP SDK"}.get(wheel, "")
@@ -59,19 +59,19 @@ def _cuda(driver: Driver, system: str) -> str:
 
 
 def install_command(installer: str, wheel: str) -> str:
-    """The command that puts `wheel` in place of the llama-cpp-python that is installed.
+    """The command that replaces the installed llama-cpp-python by `wheel`.
 
-    Its index stands alone, so that pip cannot take a newer version to compile from elsewhere.
+    It gives pip no other index, so that pip cannot choose a newer source package to compile.
     """
     declared = requires("franken-gguf") or ()
-    wanted = next(line for line in declared if line.startswith("llama-cpp-python"))
-    return f'{installer} --force-reinstall --no-deps --index-url {_INDEX}/{wheel} "{wanted}"'
+    requirement = next(line for line in declared if line.startswith("llama-cpp-python"))
+    return f'{installer} --force-reinstall --no-deps --index-url {_INDEX}/{wheel} "{requirement}"'
 
 
 def installer(prefix: Path, python: str, system: str) -> str:
-    """The command that installs into the environment at `prefix`, which is that of `python`.
+    """The start of a command that installs into the environment at `prefix`, that of `python`.
 
-    pipx and uv put no pip there.
+    Environments made by pipx and uv have no pip.
     """
     if (prefix / "pipx_metadata.json").exists():
         return "pipx runpip franken-gguf install"

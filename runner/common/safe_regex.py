@@ -1,6 +1,6 @@
-"""Regular expressions that strangers wrote: what compiling one may take is bounded here.
+"""Compiles untrusted regular expressions, with bounds on time and memory.
 
-The time of a search is bounded by whoever searches, with the `regex` library's own `timeout`.
+Callers bound the time of a search with the `regex` library's `timeout`.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from franken_gguf.quantize.common.errors import FrankenError
 
 _MAX_CHARACTERS = 1000
 _COUNT = re.compile(r"\{\s*(\d*)\s*,?\s*(\d*)\s*\}")
-# Counts within counts are written out when an expression is compiled: ((a{1000}){1000}){1000} takes
-# all memory. The product is what they come to at worst; this much takes a tenth of a second.
+# Compiling expands nested counts: ((a{1000}){1000}){1000} takes all memory. Their product is the
+# worst case; this many repeats take a tenth of a second.
 _MAX_REPEATS = 100_000
 
 
 class ExpressionError(FrankenError):
-    """A text is no regular expression that can be used."""
+    """A regular expression is invalid or too large."""
 
 
 def compiled(source: str, flags: int = 0) -> regex.Pattern[str]:
@@ -28,7 +28,7 @@ def compiled(source: str, flags: int = 0) -> regex.Pattern[str]:
     if len(source) > _MAX_CHARACTERS:
         raise ExpressionError(f"it is longer than {_MAX_CHARACTERS} characters")
     if _repeats(source) > _MAX_REPEATS:
-        raise ExpressionError(f"its counts together repeat more than {_MAX_REPEATS} times")
+        raise ExpressionError(f"its nested counts repeat more than {_MAX_REPEATS} times")
     try:
         return regex.compile(source, flags)
     except regex.error as error:
@@ -38,5 +38,5 @@ def compiled(source: str, flags: int = 0) -> regex.Pattern[str]:
 
 
 def _repeats(source: str) -> int:
-    counts = (max(int(number or 1) for number in found) for found in _COUNT.findall(source))
+    counts = (max(int(number or 1) for number in bounds) for bounds in _COUNT.findall(source))
     return prod(max(1, count) for count in counts)

@@ -1,19 +1,18 @@
-"""What llama.cpp is doing, written where another process can read it after a crash.
+"""Records what llama.cpp is doing, where another process can read it after a crash.
 
-The memory is shared with a process that outlives this one: a supervisor, or a watcher. Writing is
-a copy of a few bytes, without a system call. Where nothing shares it, the same is written to
-memory of our own.
+The memory is shared with a process that outlives this one: a supervisor or a watcher. Writing
+copies a few bytes, without a system call. If no process shares it, private memory is used.
 
     offset   bytes
          0      32   what llama.cpp is doing, in words; empty between two calls
         32    1024   the model's name, UTF-8
-      1056     992   why llama.cpp gave up, where it said so, UTF-8
-      2048       8   bytes of the form, little-endian; 0 where there is none
+      1056     992   why llama.cpp aborted, if it reported that, UTF-8
+      2048       8   bytes of the form, little-endian; 0 if there is none
       2056       8   bytes of the answer
       2064       -   the form, then the answer
 
-The form is a file that waits for an answer: its path and its pieces, with a zero byte between
-them. The file's content is the pieces joined by the answer.
+The form is a file to complete with the answer: its path and its pieces, separated by zero bytes.
+The content of the file is the pieces joined by the answer.
 """
 
 from __future__ import annotations
@@ -39,17 +38,17 @@ HEADER_BYTES = _FORM
 
 @dataclass(frozen=True)
 class Flight:
-    """What was recorded."""
+    """The record of a process."""
 
     model: str = ""
     doing: str = ""
-    """LOADING, READING or ANSWERING, "" where llama.cpp was not at work."""
+    """LOADING, READING or ANSWERING; "" if llama.cpp was not working."""
     reason: str = ""
-    """What llama.cpp said before it ended the process itself."""
+    """Why llama.cpp aborted the process, if it reported that."""
     path: Path | None = None
-    """A file that waits for an answer, None where there is none."""
+    """The file to complete with the answer, if any."""
     content: bytes = b""
-    """The file, with the answer as far as it came."""
+    """That file's content, with the answer so far."""
 
 
 class FlightRecorder:
@@ -57,7 +56,7 @@ class FlightRecorder:
 
     def __init__(self) -> None:
         self.is_read = False
-        """Whether another process reads the record when this one dies."""
+        """Whether another process reads the record if this one dies."""
         self._named = ""
         self.leave()
 
@@ -71,7 +70,7 @@ class FlightRecorder:
 
     @contextmanager
     def during(self, doing: str, model: str) -> Iterator[None]:
-        """llama.cpp does this with `model` here: LOADING, READING or ANSWERING."""
+        """Record that llama.cpp is `doing` (LOADING, READING or ANSWERING) with `model`."""
         before = bytes(self._memory[_DOING])
         self._write(_MODEL, self._named or model)
         self._write(_DOING, doing)
@@ -82,21 +81,21 @@ class FlightRecorder:
 
     @contextmanager
     def naming(self, name: str) -> Iterator[None]:
-        """A model in here has this name: its file is one that the user did not name."""
+        """Record `name` for any model file: for temporary files, which the user did not name."""
         before, self._named = self._named, name
         try:
             yield
         finally:
             self._named = before
 
-    def gave_up(self, reason: bytes) -> None:
-        """llama.cpp ends the process, for this reason."""
+    def record_abort(self, reason: bytes) -> None:
+        """Record why llama.cpp is about to abort the process."""
         self._write(_REASON, " ".join(reason.decode(errors="replace").split()))
 
     def begin(self, path: Path, pieces: Sequence[bytes]) -> None:
-        """What is said from now on goes into a file: `pieces`, joined by the answer.
+        """Start a form: the file `path` with `pieces`, to be joined by the answer.
 
-        Where it does not fit into the memory there is no form.
+        If it does not fit into the memory, no form is recorded.
         """
         self.forget()
         form = b"\0".join((os.fsencode(path), *pieces))
@@ -104,8 +103,8 @@ class FlightRecorder:
             self._memory[_FORM : _FORM + len(form)] = form
             struct.pack_into("<QQ", self._memory, _LENGTHS, len(form), 0)
 
-    def say(self, text: bytes) -> None:
-        """A part of the answer, as it is to be in the file; what does not fit is left out."""
+    def add(self, text: bytes) -> None:
+        """Append `text`, as encoded in the file, to the answer; what does not fit is left out."""
         form, length = struct.unpack_from("<QQ", self._memory, _LENGTHS)
         end = _FORM + form + length
         if form and end + len(text) <= len(self._memory):
@@ -113,7 +112,7 @@ class FlightRecorder:
             struct.pack_into("<Q", self._memory, _LENGTHS + 8, length + len(text))
 
     def forget(self) -> None:
-        """The file is written, or there is none."""
+        """Drop the form, once its file is written."""
         struct.pack_into("<QQ", self._memory, _LENGTHS, 0, 0)
 
     def _write(self, field: slice, text: str) -> None:
@@ -126,7 +125,7 @@ def _padded(text: str, room: int) -> bytes:
 
 
 recorder = FlightRecorder()
-"""One for the process: two models that work at once write over each other."""
+"""The only one of the process: two models working at once overwrite each other's record."""
 
 
 def read(memory: Any) -> Flight:

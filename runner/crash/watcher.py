@@ -1,8 +1,8 @@
-"""A small process beside a program that uses the library: it says so where llama.cpp ends that.
+"""A small process beside a program that uses the library: it reports if llama.cpp ends that.
 
-It waits on a pipe whose other end the program holds. Where that closes without a goodbye while
-llama.cpp is at work, the flight record says in which model and what it did. How the program died
-only its parent can know.
+It waits on a pipe whose other end the program holds. If that end closes without a goodbye while
+llama.cpp is working, the flight record has the model and what it was doing. Which signal ended the
+program only its parent can know.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ _GOODBYE = b"."
 
 @cache
 def watch() -> None:
-    """Have this process watched until it ends, once, where that can be.
+    """Start a watcher for this process, once, if the platform allows it.
 
-    A process that is forked from this one later is not watched.
+    A process forked from this one later is not watched.
     """
     if recorder.is_read or os.name == "nt" or not sys.executable or getattr(sys, "frozen", False):
         return
@@ -42,7 +42,7 @@ def watch() -> None:
 
 
 def _start(record: IO[bytes]) -> subprocess.Popen[bytes]:
-    # Isolated from the current folder; our own path is handed on.
+    # -I ignores the current folder and the environment; our own sys.path is passed on.
     run = "from franken_gguf.runner.crash import watcher; watcher.main(sys.argv[1])"
     code = f"import sys; sys.path[:] = sys.argv[2:]; {run}"
     number = record.fileno()
@@ -62,16 +62,16 @@ def _leave(process: subprocess.Popen[bytes]) -> None:
 
 
 def _forget(process: subprocess.Popen[bytes]) -> None:
-    """In a forked process: the pipe is the parent's alone, and so is the record."""
+    """In a forked process: leave the pipe and the record to the parent."""
     assert process.stdin is not None
     process.stdin.close()
-    process.returncode = 0  # it is no child of this one
+    process.returncode = 0  # not this process's child: do not wait for it
     recorder.leave()
     watch.cache_clear()
 
 
 def main(record: str) -> None:
-    """Wait for the program's end, with a file descriptor of the flight record."""
+    """Wait for the program's end; `record` is the file descriptor of the flight record."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if os.read(0, 1) == _GOODBYE:
         os._exit(0)  # the program waits for it

@@ -1,4 +1,4 @@
-"""GPUs that are in the machine and not in this build of llama.cpp, and what would change that."""
+"""GPUs of this machine that this build of llama.cpp cannot use, and how to fix that."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ _PATIENCE = 10.0
 
 @dataclass(frozen=True)
 class Facts:
-    """What was seen of the machine and the build; nothing concluded yet."""
+    """Raw facts about the machine and the build."""
 
     system: str
     """Linux, Darwin or Windows."""
@@ -35,56 +35,56 @@ class Facts:
     backends: tuple[str, ...]
     """In the build: CPU, CUDA, ROCm, MTL, Vulkan, SYCL, RPC."""
     backends_with_device: tuple[str, ...]
-    """Those of them that found something to drive."""
+    """Those of them that found a device."""
     display_vendors: tuple[str, ...] = ()
     """PCI vendors of the graphics devices in /sys/class/drm."""
     nvidia_gpus: tuple[str, ...] = ()
-    """By nvidia-smi."""
+    """Names from nvidia-smi."""
     nvidia_driver: bool = False
-    """nvidia-smi answers, or /proc/driver/nvidia is there."""
+    """nvidia-smi works, or /proc/driver/nvidia exists."""
     tools: tuple[str, ...] = ()
-    """Compilers that are there: nvcc (CUDA), hipcc (ROCm), glslc (Vulkan)."""
+    """Installed compilers: nvcc (CUDA), hipcc (ROCm), glslc (Vulkan)."""
     driver: Driver | None = None
-    """What NVIDIA's driver runs, by nvidia-smi."""
+    """What NVIDIA's driver supports, from nvidia-smi."""
     installer: str = "pip install"
-    """What installs into the environment that this runs in."""
+    """The start of a command that installs into this environment."""
 
 
 @dataclass(frozen=True)
 class Unused:
-    """A GPU that this build of llama.cpp does nothing with."""
+    """A GPU that this build of llama.cpp does not use."""
 
     gpu: str
     command: str
-    """The one that builds llama-cpp-python for it; empty where it is built for it already."""
+    """The command that builds llama-cpp-python for it; empty if this build supports it already."""
     needs: str = ""
-    """What is missing first."""
+    """What has to be installed or fixed first."""
     ready_made: str = ""
-    """The command that installs a wheel compiled for it; empty where there is none."""
+    """The command that installs a wheel compiled for it; empty if there is none."""
     ready_made_needs: str = ""
-    """What that wheel leaves to the system."""
+    """The libraries that this wheel needs from the system."""
 
 
 def unused_gpus(facts: Facts) -> list[Unused]:
-    """The GPUs in the machine that no backend of the build drives, each with its mend. Pure."""
-    if "Vulkan" in facts.backends_with_device:  # it drives any of them
+    """The GPUs in the machine that no backend of the build uses, each with the fix. Pure."""
+    if "Vulkan" in facts.backends_with_device:  # supports all of them
         return []
-    found = []
+    unused = []
     if facts.system == "Darwin" and facts.machine == "arm64":
-        found.append(_unused(facts, "Apple silicon", "MTL", "GGML_METAL", ()))
+        unused.append(_unused(facts, "Apple silicon", "MTL", "GGML_METAL", ()))
     if facts.nvidia_driver or "NVIDIA" in facts.display_vendors:
         gpu = ", ".join(facts.nvidia_gpus) or "NVIDIA GPU"
         driver = () if facts.nvidia_driver else ("NVIDIA's driver",)
         compiler = () if "nvcc" in facts.tools else ("the CUDA toolkit (nvcc)",)
-        found.append(_unused(facts, gpu, "CUDA", "GGML_CUDA", (*driver, *compiler)))
+        unused.append(_unused(facts, gpu, "CUDA", "GGML_CUDA", (*driver, *compiler)))
     if "AMD" in facts.display_vendors:
         if "hipcc" in facts.tools or "ROCm" in facts.backends:
-            found.append(_unused(facts, "AMD GPU", "ROCm", "GGML_HIP", ()))
+            unused.append(_unused(facts, "AMD GPU", "ROCm", "GGML_HIP", ()))
         else:
-            found.append(_by_vulkan(facts, "AMD GPU"))
+            unused.append(_by_vulkan(facts, "AMD GPU"))
     if "Intel" in facts.display_vendors and "SYCL" not in facts.backends_with_device:
-        found.append(_by_vulkan(facts, "Intel GPU"))
-    return [one for one in found if one]
+        unused.append(_by_vulkan(facts, "Intel GPU"))
+    return [gpu for gpu in unused if gpu]
 
 
 def _by_vulkan(facts: Facts, gpu: str) -> Unused | None:
@@ -116,7 +116,7 @@ def _unused(
 def gather(
     backends: tuple[str, ...], backends_with_device: tuple[str, ...], root: Path = Path("/")
 ) -> Facts:
-    """What this machine shows of its GPUs; Linux's /proc and /sys are read under `root`."""
+    """Collect the facts about this machine's GPUs; Linux's /proc and /sys are read under `root`."""
     gpus = _nvidia_smi("--query-gpu=name", "--format=csv,noheader")
     tools = {name: shutil.which(name) for name in ("nvcc", "hipcc", "glslc")}
     if (root / "usr/local/cuda/bin/nvcc").exists():  # often not on the PATH
@@ -164,10 +164,10 @@ def _nvidia_smi(*arguments: str) -> tuple[str, ...]:
 
 
 def _display_vendors(folder: Path) -> tuple[str, ...]:
-    found = set()
+    vendors = set()
     for file in folder.glob("card*/device/vendor"):
         try:
-            found.add(_VENDORS.get(file.read_text().strip(), ""))
+            vendors.add(_VENDORS.get(file.read_text().strip(), ""))
         except OSError:
             continue
-    return tuple(sorted(found - {""}))
+    return tuple(sorted(vendors - {""}))

@@ -1,4 +1,4 @@
-"""All that `franken-gguf doctor` reports, collected from the build and the machine."""
+"""Collects what `franken-gguf doctor` reports from the build and the machine."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from .gpus import Unused, gather, unused_gpus
 
 @dataclass(frozen=True)
 class Checkup:
-    """What is here. Memory in bytes."""
+    """The build and the machine. Memory in bytes."""
 
     version: str
     python: str
@@ -27,37 +27,37 @@ class Checkup:
     llama_cpp_python: str
     backends: tuple[str, ...]
     cpu_features: tuple[str, ...]
-    """Instruction sets and helpers that this build of ggml uses."""
+    """Instruction sets and features that this build of ggml uses."""
     devices: tuple[GgmlDevice, ...]
     ram: int
     ram_available: int
     cores: int
     logical_cores: int
     threads: int
-    """What a model gets by default."""
+    """The default number of threads for a model."""
     unused: tuple[Unused, ...]
     cpu_check: Verdict
-    """Whether llama.cpp runs on this CPU, and with its extra buffers."""
+    """Whether llama.cpp runs on this CPU, with and without extra buffers."""
     rebuild: str = ""
-    """The command that builds one which does, where it does not."""
+    """The command that rebuilds llama.cpp, if it crashed."""
 
 
 def checkup() -> Checkup:
-    """Look at the build and the machine; no model is loaded but cpu_check.py's, once.
+    """Examine the build and the machine; only cpu_check.py's tiny model is loaded, if need be.
 
-    A llama.cpp that crashes on this CPU is not asked for its backends, features and devices. Raises
+    If llama.cpp crashes on this CPU, its backends, features and devices are left empty. Raises
     EngineError.
     """
     verdict = check()
     built: tuple[str, ...] = ()
-    there: tuple[GgmlDevice, ...] = ()
+    registered: tuple[GgmlDevice, ...] = ()
     features: tuple[str, ...] = ()
     if verdict.can_run:
         start()
-        built, there = backends(), tuple(devices())
+        built, registered = backends(), tuple(devices())
         features = _features(lib.llama_print_system_info().decode(errors="replace"))
     logical = psutil.cpu_count() or 1
-    with_device = tuple({device.backend for device in there})
+    with_device = tuple({device.backend for device in registered})
     return Checkup(
         version=version("franken-gguf"),
         python=platform.python_version(),
@@ -65,7 +65,7 @@ def checkup() -> Checkup:
         llama_cpp_python=version("llama-cpp-python"),
         backends=built,
         cpu_features=features,
-        devices=there,
+        devices=registered,
         ram=total_memory(),
         ram_available=available_memory(),
         cores=psutil.cpu_count(logical=False) or logical,
@@ -78,6 +78,6 @@ def checkup() -> Checkup:
 
 
 def _features(info: str) -> tuple[str, ...]:
-    """The names that stand as `NAME = 1` in llama_print_system_info's line."""
+    """The names that have `NAME = 1` in the line of llama_print_system_info."""
     pairs = (part.rpartition(":")[2].split("=") for part in info.split("|"))
     return tuple(pair[0].strip() for pair in pairs if len(pair) == 2 and pair[1].strip() == "1")

@@ -1,4 +1,4 @@
-"""llama.cpp's start, its log, and the only place that loads a model file; knows no context."""
+"""Starts llama.cpp, captures its log, and loads model files; contexts are made elsewhere."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ from .ggml import function, load_backend
 
 
 class EngineError(FrankenError):
-    """llama.cpp refused the model or the request; the text carries its reason and the mend."""
+    """llama.cpp refused the model or the request; the message has its reason and the fix."""
 
 
 class AllocationError(EngineError):
-    """A device has less memory than it was asked for."""
+    """A device has less memory than was requested."""
 
 
 # ggml_log_level: 4 is ERROR, 5 CONT (the rest of the line before it).
@@ -38,21 +38,18 @@ _BUFFER = re.compile(r"(\S+) +(\w+) buffer size = +([\d.]+) MiB")
 
 @dataclass(frozen=True)
 class Buffer:
-    """A piece of memory that llama.cpp took, by its own report."""
+    """A buffer that llama.cpp allocated, as it logs it."""
 
     device: str
-    """With what ggml calls this buffer's type: CPU, CPU_Mapped, CPU_REPACK, CUDA0, CUDA_Host."""
+    """ggml's name of the buffer type: CPU, CPU_Mapped, CPU_REPACK, CUDA0, CUDA_Host."""
     holds: str
     """model, KV, compute or output."""
     nbytes: int
-    """To a hundredth of a MiB."""
+    """Rounded to 0.01 MiB."""
 
 
 class _Log:
-    """llama.cpp's log: nothing reaches the terminal, what we say of it is kept.
-
-    The last errors for our one line, and the buffers since the last model was loaded.
-    """
+    """llama.cpp's log, kept off the terminal: the last errors, and the last load's buffers."""
 
     def __init__(self) -> None:
         self._errors: deque[str] = deque(maxlen=_MAX_LOG_LINES)
@@ -60,7 +57,7 @@ class _Log:
         self._level = 0
 
     def receive(self, level: int, text: bytes, _: object) -> None:
-        """llama.cpp's callback, for a part of a line."""
+        """llama.cpp's log callback; `text` can be part of a line."""
         if level != _CONT:
             self._level = level
         if self._level == _ERROR:
@@ -71,17 +68,17 @@ class _Log:
             self.buffers.append(Buffer(found[1], found[2], round(float(found[3]) * 2**20)))
 
     def clear(self) -> None:
-        """Forget the errors of earlier calls; goes before each call that may fail."""
+        """Forget the errors of earlier calls; call it before each call that can fail."""
         self._errors.clear()
 
     def reason(self) -> str:
         """Why the last call failed, without llama.cpp's function names."""
-        # The first error is the cause; those after it say who gave up because of it.
+        # The first error is the cause; the rest come from its callers.
         line = self._errors[0] if self._errors else "it gives no reason"
         return re.sub(r"^([a-z_]\w*: |error loading model( \w+)?: )*", "", line)
 
-    def tells_of_memory(self) -> bool:
-        """Whether the last call failed for want of memory."""
+    def is_out_of_memory(self) -> bool:
+        """Whether the last call failed for lack of memory."""
         return any(re.search(r"\balloc|out of memory", line) for line in self._errors)
 
 
@@ -89,26 +86,26 @@ log = _Log()
 """One for the process, as llama.cpp's own is."""
 # ctypes does not keep the callback alive: the module must.
 _log_callback = lib.llama_log_callback(log.receive)
-_abort_callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(recorder.gave_up)
+_abort_callback = ctypes.CFUNCTYPE(None, ctypes.c_char_p)(recorder.record_abort)
 
 
 @cache
 @signals_held()
 def start() -> None:
-    """Start llama.cpp once; the backend that GGML_BACKEND_PATH names is loaded beside its own.
+    """Start llama.cpp once, with the extra backend that GGML_BACKEND_PATH names.
 
-    Raises EngineError where ggml refuses that.
+    Raises EngineError if ggml cannot load that backend.
     """
     lib.llama_log_set(_log_callback, ctypes.c_void_p(0))
     lib.llama_backend_init()
     path = os.environ.get("GGML_BACKEND_PATH")
     if path and not load_backend(path):
-        raise EngineError(f"GGML_BACKEND_PATH={path}: no backend that this llama.cpp can load")
+        raise EngineError(f"GGML_BACKEND_PATH={path}: llama.cpp cannot load this backend library")
 
 
 @cache
 def _record_aborts() -> None:
-    """Have llama.cpp hand over why it ends the process, in place of printing it with a trace."""
+    """Record why llama.cpp aborts the process; without this it prints that and a backtrace."""
     function("ggml_set_abort_callback", ctypes.c_void_p, type(_abort_callback))(_abort_callback)
 
 
@@ -116,8 +113,8 @@ def _record_aborts() -> None:
 def loaded_model(header: Header, params: lib.llama_model_params) -> Iterator[Any]:
     """The llama_model of the file that `header` was read from, freed at the end.
 
-    Enter it where signals are held. Raises EngineError where llama.cpp refuses the file,
-    AllocationError where memory lacks.
+    Enter it inside `signals_held`. Raises EngineError if llama.cpp refuses the file,
+    AllocationError if memory is lacking.
     """
     start()
     if recorder.is_read:
@@ -127,7 +124,7 @@ def loaded_model(header: Header, params: lib.llama_model_params) -> Iterator[Any
     with recorder.during(LOADING, str(header.path)):
         model = lib.llama_model_load_from_file(os.fsencode(header.path), params)
     if not model:
-        kind = AllocationError if log.tells_of_memory() else EngineError
+        kind = AllocationError if log.is_out_of_memory() else EngineError
         raise kind(f"{header.path}: llama.cpp cannot load it: {log.reason()}")
     try:
         yield model

@@ -1,4 +1,4 @@
-"""An answer without banned phrases: where one comes, the answer goes back to its first token."""
+"""An answer without banned phrases: if one appears, its first token is taken back and resampled."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from collections.abc import Callable, Iterator
 
 from franken_gguf.runner.sampling.ban_list import Banned
 
-from .engine import Generation
+from .generation import Generation
 
 _TRIES = 20
-"""Tokens that are disallowed at one place at most; then the phrase is let through."""
+"""Most tokens disallowed at one position; after that the phrase is let through."""
 _CONTEXT = 64
-"""Characters before what is held back that an expression may look at."""
+"""Characters before the held text that a regular expression can look at."""
 
 
 def unbanned(
     generation: Generation, banned: Banned, piece: Callable[[int], bytes]
 ) -> Iterator[int]:
-    """The tokens of `generation`, each once no phrase can begin in it any more.
+    """The tokens of `generation`, each as soon as no banned phrase can begin in it.
 
-    The token that begins a banned phrase is disallowed at its place, and another is drawn. `piece`
-    gives a token's bytes.
+    The first token of a banned phrase is disallowed at its position, and another is sampled.
+    `piece` returns a token's bytes.
     """
     held = Held(piece)
-    before, said = "", 0
+    before, n_released = "", 0
     tries: Counter[int] = Counter()
     for token in generation:
         held.add(token)
         found = banned.look(before + held.text, len(before))
         if found.start is not None:
             first = held.token_at(found.start - len(before))
-            tries[said + first] += 1
-            if tries[said + first] <= _TRIES:
+            tries[n_released + first] += 1
+            if tries[n_released + first] <= _TRIES:
                 generation.rewind(len(held.tokens) - first)
                 held.cut(first)
                 continue
@@ -44,23 +44,23 @@ def unbanned(
         if released:
             yield from released
             generation.release(len(released))
-            said += len(released)
+            n_released += len(released)
             before = (before + text)[-_CONTEXT:]
     yield from held.tokens
 
 
 class Held:
-    """Tokens that are held back, and their text as far as its characters are whole."""
+    """Tokens that are held back, and the text of their complete characters."""
 
     def __init__(self, piece: Callable[[int], bytes]) -> None:
         self._piece = piece
         self.tokens: list[int] = []
         self.text = ""
         self._ends: list[tuple[int, bool]] = []
-        """Of each token: the characters begun by its end, and whether the last is whole."""
+        """For each token the number of characters begun by its end, and if the last is complete."""
 
     def add(self, token: int) -> None:
-        """Hold one more."""
+        """Append a token."""
         self.tokens.append(token)
         data = b"".join(map(self._piece, self.tokens))
         self.text, whole = codecs.utf_8_decode(data, "replace", False)
@@ -68,17 +68,17 @@ class Held:
         self._ends.append((len(self.text) + (not is_whole), is_whole))
 
     def token_at(self, character: int) -> int:
-        """The index of the token in which a character begins."""
+        """The index of the token in which the `character`th character begins."""
         return next(n for n, (end, _) in enumerate(self._ends) if character < end)
 
     def cut(self, count: int) -> None:
-        """Keep the first `count` tokens alone."""
+        """Keep only the first `count` tokens."""
         tokens, self.tokens, self.text, self._ends = self.tokens[:count], [], "", []
         for token in tokens:
             self.add(token)
 
     def release(self, safe: int) -> tuple[str, list[int]]:
-        """Hand out the tokens of the first `safe` characters, as far as those are whole."""
+        """Remove and return text and tokens that end within the first `safe` characters."""
         cuts = [n for n, (end, is_whole) in enumerate(self._ends, 1) if is_whole and end <= safe]
         count = cuts[-1] if cuts else 0
         released, self.tokens = self.tokens[:count], self.tokens[count:]

@@ -1,10 +1,10 @@
-"""Whether the installed llama.cpp runs on this CPU, tried once in a child process and remembered.
+"""Whether the installed llama.cpp runs on this CPU: tested once in a child process, then cached.
 
-Beside the file's own layout llama.cpp keeps weights in extra buffers: repacked for wide
-instructions, or for AMX, Intel's matrix unit. That code crashes on some machines (llama.cpp
-#20824), and a build for another CPU crashes altogether. So before the first model is loaded, a
-tiny one is, elsewhere; where it dies it is tried without extra buffers. What came of it is kept in
-the platform's cache folder, under the build and the CPU that it holds for.
+llama.cpp copies some weights into extra buffers: repacked for wide instructions, or for AMX,
+Intel's matrix unit. That code crashes on some machines (llama.cpp #20824), and a build for another
+CPU crashes on any model. So before the first model is loaded, a child process runs a tiny one; if
+it crashes, another runs it without extra buffers. The verdict is cached in the user's cache folder,
+with the build and the CPU as its key.
 
 The environment variable FRANKEN_GGUF_EXTRA_BUFFERS replaces the check: "off" loads models without
 extra buffers, "on" with them.
@@ -43,50 +43,50 @@ _CPUINFO_KEYS = ("model name", "flags", "CPU implementer", "CPU part", "Features
 TRIAL = (sys.executable, "-m", "franken_gguf.runner.engine.trial")
 _MAX_RECORD_BYTES = 4096
 _FATAL_SIGNALS = ("SIGSEGV", "SIGILL", "SIGBUS", "SIGFPE", "SIGABRT", "SIGTRAP")
-# What Windows calls SIGSEGV and SIGILL; an abort ends with status 3 there.
+# Exit statuses on Windows of what elsewhere is SIGSEGV, SIGILL and SIGABRT.
 _FATAL_STATUS = {0xC0000005: "access violation", 0xC000001D: "illegal instruction", 3: "abort"}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """What came of the check."""
+    """The result of the check."""
 
     can_repack: bool = True
-    """Whether models may have their weights in extra buffers."""
+    """Whether llama.cpp works with extra buffers."""
     can_run: bool = True
-    """Whether llama.cpp runs at all."""
+    """Whether llama.cpp works at all."""
     fault: str = ""
-    """How it crashed: SIGSEGV, SIGILL, ..."""
+    """How it crashed: SIGSEGV, SIGILL, ...; empty if it did not."""
     unchecked: str = ""
-    """Why there was no check."""
+    """Why the check did not run; empty if it did."""
 
 
 def check(on_notice: Callable[[str], None] = lambda _: None) -> Verdict:
-    """The verdict for the installed llama.cpp on this CPU; the first time, it is made.
+    """The verdict for the installed llama.cpp on this CPU; the check runs if none is cached.
 
-    `on_notice` is then told of a crash that models can be loaded without. Raises EngineError where
-    FRANKEN_GGUF_EXTRA_BUFFERS is neither on nor off.
+    If it then finds that only extra buffers crash, `on_notice` gets a line about it. Raises
+    EngineError if FRANKEN_GGUF_EXTRA_BUFFERS is neither on nor off.
     """
     if forced := os.environ.get(VARIABLE):
         if forced not in ("on", "off"):
             raise EngineError(f"{VARIABLE}={printable(forced)}: give on or off")
         return Verdict(can_repack=forced == "on", unchecked=f"{VARIABLE}={forced}")
     record = record_path()
-    if known := _read(record):
-        return known
-    verdict = _made()
+    if cached := _read(record):
+        return cached
+    verdict = _run_check()
     if not verdict.unchecked:
         _write(record, verdict)
     if verdict.can_run and not verdict.can_repack:
         on_notice(
             f"llama.cpp crashes here with repacked weights ({verdict.fault}): models are loaded "
-            "without, which reads prompts more slowly; franken-gguf doctor shows what to do"
+            "without, which slows down prompts; 'franken-gguf doctor' shows how to fix it"
         )
     return verdict
 
 
-def _made() -> Verdict:
-    """Run TRIAL with a tiny model, and where it crashes once more without extra buffers."""
+def _run_check() -> Verdict:
+    """Run TRIAL with a tiny model; if it crashes, once more without extra buffers."""
     fault = ""
     try:
         with TemporaryDirectory(prefix="franken-gguf-", ignore_cleanup_errors=True) as folder:
@@ -100,19 +100,19 @@ def _made() -> Verdict:
 
 
 def record_path(cpuinfo: Path = CPUINFO) -> Path:
-    """The file that remembers the verdict for this build on this CPU."""
+    """The file that caches the verdict for this build on this CPU."""
     key = hashlib.sha256(repr((build(), cpu(cpuinfo))).encode()).hexdigest()[:24]
     return user_cache_path("franken-gguf", appauthor=False) / "cpu-check" / f"{key}.json"
 
 
 def build() -> tuple[object, ...]:
-    """What tells one installed llama.cpp from another: its version and its library files."""
+    """Identifies the installed llama.cpp: its version, and its library files' sizes and times."""
     files = [(path.name, path.stat()) for path in libraries()]
     return version("llama-cpp-python"), *((n, s.st_size, s.st_mtime_ns) for n, s in files)
 
 
 def libraries() -> list[Path]:
-    """The library files of the installed llama.cpp, which is not loaded for this."""
+    """The library files of the installed llama.cpp, found without loading it."""
     if folder := os.environ.get("LLAMA_CPP_LIB_PATH"):
         return sorted(Path(folder).glob("*"))
     found = find_spec("llama_cpp")
@@ -121,7 +121,7 @@ def libraries() -> list[Path]:
 
 
 def cpu(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
-    """What tells one CPU from another: on Linux its name and flags."""
+    """Identifies the CPU: on Linux by its name and flags."""
     try:
         first = cpuinfo.read_text(errors="replace").split("\n\n")[0]
     except OSError:
@@ -132,7 +132,7 @@ def cpu(cpuinfo: Path = CPUINFO) -> tuple[str, ...]:
 
 
 def rebuild() -> str:
-    """The command that compiles llama-cpp-python anew for this CPU, without AMX."""
+    """The command that recompiles llama-cpp-python for this CPU, without AMX."""
     has_amx = any("amx_tile" in part.split() for part in cpu())
     system = platform.system()
     return rebuild_command(
@@ -144,18 +144,18 @@ def rebuild() -> str:
 
 
 class _TrialError(Exception):
-    """A trial ended neither well nor by a crash."""
+    """A trial failed in another way than by a crash."""
 
 
 def _crash(command: list[str], folder: str) -> str:
-    """How a trial crashed; empty where it ended well.
+    """How a trial crashed; empty if it succeeded.
 
     Raises _TrialError, OSError, TimeoutExpired.
     """
     done = subprocess.run(
         command,
         cwd=folder,
-        # ggml would call a debugger for a backtrace.
+        # Otherwise ggml starts a debugger to print a backtrace.
         env=os.environ | {"GGML_NO_BACKTRACE": "1"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
@@ -178,7 +178,7 @@ def _crash(command: list[str], folder: str) -> str:
 
 
 def _read(path: Path) -> Verdict | None:
-    """The verdict that is kept there; None where there is none that can be read."""
+    """The verdict cached at `path`; None if there is none or it is invalid."""
     try:
         with path.open("rb") as file:
             document = json.loads(file.read(_MAX_RECORD_BYTES))
@@ -186,12 +186,12 @@ def _read(path: Path) -> Verdict | None:
         kinds = [type(value) for value in asdict(verdict).values()]
     except (OSError, ValueError, TypeError, RecursionError):
         return None
-    is_whole = kinds == [bool, bool, str, str] and not verdict.unchecked
-    return verdict if is_whole else None
+    is_valid = kinds == [bool, bool, str, str] and not verdict.unchecked
+    return verdict if is_valid else None
 
 
 def _write(path: Path, verdict: Verdict) -> None:
-    """Keep the verdict; where that cannot be, the next load checks again."""
+    """Cache the verdict; if that fails, the next load checks again."""
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""ggml's devices as llama-cpp-python's own library instance sees them; ctypes stops here."""
+"""ggml's devices and backends, called through llama-cpp-python's own copy of the library."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from functools import cache
 from itertools import takewhile
 from typing import Any
 
-# Not llama_cpp._ggml: in the wheel that opens a second copy of ggml, with a registry of its own.
+# Not llama_cpp._ggml: in the wheel that opens a second copy of ggml, with another registry.
 from llama_cpp.llama_cpp import _lib
 
 from franken_gguf.runner.planning.memory_use import CPU
@@ -29,11 +29,11 @@ class GgmlDevice:
     kind: str
     """CPU, GPU, IGPU (integrated), ACCEL (helps the CPU) or META."""
     backend: str
-    """The registry it came from: CPU, CUDA, Metal, Vulkan, RPC."""
+    """The backend it belongs to: CPU, CUDA, Metal, Vulkan, RPC."""
     total: int
     free: int
     pins_ram: bool
-    """Whether it has a kind of RAM of its own, from which it copies faster."""
+    """Whether it has a pinned host buffer type, from which it copies faster."""
 
 
 class _Override(ctypes.Structure):
@@ -45,58 +45,59 @@ class _Override(ctypes.Structure):
 @cache
 def function(name: str, result: Any, *arguments: Any) -> Any:
     """A function of ggml's public C API, typed."""
-    found = getattr(_lib, name)
-    found.restype, found.argtypes = result, list(arguments)
-    return found
+    symbol = getattr(_lib, name)
+    symbol.restype, symbol.argtypes = result, list(arguments)
+    return symbol
 
 
 def devices() -> list[GgmlDevice]:
-    """All that are registered, the CPU among them."""
+    """All registered devices, the CPU among them."""
     return [_described(handle) for handle in _handles()]
 
 
 def backends() -> tuple[str, ...]:
-    """The names of all backends in the build, also of those that have no device here."""
+    """The names of all backends in the build, including those without a device here."""
     count = function("ggml_backend_reg_count", ctypes.c_size_t)()
     get = function("ggml_backend_reg_get", _Pointer, ctypes.c_size_t)
     return tuple(_text("ggml_backend_reg_name", get(index)) for index in range(count))
 
 
 def device_array(names: tuple[str, ...]) -> ctypes.Array[ctypes.c_void_p]:
-    """For llama_model_params.devices: those of `names`, ended by NULL. Keep it while loading."""
+    """NULL-terminated handles for llama_model_params.devices. Keep it alive while loading."""
     handles = {_described(handle).name: handle for handle in _handles()}
     return (_Pointer * (len(names) + 1))(*(handles[name] for name in names), None)
 
 
 def override_array(overrides: tuple[Override, ...]) -> ctypes.Array[_Override]:
-    """For llama_model_params.tensor_buft_overrides. Keep it while loading."""
+    """For llama_model_params.tensor_buft_overrides. Keep it alive while loading."""
     cpu = function("ggml_backend_cpu_buffer_type", _Pointer)()
     buffer_type = function("ggml_backend_dev_buffer_type", _Pointer, _Pointer)
     handles = {_described(handle).name: handle for handle in _handles()}
     rows = [
         _Override(
-            os.fsencode(one.pattern), cpu if one.device == CPU else buffer_type(handles[one.device])
+            os.fsencode(override.pattern),
+            cpu if override.device == CPU else buffer_type(handles[override.device]),
         )
-        for one in overrides
+        for override in overrides
     ]
     return (_Override * (len(rows) + 1))(*rows, _Override(None, None))
 
 
 def main_device() -> int:
-    """The handle of the device that others are lent: the first GPU, the CPU without one."""
+    """The handle of the device that an RPC worker serves: the first GPU, else the CPU."""
     handles = {_described(handle).kind: handle for handle in reversed(_handles())}
     return handles.get("GPU") or handles.get("IGPU") or handles["CPU"]
 
 
 def cpu_device() -> int:
     """The handle of the CPU."""
-    found = function("ggml_backend_dev_by_type", _Pointer, ctypes.c_int)(_CPU_KIND)
-    assert found
-    return int(found)
+    handle = function("ggml_backend_dev_by_type", _Pointer, ctypes.c_int)(_CPU_KIND)
+    assert handle
+    return int(handle)
 
 
 def extra_buffer_types() -> list[int]:
-    """The kinds of buffer in which the CPU keeps weights repacked."""
+    """The buffer types in which the CPU keeps repacked weights."""
     address = _symbol(_registry(cpu_device()), "ggml_backend_dev_get_extra_bufts")
     if not address:
         return []
@@ -105,12 +106,12 @@ def extra_buffer_types() -> list[int]:
 
 
 def load_backend(path: str) -> bool:
-    """Register the backends of a library beside the build; False where ggml refuses it."""
+    """Register the backend in another library file; False if ggml refuses it."""
     return bool(function("ggml_backend_load", _Pointer, ctypes.c_char_p)(os.fsencode(path)))
 
 
 def rpc_function(name: str, result: Any, *arguments: Any) -> Any:
-    """A function of ggml's RPC backend, None where the build has none."""
+    """A function of ggml's RPC backend; None if the build has none."""
     registry = function("ggml_backend_reg_by_name", _Pointer, ctypes.c_char_p)(b"RPC")
     if not registry:
         return None
@@ -119,7 +120,7 @@ def rpc_function(name: str, result: Any, *arguments: Any) -> Any:
 
 
 def _symbol(registry: int, name: str) -> int | None:
-    """The address of a function that is a backend's own."""
+    """The address of a function that only this backend has."""
     find = function("ggml_backend_reg_get_proc_address", _Pointer, _Pointer, ctypes.c_char_p)
     address: int | None = find(registry, name.encode())
     return address

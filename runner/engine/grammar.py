@@ -1,4 +1,4 @@
-"""A grammar in GBNF as llama.cpp's sampler, and the place where it is wrong."""
+"""Compiles a GBNF grammar to llama.cpp's sampler; reports errors by line and column."""
 
 from __future__ import annotations
 
@@ -15,84 +15,84 @@ from franken_gguf.runner.sampling.settings import SamplingError
 
 from .backend import log
 
-_MAX_DEPTH = 100  # llama.cpp's parser recurses; it crashes at some ten thousand
+_MAX_DEPTH = 100  # llama.cpp's parser recurses; it crashes at about ten thousand
 _NO_SYNTAX = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*', re.DOTALL)
 _HEAVY = re.compile(r"[()]|\{\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\}")
 _OPENING = "error parsing grammar: "
 _MAX_SHOWN = 30
-_MAX_SAID = 1 << 18  # the complaint and all of the grammar
+_MAX_CAPTURED = 1 << 18  # room for the parser's message and all of the grammar
 
 
 def grammar_sampler(vocab: Any, grammar: str) -> Any:
-    """A llama_sampler for the texts of the rule `root` of `grammar`.
+    """A llama_sampler that allows the texts of the rule `root` of `grammar`.
 
-    Raises SamplingError, which says where the grammar is wrong.
+    Raises SamplingError with the line and column of a mistake.
     """
     _check(grammar)
     log.clear()
-    with _standard_error() as said:
+    with _captured_stderr() as captured:
         sampler = lib.llama_sampler_init_grammar(vocab, grammar.encode(errors="replace"), b"root")
     if not sampler:
-        # What the parser says ends with all of the grammar.
-        complaint = said[0].partition(_OPENING)[2].rstrip().removesuffix(grammar.rstrip())
-        raise SamplingError(explained(grammar, complaint.rstrip() or log.reason()))
+        # The parser's message ends with the whole grammar.
+        message = captured[0].partition(_OPENING)[2].rstrip().removesuffix(grammar.rstrip())
+        raise SamplingError(explained(grammar, message.rstrip() or log.reason()))
     return sampler
 
 
 def _check(grammar: str) -> None:
-    """Raise SamplingError for what takes llama.cpp's parser the stack or all memory."""
-    syntax = _NO_SYNTAX.sub(lambda found: " " * len(found[0]), grammar)
+    """Raise SamplingError for what overflows the parser's stack or takes all memory."""
+    syntax = _NO_SYNTAX.sub(lambda match: " " * len(match[0]), grammar)
     depth = 0
-    for found in _HEAVY.finditer(syntax):
-        depth += {"(": 1, ")": -1}.get(found[0], 0)
-        wrong = ""
+    for match in _HEAVY.finditer(syntax):
+        depth += {"(": 1, ")": -1}.get(match[0], 0)
+        mistake = ""
         if depth > _MAX_DEPTH:
-            wrong = f"more than {_MAX_DEPTH} brackets within one another"
-        elif found[1] and int(found[2]) < int(found[1]):
-            wrong = f"at least {found[1]} times and at most {found[2]}"
-        if wrong:
-            raise SamplingError(f"the grammar, {_place(grammar, found.start())}: {wrong}")
+            mistake = f"brackets nested more than {_MAX_DEPTH} deep"
+        elif match[1] and int(match[2]) < int(match[1]):
+            mistake = f"the minimum {match[1]} is above the maximum {match[2]}"
+        if mistake:
+            raise SamplingError(f"the grammar, {_position(grammar, match.start())}: {mistake}")
 
 
-def explained(grammar: str, complaint: str) -> str:
-    """llama.cpp's complaint about `grammar` in one line, with the line and column it means.
+def explained(grammar: str, message: str) -> str:
+    """The parser's `message` about `grammar` in one line, with the line and column it refers to.
 
-    llama.cpp tells a place by all the text that is left there.
+    llama.cpp gives a position as the text that remains there.
     """
     grammar = grammar.rstrip()
-    what, at, rest = f"{complaint} ".partition(" at ")
+    what, at, rest = f"{message} ".partition(" at ")
     rest = rest.rstrip()
-    name = re.search(r"Undefined rule identifier '(.+)'", complaint)
-    place = None
+    name = re.search(r"Undefined rule identifier '(.+)'", message)
+    offset = None
     if at and grammar.endswith(rest):
-        place = len(grammar) - len(rest)
+        offset = len(grammar) - len(rest)
     elif name and (used := re.search(rf"(?<![\w-]){re.escape(name[1])}(?![\w-])", grammar)):
-        what, place, rest = complaint, used.start(), ""
-    elif "end of input" in complaint:
-        place, rest = len(grammar), ""
-    if place is None:
-        return f"the grammar cannot be read: {' '.join(complaint.split())}"
+        what, offset, rest = message, used.start(), ""
+    elif "end of input" in message:
+        offset, rest = len(grammar), ""
+    if offset is None:
+        return f"the grammar cannot be read: {' '.join(message.split())}"
     near = rest.partition("\n")[0].strip()[:_MAX_SHOWN]
     shown = f", not {near!r}" if near else ""
-    return f"the grammar, {_place(grammar, place)}: {what}{shown}"
+    return f"the grammar, {_position(grammar, offset)}: {what}{shown}"
 
 
-def _place(grammar: str, place: int) -> str:
-    line_start = grammar.rfind("\n", 0, place) + 1
-    return f"line {grammar.count(chr(10), 0, place) + 1}, column {place - line_start + 1}"
+def _position(grammar: str, offset: int) -> str:
+    line_start = grammar.rfind("\n", 0, offset) + 1
+    return f"line {grammar.count(chr(10), 0, offset) + 1}, column {offset - line_start + 1}"
 
 
 @contextmanager
-def _standard_error() -> Iterator[list[str]]:
-    """What the process writes to standard error meanwhile, at the end: the parser's only voice."""
-    said: list[str] = []
+def _captured_stderr() -> Iterator[list[str]]:
+    """A list that gets, on exit, what the process wrote to stderr: the parser logs nowhere else."""
+    captured: list[str] = []
     with tempfile.TemporaryFile() as file:
-        kept = os.dup(2)
+        original = os.dup(2)
         os.dup2(file.fileno(), 2)
         try:
-            yield said
+            yield captured
         finally:
-            os.dup2(kept, 2)
-            os.close(kept)
+            os.dup2(original, 2)
+            os.close(original)
             file.seek(0)
-            said.append(file.read(_MAX_SAID).decode(errors="replace"))
+            captured.append(file.read(_MAX_CAPTURED).decode(errors="replace"))

@@ -1,4 +1,4 @@
-"""Signals and the keyboard while the model works: what is heard, and when."""
+"""Ctrl-C and the keyboard while the model works."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ if sys.platform != "win32":
 
 
 class Stopped(KeyboardInterrupt):
-    """An engine's work ended early because its `stop` was set."""
+    """A load or an evaluation ended early because the engine's `stop` was set."""
 
 
 @contextmanager
-def hearing_ctrl_c(stop: threading.Event) -> Iterator[None]:
-    """Ctrl-C sets `stop` here, for the engine to hear: an exception cannot cross llama.cpp."""
+def ctrl_c_sets(stop: threading.Event) -> Iterator[None]:
+    """Ctrl-C sets `stop`, which the engine polls: an exception cannot cross llama.cpp's frames."""
 
     def on_interrupt(_: int, __: FrameType | None) -> None:
         stop.set()
@@ -34,7 +34,7 @@ def hearing_ctrl_c(stop: threading.Event) -> Iterator[None]:
 
 @contextmanager
 def raising_ctrl_c() -> Iterator[None]:
-    """Ctrl-C is Python's KeyboardInterrupt here, as where a line is read."""
+    """Ctrl-C raises KeyboardInterrupt, as Python does by default."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         yield
@@ -44,7 +44,7 @@ def raising_ctrl_c() -> Iterator[None]:
 
 @contextmanager
 def hiding_keys() -> Iterator[None]:
-    """What is typed here is not shown amid the answer; it waits for the next line."""
+    """Keys typed meanwhile are not echoed into the answer; the next input line gets them."""
     if sys.platform == "win32" or not sys.stdin.isatty():
         yield
         return

@@ -1,4 +1,4 @@
-"""The tokenizer that a conversion will write, held against the checkpoint's own by llama.cpp."""
+"""Whether llama.cpp gives the same token ids as the checkpoint's own tokenizer."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from .vocabulary import load_vocabulary
 
 
 def check_tokens(folder: Path, metadata: Metadata) -> None:
-    """Refuse metadata whose tokenizer gives other ids than the checkpoint's own in `folder`.
+    """Compare the tokenizer in `metadata`, as llama.cpp runs it, with the checkpoint's in `folder`.
 
-    llama.cpp reads them as it will read those of the outputs: from a GGUF without tensors. Raises
-    TokenizerError.
+    llama.cpp reads `metadata` from a GGUF file without tensors, as it will from the outputs. Raises
+    TokenizerError if the token ids differ.
     """
     with tempfile.TemporaryDirectory(prefix="franken-gguf-") as temporary:
         file = Path(temporary) / "vocabulary.gguf"

@@ -1,4 +1,4 @@
-"""Loading a model where its plan says, and by a smaller plan where a device has no room for it."""
+"""Loads a model by its plan, or by a smaller one if a device runs out of memory."""
 
 from __future__ import annotations
 
@@ -29,30 +29,31 @@ from .vocabulary import Vocabulary
 
 @dataclass(frozen=True)
 class LoadOptions(PlacementOptions):
-    """How a model is to be loaded: placement for its plan, and the threads that compute."""
+    """How to load a model: its placement, and the number of threads."""
 
     n_threads: int | None = None
-    """None is one for each physical core that this process may use."""
+    """None: one for each physical core that this process may use."""
 
 
 DEFAULTS = LoadOptions()
-# With any override llama.cpp runs no pipeline over GPUs, which would take four copies of each input
-# to work on several batches at once; the chat has one at a time. This one finds no tensor.
+# Any override turns off llama.cpp's pipeline over GPUs, which keeps four copies of each input to
+# work on several batches at once; a chat has one batch at a time. This pattern matches no tensor.
 _NO_PIPELINE = (Override("^$", CPU),)
 
 
 @dataclass(frozen=True)
 class Loaded:
-    """A model with its context, as llama.cpp's own handles."""
+    """A loaded model with its context."""
 
     plan: Plan
-    """The one that was followed."""
+    """The plan that was followed."""
     buffers: tuple[Buffer, ...]
-    """What llama.cpp took for it."""
+    """The memory that llama.cpp allocated."""
     vocabulary: Vocabulary
     context: Any
+    """The llama_context."""
     params: Any
-    """llama_context_params that it was made with."""
+    """The llama_context_params that it was created with."""
 
 
 @contextmanager
@@ -67,9 +68,9 @@ def load(
 ) -> Iterator[Loaded]:
     """A model loaded by the plan for `machine` (this one if None), freed at the end.
 
-    Where a device has less memory than it said, the next smaller plan is tried and `on_notice` is
-    told. `probe` hears what the context computes. Raises EngineError, PlanError, Stopped once
-    `is_stopped` says so.
+    If a device has less memory than it reported, the next smaller plan is tried and `on_notice` is
+    called. `probe` captures what the context computes. Raises EngineError, PlanError, or Stopped
+    once `is_stopped` returns True.
     """
     machine = machine or this_machine(on_notice=on_notice)
     plans = smaller_plans(model_shape(joined(header)), machine, options)
@@ -87,7 +88,7 @@ def load(
                     params.cb_eval = probe.callback
                 context = _context(header, model, plan, params)
                 resources.callback(lib.llama_free, context)
-                kept = resources.pop_all()
+                loaded = resources.pop_all()
             break
         except AllocationError as error:
             smaller = next(plans, None)
@@ -95,7 +96,7 @@ def load(
                 raise
             on_notice(f"{error}; trying {' '.join(smaller.flags)}")
             plan = smaller
-    with kept:
+    with loaded:
         if plan.devices:
             on_notice(plan.summary())
         yield Loaded(plan, tuple(log.buffers), vocabulary, context, params)
@@ -118,7 +119,7 @@ def _model(
     if not plan.mmap:
         params.load_mode = lib.LLAMA_LOAD_MODE_NONE
     params.progress_callback = lib.llama_progress_callback(progress)
-    # ctypes does not keep these alive, and llama.cpp reads them while it loads.
+    # Keep these arrays alive: llama.cpp reads them while it loads.
     devices = device_array(plan.devices)
     several = len(plan.devices) > 1
     overrides = override_array(plan.overrides or (_NO_PIPELINE if several else ()))
@@ -144,12 +145,12 @@ def _check_kind(header: Header, model: Any) -> None:
     ):
         raise EngineError(
             f"{header.path}: architecture {header.text('general.architecture')!r} "
-            "does not write text token by token; take a decoder model"
+            "does not generate text token by token; use a decoder model"
         )
 
 
 def context_params(plan: Plan, n_threads: int) -> Any:
-    """llama_context_params for the context of `plan`."""
+    """The llama_context_params for `plan`."""
     params = lib.llama_context_default_params()
     params.n_ctx = plan.cache.n_ctx
     params.n_batch = params.n_ubatch = N_BATCH
@@ -166,10 +167,10 @@ def _context(header: Header, model: Any, plan: Plan, params: Any) -> Any:
     log.clear()
     context = lib.llama_init_from_model(model, params)
     if not context:
-        kind = AllocationError if log.tells_of_memory() else EngineError
+        kind = AllocationError if log.is_out_of_memory() else EngineError
         raise kind(
-            f"{header.path}: no context of {plan.cache.n_ctx} tokens: {log.reason()}; "
-            "try a smaller one with -c"
+            f"{header.path}: llama.cpp cannot create a context of {plan.cache.n_ctx} tokens: "
+            f"{log.reason()}; give a smaller -c"
         )
     return context
 
@@ -179,11 +180,11 @@ def _check_ram(header: Header, plan: Plan) -> None:
         return
     needed, spare, free = plan.total_ram, plan.headroom[CPU], plan.available[CPU]
     raise EngineError(
-        f"{header.path}: takes {size(needed)} of RAM with a context of {plan.cache.n_ctx}, "
-        f"{size(free)} is free and {size(spare)} of it is to stay so; {'; '.join(plan.advice)}"
+        f"{header.path}: needs {size(needed)} of RAM with a context of {plan.cache.n_ctx} tokens; "
+        f"{size(free)} is free, of which {size(spare)} is headroom; {'; '.join(plan.advice)}"
     )
 
 
 def _shortages(plan: Plan) -> Iterator[str]:
     for name, missing in plan.short.items():
-        yield f"{name} may be short of {size(missing)}: {'; '.join(plan.advice)}"
+        yield f"{name} may lack {size(missing)}: {'; '.join(plan.advice)}"

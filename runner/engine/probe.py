@@ -1,8 +1,8 @@
-"""Listens inside a running graph: what routers decide, what enters each layer.
+"""Captures tensors of the running graph: the routers' choices, the input of each layer.
 
-llama.cpp calls back for every node of the graph it computes (cb_eval): first to ask whether we want
-the node, then with its data. ggml has no getters for a tensor's shape, strides and type, so the
-struct is read by its layout, which `check_ggml` holds against the running library first.
+llama.cpp calls back for every node of the graph that it computes (cb_eval): first to ask whether we
+need the node, then with its data. ggml has no getters for a tensor's shape, strides and type, so
+the struct is read by its layout, which `check_ggml` first checks against the running library.
 """
 
 from __future__ import annotations
@@ -36,14 +36,14 @@ class Tensor(ctypes.Structure):
 
 
 # The size of a tensor with its ggml_object, and two neighbours in the list of operations, which
-# moves when any before them is added: together they tell one layout of the struct from another.
+# moves when any before them is added: together they identify the layout of the struct.
 _OVERHEAD = 368
 _OPERATIONS = {29: b"MUL_MAT", 30: b"MUL_MAT_ID"}
 _TYPES = {_F32: (b"f32", np.float32), _I32: (b"i32", np.int32)}
 
 
 def check_ggml() -> None:
-    """Raise EngineError where this ggml may lay its tensors out in a way that we do not know."""
+    """Raise EngineError if this ggml may lay out its tensors in a way unknown to us."""
     overhead = function("ggml_tensor_overhead", ctypes.c_size_t)()
     op_name = function("ggml_op_name", ctypes.c_char_p, ctypes.c_int)
     type_name = function("ggml_type_name", ctypes.c_char_p, ctypes.c_int)
@@ -53,45 +53,45 @@ def check_ggml() -> None:
         or any(type_name(number) != name for number, (name, _) in _TYPES.items())
     ):
         raise EngineError(
-            "this version of llama.cpp keeps its tensors in a way that is not known here, a "
-            "model cannot be listened to; install the llama-cpp-python of constraints.txt"
+            "this version of llama.cpp lays its tensors out in an unknown way, so routing and "
+            "hidden states cannot be captured; install the llama-cpp-python of constraints.txt"
         )
 
 
 class Probe(ABC):
-    """Hears some nodes of the graph; hand it to an Engine. Raises EngineError, see check_ggml.
+    """Captures some nodes of the graph; pass it to an Engine. Raises EngineError, see check_ggml.
 
-    Each evaluation overwrites what the last one left. In the last layer llama.cpp computes only the
-    tokens whose logits are wanted: there are so many rows there, those at the end of the others.
+    Each evaluation overwrites the last one's tensors. In the last layer llama.cpp computes only the
+    tokens whose logits are requested, so that layer has fewer rows: the last ones of the others.
     """
 
     names: re.Pattern[bytes]
-    """Of the nodes that are heard."""
+    """Names of the nodes to capture."""
 
     def __init__(self) -> None:
         check_ggml()
         self._error: Exception | None = None
-        self.callback = lib.ggml_backend_sched_eval_callback(self._hear)
+        self.callback = lib.ggml_backend_sched_eval_callback(self._on_node)
         """For llama_context_params.cb_eval; lives as long as the probe."""
 
     @abstractmethod
-    def keep(self, found: re.Match[bytes], tensor: int) -> None:
-        """Take what is wanted of a node whose name was `found`, now that it is computed."""
+    def capture(self, name: re.Match[bytes], tensor: int) -> None:
+        """Copy what is needed of a computed node whose name matched `names`."""
 
     def check(self) -> None:
-        """Raise what went wrong while listening. Goes after each evaluation."""
+        """Raise the error of the last evaluation's captures, if any. Call it after each."""
         error, self._error = self._error, None
         if error:
-            raise EngineError(f"the model cannot be listened to: {error}") from error
+            raise EngineError(f"a tensor cannot be captured: {error}") from error
 
-    def _hear(self, tensor: int, asks: bool, _: object) -> bool:
-        # An exception, or False with the data, would end the graph without a word to anyone.
+    def _on_node(self, tensor: int, asks: bool, _: object) -> bool:
+        # An exception, or returning False with the data, would end the graph silently.
         try:
-            found = self.names.fullmatch(_name(tensor))
+            name = self.names.fullmatch(_name(tensor))
             if asks:
-                return found is not None
-            if found:
-                self.keep(found, tensor)
+                return name is not None
+            if name:
+                self.capture(name, tensor)
         except Exception as error:
             self._error = error
             return not asks
@@ -99,7 +99,7 @@ class Probe(ABC):
 
 
 class RouterProbe(Probe):
-    """Hears the routers of every layer."""
+    """Captures the routers of every layer."""
 
     names = re.compile(rb"ffn_moe_(topk|probs)-(\d{1,4})")
 
@@ -108,48 +108,48 @@ class RouterProbe(Probe):
         self.chosen: dict[int, NDArray[np.int32]] = {}
         """Layer to the experts of each token, the likeliest first: (tokens, n_used)."""
         self.probs: dict[int, NDArray[np.float32]] = {}
-        """Layer to each expert's weight before the choice: (tokens, n_expert)."""
+        """Layer to each expert's probability: (tokens, n_expert)."""
 
-    def keep(self, found: re.Match[bytes], tensor: int) -> None:
-        """See Probe.keep."""
-        layer = int(found[2])
-        if found[1] == b"topk":
+    def capture(self, name: re.Match[bytes], tensor: int) -> None:
+        """See Probe.capture."""
+        layer = int(name[2])
+        if name[1] == b"topk":
             self.chosen[layer] = read_matrix(tensor, _I32)
         else:
             self.probs[layer] = read_matrix(tensor, _F32)
 
 
 class StateProbe(Probe):
-    """Hears the states of all tokens at one place in every layer."""
+    """Captures the states of all tokens at one point of every layer."""
 
     def __init__(self, names: re.Pattern[bytes], *, shift: int = 0) -> None:
-        """`names` are nodes whose one group is the layer, or is empty: layer 0."""
+        """The only group in `names` is the layer, to which `shift` is added; unmatched: layer 0."""
         super().__init__()
         self.names = names
         self._shift = shift
         self.states: dict[int, NDArray[np.float32]] = {}
         """Layer to (tokens, hidden)."""
 
-    def keep(self, found: re.Match[bytes], tensor: int) -> None:
-        """See Probe.keep."""
-        layer = 0 if found[1] is None else int(found[1]) + self._shift
+    def capture(self, name: re.Match[bytes], tensor: int) -> None:
+        """See Probe.capture."""
+        layer = 0 if name[1] is None else int(name[1]) + self._shift
         self.states[layer] = read_matrix(tensor, _F32)
 
 
-def entering() -> StateProbe:
-    """What enters each layer: the embeddings, then what a layer hands on to the next."""
+def layer_inputs() -> StateProbe:
+    """Each layer's input: the embeddings, then the output of the layer before."""
     return StateProbe(re.compile(rb"embd|l_out-(\d{1,4})"), shift=1)
 
 
 def router_inputs() -> StateProbe:
-    """What a router in each layer's place would see: the state normalised for the feed-forward."""
+    """What a router in each layer would read: the state normalised for the feed-forward."""
     return StateProbe(re.compile(rb"ffn_norm-(\d{1,4})"))
 
 
 def read_matrix(tensor: int, kind: int) -> NDArray[Any]:
-    """A copy of a 2-D tensor's data, (ne[1], ne[0]), also of a view with gaps, from any device.
+    """A copy of a 2-D tensor's data, (ne[1], ne[0]), from any device; a view can have gaps.
 
-    Raises ValueError where it is of another type or shape.
+    Raises ValueError if its type is not `kind`, a ggml_type, or its shape is not 2-D.
     """
     head = Tensor.from_address(tensor)
     columns, rows, *more = head.ne

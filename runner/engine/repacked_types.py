@@ -1,7 +1,7 @@
-"""Which weights llama.cpp repacks for this CPU, asked of it as its own loader asks.
+"""Which weights llama.cpp repacks for this CPU, found as its own model loader decides it.
 
-The loader makes the multiplication that a weight is for, says that the weight lies in one of the
-CPU's extra buffers, and asks whether the CPU can compute that. Nothing is allocated.
+The loader builds the multiplication that a weight is used in, puts the weight into one of the CPU's
+extra buffers, and asks whether the CPU device supports the result. Nothing is allocated.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ class _Memory(ctypes.Structure):
 
 @cache
 def repacks() -> Repacks:
-    """For each type of matrix and of experts what the rows must be a multiple of to be repacked.
+    """By type and number of dimensions, what the rows must be a multiple of to be repacked.
 
-    What most CPUs do where ggml is one whose tensors are laid out in a way not known here.
+    If the layout of this ggml's tensors is unknown, what most CPUs repack.
     """
     try:
         check_ggml()
     except EngineError:
         return COMMON_REPACKS
-    found: dict[tuple[str, int], int] = {}
+    multiple_of: dict[tuple[str, int], int] = {}
     type_name = function("ggml_type_name", ctypes.c_char_p, ctypes.c_int)
     for kind in GGMLQuantizationType:
         if (type_name(kind) or b"").decode().upper() != kind.name:
@@ -47,12 +47,12 @@ def repacks() -> Repacks:
         for dimensions in (2, 3):
             multiples = (n for n in _MULTIPLES if _is_repacked(kind, dimensions, n))
             if multiple := next(multiples, None):
-                found[kind.name, dimensions] = multiple
-    return found
+                multiple_of[kind.name, dimensions] = multiple
+    return multiple_of
 
 
 def _is_repacked(kind: GGMLQuantizationType, dimensions: int, rows: int) -> bool:
-    """Whether an extra buffer takes so many rows, of a matrix or of each expert."""
+    """Whether an extra buffer accepts a matrix, or experts, of that many `rows`."""
     init = function("ggml_init", _Pointer, _Memory)
     free = function("ggml_free", None, _Pointer)
     overhead = function("ggml_tensor_overhead", ctypes.c_size_t)()

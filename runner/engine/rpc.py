@@ -1,8 +1,7 @@
-"""llama.cpp's RPC backend: devices of other machines here, and this machine's devices for others.
+"""llama.cpp's RPC backend: uses other machines' devices, or serves one of this machine's.
 
-There is no authentication and no encryption, and a peer can make the worker crash or worse: keep it
-on loopback or on a network where everybody is trusted. A worker that goes away ends the program
-that uses it, in the middle of llama.cpp: nothing can be said then.
+There is no authentication and no encryption, and a client can crash the worker or worse: keep it on
+loopback or on a trusted network. If a worker disappears, llama.cpp aborts the program that uses it.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from .ggml import function, main_device, rpc_function
 DEFAULT_PORT = 50052
 _PATIENCE = 3.0
 NO_RPC = (
-    "this llama-cpp-python was built without RPC; to change that: "
+    "this llama-cpp-python was built without RPC; to build it with RPC: "
     'CMAKE_ARGS="-DGGML_RPC=on" pip install --force-reinstall --no-cache-dir llama-cpp-python '
     "(or name a ggml-rpc library in GGML_BACKEND_PATH)"
 )
@@ -26,31 +25,31 @@ _Pointer = ctypes.c_void_p
 def add_worker(endpoint: str) -> None:
     """Register the devices of the worker at `endpoint`, HOST:PORT, as RPC0 and so on.
 
-    Raises EngineError if nothing listens there, or if the build has no RPC.
+    Raises EngineError if no worker answers there, or if the build has no RPC.
     """
     start()
     add = rpc_function("ggml_backend_rpc_add_server", _Pointer, ctypes.c_char_p)
     if add is None:
         raise EngineError(NO_RPC)
     host, port = parse_endpoint(endpoint)
-    # llama.cpp would end the process here if nobody listened.
+    # llama.cpp would abort the process if nothing listens there.
     try:
         socket.create_connection((host, port), _PATIENCE).close()
     except OSError as error:
         raise EngineError(
-            f"--rpc {endpoint}: {error.strerror or error}; is a worker there?"
+            f"--rpc {endpoint}: {error.strerror or error}; is a worker running there?"
         ) from None
     registry = add(f"{host}:{port}".encode())
     if not registry:
-        raise EngineError(f"--rpc {endpoint}: what listens there is no worker with devices")
+        raise EngineError(
+            f"--rpc {endpoint}: the program there is not a worker with devices; "
+            "start 'franken-gguf worker' or llama.cpp's rpc-server there"
+        )
     function("ggml_backend_register", None, _Pointer)(registry)
 
 
 def serve(host: str, port: int, n_threads: int) -> None:
-    """Lend this machine's best device to whoever connects; does not return while it can listen.
-
-    Raises EngineError.
-    """
+    """Serve this machine's best device to any client. Returns only by EngineError."""
     start()
     serve_forever = rpc_function(
         "ggml_backend_rpc_start_server",
@@ -65,11 +64,11 @@ def serve(host: str, port: int, n_threads: int) -> None:
         raise EngineError(NO_RPC)
     devices = (_Pointer * 1)(main_device())
     serve_forever(f"{host}:{port}".encode(), None, n_threads, 1, devices)
-    raise EngineError(f"{host}:{port}: cannot listen there; is the port taken?")
+    raise EngineError(f"{host}:{port}: cannot listen there; is the port in use?")
 
 
 def parse_endpoint(endpoint: str) -> tuple[str, int]:
-    """HOST:PORT, or HOST alone for the port that llama.cpp's rpc-server takes."""
+    """HOST:PORT, or HOST alone with rpc-server's default port. Raises EngineError."""
     host, colon, port = endpoint.rpartition(":")
     if not colon:
         return endpoint, DEFAULT_PORT

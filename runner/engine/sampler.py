@@ -1,4 +1,4 @@
-"""The settings of sampling.py as llama.cpp's samplers, whose state can be copied."""
+"""A chain of llama.cpp's samplers built from Sampling settings; its state can be copied."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ F32 = NDArray[np.float32]
 _NEVER = float("-inf")
 _TOKEN_DATA = np.dtype([("id", np.int32), ("logit", np.float32), ("p", np.float32)])
 """llama_token_data"""
-_MIROSTAT_M = 100  # llama.cpp's: tokens that Mirostat 1 estimates its curve from
+_MIROSTAT_M = 100  # llama.cpp's default: tokens from which Mirostat 1 estimates its curve
 
 
 class Sampler:
-    """Draws tokens. Close it; a copy draws on as the original would have, on its own."""
+    """Samples tokens. Close it, and each copy."""
 
     def __init__(self, sampling: Sampling, vocab: Any, n_vocab: int) -> None:
-        """`vocab` is a llama_vocab. Raises SamplingError for a grammar that is none."""
+        """`vocab` is a llama_vocab. Raises SamplingError for an invalid grammar."""
         self.sampling = sampling
         self._n_vocab = n_vocab
         self._chain = _chain(_samplers(sampling, vocab, n_vocab))
@@ -39,13 +39,13 @@ class Sampler:
                 raise
 
     def close(self) -> None:
-        """Free it."""
+        """Free llama.cpp's samplers."""
         for sampler in filter(None, (self._chain, self._grammar)):
             lib.llama_sampler_free(sampler)
         self._chain = self._grammar = None
 
     def copy(self) -> Sampler:
-        """One with the same state: settings, seed's place, what penalties have seen."""
+        """A sampler with the same settings, random state and history, independent from now on."""
         twin = object.__new__(Sampler)
         twin.sampling, twin._n_vocab = self.sampling, self._n_vocab
         twin._chain = lib.llama_sampler_clone(self._chain)
@@ -53,11 +53,11 @@ class Sampler:
         return twin
 
     def reset(self) -> None:
-        """Forget all that was drawn or seen; a random seed becomes another."""
+        """Forget the history and restart the random state; a random seed is chosen anew."""
         lib.llama_sampler_reset(self._chain)
 
     def see(self, prompt: Sequence[int]) -> None:
-        """Let the penalties know the end of the prompt: llama.cpp tells them of answers alone."""
+        """Show the end of `prompt` to the penalties, which count only sampled tokens otherwise."""
         last = self.sampling.reach()
         for token in prompt[-last:] if last else ():
             lib.llama_sampler_accept(self._chain, token)
@@ -66,32 +66,32 @@ class Sampler:
         """The next token after the last in a llama_context, none of `disallowed`.
 
         `logits`, (vocabulary,), are those after that last token. If only disallowed tokens are
-        possible, one of them is sampled. The samplers count the token as accepted.
+        possible, one of them is sampled. The chain has accepted the token; the grammar has not.
         """
         if not disallowed and not self._grammar:
-            return self._chosen(context)
+            return self._sample_by_chain(context)
         if not disallowed:
-            # As llama.cpp: the grammar looks at the whole vocabulary only where it must.
+            # As in llama.cpp: check the sampled token first, the whole vocabulary only if needed.
             before = lib.llama_sampler_clone(self._chain)
-            token = self._chosen(context)
+            token = self._sample_by_chain(context)
             if _allows(self._grammar, token):
                 lib.llama_sampler_free(before)
                 return token
             lib.llama_sampler_free(self._chain)
             self._chain = before
-        data = self._allowed(logits, disallowed)
-        return self._chosen_of(self._allowed(logits, ()) if data is None else data)
+        data = self._candidates(logits, disallowed)
+        return self._sample_from(self._candidates(logits, ()) if data is None else data)
 
     def accept(self, token: int, *, ends_answer: bool) -> None:
-        """Tell the grammar of the token that was drawn."""
+        """Advance the grammar by the sampled token."""
         if self._grammar and not ends_answer:
             lib.llama_sampler_accept(self._grammar, token)
 
-    def _chosen(self, context: Any) -> int:
+    def _sample_by_chain(self, context: Any) -> int:
         return int(lib.llama_sampler_sample(self._chain, context, -1))
 
-    def _allowed(self, logits: F32, disallowed: Collection[int]) -> NDArray[np.void] | None:
-        """llama_token_data of the tokens that may come, the others at -inf; None where none may."""
+    def _candidates(self, logits: F32, disallowed: Collection[int]) -> NDArray[np.void] | None:
+        """llama_token_data with -inf for impossible tokens; None if all disallowing leaves none."""
         data = np.empty(len(logits), _TOKEN_DATA)
         data["id"], data["logit"], data["p"] = np.arange(len(logits)), logits, 0
         data["logit"][list(disallowed)] = _NEVER
@@ -99,7 +99,7 @@ class Sampler:
             lib.llama_sampler_apply(self._grammar, ctypes.byref(_array(data)))
         return data if not disallowed or data["logit"].max() > _NEVER else None
 
-    def _chosen_of(self, data: NDArray[np.void] | None) -> int:
+    def _sample_from(self, data: NDArray[np.void] | None) -> int:
         assert data is not None
         array = _array(data)
         lib.llama_sampler_apply(self._chain, ctypes.byref(array))
@@ -121,46 +121,44 @@ def _chain(samplers: list[Any]) -> Any:
 
 
 def _samplers(sampling: Sampling, vocab: Any, n_vocab: int) -> list[Any]:
-    """In the order that common_sampler_init (llama.cpp, common/sampling.cpp) puts them."""
-    found = [_bias(sampling.logit_bias, n_vocab)] if sampling.logit_bias else []
-    made = _makers(sampling, vocab, n_vocab)
+    """In the order of common_sampler_init (llama.cpp, common/sampling.cpp)."""
+    samplers = [_bias(sampling.logit_bias, n_vocab)] if sampling.logit_bias else []
+    make = _factories(sampling, vocab, n_vocab)
     if sampling.temperature == 0:
-        found += [made[name]() for name in sampling.samplers if name in ("penalties", "dry")]
-        return [*found, lib.llama_sampler_init_greedy()]
+        samplers += [make[name]() for name in sampling.samplers if name in ("penalties", "dry")]
+        return [*samplers, lib.llama_sampler_init_greedy()]
     if not sampling.mirostat:
-        found += [made[name]() for name in sampling.samplers]
-        return [*found, lib.llama_sampler_init_dist(sampling.seed)]
-    found += [made[name]() for name in sampling.samplers if name == "penalties"]
-    found.append(lib.llama_sampler_init_temp(sampling.temperature))
+        samplers += [make[name]() for name in sampling.samplers]
+        return [*samplers, lib.llama_sampler_init_dist(sampling.seed)]
+    samplers += [make[name]() for name in sampling.samplers if name == "penalties"]
+    samplers.append(lib.llama_sampler_init_temp(sampling.temperature))
     tau, eta = sampling.mirostat_tau, sampling.mirostat_eta
     if sampling.mirostat == 1:
         mirostat = lib.llama_sampler_init_mirostat(n_vocab, sampling.seed, tau, eta, _MIROSTAT_M)
     else:
         mirostat = lib.llama_sampler_init_mirostat_v2(sampling.seed, tau, eta)
-    return [*found, mirostat]
+    return [*samplers, mirostat]
 
 
-def _makers(sampling: Sampling, vocab: Any, n_vocab: int) -> dict[str, Callable[[], Any]]:
-    one = sampling
+def _factories(s: Sampling, vocab: Any, n_vocab: int) -> dict[str, Callable[[], Any]]:
+    """Sampler name to a function that creates it."""
     return {
         "penalties": lambda: lib.llama_sampler_init_penalties(
             n_vocab,
-            one.repeat_last_n,
-            one.repeat_penalty,
-            one.frequency_penalty,
-            one.presence_penalty,
+            s.repeat_last_n,
+            s.repeat_penalty,
+            s.frequency_penalty,
+            s.presence_penalty,
         ),
-        "dry": lambda: _dry(one, vocab),
-        "top_n_sigma": lambda: lib.llama_sampler_init_top_n_sigma(one.top_n_sigma),
-        "top_k": lambda: lib.llama_sampler_init_top_k(one.top_k),
-        "typ_p": lambda: lib.llama_sampler_init_typical(one.typical_p, 1),
-        "top_p": lambda: lib.llama_sampler_init_top_p(one.top_p, 1),
-        "min_p": lambda: lib.llama_sampler_init_min_p(one.min_p, 1),
-        "xtc": lambda: lib.llama_sampler_init_xtc(
-            one.xtc_probability, one.xtc_threshold, 1, one.seed
-        ),
+        "dry": lambda: _dry(s, vocab),
+        "top_n_sigma": lambda: lib.llama_sampler_init_top_n_sigma(s.top_n_sigma),
+        "top_k": lambda: lib.llama_sampler_init_top_k(s.top_k),
+        "typ_p": lambda: lib.llama_sampler_init_typical(s.typical_p, 1),
+        "top_p": lambda: lib.llama_sampler_init_top_p(s.top_p, 1),
+        "min_p": lambda: lib.llama_sampler_init_min_p(s.min_p, 1),
+        "xtc": lambda: lib.llama_sampler_init_xtc(s.xtc_probability, s.xtc_threshold, 1, s.seed),
         "temperature": lambda: lib.llama_sampler_init_temp_ext(
-            one.temperature, one.dynatemp_range, one.dynatemp_exponent
+            s.temperature, s.dynatemp_range, s.dynatemp_exponent
         ),
     }
 
@@ -180,9 +178,9 @@ def _dry(sampling: Sampling, vocab: Any) -> Any:
 
 
 def _bias(pairs: Collection[tuple[int, float]], n_vocab: int) -> Any:
-    kept = [pair for pair in pairs if 0 <= pair[0] < n_vocab]
-    array = (lib.llama_logit_bias * len(kept))(*(lib.llama_logit_bias(*pair) for pair in kept))
-    return lib.llama_sampler_init_logit_bias(n_vocab, len(kept), array)
+    valid = [pair for pair in pairs if 0 <= pair[0] < n_vocab]
+    array = (lib.llama_logit_bias * len(valid))(*(lib.llama_logit_bias(*pair) for pair in valid))
+    return lib.llama_sampler_init_logit_bias(n_vocab, len(valid), array)
 
 
 def _allows(grammar: Any, token: int) -> bool:

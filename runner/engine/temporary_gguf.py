@@ -1,7 +1,7 @@
-"""A GGUF file for a while: what a killed run leaves of it, the next one in that folder deletes.
+"""A temporary GGUF file; if its process is killed, the next one in the same folder deletes it.
 
-It stands in a hidden folder of its own, beside the lock of the process that made it. A lock ends
-with its process: that it can be had tells a dead run from one that is still at work.
+The file lies in a hidden folder beside a lock that its process holds. The system releases the lock
+when the process ends, so a lock that can be acquired belongs to a dead run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _PREFIX, _LOCK, _FILE = ".franken-gguf-base-", "lock", "base.gguf"
 
 @contextmanager
 def temporary_gguf(folder: Path) -> Iterator[Path]:
-    """Yield where in `folder` to write a file that is deleted at the end. Raises OSError."""
+    """Yield a path inside `folder`; the file there is deleted at the end. Raises OSError."""
     for lock in folder.glob(f"{_PREFIX}*/{_LOCK}"):
         if not lock.parent.is_symlink():
-            _delete_left(lock.parent)
+            _delete_leftovers(lock.parent)
     hidden = Path(mkdtemp(prefix=_PREFIX, dir=folder))
     try:
         with FileLock(hidden / _LOCK):
@@ -36,19 +36,19 @@ def temporary_gguf(folder: Path) -> Iterator[Path]:
         _remove(hidden)
 
 
-def _delete_left(hidden: Path) -> None:
-    """What is in use stays, and what is not ours."""
-    # A timeout, which means that its process is alive, is an OSError too.
+def _delete_leftovers(hidden: Path) -> None:
+    """Delete a dead run's folder, but keep one that is in use and files that are not ours."""
+    # FileLock's Timeout, which means that the process is alive, is an OSError too.
     with suppress(OSError):
         with FileLock(hidden / _LOCK, timeout=0):
-            # Without a file it may have been made this moment.
+            # A folder without the file may have been created just now.
             if not _empty(hidden):
                 return
         _remove(hidden)
 
 
 def _empty(hidden: Path) -> bool:
-    """Delete the file and what is beside it while it is written; whether there was any."""
+    """Delete the file and its partial versions; return whether there were any."""
     files = list(hidden.glob(f"{_FILE}*"))
     for file in files:
         file.unlink()

@@ -1,4 +1,4 @@
-"""This machine, as a plan sees it: the memory that is free now and the devices llama.cpp has."""
+"""This machine as the planner sees it: free memory, and the devices that llama.cpp can use."""
 
 from __future__ import annotations
 
@@ -23,19 +23,19 @@ from .rpc import add_worker
 def this_machine(
     workers: Iterable[str] = (), on_notice: Callable[[str], None] = lambda _: None
 ) -> Machine:
-    """What is here and, of each RPC worker HOST:PORT, there. Raises EngineError.
+    """Free RAM and the GPUs of this machine and of the RPC `workers` (HOST:PORT), local ones first.
 
-    GPUs as llama.cpp chooses them, integrated ones only where there is no other; the local first.
-    The first call on a machine tries llama.cpp out, see cpu_check.py, and tells `on_notice` of
-    what does not work.
+    Like llama.cpp, integrated GPUs are used only if there are no others. The first call on a
+    machine runs the check of cpu_check.py and reports to `on_notice` what does not work. Raises
+    EngineError.
     """
     can_repack = _can_repack(on_notice)
     start()
     for endpoint in workers:
         add_worker(endpoint)
-    found = devices()
-    gpus = [device for device in found if device.kind == "GPU"]
-    gpus = gpus or [device for device in found if device.kind == "IGPU"]
+    registered = devices()
+    gpus = [device for device in registered if device.kind == "GPU"]
+    gpus = gpus or [device for device in registered if device.kind == "IGPU"]
     ram = available_memory()
     plannable = [_plannable(device, ram) for device in gpus[: lib.llama_max_devices()]]
     local_first = sorted(plannable, key=lambda device: device.is_remote)
@@ -43,23 +43,23 @@ def this_machine(
 
 
 def with_vram(machine: Machine, vram: tuple[int, ...]) -> Machine:
-    """The same with so many bytes on each device, one number being for all. Raises PlanError."""
+    """`machine` with `vram` bytes free on its devices, one number for all. Raises PlanError."""
     if not machine.devices:
-        raise PlanError("--vram: llama.cpp sees no GPU here; franken-gguf doctor says what it sees")
+        raise PlanError("--vram: llama.cpp finds no GPU here; 'franken-gguf doctor' shows why")
     if len(vram) not in (1, len(machine.devices)):
         names = ", ".join(device.name for device in machine.devices)
-        raise PlanError(f"--vram: {len(vram)} sizes; give one, or one for each of {names}")
+        raise PlanError(f"--vram: got {len(vram)} sizes; give one, or one for each of {names}")
     sizes = vram * len(machine.devices) if len(vram) == 1 else vram
     pairs = zip(machine.devices, sizes, strict=True)
-    return replace(machine, devices=tuple(replace(one, free=size) for one, size in pairs))
+    return replace(machine, devices=tuple(replace(device, free=size) for device, size in pairs))
 
 
 def _can_repack(on_notice: Callable[[str], None]) -> bool:
     verdict = check(on_notice)
     if not verdict.can_run:
         raise EngineError(
-            f"llama.cpp crashes on this CPU ({verdict.fault}): it may be built for another one; "
-            f"build it here: {rebuild()}"
+            f"llama.cpp crashes on this CPU ({verdict.fault}), perhaps because it was built for "
+            f"another one; rebuild it here: {rebuild()}"
         )
     return verdict.can_repack
 
@@ -68,7 +68,7 @@ def _plannable(device: GgmlDevice, ram: int) -> Device:
     is_remote = device.backend.startswith("RPC")
     shares_ram = device.kind == "IGPU" or (sys.platform == "darwin" and not is_remote)
     free = min(device.free, ram) if shares_ram else device.free
-    # The scheduler asks a backend's offload_op; RPC's has none.
+    # The scheduler copies weights only to backends that implement offload_op; RPC does not.
     return Device(
         device.name,
         free,

@@ -1,4 +1,4 @@
-"""A mixture of one layer and no vocabulary, for trying out llama.cpp on this CPU."""
+"""A mixture of experts with one layer and no vocabulary, for testing llama.cpp on this CPU."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from franken_gguf.quantize.blocks.formats import FORMATS
 from franken_gguf.quantize.gguf_file.encode import encode_header, padded
 from franken_gguf.quantize.gguf_file.values import Metadata, f32, string, u32
 
-# 256 is the shortest row of a K-quant, and enough for every layout that ggml repacks into.
+# 256 is the shortest row of a K-quant, and long enough for every layout that ggml repacks into.
 _WIDTH, _TOKENS, _EXPERTS = 256, 64, 2
 _METADATA: Metadata = {
     "general.architecture": string("llama"),
@@ -28,7 +28,7 @@ _METADATA: Metadata = {
     "llama.expert_count": u32(_EXPERTS),
     "llama.expert_used_count": u32(_EXPERTS),
 }
-# The attention is a product of two matrices, which AMX takes too, the experts are one of three.
+# Attention uses MUL_MAT, which AMX implements too; the experts use MUL_MAT_ID.
 _TENSORS: dict[str, tuple[tuple[int, ...], str]] = {
     "token_embd.weight": ((_TOKENS, _WIDTH), "Q8_0"),
     "output_norm.weight": ((_WIDTH,), "F32"),

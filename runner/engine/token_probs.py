@@ -1,4 +1,4 @@
-"""How likely a token was, and what else might have come."""
+"""The probability of a sampled token, and its likeliest alternatives."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ALTERNATIVES = 5
-# Alternatives are looked for among tokens this near to the likeliest, in logits: few, and quick to
-# find. Below there is less than a hundredth of its probability.
+# Alternatives are tokens within this distance of the highest logit: few, and fast to sort. Farther
+# ones have less than a hundredth of its probability.
 _NEAR = 5.0
 
 
 @dataclass(frozen=True)
 class Odds:
-    """By the model itself, before any sampler."""
+    """Probabilities from the model's own logits, before any sampler."""
 
     token: int
     probability: float
     alternatives: tuple[tuple[int, float], ...]
-    """The likeliest tokens with their probabilities, the one that came among them if it is one."""
+    """The five likeliest tokens and their probabilities, `token` included if it is among them."""
 
 
 def odds(logits: NDArray[np.float32], token: int) -> Odds:
-    """Of `token` in a row of logits."""
+    """The Odds of `token` by `logits`, (vocabulary,)."""
     highest = logits.max()
     total = np.exp(logits - highest).sum()
     near = np.flatnonzero(logits >= highest - _NEAR)

@@ -29,7 +29,7 @@ class Vocabulary:
         self._buffer = ctypes.create_string_buffer(256)
 
     def tokenize(self, text: str) -> list[int]:
-        """The token ids of `text`; special tokens in it are recognized, none is added."""
+        """The token ids of `text`; special tokens in it are parsed, none are added."""
         data = text.encode()
         room = len(data) + 8
         while True:
@@ -39,11 +39,11 @@ class Vocabulary:
                 return list(tokens[:count])
             if -count <= room or -count > _MAX_TOKENS:
                 raise EngineError(f"llama.cpp cannot tokenize a text of {len(data)} bytes")
-            # Normalization may lengthen a text: the negative count is the room it wants.
+            # Normalization can lengthen a text: llama.cpp returns minus the size it needs.
             room = -count
 
     def prompt(self, text: str) -> list[int]:
-        """`tokenize`, after a BOS token where the model wants one and `text` does not have it."""
+        """`tokenize` with a leading BOS token, if the model uses one and `text` lacks it."""
         tokens = self.tokenize(text)
         if self.bos is not None and tokens[:1] != [self.bos]:
             return [self.bos, *tokens]
@@ -51,16 +51,16 @@ class Vocabulary:
 
     @property
     def bos(self) -> int | None:
-        """The BOS token where the model wants one in front of a text."""
+        """The BOS token, if the model is to have one in front of a text."""
         bos = int(lib.llama_vocab_bos(self.handle))
         return bos if lib.llama_vocab_get_add_bos(self.handle) and bos >= 0 else None
 
     def piece(self, token: int) -> bytes:
-        """The bytes of `token`, often a part of a character; none for a control token."""
+        """The bytes of `token`, often part of a character; empty for a control token."""
         return self._bytes(token, special=False)
 
     def spelling(self, token: int) -> bytes:
-        """The bytes that `tokenize` reads as `token`; those of its name for a control token."""
+        """The bytes that `tokenize` turns into `token`; a control token's are its name."""
         return self._bytes(token, special=True)
 
     def _bytes(self, token: int, *, special: bool) -> bytes:
@@ -76,14 +76,14 @@ class Vocabulary:
         return bool(lib.llama_vocab_is_eog(self.handle, token))
 
 
-# llama_vocab_type: 0 is none, 1 SentencePiece's BPE.
+# llama_vocab_type: 0 means no tokenizer, 1 SentencePiece's BPE.
 _NO_VOCABULARY, _SENTENCEPIECE = 0, 1
 
 
 def _check_tokenizer(header: Header, kind: int) -> None:
-    # Both would end the whole process inside llama_tokenize.
+    # Either of these aborts the process inside llama_tokenize.
     if kind == _NO_VOCABULARY:
-        raise EngineError(f"{header.path}: holds no tokenizer; convert it again with its tokenizer")
+        raise EngineError(f"{header.path}: has no tokenizer; convert it again with its tokenizer")
     if kind == _SENTENCEPIECE:
         stored = set(header.metadata["tokenizer.ggml.tokens"].data)
         if not all(f"<0x{byte:02X}>" in stored for byte in range(256)):
@@ -96,7 +96,7 @@ def _check_tokenizer(header: Header, kind: int) -> None:
 @contextmanager
 def load_vocabulary(path: Path) -> Iterator[Vocabulary]:
     """The tokenizer of the GGUF file `path`, without its weights. Raises GGUFError, EngineError."""
-    # llama.cpp asserts, hangs or allocates without bound on some damaged headers: ours goes first.
+    # llama.cpp aborts, hangs or allocates without bound on some damaged headers: check it first.
     header = read_header(path)
     params = lib.llama_model_default_params()
     params.vocab_only = True

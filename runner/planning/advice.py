@@ -1,4 +1,4 @@
-"""What to change where a model does not fit, each with the number that makes it fit. Pure."""
+"""What to change if a model does not fit, each with the value that makes it fit. Pure."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _STEP = 256  # tokens of context
 def advice(
     shape: ModelShape, machine: Machine, options: PlacementOptions, wished: Plan
 ) -> Iterator[str]:
-    """Single changes after any of which the plan fits; a saving that is not enough says so."""
+    """Changes any one of which makes the plan fit, or that save memory but not enough of it."""
     cache = wished.cache
     fixed = options.n_gpu_layers is not None or options.n_cpu_moe is not None or options.overrides
     if fixed:
@@ -29,7 +29,7 @@ def advice(
     if options.mmap and REPACKED in wished.used[CPU]:
         read = fitting(shape, machine, replace(options, mmap=None), cache)
         if read.fits:
-            yield f"read into memory, without --mmap, it fits: {' '.join(read.flags)}"
+            yield f"without --mmap it fits: {' '.join(read.flags)}"
     shorter = _longest(shape, machine, options, cache)
     if shorter:
         yield f"a shorter context fits: -c {shorter}"
@@ -37,12 +37,12 @@ def advice(
     saved = _kv_bytes(shape, cache) - _kv_bytes(shape, small)
     if saved > 0 and shape.head_size % 32 == 0 and cache.flash_attention:
         enough = "" if fitting(shape, machine, options, small).fits else ", which is not enough"
-        yield f"a KV cache in 8 bits, -ctk q8_0 -ctv q8_0, saves {size(saved)}{enough}"
+        yield f"an 8-bit KV cache, -ctk q8_0 -ctv q8_0, saves {size(saved)}{enough}"
     yield _smaller_quant(shape, machine, options, cache)
 
 
 def _longest(shape: ModelShape, machine: Machine, options: PlacementOptions, cache: Cache) -> int:
-    """The longest context that fits, in steps; 0 where none does."""
+    """The longest context that fits, in steps of 256 tokens; 0 if none does."""
     low, high = 0, (cache.n_ctx - 1) // _STEP
     while low < high:
         middle = (low + high + 1) // 2
@@ -66,7 +66,7 @@ def _smaller_quant(
         )
         if fitting(replace(shape, weights=scaled), machine, options, cache).fits:
             return (
-                f"a smaller quant fits: {smaller:.2f} bits per weight, as {types[smaller]} has "
+                f"a smaller quant fits: {types[smaller]}, {smaller:.2f} bits per weight "
                 f"(this file: {bits:.2f})"
             )
     return f"no smaller quant fits either (this file: {bits:.2f} bits per weight)"

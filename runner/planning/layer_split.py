@@ -1,4 +1,4 @@
-"""Layers dealt over devices, in the order of both. Pure."""
+"""Splits consecutive layers over devices, in order. Pure."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from itertools import accumulate
 
 
 def by_shares(n_layers: int, shares: Sequence[float]) -> tuple[int, ...]:
-    """Layers for each device by llama.cpp's rule for tensor_split, whatever the shares sum to.
+    """Number of layers for each device by llama.cpp's rule for tensor_split, with any sum.
 
-    Layer i of n goes to the first device whose share, with all before it, is above i / n of the
-    sum. So shares that are numbers of layers are what each device gets.
+    Layer i of n goes to the first device whose cumulative share is above i / n of the sum. So
+    shares that are numbers of layers give each device exactly that many.
     """
     ends = list(accumulate(shares))
     homes = Counter(
@@ -24,9 +24,10 @@ def by_shares(n_layers: int, shares: Sequence[float]) -> tuple[int, ...]:
 def by_room(
     n_layers: int, n_devices: int, has_room: Callable[[tuple[int, ...]], bool]
 ) -> tuple[int, ...]:
-    """Layers for each device where one after the other takes all it can, the last what is left.
+    """Number of layers for each device, each filled before the next; the last gets the rest.
 
-    `has_room` tells of the layers of the first devices whether the last of those has room for its.
+    `has_room` is called with the counts of the first devices; it returns whether the last of those
+    devices has room for its layers.
     """
     counts: tuple[int, ...] = ()
     for _ in range(n_devices - 1):

@@ -1,4 +1,4 @@
-"""What of a model decides the memory it takes, widths and sizes, from its header. Pure."""
+"""A model's widths and tensor sizes, from its header: all that decides its memory. Pure."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ class Weight:
     name: str
     nbytes: int
     group: str
-    """As `franken-gguf inspect` names it: attention, experts, router, ..."""
+    """As `franken-gguf inspect` calls it: attention, experts, router, ..."""
     layer: int
     """The layer whose device it follows; `n_layer` for the output, -1 for the input."""
     projection: str = ""
-    """up, gate, down or gate_up of the experts, "" for all else."""
+    """up, gate, down or gate_up of the experts; "" for all other tensors."""
     kind: str = ""
     """ggml's name of its type."""
     shape: tuple[int, ...] = ()
-    """The length of a row is last."""
+    """The row length is last."""
     is_tied: bool = False
-    """The token embeddings again, as the output: where they lie already it takes nothing."""
+    """The token embeddings used as the output too; on their own device this takes no memory."""
 
 
 @dataclass(frozen=True)
@@ -47,16 +47,16 @@ class ModelShape:
     n_vocab: int
     n_embd: int
     n_ff: int
-    """Of one expert, or of the dense feed-forward."""
+    """Width of one expert, or of the dense feed-forward."""
     n_expert_used: int
-    """Experts that work on one token; 1 for a dense model."""
+    """Experts active for each token; 1 for a dense model."""
     n_expert: int
     n_q: int
     """Width of all query heads of a layer together."""
     n_head: int
-    """Heads of queries; 0 where the header does not tell."""
+    """Query heads; 0 if the header does not have the number."""
     head_size: int
-    """Of one head of keys; 0 where the header does not tell."""
+    """Width of one key head; 0 if the header does not have the number."""
     kv: tuple[tuple[int, int], ...]
     """For each layer the widths of its keys and values in the KV cache."""
     parameters: int
@@ -64,21 +64,21 @@ class ModelShape:
 
 
 def model_shape(header: Header) -> ModelShape:
-    """The shape of the model behind `header`; widths come from the tensors where those tell.
+    """The shape of the model with this `header`; widths come from its tensors if possible.
 
-    Raises GGUFError where a number is missing or impossible.
+    Raises GGUFError if a number is missing or impossible.
     """
     arch = header.text("general.architecture")
     n_layer = header.integer(f"{arch}.block_count")
     if not 0 < n_layer <= MAX_LAYERS:
-        raise GGUFError(f"{header.path}: has {n_layer} layers, llama.cpp takes 1 to {MAX_LAYERS}")
+        raise GGUFError(f"{header.path}: has {n_layer} layers; llama.cpp allows 1 to {MAX_LAYERS}")
     n_ctx_train = header.integer(f"{arch}.context_length")
     if n_ctx_train < 1:
         raise GGUFError(f"{header.path}: its context length is {n_ctx_train}; the file is damaged")
     tensors = {tensor.name: tensor for tensor in header.tensors}
     embd = _rows(tensors, "token_embd.weight")
     if embd is None:
-        raise GGUFError(f"{header.path}: tensor 'token_embd.weight' is missing; no model to run")
+        raise GGUFError(f"{header.path}: has no tensor 'token_embd.weight'; give a language model")
     n_vocab, n_embd = embd
     n_expert = header.integer(f"{arch}.expert_count", 0)
     used = header.integer(f"{arch}.expert_used_count", 0) if n_expert else 1
@@ -149,7 +149,7 @@ def _head_size(header: Header, arch: str, n_embd: int) -> int:
 
 
 def _for_layer(header: Header, key: str, layer: int, default: int) -> int:
-    """A number that is the same for all layers, or one of an array of one for each."""
+    """The value of `key` for `layer`: a single number, or an array with one for each layer."""
     value = header.metadata.get(key)
     if value is None or value.type is not GGUFValueType.ARRAY:
         return header.integer(key, default)

@@ -1,4 +1,4 @@
-"""The ways to share a model between devices and the CPU, best first, and what each takes. Pure."""
+"""Ways to split a model between devices and the CPU, best first, and their memory. Pure."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from .model_shape import ModelShape, Weight
 from .placement import Device, Machine, Override, PlacementOptions, Plan
 from .repacking import Way, choose, is_repacked
 
-# What is left free on a device: llama.cpp's --fit-target, or an eighth where that is less. In RAM a
-# quarter of it: what is available there is counted after all that runs already.
+# Memory to leave free on a device: llama.cpp's --fit-target, or an eighth if that is less. In RAM a
+# quarter of that, since available RAM already excludes what other programs use.
 DEVICE_HEADROOM, RAM_HEADROOM, HEADROOM_SHARE = 1 << 30, 1 << 28, 8
 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """One way to share a model between the devices, taken together, and the CPU."""
+    """One way to split a model between the CPU and all devices together."""
 
     n_gpu_layers: int
     n_cpu_moe: int = 0
@@ -39,17 +39,17 @@ class Arrangement:
         return layers[min(weight.layer, len(layers) - 1)]
 
     def overrides(self) -> tuple[Override, ...]:
-        """What llama.cpp is told of the experts; --n-cpu-moe stands for the first."""
-        found = []
+        """Overrides that keep the experts in RAM; the first one is what --n-cpu-moe does."""
+        patterns = []
         if self.n_cpu_moe:
             layers = "|".join(map(str, range(self.n_cpu_moe)))
-            found.append(rf"blk\.({layers})\.ffn_(up|down|gate|gate_up)_(ch|)exps")
+            patterns.append(rf"blk\.({layers})\.ffn_(up|down|gate|gate_up)_(ch|)exps")
         if self.partly:
-            found.append(self.partial_pattern())
-        return tuple(Override(pattern, CPU) for pattern in found)
+            patterns.append(self.partial_pattern())
+        return tuple(Override(pattern, CPU) for pattern in patterns)
 
     def partial_pattern(self) -> str:
-        """The projections of one layer that stay in RAM."""
+        """A regular expression for the projections of layer `n_cpu_moe` that stay in RAM."""
         names = self.partly[0] if len(self.partly) == 1 else f"({'|'.join(self.partly)})"
         return rf"blk\.{self.n_cpu_moe}\.ffn_{names}_(ch|)exps"
 
@@ -57,7 +57,7 @@ class Arrangement:
 def arrangements(
     shape: ModelShape, options: PlacementOptions, devices: Sequence[Device]
 ) -> Iterator[Arrangement]:
-    """All that the options leave open, from the most on devices to the least."""
+    """All arrangements that the options allow, from the most on devices to the least."""
     if not devices:
         yield Arrangement(0)
         return
@@ -77,10 +77,10 @@ def arrangements(
 
 
 def fitting(shape: ModelShape, machine: Machine, options: PlacementOptions, cache: Cache) -> Plan:
-    """The plan that takes the most of the devices that they have room for; RAM it may lack.
+    """The plan with the most on devices that have room for it; RAM can still be short.
 
-    Where none has room, the one that takes the least. A device that is enough stays alone: each
-    more is a copy and a wait for every token.
+    If no plan has room, the one with the least on devices. One device is used alone if it suffices:
+    each further one costs a copy and a wait for every token.
     """
     case = _Case(shape, machine, options, cache, _moved(shape, options.overrides))
     devices = sorted(machine.devices, key=lambda device: device.is_remote)
@@ -95,29 +95,29 @@ def fitting(shape: ModelShape, machine: Machine, options: PlacementOptions, cach
 
 
 def has_room(plan: Plan) -> bool:
-    """Whether each device has room for its part; RAM may lack."""
+    """Whether each device has room for its part; RAM is not checked."""
     return not plan.short.keys() - {CPU}
 
 
 def headroom(free: int, most: int) -> int:
-    """Bytes of `free` that are to stay so."""
+    """Bytes of `free` to leave free."""
     return min(most, free // HEADROOM_SHARE)
 
 
 def _moved(shape: ModelShape, overrides: tuple[Override, ...]) -> dict[str, str]:
-    """Weight name to the device that the user sends it to; the first pattern found decides."""
-    found: dict[str, str] = {}
+    """Weight name to the device that the user's overrides give it; the first match decides."""
+    moved: dict[str, str] = {}
     for override in overrides:
         pattern = re.compile(override.pattern)
         for weight in shape.weights:
             if pattern.search(weight.name):
-                found.setdefault(weight.name, override.device)
-    return found
+                moved.setdefault(weight.name, override.device)
+    return moved
 
 
 @dataclass(frozen=True)
 class _Case:
-    """What every plan of one search has in common."""
+    """The inputs that all plans of one search share."""
 
     shape: ModelShape
     machine: Machine
@@ -140,7 +140,7 @@ class _Case:
         return self.plan(choice, devices, counts)
 
     def plan(self, choice: Arrangement, devices: Sequence[Device], counts: tuple[int, ...]) -> Plan:
-        """The plan of `choice` with so many layers on each of the first of `devices`."""
+        """The plan of `choice` with `counts` layers on the first of `devices`."""
         shape, machine = self.shape, self.machine
         shares = {one.name: n for one, n in zip(devices, counts, strict=False) if n}
         in_use = dict.fromkeys([*shares, *(name for name in self.moved.values() if name != CPU)])
@@ -148,7 +148,7 @@ class _Case:
         layers = [CPU] * (shape.n_layer + 1 - choice.n_gpu_layers)
         for name, count in shares.items():
             layers += [name] * count
-        # llama.cpp's scheduler asks the devices in their order.
+        # llama.cpp's scheduler takes the first device that can.
         copying = (name for name in in_use if there[name].copies_weights)
         placed = [
             (weight, self.moved.get(weight.name) or choice.home(weight, layers))
@@ -198,11 +198,11 @@ class _Case:
     def _repackable(
         self, placed: Iterable[tuple[Weight, str]], devices: Iterable[Device]
     ) -> list[Weight]:
-        """The weights that llama.cpp repacks if it may, where `devices` are used beside the CPU."""
+        """The weights that llama.cpp can repack if `devices` are used beside the CPU."""
         if not self.machine.can_repack or any(device.pins_ram for device in devices):
             return []
         repacks = self.machine.repacks
-        return [one for one, home in placed if home == CPU and is_repacked(one, repacks)]
+        return [weight for weight, home in placed if home == CPU and is_repacked(weight, repacks)]
 
     def _flags(self, choice: Arrangement) -> tuple[str, ...]:
         cache, options = self.cache, self.options
@@ -227,10 +227,10 @@ def _loading_flags(way: Way) -> tuple[str, ...]:
 def _device_flags(
     machine: Machine, names: tuple[str, ...], split: tuple[int, ...]
 ) -> tuple[str, ...]:
-    """Which devices, where that is not llama.cpp's choice: all, the remote ones before others."""
-    theirs = sorted(machine.devices, key=lambda device: not device.is_remote)
+    """-dev and -ts, if they differ from llama.cpp's default: all devices, remote ones first."""
+    default = sorted(machine.devices, key=lambda device: not device.is_remote)
     flags: tuple[str, ...] = ()
-    if names and names != tuple(device.name for device in theirs):
+    if names and names != tuple(device.name for device in default):
         flags += ("-dev", ",".join(names))
     if len(names) > 1:
         flags += ("-ts", ",".join(map(str, split)))

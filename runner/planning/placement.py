@@ -1,4 +1,4 @@
-"""The words a plan is spoken of in: a machine, the user's options, and what was decided."""
+"""The planner's data: the machine, the user's placement options, and the plan."""
 
 from __future__ import annotations
 
@@ -11,42 +11,43 @@ from .repacking import COMMON_REPACKS, Repacks
 
 
 class PlanError(FrankenError):
-    """A wish that the model or the machine cannot fulfil; the text names the mend."""
+    """An option that does not suit the model or the machine; the message has the fix."""
 
 
 @dataclass(frozen=True)
 class Device:
-    """Memory beside the CPU's that llama.cpp can compute in."""
+    """A GPU or RPC device that llama.cpp can compute on."""
 
     name: str
     """As llama.cpp calls it: CUDA0, Vulkan0, MTL0, RPC0."""
     free: int
-    """Bytes that may be planned with."""
+    """Free bytes."""
     copies_weights: bool = True
-    """Whether prompts are evaluated there also with weights kept in RAM, copied for each batch."""
+    """Whether it evaluates prompts with weights kept in RAM too, copied there for each batch."""
     shares_ram: bool = False
     """Whether its memory is the machine's RAM: an integrated GPU, Apple silicon."""
     is_remote: bool = False
-    """Whether it is reached over a network: slower than any that is here."""
+    """Whether it is reached over a network, and so slower than any local one."""
     pins_ram: bool = True
-    """Whether weights kept in RAM beside it are pinned for it, and so not repacked for the CPU."""
+    """Whether weights kept in RAM are pinned for it, and so not repacked for the CPU."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What a plan may use."""
+    """The memory that a plan can use."""
 
     ram: int
+    """Free bytes."""
     devices: tuple[Device, ...] = ()
     can_repack: bool = True
     """Whether llama.cpp's extra buffers (repacked weights, AMX) work here."""
     repacks: Repacks = field(default_factory=lambda: COMMON_REPACKS)
-    """What llama.cpp repacks for its CPU."""
+    """Which weights llama.cpp repacks for this CPU."""
 
 
 @dataclass(frozen=True)
 class Override:
-    """Tensors whose name the regular expression `pattern` is found in go to `device`."""
+    """Puts tensors whose names match the regular expression `pattern` on `device`."""
 
     pattern: str
     device: str
@@ -54,27 +55,27 @@ class Override:
 
 @dataclass(frozen=True)
 class PlacementOptions:
-    """What the user has decided; None leaves it to the plan."""
+    """What the user has decided; None leaves it to the planner."""
 
     n_ctx: int | None = None
-    """Tokens of context; 0 is all that the model was trained for."""
+    """Tokens of context; 0 means the context that the model was trained with."""
     type_k: str | None = None
     type_v: str | None = None
     n_gpu_layers: int | None = None
-    """Layers on devices, counted from the last, the output being one; -1 is all."""
+    """Layers on devices, counted from the last, the output included; -1 means all."""
     n_cpu_moe: int | None = None
     """Layers whose experts stay in RAM, counted from the first."""
     flash_attention: bool | None = None
     tensor_split: tuple[float, ...] | None = None
-    """Shares of those layers that the devices get, in their order; what is not named gets none."""
+    """Each device's share of those layers, in order; devices beyond its end get none."""
     n_outputs: int = 1
-    """Tokens evaluated at once whose logits are wanted: one is enough to write."""
+    """Most tokens of a batch whose logits are requested: one is enough to generate text."""
     overrides: tuple[Override, ...] = ()
-    """The first whose pattern is found decides; they go before what the plan adds."""
+    """The first match decides; they come before those that the planner adds."""
     mmap: bool | None = None
-    """Map the file, or read it into memory of its own."""
+    """Map the file (True) or read it into memory (False)."""
     repack: bool | None = None
-    """Repack weights for the CPU, or multiply them as they are in the file."""
+    """Repack weights for the CPU (True) or multiply them as stored (False)."""
 
 
 DEFAULT_PLACEMENT = PlacementOptions()
@@ -82,53 +83,54 @@ DEFAULT_PLACEMENT = PlacementOptions()
 
 @dataclass(frozen=True)
 class Plan:
-    """What llama.cpp is to be given, and what it will take of the memory."""
+    """The settings for llama.cpp, and the memory that it will use."""
 
     model: str
     cache: Cache
     devices: tuple[str, ...]
-    """Those that llama.cpp is to use, in the order of their layers. None is the CPU alone."""
+    """Devices for llama.cpp to use, in the order of their layers; empty for the CPU alone."""
     tensor_split: tuple[int, ...]
-    """Layers on each of them; 0 where only an override sends something."""
+    """Layers on each of them; 0 if only overrides put tensors there."""
     n_layers: int
-    """All that the model has, the output being one."""
+    """All layers of the model, the output included."""
     n_gpu_layers: int
     n_cpu_moe: int
     partly: tuple[str, ...]
     """Projections of the experts of layer `n_cpu_moe` that stay in RAM too."""
     overrides: tuple[Override, ...]
-    """All that llama.cpp is given: the user's, then those for the experts."""
+    """The user's, then those for the experts."""
     used: Bytes
-    """Device to kind to bytes; those of RAM under "CPU"."""
+    """Device to kind to bytes; RAM is "CPU"."""
     shared: tuple[str, ...]
     """Devices whose memory is RAM: an integrated GPU's, Apple silicon's."""
     available: dict[str, int]
+    """Device to free bytes."""
     headroom: dict[str, int]
-    """Bytes that are to stay free."""
+    """Device to bytes to leave free."""
     flags: tuple[str, ...]
-    """The same for llama-cli and llama-server."""
+    """The same settings as options of llama-cli and llama-server."""
     mmap: bool
-    """Whether the file is mapped, or read into memory of its own."""
+    """Whether the file is mapped, not read into memory."""
     repack: bool
     """Whether llama.cpp may repack weights for the CPU."""
     repackable: int
-    """Bytes of the weights in RAM that it can repack, whether it does or not."""
+    """Bytes of the weights in RAM that llama.cpp can repack, whether it does or not."""
     notes: tuple[str, ...] = ()
-    """What of the options or defaults could not be, and why."""
+    """Which options or defaults have no effect or were changed, and why."""
     advice: tuple[str, ...] = ()
-    """What to change, where it does not fit."""
+    """What to change if it does not fit."""
 
     def total(self, device: str) -> int:
-        """Bytes taken on `device`, without its headroom."""
+        """Bytes used on `device`, without its headroom."""
         return sum(self.used[device].values()) if device in self.used else 0
 
     @property
     def total_ram(self) -> int:
-        """Bytes taken of RAM, by the CPU and by devices that share it."""
+        """Bytes used of RAM, by the CPU and by devices that share it."""
         return sum(map(self.total, (CPU, *self.shared)))
 
     def summary(self) -> str:
-        """Who holds the layers, in a few words."""
+        """Which devices have the layers, in a few words."""
         every = self.n_layers
         if not self.devices:
             return f"all {every} layers on the CPU"
@@ -145,7 +147,7 @@ class Plan:
 
     @property
     def short(self) -> dict[str, int]:
-        """Device to the bytes that are missing there, headroom included; empty where all fits."""
+        """Device to the bytes that it lacks, headroom included; empty if all fits."""
         missing = {
             name: (self.total_ram if name == CPU else self.total(name))
             + self.headroom[name]

@@ -1,10 +1,10 @@
-"""What of a model goes where: a pure function of its shape, the machine and what the user wants.
+"""Plans which part of a model goes where. Pure: from its shape, the machine and the user's options.
 
-On devices go first the dense parts, which work on every token: attention, the KV cache and the
-output. Then the experts, a layer at a time, and of one more layer what fits of its projections. The
+Devices get the dense parts first, which work on every token: attention, the KV cache and the
+output. Then the experts, a layer at a time, and of one more layer the projections that fit. The
 experts left in RAM are those of the first layers, as with llama.cpp's --n-cpu-moe (its --fit fills
-in the same order from the other end). Where not even the dense parts fit, fewer layers go there.
-What one device has no room for is dealt over all, each filled before the next.
+in the same order from the other end). If not even the dense parts fit, devices get fewer layers.
+What does not fit on one device is split over all, each filled before the next.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ from .offload_candidates import DEVICE_HEADROOM, HEADROOM_SHARE, fitting
 from .placement import DEFAULT_PLACEMENT, Machine, PlacementOptions, Plan, PlanError
 
 DEFAULT_N_CTX = 4096
-_SMALLEST_N_CTX = 512
-_MOST_OVERRIDES = 64
+_MIN_N_CTX = 512
+_MAX_OVERRIDES = 64
 _UNQUANTIZED = ("f32", "f16", "bf16")
 _MAX_SCORE_BYTES = 1 << 28
 
@@ -32,37 +32,37 @@ _MAX_SCORE_BYTES = 1 << 28
 def plan(
     shape: ModelShape, machine: Machine, options: PlacementOptions = DEFAULT_PLACEMENT
 ) -> Plan:
-    """The best arrangement of the model that fits the machine; if none does, with advice.
+    """The best plan that fits the machine; if none does, one with advice on what to change.
 
-    One device that has room for it stays alone, one that is here rather than one far away; else
-    the layers are dealt over all of them, in their order. Raises PlanError for options that the
-    model or the machine cannot fulfil.
+    One device is used alone if it has room, a local one rather than a remote one; otherwise the
+    layers are split over all, in order. Raises PlanError for options that do not suit the model or
+    the machine.
     """
     _check(shape, machine, options)
     notes = tuple(_notes(shape, machine, options))
     caches = list(_caches(shape, machine, options))
     for cache in caches:
-        found = fitting(shape, machine, options, cache)
-        if found.fits:
-            said = (*notes, *_given_up(caches[0], cache), *_idle(machine, found))
-            return replace(found, notes=said)
+        best = fitting(shape, machine, options, cache)
+        if best.fits:
+            notes = (*notes, *_reduced(caches[0], cache), *_idle(machine, best))
+            return replace(best, notes=notes)
     thrifty = replace(caches[0], flash_attention=options.flash_attention is not False)
     wished = fitting(shape, machine, options, thrifty)
     return replace(wished, notes=notes, advice=tuple(advice(shape, machine, options, wished)))
 
 
 def smaller_plans(shape: ModelShape, machine: Machine, options: PlacementOptions) -> Iterator[Plan]:
-    """The plan, then ever smaller ones for devices that had less room than they said.
+    """The plan, then ever smaller ones for devices with less memory than they reported.
 
-    Each takes at least an eighth less of every device that the one before took something of, the
-    last nothing. What the user has decided stays; nothing follows where that leaves no choice.
+    Each uses at least an eighth less of every device that the previous one used; the last uses
+    none. The user's options are kept, so fewer or no smaller plans may follow.
     """
     best = plan(shape, machine, options)
     yield best
     while any((taken := {name: best.total(name) for name in best.devices}).values()):
         devices = tuple(
-            replace(one, free=_less(taken[one.name])) if one.name in taken else one
-            for one in machine.devices
+            replace(device, free=_less(taken[device.name])) if device.name in taken else device
+            for device in machine.devices
         )
         machine = replace(machine, devices=devices)
         best = plan(shape, machine, options)
@@ -72,7 +72,7 @@ def smaller_plans(shape: ModelShape, machine: Machine, options: PlacementOptions
 
 
 def _less(taken: int) -> int:
-    """Memory of a device with room for seven eighths of `taken`."""
+    """Free memory of a device that has room for seven eighths of `taken` besides its headroom."""
     return taken * 7 // 8 + min(DEVICE_HEADROOM, taken // HEADROOM_SHARE)
 
 
@@ -89,10 +89,10 @@ def _check(shape: ModelShape, machine: Machine, options: PlacementOptions) -> No
         if not _divides(shape, kind):
             raise PlanError(
                 f"{shape.name}: heads of {shape.head_size} do not divide into blocks of {kind}; "
-                "take f16"
+                "use f16"
             )
     if options.flash_attention is False and (options.type_v or "f16") not in _UNQUANTIZED:
-        raise PlanError(f"values in {options.type_v} need flash attention; leave -fa off away")
+        raise PlanError(f"values in {options.type_v} need flash attention; drop -fa off")
     if options.n_gpu_layers is not None and options.n_gpu_layers < -1:
         raise PlanError(
             f"-ngl {options.n_gpu_layers}: give a number of layers, -1 for all, or auto"
@@ -101,13 +101,17 @@ def _check(shape: ModelShape, machine: Machine, options: PlacementOptions) -> No
         raise PlanError(f"--n-cpu-moe {options.n_cpu_moe}: give a number of layers, or auto")
     _check_split(machine, options.tensor_split)
     known = [CPU, *(device.name for device in machine.devices)]
-    if len(options.overrides) > _MOST_OVERRIDES:
-        raise PlanError(f"more than {_MOST_OVERRIDES} times -ot")
+    if len(options.overrides) > _MAX_OVERRIDES:
+        raise PlanError(
+            f"-ot is given {len(options.overrides)} times; the limit is {_MAX_OVERRIDES}"
+        )
     for override in options.overrides:
         try:
             re.compile(override.pattern)
         except re.error as error:
-            raise PlanError(f"-ot {override.pattern}: no regular expression: {error}") from None
+            raise PlanError(
+                f"-ot {override.pattern}: not a valid regular expression: {error}"
+            ) from None
         if override.device not in known:
             raise PlanError(
                 f"-ot: no device {override.device!r} here; there are {', '.join(known)}"
@@ -119,7 +123,7 @@ def _check_split(machine: Machine, shares: tuple[float, ...] | None) -> None:
         return
     text = ",".join(f"{share:g}" for share in shares)
     if not all(0 <= share < inf for share in shares) or not 0 < sum(shares) < inf:
-        raise PlanError(f"-ts {text}: give a share for each device, as in 3,1; 0 is none")
+        raise PlanError(f"-ts {text}: give a share for each device, such as 3,1; 0 means none")
     if len(shares) > len(machine.devices):
         names = ", ".join(device.name for device in machine.devices) or "none"
         raise PlanError(f"-ts {text}: more shares than devices; there are {names}")
@@ -131,7 +135,7 @@ def _divides(shape: ModelShape, kind: str) -> bool:
 
 
 def _caches(shape: ModelShape, machine: Machine, options: PlacementOptions) -> Iterator[Cache]:
-    """What the context may be, the best first: 8 bits hurt less than a context cut in half."""
+    """The contexts to try, the best first: 8 bits hurt less than half the context."""
     n_ctx = min(shape.n_ctx_train, DEFAULT_N_CTX) if options.n_ctx is None else options.n_ctx
     best = Cache(
         n_ctx or shape.n_ctx_train,
@@ -151,16 +155,16 @@ def _caches(shape: ModelShape, machine: Machine, options: PlacementOptions) -> I
     if smaller != best:
         yield smaller
     n_ctx = best.n_ctx // 2
-    while options.n_ctx is None and n_ctx >= _SMALLEST_N_CTX:
+    while options.n_ctx is None and n_ctx >= _MIN_N_CTX:
         yield replace(smaller, n_ctx=n_ctx)
         n_ctx //= 2
 
 
 def _has_cheap_scores(shape: ModelShape, cache: Cache) -> bool:
-    """Whether attention is faster without flash attention, and its scores small enough to keep.
+    """Whether attention runs faster without flash attention and its scores take little memory.
 
-    On a CPU it is: 24 tokens after 2400 take 0.30 s without it and 0.46 s with it (the demo's Q8_0
-    on one core). llama.cpp reads quantized values by flash attention alone.
+    On a CPU it is faster: 24 tokens after 2400 take 0.30 s without and 0.46 s with flash attention
+    (the demo's Q8_0 on one core). Quantized values need flash attention in llama.cpp.
     """
     scores = 4 * shape.n_head * cache.cells * N_BATCH
     return 0 < scores <= _MAX_SCORE_BYTES and cache.type_v == "f16"
@@ -168,31 +172,29 @@ def _has_cheap_scores(shape: ModelShape, cache: Cache) -> bool:
 
 def _notes(shape: ModelShape, machine: Machine, options: PlacementOptions) -> Iterator[str]:
     if options.n_gpu_layers and not machine.devices:
-        yield (
-            "llama.cpp sees no GPU here, -ngl does nothing; franken-gguf doctor says what it sees"
-        )
+        yield "llama.cpp finds no GPU here: -ngl has no effect; 'franken-gguf doctor' shows why"
     if options.repack and not machine.can_repack:
-        yield "llama.cpp crashes here with repacked weights, --repack does nothing"
+        yield "llama.cpp crashes here with repacked weights: --repack has no effect"
     if options.n_cpu_moe and not shape.n_expert:
-        yield "the model has no experts, --n-cpu-moe does nothing"
+        yield "the model has no experts: --n-cpu-moe has no effect"
     for override in options.overrides:
         if not any(re.search(override.pattern, weight.name) for weight in shape.weights):
-            yield f"-ot {override.pattern}={override.device}: no tensor has such a name"
+            yield f"-ot {override.pattern}={override.device}: matches no tensor"
 
 
-def _idle(machine: Machine, found: Plan) -> Iterator[str]:
-    idle = [device.name for device in machine.devices if device.name not in found.devices]
-    if idle and found.n_gpu_layers:
+def _idle(machine: Machine, best: Plan) -> Iterator[str]:
+    idle = [device.name for device in machine.devices if device.name not in best.devices]
+    if idle and best.n_gpu_layers:
         are = "is" if len(idle) == 1 else "are"
-        whole = found.n_gpu_layers == found.n_layers and not (found.n_cpu_moe or found.partly)
-        why = f": {found.devices[0]} has room for all" if whole and len(found.devices) == 1 else ""
+        whole = best.n_gpu_layers == best.n_layers and not (best.n_cpu_moe or best.partly)
+        why = f": {best.devices[0]} has room for all" if whole and len(best.devices) == 1 else ""
         yield f"{' and '.join(idle)} {are} not used{why}"
 
 
-def _given_up(best: Cache, cache: Cache) -> Iterator[str]:
+def _reduced(best: Cache, cache: Cache) -> Iterator[str]:
     if replace(best, flash_attention=cache.flash_attention) != cache:
-        yield f"{_spoken(best)} does not fit: taking {_spoken(cache)}"
+        yield f"{_described(best)} does not fit: using {_described(cache)}"
 
 
-def _spoken(cache: Cache) -> str:
+def _described(cache: Cache) -> str:
     return f"a context of {cache.n_ctx} tokens in {cache.type_k}/{cache.type_v}"

@@ -1,8 +1,8 @@
-"""Phrases that shall not be said: what is one, and what could still become one. Pure.
+"""Banned phrases: finds them in a text, and where its end could still become one. Pure.
 
-A phrase is a text, in any case, anywhere: also inside a word. Between slashes it is a regular
-expression, /\\bshivers?\\b/, of the `regex` library, which can tell of the end of a text that a
-match may begin there.
+A phrase is a text that matches in any case and anywhere, even inside a word. Between slashes it is
+a regular expression, /\\bshivers?\\b/, of the `regex` library, whose partial matches show that a
+match may begin at the end of a text.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from franken_gguf.runner.common.safe_regex import ExpressionError, compiled
 _MAX_PHRASES = 10_000
 _MAX_CHARACTERS = 500
 MAX_HELD = 500
-"""Characters that are held back at most, whatever could still become of them."""
+"""Most characters to hold back, even if they could still become a match."""
 _SECONDS = 0.05
-"""An expression that takes longer over so short a text is used no more."""
+"""An expression whose search takes longer than this is dropped."""
 
 
 class BanError(FrankenError):
@@ -30,49 +30,49 @@ class BanError(FrankenError):
 
 @dataclass(frozen=True)
 class Found:
-    """What a text holds of what is banned; places are counted from the start of the text."""
+    """The result of a search, as offsets from the start of the text."""
 
     start: int | None
-    """Where the first banned phrase begins; None where there is none."""
+    """Where the first banned phrase begins; None if there is none."""
     safe: int
-    """So many characters cannot become a part of one."""
+    """Characters before this offset cannot be part of a banned phrase."""
 
 
 class Banned:
-    """All banned phrases, ready to be looked for."""
+    """All banned phrases, compiled for searching."""
 
     def __init__(self, phrases: Iterable[str] = ()) -> None:
         """Raises BanError."""
         self.phrases = tuple(dict.fromkeys(phrases))
         if len(self.phrases) > _MAX_PHRASES:
-            raise BanError(f"{len(self.phrases)} banned phrases; {_MAX_PHRASES} at most can be")
+            raise BanError(f"{len(self.phrases)} banned phrases; the limit is {_MAX_PHRASES}")
         self._trie: dict[str, Any] = {}
         self._expressions: list[regex.Pattern[str]] = []
         self.given_up: list[str] = []
-        """Expressions that took too long and are used no more."""
+        """Expressions that were dropped because they took too long."""
         for phrase in self.phrases:
             if not phrase.strip() or len(phrase) > _MAX_CHARACTERS:
                 raise BanError(f"a banned phrase has 1 to {_MAX_CHARACTERS} characters")
             if len(phrase) > 2 and phrase[0] == phrase[-1] == "/":
                 self._expressions.append(_compiled(phrase))
             else:
-                _plant(self._trie, phrase)
+                _insert(self._trie, phrase)
 
     def __bool__(self) -> bool:
         return bool(self.phrases)
 
     def look(self, text: str, start: int) -> Found:
-        """Look for phrases that begin at `start` or later; expressions see what is before."""
-        found, safe = self._plain(text, start)
+        """Search for phrases that begin at `start` or later; expressions see the text before it."""
+        first, safe = self._search_phrases(text, start)
         for expression in list(self._expressions):
             match, end = self._search(expression, text, start)
             safe = min(safe, end)
             if match is not None:
-                found = match if found is None else min(found, match)
-        return Found(found, safe)
+                first = match if first is None else min(first, match)
+        return Found(first, safe)
 
-    def _plain(self, text: str, start: int) -> tuple[int | None, int]:
-        """The first phrase's start, and where what may become one begins."""
+    def _search_phrases(self, text: str, start: int) -> tuple[int | None, int]:
+        """Where the first phrase starts, and where a text that may become one starts."""
         safe = len(text)
         for place in range(start, len(text)):
             node = self._trie
@@ -89,26 +89,26 @@ class Banned:
     def _search(
         self, expression: regex.Pattern[str], text: str, start: int
     ) -> tuple[int | None, int]:
-        """The first match, and where what may become one begins."""
+        """Where the first match starts, and where a text that may become one starts."""
         safe = len(text)
         try:
-            found = expression.search(text, start, partial=True, timeout=_SECONDS)
-            if found and found.partial:
-                if len(text) - found.start() <= MAX_HELD:
-                    safe = found.start()
-                # Behind what may become a match there may be one.
-                found = expression.search(text, start, timeout=_SECONDS)
+            match = expression.search(text, start, partial=True, timeout=_SECONDS)
+            if match and match.partial:
+                if len(text) - match.start() <= MAX_HELD:
+                    safe = match.start()
+                # A complete match can follow after the partial one.
+                match = expression.search(text, start, timeout=_SECONDS)
         except TimeoutError:
             self._expressions.remove(expression)
             self.given_up.append(f"/{expression.pattern}/")
             return None, len(text)
-        # One that can match nothing would ban everything.
-        if found and found.end() > found.start():
-            return found.start(), min(safe, found.start())
+        # An empty match would ban everything.
+        if match and match.end() > match.start():
+            return match.start(), min(safe, match.start())
         return None, safe
 
 
-_END = ""  # the key of a node at which a phrase ends; no character is equal to it
+_END = ""  # marks a node at which a phrase ends; no character equals it
 _NOTHING: dict[str, Any] = {}
 
 
@@ -117,7 +117,7 @@ def _folded(character: str) -> str:
     return lower if len(lower) == 1 else character
 
 
-def _plant(trie: dict[str, Any], phrase: str) -> None:
+def _insert(trie: dict[str, Any], phrase: str) -> None:
     for character in phrase:
         trie = trie.setdefault(_folded(character), {})
     trie[_END] = {}
@@ -127,11 +127,11 @@ def _compiled(phrase: str) -> regex.Pattern[str]:
     try:
         return compiled(phrase[1:-1], regex.IGNORECASE)
     except ExpressionError as error:
-        raise BanError(f"{phrase}: no regular expression to be used: {error}") from None
+        raise BanError(f"{phrase}: not a usable regular expression: {error}") from None
 
 
 def lines(text: str) -> Iterator[str]:
-    """The phrases of a file: one a line, without empty ones and those that begin with #."""
+    """The phrases of a file, one a line; empty lines and those that begin with # are skipped."""
     for line in text.splitlines():
         if line.strip() and not line.startswith("#"):
             yield line.strip()

@@ -1,4 +1,4 @@
-"""Named settings, ours and the user's own, from files that people can read."""
+"""Named sampling presets: the built-in ones and the user's own, both YAML files."""
 
 from __future__ import annotations
 
@@ -18,42 +18,41 @@ _MAX_BYTES = 1 << 16
 
 
 def user_file() -> Path:
-    """Where the user's own presets are, by their platform's custom."""
+    """The path of the user's own presets, in the platform's configuration folder."""
     return user_config_path("franken-gguf", appauthor=False) / "presets.yml"
 
 
 def presets() -> dict[str, Settings]:
-    """All presets by name. Raises SamplingError, which names the file and the mend."""
-    ours = Path(str(files(__package__) / "presets.yml"))
-    found = _read(ours)
+    """All presets by name; the user's replace built-in ones. Raises SamplingError."""
+    by_name = _read(Path(str(files(__package__) / "presets.yml")))
     if (own := user_file()).exists():
-        found |= _read(own)
-    return found
+        by_name |= _read(own)
+    return by_name
 
 
 def preset(name: str) -> Settings:
-    """The settings of one. Raises SamplingError where there is none of that name."""
-    found = presets()
-    if name not in found:
+    """The settings of the preset `name`. Raises SamplingError if there is none."""
+    by_name = presets()
+    if name not in by_name:
         raise SamplingError(
-            f"there is no preset {name!r}; there are {', '.join(found)}, and more may stand in "
+            f"there is no preset {name!r}; there are {', '.join(by_name)}; add your own in "
             f"{user_file()}"
         )
-    return found[name]
+    return by_name[name]
 
 
 def _read(path: Path) -> dict[str, Settings]:
     document = read_yaml(path, SamplingError, _MAX_BYTES)
     if not isinstance(document, dict):
-        raise SamplingError(f"{path}: must hold a name and settings for each preset")
-    return {str(name): _settings(f"{path}: {name}", each) for name, each in document.items()}
+        raise SamplingError(f"{path}: must hold presets by name, each with its settings")
+    return {str(name): _settings(f"{path}: {name}", stored) for name, stored in document.items()}
 
 
 def _settings(where: str, stored: Any) -> Settings:
     if not isinstance(stored, dict):
-        raise SamplingError(f"{where}: must be settings by their names, such as temperature: 0.8")
+        raise SamplingError(f"{where}: must hold settings by name, such as temperature: 0.8")
     kinds = {field.name: type(getattr(Sampling, field.name)) for field in fields(Sampling)}
-    found: Settings = {}
+    settings: Settings = {}
     for name, value in stored.items():
         kind = kinds.get(name)
         if kind is None:
@@ -63,13 +62,13 @@ def _settings(where: str, stored: Any) -> Settings:
         elif kind is float and isinstance(value, int) and not isinstance(value, bool):
             value = float(value)
         if not isinstance(value, kind) or isinstance(value, bool):
-            raise SamplingError(f"{where}: {name} is no {_KINDS[kind]}")
-        found[name] = value
+            raise SamplingError(f"{where}: {name} must be a {_KINDS[kind]}")
+        settings[name] = value
     try:
-        Sampling(**found)
+        Sampling(**settings)
     except (SamplingError, TypeError, ValueError) as error:
         raise SamplingError(f"{where}: {error}") from None
-    return found
+    return settings
 
 
 _KINDS = {int: "whole number", float: "number", str: "text", tuple: "list"}

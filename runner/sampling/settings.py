@@ -1,4 +1,4 @@
-"""How the next token is drawn: llama.cpp's settings and its defaults, checked; pure."""
+"""Sampling settings with llama.cpp's names and defaults, validated. Pure."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.quantize.gguf_file.values import Metadata
 
-RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: another one every time
+RANDOM_SEED = 0xFFFFFFFF  # llama.cpp's LLAMA_DEFAULT_SEED: a new one each time
 SAMPLERS = (
     "penalties",
     "dry",
@@ -23,7 +23,7 @@ SAMPLERS = (
     "xtc",
     "temperature",
 )
-"""What may stand in `Sampling.samplers`, in llama.cpp's own order."""
+"""The names allowed in `Sampling.samplers`, in llama.cpp's default order."""
 _ALIASES = {"temp": "temperature", "typ": "typ_p", "typical_p": "typ_p", "nucleus": "top_p"}
 _MAX_GRAMMAR = 1 << 16
 _MAX_BREAKERS, _MAX_BREAKER = 64, 40  # llama.cpp cuts a breaker at 40 characters
@@ -31,7 +31,7 @@ _MAX_BIASES = 1 << 10
 
 
 class SamplingError(FrankenError):
-    """A setting is outside what it can be."""
+    """A sampling setting is invalid."""
 
 
 @dataclass(frozen=True)
@@ -39,51 +39,51 @@ class Sampling:
     """The settings of one answer. The defaults are llama.cpp's (common_params_sampling)."""
 
     temperature: float = 0.8
-    """0 takes the likeliest token always."""
+    """0 always takes the likeliest token."""
     dynatemp_range: float = 0.0
-    """The temperature goes from this much below to this much above, by entropy; 0 is off."""
+    """The temperature varies by this much in both directions, with the entropy; 0 is off."""
     dynatemp_exponent: float = 1.0
     top_k: int = 40
-    """Only the k likeliest tokens; 0 is all."""
+    """Keep only the k likeliest tokens; 0 keeps all."""
     top_p: float = 0.95
-    """Only the likeliest tokens that together have this probability; 1 is all."""
+    """Keep only the likeliest tokens that together have this probability; 1 keeps all."""
     min_p: float = 0.05
-    """Only tokens with at least this part of the likeliest one's probability; 0 is all."""
+    """Minimum probability relative to the likeliest token's; 0 keeps all."""
     typical_p: float = 1.0
-    """Only tokens about as surprising as is expected, of this probability together; 1 is all."""
+    """Keep the tokens nearest to the expected surprise, of this total probability; 1 keeps all."""
     top_n_sigma: float = -1.0
-    """Only tokens within so many standard deviations of the highest logit; -1 is off."""
+    """Keep only logits within this many standard deviations of the highest; -1 is off."""
     xtc_probability: float = 0.0
-    """How often all but the least likely of the tokens above `xtc_threshold` are left out."""
+    """How often all tokens above `xtc_threshold` except the least likely of them are removed."""
     xtc_threshold: float = 0.1
     dry_multiplier: float = 0.0
-    """DRY takes multiplier * base^(n - allowed length) from what would repeat n tokens; 0: off."""
+    """DRY subtracts multiplier * base^(n - allowed length) if a token repeats n; 0 is off."""
     dry_base: float = 1.75
     dry_allowed_length: int = 2
     dry_penalty_last_n: int = -1
-    """How many last tokens DRY looks at, the prompt's included; -1 is all of the context."""
+    """Last tokens that DRY looks at, the prompt included; -1 means all of the context."""
     dry_sequence_breakers: tuple[str, ...] = ("\n", ":", '"', "*")
-    """Texts over which no repetition goes."""
+    """Texts at which DRY stops matching a repetition."""
     repeat_penalty: float = 1.0
-    """Divides the logits of tokens among the last ones; 1 changes nothing."""
+    """Divides the logits of recent tokens; 1 is off."""
     frequency_penalty: float = 0.0
-    """Taken from a token's logit for each time it is among the last ones."""
+    """Subtracted from a token's logit for each time it occurs among recent tokens."""
     presence_penalty: float = 0.0
-    """Taken once."""
+    """Subtracted once if a token occurs among recent tokens."""
     repeat_last_n: int = 64
-    """How many last tokens these three look at, the prompt's included; -1 is the context."""
+    """Recent tokens for these three penalties, the prompt included; -1 means the whole context."""
     mirostat: int = 0
-    """1 or 2: Mirostat of that version in place of all but penalties, temperature and grammar."""
+    """Version of Mirostat, 1 or 2; it replaces all but penalties, temperature and grammar."""
     mirostat_tau: float = 5.0
-    """The surprise it aims at."""
+    """Mirostat's target surprise."""
     mirostat_eta: float = 0.1
-    """How fast it learns."""
+    """Mirostat's learning rate."""
     logit_bias: tuple[tuple[int, float], ...] = ()
-    """Token ids and what is added to their logits."""
+    """Pairs of a token id and what is added to its logit."""
     grammar: str = ""
-    """GBNF; the answer is a text of its rule `root`."""
+    """GBNF; the answer must match its rule `root`."""
     samplers: tuple[str, ...] = SAMPLERS
-    """In this order; those that are not named are not used."""
+    """Samplers in the order to apply; others are not used."""
     seed: int = RANDOM_SEED
 
     def __post_init__(self) -> None:
@@ -97,22 +97,27 @@ class Sampling:
                 f"there is no sampler {unknown[0]!r}; there are {';'.join(SAMPLERS)}"
             )
         if len(set(self.samplers)) < len(self.samplers):
-            raise SamplingError("a sampler is named twice")
+            raise SamplingError("samplers contain one twice; name each once")
         if len(self.grammar) > _MAX_GRAMMAR or "\0" in self.grammar:
-            raise SamplingError(f"a grammar is a text of at most {_MAX_GRAMMAR} characters")
+            raise SamplingError(
+                f"the grammar is too long or contains a null character; the limit is "
+                f"{_MAX_GRAMMAR} characters"
+            )
         breakers = self.dry_sequence_breakers
         if len(breakers) > _MAX_BREAKERS or not all(
-            0 < len(one) <= _MAX_BREAKER and "\0" not in one for one in breakers
+            0 < len(text) <= _MAX_BREAKER and "\0" not in text for text in breakers
         ):
             raise SamplingError(
-                f"dry_sequence_breakers are at most {_MAX_BREAKERS} texts of 1 to {_MAX_BREAKER} "
-                "characters"
+                f"dry_sequence_breakers must be at most {_MAX_BREAKERS} texts of 1 to "
+                f"{_MAX_BREAKER} characters"
             )
-        if len(self.logit_bias) > _MAX_BIASES or any(math.isnan(one) for _, one in self.logit_bias):
-            raise SamplingError(f"logit_bias are at most {_MAX_BIASES} numbers")
+        if len(self.logit_bias) > _MAX_BIASES or any(
+            math.isnan(bias) for _, bias in self.logit_bias
+        ):
+            raise SamplingError(f"logit_bias must be at most {_MAX_BIASES} pairs of id and number")
 
     def in_context(self, n_ctx: int) -> Sampling:
-        """The same with a number for -1: DRY's sampler takes that for none at all."""
+        """The same with `n_ctx` for -1, which llama.cpp's DRY sampler would treat as 0."""
         if self.dry_penalty_last_n >= 0 and self.repeat_last_n >= 0:
             return self
         return replace(
@@ -122,7 +127,7 @@ class Sampling:
         )
 
     def reach(self) -> int:
-        """How many tokens before the answer its first token depends on."""
+        """The number of prompt tokens that the penalties look at."""
         penalties = self.repeat_penalty != 1 or self.frequency_penalty or self.presence_penalty
         return max(
             self.repeat_last_n if penalties else 0,
@@ -172,30 +177,30 @@ FILE_KEYS = {
         ("mirostat_eta", "mirostat_eta"),
     )
 }
-"""Settings that a GGUF file may hold, with their metadata keys (llama.cpp's llama-arch.cpp)."""
+"""Setting to its GGUF metadata key, for those that a file can hold (llama.cpp's llama-arch.cpp)."""
 
 
 def sampling_for(metadata: Metadata, *wanted: Mapping[str, Any]) -> Sampling:
-    """What the first of `wanted` has (None: no wish), else the next, the file, the default.
+    """Each setting from the first of `wanted` that has it (None: not set), the file, the default.
 
-    A setting of the file that cannot be is passed over: the user did not make it. One that the
-    user wants raises SamplingError.
+    An invalid setting in the file is ignored: the user did not choose it. An invalid one in
+    `wanted` raises SamplingError.
     """
     settings: dict[str, Any] = {}
     for field in fields(Sampling):
-        placement = [each[field.name] for each in wanted if each.get(field.name) is not None]
+        given = [source[field.name] for source in wanted if source.get(field.name) is not None]
         stored = (
             metadata[FILE_KEYS[field.name]].data if FILE_KEYS.get(field.name) in metadata else None
         )
-        if placement:
-            settings[field.name] = placement[0]
+        if given:
+            settings[field.name] = given[0]
         elif isinstance(stored, int | float) and _fits(field.name, stored):
             settings[field.name] = type(getattr(Sampling, field.name))(stored)
     return Sampling(**settings)
 
 
 def with_setting(sampling: Sampling, name: str, text: str) -> Sampling:
-    """`sampling` with one setting changed, as a user writes it: ("temp", "0.7").
+    """`sampling` with one setting changed, given as a user types it: ("temp", "0.7").
 
     Raises SamplingError.
     """
@@ -224,7 +229,7 @@ def _parsed(key: str, text: str) -> Any:
     if key == "samplers":
         return sampler_names(text)
     if key == "logit_bias":
-        return tuple(token_bias(one) for one in text.split(",") if one.strip())
+        return tuple(token_bias(part) for part in text.split(",") if part.strip())
     if key == "dry_sequence_breakers":
         return breakers(text.split(","))
     kind = type(getattr(Sampling, key))
@@ -232,27 +237,27 @@ def _parsed(key: str, text: str) -> Any:
         value = kind(text)
     except ValueError:
         what = "whole number" if kind is int else "number"
-        raise SamplingError(f"{key} is a {what}, not {text!r}") from None
+        raise SamplingError(f"{key} must be a {what}, not {text!r}") from None
     return RANDOM_SEED if key == "seed" and value == -1 else value
 
 
 def sampler_names(text: str) -> tuple[str, ...]:
-    """Names with ; between, as llama.cpp's --samplers takes them. Raises SamplingError."""
+    """Names separated by ;, as for llama.cpp's --samplers. Unknown names are kept."""
     names = [name.strip().lower().replace("-", "_") for name in text.split(";") if name.strip()]
     plain = {name.replace("_", ""): name for name in SAMPLERS}
     return tuple(_ALIASES.get(name, plain.get(name.replace("_", ""), name)) for name in names)
 
 
 def token_bias(text: str) -> tuple[int, float]:
-    """ID+BIAS or ID-BIAS, as llama.cpp's --logit-bias takes it. Raises SamplingError."""
-    found = re.fullmatch(r"\s*(\d{1,9})([+-])(\d+(?:\.\d*)?|inf)\s*", text)
-    if not found:
+    """ID+BIAS or ID-BIAS, as for llama.cpp's --logit-bias. Raises SamplingError."""
+    match = re.fullmatch(r"\s*(\d{1,9})([+-])(\d+(?:\.\d*)?|inf)\s*", text)
+    if not match:
         raise SamplingError(f"{text!r}: write a bias as TOKEN_ID+BIAS or TOKEN_ID-BIAS")
-    return int(found[1]), float(found[2] + found[3])
+    return int(match[1]), float(match[2] + match[3])
 
 
 def breakers(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
-    r"""DRY's sequence breakers as llama.cpp takes them: \n is a line's end, "none" is none."""
+    r"""DRY's sequence breakers as for llama.cpp: \n is a newline, "none" alone disables them."""
     if list(texts) == ["none"]:
         return ()
     return tuple(text.replace("\\n", "\n").replace("\\t", "\t") for text in texts)

@@ -24,7 +24,7 @@ from franken_gguf.runner.commands.command_table import help_text, respond
 from franken_gguf.runner.commands.general_commands import Copy, Edit, Help, Leave, Outcome
 from franken_gguf.runner.commands.history_commands import change
 from franken_gguf.runner.commands.sampling_commands import Experts, Probabilities
-from franken_gguf.runner.engine.interrupt import hearing_ctrl_c, hiding_keys, raising_ctrl_c
+from franken_gguf.runner.engine.interrupt import ctrl_c_sets, hiding_keys, raising_ctrl_c
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.terminal import clipboard, editor
 from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
@@ -161,7 +161,7 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
     """Questions from the keyboard and answers, saved after each, until the user leaves."""
     begun: Edit | Draft | None = None
     # Also between two answers: a Ctrl-C that comes just after one must not end the program.
-    with hearing_ctrl_c(stop):
+    with ctrl_c_sets(stop):
         while True:
             try:
                 with raising_ctrl_c():
@@ -184,7 +184,7 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
             if isinstance(outcome, Leave):
                 return
             try:
-                with screen.saying_errors(), hearing_ctrl_c(stop), hiding_keys():
+                with screen.saying_errors(), ctrl_c_sets(stop), hiding_keys():
                     _show(outcome, dialogue, screen)
             finally:  # also where the terminal is gone: what came of an answer is kept
                 with screen.saying_errors():
@@ -232,7 +232,7 @@ def _report_given_up_bans(dialogue: Dialogue, screen: Screen) -> None:
 
 def answer_once(dialogue: Dialogue, screen: Screen, stop: threading.Event, question: str) -> None:
     """One answer, saved. Raises KeyboardInterrupt where Ctrl-C stopped it."""
-    with hearing_ctrl_c(stop):
+    with ctrl_c_sets(stop):
         answer = dialogue.chat.ask(question)
         try:
             screen.show(answer, recorded(dialogue, answer))

@@ -1,4 +1,4 @@
-"""What `franken-gguf convert` says: what will be written, what came out, what fell back."""
+"""The screen of `franken-gguf convert`: outputs, dry run, fallbacks, imatrix, time."""
 
 from __future__ import annotations
 
@@ -58,12 +58,12 @@ def _show_files(console: Console, output: Output, nbytes: str) -> None:
         console.print(_indented(Text(fallen, style="yellow")))
 
 
-def _indented(what: RenderableType) -> Padding:
-    return Padding(what, (0, 0, 0, 2), expand=False)
+def _indented(content: RenderableType) -> Padding:
+    return Padding(content, (0, 0, 0, 2), expand=False)
 
 
 def show_time(console: Console, result: Result, spent: Seconds) -> None:
-    """Print what the time went to, by stage, and the workers' time by step."""
+    """Print the time by stage, and the workers' time by step."""
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
     whole = sum(spent) or 1.0
     steps = ", ".join(
@@ -74,7 +74,7 @@ def show_time(console: Console, result: Result, spent: Seconds) -> None:
 
 
 def show_plan(console: Console, outputs: Sequence[Output], expected: Estimate) -> None:
-    """Print a dry run: the tensors by kind, each output to the byte, and what it will all take."""
+    """Print a dry run: the tensors by kind, each output's exact size, and disk, memory and time."""
     console.print(_tensor_kinds(outputs, console.width), Text())
     for output in outputs:
         _show_files(console, output, f"{output.nbytes:,} bytes")
@@ -83,7 +83,7 @@ def show_plan(console: Console, outputs: Sequence[Output], expected: Estimate) -
         Text(),
         f"disk    {size(expected.disk_bytes)}",
         f"memory  {size(expected.memory_bytes)} and {workers}",
-        f"time    about {duration(expected.seconds)}, if the disk keeps up",
+        f"time    about {duration(expected.seconds)}, with a fast enough disk",
         sep="\n",
         highlight=False,
     )
@@ -109,7 +109,7 @@ def _tensor_kinds(outputs: Sequence[Output], width: int) -> Table:
 
 
 def _types_and_size(tensors: Sequence[PlannedTensor]) -> str:
-    """A line for each type, the commonest first: how many tensors, how many bytes."""
+    """A line for each type, the most common first: number of tensors, size."""
     bytes_of: dict[str, list[int]] = {}
     for tensor in tensors:
         bytes_of.setdefault(tensor.choice.type.name, []).append(tensor.nbytes)
@@ -121,7 +121,7 @@ def _types_and_size(tensors: Sequence[PlannedTensor]) -> str:
 
 
 def fallback_line(output: Output) -> str:
-    """What did not fit its wanted block, in one line; empty where everything did."""
+    """One line about tensors whose rows do not fit their type's blocks; empty if there are none."""
     fallen = [tensor for tensor in output.tensors if tensor.choice.fell_back]
     if not fallen:
         return ""
@@ -135,14 +135,14 @@ def fallback_line(output: Output) -> str:
 
 
 def show_imatrix(console: Console, imatrix: Imatrix, outputs: Sequence[Output]) -> None:
-    """Say which experts the calibration never reached, by layer, and which tensors it lacks."""
+    """Print which experts the calibration never reached, by layer, and which tensors it lacks."""
     layers: dict[int, set[int]] = {}
     for name, experts in imatrix.unreached.items():
         layers.setdefault(layer_of(name), set()).update(experts)
     if layers:
         table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
         table.add_column("layer", justify="right")
-        table.add_column("experts that no token of the calibration reached", overflow="fold")
+        table.add_column("experts that no calibration token reached", overflow="fold")
         for layer, experts_of_layer in sorted(layers.items()):
             table.add_row(str(layer), ", ".join(map(str, sorted(experts_of_layer))))
         console.print(table)

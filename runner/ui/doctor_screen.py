@@ -14,19 +14,19 @@ from franken_gguf.runner.terminal.text import printable, size
 
 
 def show_checkup(console: Console, checkup: Checkup) -> None:
-    """Print the build, the memory, the devices, and what goes unused with its mend."""
+    """Print the build, the memory, the devices, and unused GPUs with the fix."""
     console.print(_machine(checkup), Text())
     if checkup.rebuild:
-        console.print(Text("to build a llama.cpp that works here:", "bold"))
+        console.print(Text("rebuild llama.cpp for this CPU:", "bold"))
         _show_command(console, checkup.rebuild)
         console.print(Text())
     if not checkup.cpu_check.can_run:
         return
     console.print(_devices(checkup), Text())
-    for one in checkup.unused:
-        _show_unused(console, one)
+    for unused in checkup.unused:
+        _show_unused(console, unused)
     if not checkup.unused and all(device.kind == "CPU" for device in checkup.devices):
-        console.print(Text("no GPU was found here: models run on the CPU"))
+        console.print(Text("no GPU found: models run on the CPU"))
 
 
 def _machine(checkup: Checkup) -> Table:
@@ -54,7 +54,7 @@ def _verdict(check: Verdict) -> str:
         return "works"
     if check.can_run:
         return f"crashes with repacked weights ({check.fault}): models are loaded without"
-    return f"crashes ({check.fault}): llama.cpp may be built for another CPU"
+    return f"crashes ({check.fault}): llama.cpp may have been built for another CPU"
 
 
 def _devices(checkup: Checkup) -> Table:
@@ -63,9 +63,9 @@ def _devices(checkup: Checkup) -> Table:
         table.add_column(heading, no_wrap=True)
     for heading in ("free", "memory"):
         table.add_column(heading, justify="right", no_wrap=True)
-    table.add_column("what it is", overflow="fold")
+    table.add_column("description", overflow="fold")
     for device in checkup.devices:
-        # ggml knows no free RAM, and no container's limit.
+        # ggml reports neither free RAM nor a container's limit.
         is_cpu = device.kind == "CPU"
         free = checkup.ram_available if is_cpu else device.free
         total = checkup.ram if is_cpu else device.total
@@ -79,21 +79,21 @@ def _devices(checkup: Checkup) -> Table:
     return table
 
 
-def _show_unused(console: Console, one: Unused) -> None:
-    gpu = printable(one.gpu)
-    if not one.command:
-        console.print(Text(f"{gpu} wants {one.needs}", "bold"))
+def _show_unused(console: Console, unused: Unused) -> None:
+    gpu = printable(unused.gpu)
+    if not unused.command:
+        console.print(Text(f"{gpu} needs {unused.needs}", "bold"))
         return
-    console.print(Text(f"{gpu} is not used; to change that:", "bold"))
-    _show_command(console, one.command)
-    if one.needs:
-        console.print(Text(f"  after installing {one.needs}"))
-    if one.ready_made:
-        needs = f", which needs {one.ready_made_needs}" if one.ready_made_needs else ""
+    console.print(Text(f"{gpu} is not used; rebuild llama.cpp to use it:", "bold"))
+    _show_command(console, unused.command)
+    if unused.needs:
+        console.print(Text(f"  after installing {unused.needs}"))
+    if unused.ready_made:
+        needs = f", which needs {unused.ready_made_needs}" if unused.ready_made_needs else ""
         console.print(Text(f"or, without compiling, llama-cpp-python's ready-made wheel{needs}:"))
-        _show_command(console, one.ready_made)
+        _show_command(console, unused.ready_made)
 
 
 def _show_command(console: Console, command: str) -> None:
-    """In one piece, to be copied."""
+    """On one line, so that it can be copied."""
     console.print(Text(f"  {command}"), soft_wrap=True)

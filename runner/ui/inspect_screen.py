@@ -18,7 +18,7 @@ _NARROW = 80
 
 
 def show_summary(console: Console, summary: Summary) -> None:
-    """Print what the file holds: the model, its tensor groups, its metadata, a line each key."""
+    """Print the model, its tensor groups, and its metadata, a line for each key."""
     console.print(_model(summary), Text(), _groups(summary, console.width), Text())
     for key, value in summary.metadata.items():
         line = Text.assemble((printable(key), "dim"), " = ", printable(_value(value)))
@@ -46,14 +46,14 @@ def _model(summary: Summary) -> Table:
 def _experts(summary: Summary) -> str:
     if not summary.experts:
         return "none (dense)"
-    return f"{summary.experts}, of which {summary.experts_used} work on each token"
+    return f"{summary.experts}, {summary.experts_used} active for each token"
 
 
 def _parameters(summary: Summary) -> str:
     total = count(summary.parameters)
     if summary.active_parameters == summary.parameters:
         return total
-    return f"{total} in memory, {count(summary.active_parameters)} in work for each token"
+    return f"{total} in memory, {count(summary.active_parameters)} active for each token"
 
 
 def _types(types: dict[str, int]) -> str:

@@ -21,15 +21,15 @@ _NARROW = 80
 def show_plan(
     console: Console, shape: ModelShape, plan: Plan, workers: tuple[str, ...] = ()
 ) -> None:
-    """Print the decision, the table of bytes, and what to change where it does not fit.
+    """Print the decision, the table of bytes, and what to change if it does not fit.
 
-    `workers` are the RPC endpoints that the plan's devices RPC0 and so on are at.
+    `workers` are the RPC endpoints of the plan's devices RPC0 and so on.
     """
     console.print(_decision(shape, plan), Text(), _table(plan, console.width), Text())
     lines = [Text(printable(note)) for note in plan.notes]
     for name, missing in plan.short.items():
         where = "RAM" if name == CPU else printable(name)
-        lines.append(Text(f"{where} is short of {size(missing)}", "bold"))
+        lines.append(Text(f"{where} lacks {size(missing)}", "bold"))
     lines += [Text(f"- {printable(line)}") for line in plan.advice]
     for line in lines:
         console.print(line, soft_wrap=not console.is_terminal)
@@ -54,7 +54,7 @@ def _decision(shape: ModelShape, plan: Plan) -> Table:
 
 
 def _loading(plan: Plan) -> str:
-    """How the weights come into RAM, and what the other way would take."""
+    """How the weights get into RAM, and what the alternative would need."""
     copies = plan.used[CPU].get(REPACKED, 0)
     both = size(plan.total_ram - copies + plan.repackable)
     if not plan.repackable:
@@ -62,9 +62,9 @@ def _loading(plan: Plan) -> str:
     if plan.mmap and plan.repack:
         return f"mapped, and repacked for the CPU in a second copy of {size(copies)}"
     if plan.mmap:
-        return f"mapped, not repacked (repacked it would take {both})"
+        return f"mapped, not repacked (repacking would need {both})"
     if plan.repack:
-        return f"read into memory, repacked for the CPU (mapped it would take {both})"
+        return f"read into memory, repacked for the CPU (mapping would need {both})"
     return "read into memory, not repacked"
 
 
@@ -75,14 +75,14 @@ def _table(plan: Plan, width: int) -> Table:
     names = [*plan.devices, CPU]
     for name in names:
         heading = "RAM" if name == CPU else printable(name)
-        # Of five devices in 60 columns the unit goes below its number.
+        # With five devices in 60 columns the unit folds below its number.
         table.add_column(heading, justify="right", overflow="fold")
     for kind in (*_KINDS, REPACKED, KV_CACHE, COMPUTE):
         row = [plan.used.get(name, {}).get(kind, 0) for name in names]
         if any(row):
             table.add_row(kind, *map(_cell, row))
     table.add_section()
-    table.add_row("in all", *(_cell(plan.total(name)) for name in names), style="bold")
+    table.add_row("total", *(_cell(plan.total(name)) for name in names), style="bold")
     table.add_row("headroom", *(_cell(plan.headroom.get(name, 0)) for name in names))
     table.add_row("available", *(_cell(plan.available.get(name, 0)) for name in names))
     return table

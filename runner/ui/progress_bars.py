@@ -1,4 +1,4 @@
-"""How far a conversion is: bars at a terminal, a line now and then elsewhere."""
+"""Progress of a conversion: bars at a terminal, a line every ten seconds elsewhere."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from franken_gguf.runner.terminal.text import count, duration, printable, size
 
 from .progress_stats import ProgressStats
 
-# Seconds between two lines where there is no terminal to draw bars on.
+# Seconds between two lines if there is no terminal to draw bars on.
 _QUIET_INTERVAL = 10.0
-# Seconds between two looks at the memory, which ask the system about every process.
+# Seconds between two memory readings, which query the system about every worker.
 _MEMORY_INTERVAL = 1.0
 
 
@@ -28,7 +28,7 @@ _MEMORY_INTERVAL = 1.0
 def conversion_progress(
     console: Console, meter: ProgressStats
 ) -> Iterator[Callable[[Progress], None]]:
-    """Show finished jobs as they are reported, until the end of the `with` block."""
+    """Yield a function that shows a finished job; the display ends with the `with` block."""
     show = _bars if console.is_terminal else _lines
     with show(console, meter) as report:
         yield report
@@ -85,13 +85,13 @@ class _Memory:
 
     def __init__(self) -> None:
         self._process = psutil.Process()
-        self._looked = -_MEMORY_INTERVAL
+        self._measured = -_MEMORY_INTERVAL
         self._bytes = 0
 
     def __call__(self) -> int:
         now = time.monotonic()
-        if now - self._looked >= _MEMORY_INTERVAL:
-            self._looked = now
+        if now - self._measured >= _MEMORY_INTERVAL:
+            self._measured = now
             self._bytes = 0
             for process in (self._process, *self._process.children(recursive=True)):
                 try:
@@ -103,14 +103,14 @@ class _Memory:
 
 @contextmanager
 def _lines(console: Console, meter: ProgressStats) -> Iterator[Callable[[Progress], None]]:
-    said = time.monotonic()
+    printed = time.monotonic()
 
     def report(progress: Progress) -> None:
-        nonlocal said
+        nonlocal printed
         meter.add(progress)
         now = time.monotonic()
-        if now - said >= _QUIET_INTERVAL and meter.seconds_left is not None:
-            said = now
+        if now - printed >= _QUIET_INTERVAL and meter.seconds_left is not None:
+            printed = now
             console.print(
                 f"{100 * meter.weights // meter.total} %, {meter.tensor_number} of {meter.tensors} "
                 f"tensors, {size(sum(meter.written))} written, "

@@ -1,4 +1,4 @@
-"""The figures of a running conversion: how far each output is, how fast, how much is left."""
+"""Figures of a running conversion: bytes written of each output, speed, time left."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from franken_gguf.quantize.output.jobs import Job
 from franken_gguf.quantize.output.output import Output
 from franken_gguf.quantize.output.row_converter import Progress, Seconds
 
-# Speeds are those of the last so many seconds.
+# Speeds are averages over this many seconds.
 _WINDOW = 20.0
 
 
@@ -35,7 +35,7 @@ class _Sample(NamedTuple):
 
 
 class ProgressStats:
-    """Takes finished jobs in, in their order. What an earlier run did counts as done."""
+    """Counts finished jobs, which must come in order. An earlier run's work counts as done."""
 
     def __init__(
         self,
@@ -46,21 +46,21 @@ class ProgressStats:
         self.outputs = outputs
         self.tensors = len(source.tensors)
         self.stage = ""
-        """What is being done, where it is not converting."""
+        """What is being done, if not converting."""
         self.tensor = ""
         self.tensor_number = 0
         self.weights = 0
         self.written = [0] * len(outputs)
-        """Bytes of each output that are there, its header included."""
+        """Bytes written of each output, its header included."""
         self.seconds = Seconds()
-        """Of all workers together."""
+        """Time of all workers together, by step."""
         self._before = [0, *accumulate(prod(tensor.shape) for tensor in source.tensors)]
         self._clock = clock
         self._samples = deque([_Sample(clock(), 0, 0, 0)])
 
     @property
     def total(self) -> int:
-        """All weights of the source."""
+        """The number of weights in the source."""
         return self._before[-1]
 
     def add(self, progress: Progress) -> None:
@@ -88,14 +88,14 @@ class ProgressStats:
             self._samples.popleft()
 
     def compare(self, output: Output, job: Job) -> None:
-        """Note that rows of a finished output were compared with the source."""
+        """Record that rows of a finished output were compared with the source."""
         self.stage = f"comparing {output.preset.name} with the source: "
         self.tensor = output.tensors[job.index].source.name
         self.tensor_number = job.index + 1
 
     @property
     def speed(self) -> Speed:
-        """Of the last seconds; zeros before the first job is done."""
+        """The average of the last 20 seconds; zeros before the first job is done."""
         first, last = self._samples[0], self._samples[-1]
         elapsed = last.when - first.when
         if elapsed <= 0:
@@ -104,6 +104,6 @@ class ProgressStats:
 
     @property
     def seconds_left(self) -> float | None:
-        """At the present speed; None before there is one."""
+        """Seconds until the end at the current speed; None before there is one."""
         speed = self.speed.weights
         return (self.total - self.weights) / speed if speed else None

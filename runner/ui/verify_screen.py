@@ -1,4 +1,4 @@
-"""How far a file's tensors are from their source, the worst first."""
+"""The table that --verify prints: the tensors with the largest errors."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NARROW = 80
 
 
 def worst_tensors(checks: Sequence[TensorCheck], width: int) -> Group:
-    """The tensors with the largest errors for their types, and how many there are in all."""
+    """The tensors with the largest errors for their types, and how many are within bounds."""
     gap = 1 if width < _NARROW else 2
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
     table.add_column("farthest from the source", overflow="fold")
@@ -36,12 +36,12 @@ def worst_tensors(checks: Sequence[TensorCheck], width: int) -> Group:
         )
     sound = sum(check.is_sound for check in checks)
     line = Text(
-        f"{sound} of {len(checks)} tensors are as near to the source as their types allow; errors "
-        "in units of a tensor's root mean square"
+        f"{sound} of {len(checks)} tensors are as close to the source as their types allow; errors "
+        "relative to each tensor's root mean square"
     )
     return Group(line, table)
 
 
 def show_checks(console: Console, checks: Sequence[TensorCheck]) -> None:
-    """Print them."""
+    """Print `worst_tensors`."""
     console.print(worst_tensors(checks, console.width))

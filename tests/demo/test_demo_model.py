@@ -12,7 +12,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from llama_cpp import llama_cpp as lib
 from support.models import demo_checkpoint, dense_checkpoint, smollm2
 from numpy.typing import NDArray
 from safetensors import safe_open
@@ -158,8 +157,7 @@ def log_probabilities(gguf: Path) -> NDArray[np.float64]:
         rows = []
         for token in tokens:
             engine.decode([token])
-            logits = lib.llama_get_logits_ith(engine._context, -1)
-            rows.append(np.ctypeslib.as_array(logits, (engine.vocabulary.size,)).copy())
+            rows.append(engine.last_logits().copy())
     found = np.array(rows, np.float64)
     found -= found.max(axis=1, keepdims=True)
     result: NDArray[np.float64] = found - np.log(np.exp(found).sum(axis=1, keepdims=True))

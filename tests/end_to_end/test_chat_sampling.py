@@ -53,7 +53,7 @@ def test_an_answer_follows_a_grammar_file_in_a_preset_of_the_users(tmp_path: Pat
     ("options", "reason"),
     [
         (("--grammar", "root ::= ?"), "Error: the grammar, line 1, column "),
-        (("--ban", "/(/"), "Error: /(/: no regular expression"),
+        (("--ban", "/(/"), "Error: /(/: not a usable regular expression"),
         (("--preset", "wildest"), "Error: there is no preset 'wildest'; there are default, story"),
         (("--samplers", "heat"), "Error: there is no sampler 'heat'; there are penalties;"),
         (("--dry-penalty-last-n", "-2"), "Error: dry_penalty_last_n is -2; it must be from -1"),

@@ -75,8 +75,8 @@ def test_parameters_are_counted_in_memory_and_in_work(
 
 def test_a_4x7b_is_24_b_in_memory_and_13_b_in_work(tmp_path: Path) -> None:
     result = inspect(sparse_mixtral(tmp_path / "m.gguf", 4))
-    assert "24.2 B in memory, 12.9 B in work for each token" in result.stdout
-    assert "4, of which 2 work on each token" in result.stdout
+    assert "24.2 B in memory, 12.9 B active for each token" in result.stdout
+    assert "4, 2 active for each token" in result.stdout
 
 
 def test_groups_add_up_to_the_model(tmp_path: Path) -> None:

@@ -217,9 +217,9 @@ def test_a_preset_of_the_users_own_stands_before_ours(
     assert Sampling(**sampling_presets.preset("mine")).samplers == ("top_k", "temperature")
     for text, reason in (
         ("a: {heat: 1}", "a: there is no setting 'heat'"),
-        ("a: 1", "must be settings"),
-        ("[]", "must hold a name"),
-        ("a: {top_k: x}", "a: top_k is no whole number"),
+        ("a: 1", "must hold settings"),
+        ("[]", "must hold presets"),
+        ("a: {top_k: x}", "a: top_k must be a whole number"),
         ("a: {top_k: -1}", "a: top_k is -1; it must be"),
         ("a: {samplers: [x]}", "there is no sampler 'x'"),
         ("a: {samplers: [[]]}", "a: "),

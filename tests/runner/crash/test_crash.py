@@ -1,4 +1,4 @@
-"""llama.cpp dies, for real, at each stage: one line, the exit status, the chat saved to a word."""
+"""llama.cpp really crashes at each stage: one line, the exit status, the chat saved to a word."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def test_a_terminal_is_as_it_was_before(crash: str, tmp_path: Path) -> None:
         assert "Traceback" not in told.text
 
 
-def test_a_chat_that_crashed_goes_on_from_the_last_word(tmp_path: Path) -> None:
+def test_a_crashed_chat_resumes_from_the_last_word(tmp_path: Path) -> None:
     with terminal(tmp_path, crash=f"{EVALUATE} 20 SEGV") as told:
         told.at_prompt(STORY + ENTER)
         shown = told.wait_for("Error: .*; the chat is saved as 'tale'\n")
@@ -104,7 +104,7 @@ def test_a_chat_that_crashed_goes_on_from_the_last_word(tmp_path: Path) -> None:
     assert len(answer["mes"].split()) > 10
     assert " ".join(answer["mes"].split()) in " ".join(shown.split())
     with terminal(tmp_path, "--continue", crash=f"{EVALUATE} 99 SEGV") as again:
-        again.wait_for("session 'tale' goes on after 2 messages\n")
+        again.wait_for("resumed 'tale', 2 messages\n")
         assert again.leave(CTRL_D) == 0
 
 
@@ -144,7 +144,7 @@ def test_another_answer_that_has_no_word_yet_leaves_the_first(tmp_path: Path) ->
     assert "swipes" not in answer
 
 
-def test_a_chat_that_nobody_named_is_saved_too_and_one_that_is_not_to_be_is_not(
+def test_an_unnamed_chat_is_saved_too_unless_no_save_is_given(
     tmp_path: Path,
 ) -> None:
     for name, option in (("kept", ()), ("not", ("--no-save",))):
@@ -160,7 +160,7 @@ def test_a_chat_that_nobody_named_is_saved_too_and_one_that_is_not_to_be_is_not(
     assert answer["mes"]
 
 
-def test_a_chat_that_is_killed_while_it_waits_for_a_line_says_so(tmp_path: Path) -> None:
+def test_a_chat_killed_while_it_waits_for_input_is_reported(tmp_path: Path) -> None:
     with terminal(tmp_path, crash=f"{EVALUATE} 99 SEGV") as told:
         told.at_prompt("")
         assert told.modes() != told.first_modes
@@ -231,7 +231,7 @@ def test_a_signal_to_the_whole_group_ends_the_chat_once_and_what_came_is_saved(
     assert "the sea" in saved(tmp_path)[1]["mes"].lower()
 
 
-def test_ctrl_z_stops_the_chat_and_fg_goes_on_with_it(tmp_path: Path) -> None:
+def test_ctrl_z_stops_the_chat_and_fg_resumes_it(tmp_path: Path) -> None:
     words = " ".join([*UNHARMED, "chat", str(smollm2()), *OPTIONS, "-n", "60", "--no-save"])
     bash = ("bash", "--norc", "--noprofile", "-i")
     with Terminal(command=["/usr/bin/env", *bash], PS1="$ ", INPUTRC="/dev/null") as told:
@@ -255,7 +255,7 @@ def worker(pid: int) -> list[psutil.Process]:
     return [one for one in psutil.Process(pid).children() if "-I" not in one.cmdline()]
 
 
-def test_the_exit_status_of_what_ends_in_good_order_is_its_own() -> None:
+def test_a_command_that_ends_normally_keeps_its_exit_status() -> None:
     command = [sys.executable, "-m", "franken_gguf.runner"]
     for words, expected in ((["plan", "nothing.gguf"], 1), (["chat"], 2), (["chat", "-h"], 0)):
         result = subprocess.run([*command, *words], capture_output=True, text=True, check=False)

@@ -1,4 +1,4 @@
-"""The record of what llama.cpp does: read back as it was written, and never past its memory."""
+"""The record of llama.cpp's work: read back as written, and never past the end of its memory."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def test_a_file_is_its_pieces_joined_by_the_answer_so_far() -> None:
     recorder, memory = shared(100)
     recorder.begin(FILE, [b'{"mes": "', b'", "swipes": ["One.", "', b'"]}\n'])
     for text in ("The ", "s\N{LATIN SMALL LETTER E WITH ACUTE}a"):
-        recorder.say(text.encode())
+        recorder.add(text.encode())
     assert (read(memory).path, read(memory).content.decode()) == (
         FILE,
         '{"mes": "The s\xe9a", "swipes": ["One.", "The s\xe9a"]}\n',
@@ -60,12 +60,14 @@ def test_a_file_is_its_pieces_joined_by_the_answer_so_far() -> None:
 
 
 @pytest.mark.parametrize("room", range(40))
-def test_what_does_not_fit_is_left_out_and_nothing_is_written_past_the_memory(room: int) -> None:
+def test_text_that_does_not_fit_is_left_out_and_nothing_is_written_past_the_memory(
+    room: int,
+) -> None:
     recorder, memory = shared(room)
     form = len(b"/tales/sea.jsonl\0<\0>")
     recorder.begin(FILE, [b"<", b">"])
     for _ in range(10):
-        recorder.say(b"sea")
+        recorder.add(b"sea")
     assert len(memory) == HEADER_BYTES + room
     if room < form:
         assert read(memory) == Flight()
@@ -84,7 +86,7 @@ def test_a_death_names_its_signal_its_stage_and_llama_cpps_reason() -> None:
     )
     recorder, memory = shared(0)
     with recorder.during(READING, "a"):
-        recorder.gave_up(b"x.cpp:1: GGML_ASSERT(a)\n failed\x1b")
+        recorder.record_abort(b"x.cpp:1: GGML_ASSERT(a)\n failed\x1b")
         assert death(read(memory), 6) == (
             "llama.cpp crashed (SIGABRT: x.cpp:1: GGML_ASSERT(a) failed\\x1b) "
             "while reading the prompt" + doctor

@@ -1,4 +1,4 @@
-"""A program that uses the library: where llama.cpp ends it, a line says so, and else nothing."""
+"""A program that uses the library: if llama.cpp ends it, one line reports that, else nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""doctor: what the build is, and the one command for each GPU that it does nothing with."""
+"""doctor: the build, and one command for each GPU that it does not use."""
 
 from __future__ import annotations
 
@@ -196,7 +196,7 @@ def test_the_command_installs_into_the_environment_that_doctor_runs_in(
     assert installer(tmp_path, "/my env/bin/python", system) == command
 
 
-def test_nvidia_smi_tells_the_driver_s_cuda(
+def test_nvidia_smi_reports_the_drivers_cuda(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     program = tmp_path / "nvidia-smi"
@@ -233,7 +233,7 @@ def test_a_containers_limit_is_its_memory(tmp_path: Path) -> None:
     assert total_memory(tmp_path) == 1000000
 
 
-def test_json_tells_of_the_real_build() -> None:
+def test_json_describes_the_real_build() -> None:
     result = CliRunner().invoke(main, ["doctor", "--json"])
     document = json.loads(result.stdout)
     assert result.exit_code == 0
@@ -287,13 +287,13 @@ def test_a_build_for_this_cpu_keeps_the_gpus_it_is_for(
         ),
         (
             Verdict(can_repack=False, can_run=False, fault="SIGILL"),
-            "crashes (SIGILL): llama.cpp may be built for another CPU",
+            "crashes (SIGILL): llama.cpp may have been built for another CPU",
         ),
         (Verdict(unchecked="timed out"), "not checked (timed out)"),
         (Verdict(unchecked="\x1b[2J"), "not checked (\\x1b[2J)"),
     ],
 )
-def test_the_screen_tells_what_came_of_the_check_and_the_command_where_it_crashed(
+def test_the_screen_shows_the_verdict_and_the_command_if_it_crashed(
     verdict: Verdict, shown: str
 ) -> None:
     rebuild = "pip install it" if verdict.fault else ""
@@ -305,16 +305,16 @@ def test_the_screen_tells_what_came_of_the_check_and_the_command_where_it_crashe
     assert ("  pip install it" in lines) == bool(verdict.fault)
 
 
-def test_nothing_a_driver_says_steers_the_terminal() -> None:
+def test_a_drivers_output_cannot_control_the_terminal() -> None:
     evil = Unused("\x1b[2JGPU", "", "x")
     console = Console(width=80)
     with console.capture() as shown:
         doctor_screen.show_checkup(console, replace(checkup(), unused=(evil,)))
     assert "\x1b[2J" not in shown.get()
-    assert "\\x1b[2JGPU wants x" in shown.get()
+    assert "\\x1b[2JGPU needs x" in shown.get()
 
 
-def test_the_peak_of_memory_rises_with_what_is_touched_and_does_not_fall() -> None:
+def test_peak_memory_rises_with_touched_pages_and_does_not_fall() -> None:
     before = peak_memory()
     more = max(0, before - psutil.Process().memory_info().rss) + (64 << 20)
     block = b"x" * more

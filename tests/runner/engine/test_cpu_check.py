@@ -1,4 +1,4 @@
-"""llama.cpp is tried on this CPU before the first load: children that die by real signals."""
+"""llama.cpp is checked on this CPU before the first load: child processes die by real signals."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def test_the_tiny_models_weights_are_repacked(tmp_path: Path) -> None:
 
 @needs_signals
 @pytest.mark.parametrize("signal", ["SIGSEGV", "SIGILL", "SIGBUS", "SIGABRT"])
-def test_a_crash_with_extra_buffers_alone_is_told_once(
+def test_a_crash_with_extra_buffers_only_is_reported_once(
     cache: Path, trial_ends: Ends, signal: str
 ) -> None:
     runs = trial_ends(signal)
@@ -99,7 +99,7 @@ def test_a_crash_with_extra_buffers_alone_is_told_once(
     assert runs() == 2
     assert notices == [
         f"llama.cpp crashes here with repacked weights ({signal}): models are loaded without, "
-        "which reads prompts more slowly; franken-gguf doctor shows what to do"
+        "which slows down prompts; 'franken-gguf doctor' shows how to fix it"
     ]
 
 
@@ -128,7 +128,7 @@ def test_a_crash_without_extra_buffers_too_is_one_line_with_the_command_that_hel
         pytest.param("SIGINT", "the check was ended by signal SIGINT", marks=needs_signals),
     ],
 )
-def test_what_is_no_crash_decides_nothing_and_is_not_remembered(
+def test_a_failure_other_than_a_crash_gives_no_verdict_and_is_not_cached(
     cache: Path, trial_ends: Ends, end: str, reason: str
 ) -> None:
     runs = trial_ends(end)
@@ -141,7 +141,7 @@ def test_what_is_no_crash_decides_nothing_and_is_not_remembered(
 
 
 @needs_signals
-def test_a_crash_counts_also_where_the_second_trial_decides_nothing(
+def test_a_crash_counts_even_if_the_second_trial_is_inconclusive(
     cache: Path, trial_ends: Ends
 ) -> None:
     trial_ends("SIGSEGV", "fails")
@@ -182,7 +182,7 @@ def test_a_verdict_is_remembered_for_its_build_and_its_cpu(
     assert len(list(cache.iterdir())) == 3
 
 
-def test_a_cpu_is_told_by_its_name_and_flags_and_not_by_its_clock(tmp_path: Path) -> None:
+def test_a_cpu_is_identified_by_its_name_and_flags_not_by_its_clock(tmp_path: Path) -> None:
     cpuinfo = tmp_path / "cpuinfo"
 
     def path(name: str, flags: str, mhz: str) -> Path:
@@ -260,7 +260,7 @@ def test_another_value_of_the_variable_is_an_error(monkeypatch: pytest.MonkeyPat
 
 
 @needs_signals
-def test_a_model_is_loaded_without_repacked_weights_where_they_crash(
+def test_a_model_is_loaded_without_repacked_weights_if_they_crash(
     cache: Path, trial_ends: Ends
 ) -> None:
     trial_ends("SIGSEGV")
@@ -287,7 +287,7 @@ def test_nothing_is_tried_for_a_machine_that_is_not_here_or_for_a_vocabulary(
 
 
 @needs_signals
-def test_plan_tells_on_standard_error_what_crashes(cache: Path, trial_ends: Ends) -> None:
+def test_plan_reports_on_standard_error_what_crashes(cache: Path, trial_ends: Ends) -> None:
     trial_ends("SIGSEGV")
     result = CliRunner().invoke(main, ["plan", str(smollm2()), "--json"])
     assert json.loads(result.stdout)["fits"] in (True, False)
@@ -302,7 +302,7 @@ def test_doctor_survives_a_llama_cpp_that_crashes_and_shows_the_command(
     result = CliRunner().invoke(main, ["doctor"])
     assert result.exit_code == 0
     shown = " ".join(result.stdout.split())
-    assert "CPU check crashes (SIGILL): llama.cpp may be built for another CPU" in shown
+    assert "CPU check crashes (SIGILL): llama.cpp may have been built for another CPU" in shown
     document = json.loads(CliRunner().invoke(main, ["doctor", "--json"]).stdout)
     assert document["cpu_check"] == asdict(Verdict(can_repack=False, can_run=False, fault="SIGILL"))
     assert document["devices"] == []

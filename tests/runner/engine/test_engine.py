@@ -1,4 +1,4 @@
-"""The engine against the real SmolLM2: its tokens, its memory of what was said, its refusals."""
+"""The engine with the real SmolLM2: its tokens, its reuse of the context, its errors."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ def test_a_greedy_answer_is_the_bare_loops(engine: Engine) -> None:
     assert list(engine.generate(prompt, GREEDY, 24)) == bare_greedy(prompt, 24)
 
 
-def test_a_longer_prompt_evaluates_only_what_is_new(engine: Engine) -> None:
+def test_a_longer_prompt_evaluates_only_its_new_tokens(engine: Engine) -> None:
     # Numbers, since no other token comes near: how many tokens are evaluated at once moves the
     # last bits, and with them the choice between two that are as likely.
     prompt = engine.vocabulary.prompt("1, 2, 3, 4, 5, 6,")
@@ -120,14 +120,14 @@ def test_a_repeat_penalty_sees_the_prompt(engine: Engine) -> None:
     assert list(engine.generate(prompt, Sampling(temperature=0, repeat_penalty=5.0), 1)) != [three]
 
 
-def test_an_answer_ends_at_its_limit_and_says_so(engine: Engine) -> None:
+def test_an_answer_ends_at_its_token_limit_with_finish_length(engine: Engine) -> None:
     answer = engine.generate(engine.vocabulary.prompt(STORY), GREEDY, 5)
     assert len(list(answer)) == answer.tokens == 5
     assert answer.finish == "length"
     assert answer.tokens_per_second > 0
 
 
-def test_an_answer_ends_where_the_context_does_and_says_so() -> None:
+def test_an_answer_ends_when_the_context_is_full_with_finish_context() -> None:
     with loaded(LoadOptions(n_ctx=32, n_threads=1, n_gpu_layers=0)) as small:
         prompt = small.vocabulary.prompt(STORY)
         answer = small.generate(prompt, GREEDY)
@@ -178,7 +178,7 @@ def test_a_stop_ends_a_load() -> None:
         Engine(read_header(smollm2()), SMALL, stop=stop)
 
 
-def test_a_load_says_how_far_it_is() -> None:
+def test_a_load_reports_its_progress() -> None:
     parts: list[float] = []
     with Engine(read_header(smollm2()), SMALL, on_progress=parts.append):
         assert parts == sorted(parts)
@@ -191,7 +191,7 @@ def test_a_context_that_the_model_was_not_trained_for_is_refused(n_ctx: int) -> 
         loaded(LoadOptions(n_ctx=n_ctx))
 
 
-def test_no_context_wish_is_4096_and_zero_is_all_the_model_has() -> None:
+def test_the_default_context_is_4096_and_zero_means_the_models_maximum() -> None:
     with loaded(LoadOptions(n_threads=1, n_gpu_layers=0)) as engine:
         assert engine.n_ctx == 4096
     with loaded(LoadOptions(n_ctx=0, n_threads=1, n_gpu_layers=0)) as engine:
@@ -249,7 +249,7 @@ def test_the_tightest_limit_of_a_nested_control_group_counts(tmp_path: Path) -> 
         ([(b"smollm", b"smoxxm")], "unknown pre-tokenizer type: 'smoxxm'"),
     ],
 )
-def test_what_llama_cpp_refuses_is_one_line_with_its_reason_and_nothing_on_the_screen(
+def test_a_refusal_by_llama_cpp_is_one_line_with_its_reason_and_nothing_on_the_screen(
     changes: list[tuple[bytes, bytes]],
     reason: str,
     tmp_path: Path,
@@ -277,5 +277,5 @@ def test_a_file_without_a_tokenizer_is_refused(tmp_path: Path) -> None:
             b"tokenizer.ggml.model\x08\0\0\0\x04\0\0\0\0\0\0\0none",
         ),
     )
-    with pytest.raises(FrankenError, match="holds no tokenizer"), load_vocabulary(path):
+    with pytest.raises(FrankenError, match="has no tokenizer"), load_vocabulary(path):
         pass

@@ -1,4 +1,4 @@
-"""Grammars that are wrong are refused in a line that says where; none takes llama.cpp down."""
+"""Invalid grammars are refused with line and column; none crashes llama.cpp."""
 
 from __future__ import annotations
 
@@ -35,11 +35,11 @@ def vocabulary() -> Iterator[Vocabulary]:
         ("root ::= (", "line 1, column 11: expecting ')'"),
         ('root ::= "\\x\n', "line 1, column 13: expecting 2 hex chars"),
         ("root ::= an-other\n", "line 1, column 10: Undefined rule identifier 'an-other'"),
-        ('root ::= "a"{5,2}', "line 1, column 13: at least 5 times and at most 2"),
-        ("root ::= " + "(" * 101, "line 1, column 110: more than 100 brackets within one another"),
+        ('root ::= "a"{5,2}', "line 1, column 13: the minimum 5 is above the maximum 2"),
+        ("root ::= " + "(" * 101, "line 1, column 110: brackets nested more than 100 deep"),
     ],
 )
-def test_what_is_wrong_is_said_with_its_place(
+def test_a_mistake_is_reported_with_its_line_and_column(
     vocabulary: Vocabulary, grammar: str, complaint: str
 ) -> None:
     with pytest.raises(SamplingError) as caught:
@@ -47,7 +47,7 @@ def test_what_is_wrong_is_said_with_its_place(
     assert str(caught.value) == f"the grammar, {complaint}"
 
 
-def test_what_has_no_place_is_said_without(vocabulary: Vocabulary) -> None:
+def test_a_mistake_without_a_position_is_reported_without_one(vocabulary: Vocabulary) -> None:
     with pytest.raises(
         SamplingError, match=r"cannot be read: .* does not contain a 'root' symbol$"
     ):

@@ -1,4 +1,4 @@
-"""Signals at any moment of llama.cpp's work: each is heard, and none inside a callback."""
+"""Signals at any moment of llama.cpp's work: each is handled, and none inside a callback."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ import pytest
 from franken_gguf.quantize.common.signals import ENDINGS, signals_held
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
-from franken_gguf.runner.engine.interrupt import Stopped, hearing_ctrl_c
+from franken_gguf.runner.engine.interrupt import Stopped, ctrl_c_sets
 from franken_gguf.runner.engine.probe import router_inputs
 from franken_gguf.runner.sampling.settings import Sampling
 from support.merges import make_dense, write_recipe
@@ -64,7 +64,7 @@ def interrupted(work: Callable[[], object], sent: int, delay: float) -> None:
 
 
 @pytest.mark.parametrize("listening", [False, True])
-def test_signals_at_random_moments_of_an_evaluation_are_all_heard(
+def test_signals_at_random_moments_of_an_evaluation_are_all_handled(
     listening: bool, capfd: pytest.CaptureFixture[str]
 ) -> None:
     probe = router_inputs() if listening else None
@@ -84,7 +84,7 @@ def test_signals_at_random_moments_of_an_evaluation_are_all_heard(
     assert capfd.readouterr() == ("", "")
 
 
-def test_signals_at_random_moments_of_a_load_are_all_heard(
+def test_signals_at_random_moments_of_a_load_are_all_handled(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     header, moments = read_header(smollm2()), random.Random(2)
@@ -97,8 +97,8 @@ def test_signals_at_random_moments_of_a_load_are_all_heard(
     assert capfd.readouterr() == ("", "")
 
 
-def test_where_ctrl_c_only_stops_an_answer_the_others_still_end_it() -> None:
-    with Engine(read_header(smollm2()), SMALL) as engine, hearing_ctrl_c(engine.stop):
+def test_if_ctrl_c_only_stops_an_answer_other_signals_still_end_the_program() -> None:
+    with Engine(read_header(smollm2()), SMALL) as engine, ctrl_c_sets(engine.stop):
 
         def answer() -> None:
             generation = engine.generate(PROMPT, Sampling(temperature=0), 8)
@@ -145,7 +145,7 @@ def test_a_recipe_is_interrupted_while_its_base_model_runs(
     assert sorted(tmp_path.iterdir()) == before
 
 
-def test_what_is_held_comes_at_the_end_and_all_of_it() -> None:
+def test_held_signals_are_all_delivered_at_the_end() -> None:
     heard, came = [], threading.Event()
     signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
     with pytest.raises(CapturedRouting), signals_held(came):
@@ -158,7 +158,7 @@ def test_what_is_held_comes_at_the_end_and_all_of_it() -> None:
     assert not came.is_set()
 
 
-def test_after_a_hold_handlers_are_what_they_were_and_what_is_ignored_stays_so() -> None:
+def test_after_a_hold_handlers_are_restored_and_ignored_signals_stay_ignored() -> None:
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     before = [signal.getsignal(number) for number in SIGNALS]
     with signals_held(), signals_held():

@@ -108,7 +108,7 @@ def test_layers_are_spread_over_two_devices_in_each_way_there_is(
     ]
 
 
-def test_every_weight_lands_where_the_plan_says_by_llama_cpps_own_report(
+def test_every_weight_is_on_its_planned_device_by_llama_cpps_own_log(
     answers: list[dict[str, Any]], spread: list[dict[str, Any]]
 ) -> None:
     kinds = ("attention", "experts", "router", "norms", "embeddings", "feed-forward", "other")
@@ -203,7 +203,7 @@ def test_the_formula_for_compute_buffers_holds_for_models_that_are_not_here(
     assert sum(planned(results[0]).values()) > 2 << 30
 
 
-def test_a_device_with_less_memory_than_it_says_gets_less_and_that_is_said() -> None:
+def test_a_device_with_less_memory_than_it_reported_gets_less_with_a_notice() -> None:
     model = str(demo_gguf("Q8_0"))
     wishes = {"n_ctx": 1024}
     with worker(memory=300 * MIB) as endpoint:  # half of what the model takes
@@ -216,13 +216,13 @@ def test_a_device_with_less_memory_than_it_says_gets_less_and_that_is_said() -> 
     assert by_device(answer)["RPC0"] < 300 * MIB
 
 
-def test_ram_that_is_not_enough_is_said_before_loading_with_what_would_help() -> None:
+def test_too_little_ram_is_an_error_before_loading_with_advice() -> None:
     options = LoadOptions(n_ctx=4096, **F16, n_threads=1)
     with pytest.raises(EngineError) as caught:
         Engine(read_header(smollm2()), options, machine=Machine(150 * MIB))
     assert str(caught.value) == (
-        f"{smollm2()}: takes 199.8 MiB of RAM with a context of 4096, 150.0 MiB is free and "
-        "18.8 MiB of it is to stay so; a shorter context fits: -c 1024; a KV cache in 8 bits, "
+        f"{smollm2()}: needs 199.8 MiB of RAM with a context of 4096 tokens; 150.0 MiB is free, of "
+        "which 18.8 MiB is headroom; a shorter context fits: -c 1024; an 8-bit KV cache, "
         "-ctk q8_0 -ctv q8_0, saves 42.2 MiB, which is not enough; "
         "no smaller quant fits either (this file: 5.74 bits per weight)"
     )

@@ -1,4 +1,4 @@
-"""The probe inside the demo's running mixture: what it hears is what the routers decided."""
+"""The probe in the demo's running mixture: it captures what the routers decided."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LAYERS, EXPERTS, USED = 30, 4, 2
 
 
 @pytest.fixture(scope="module")
-def heard() -> Iterator[tuple[Engine, RouterProbe]]:
+def captured() -> Iterator[tuple[Engine, RouterProbe]]:
     probe = RouterProbe()
     with Engine(read_header(demo_gguf("Q8_0")), SMALL, probe=probe) as engine:
         yield engine, probe
@@ -32,9 +32,9 @@ def story(engine: Engine) -> list[int]:
 
 
 def test_every_layers_chosen_experts_are_those_of_the_highest_probability(
-    heard: tuple[Engine, RouterProbe],
+    captured: tuple[Engine, RouterProbe],
 ) -> None:
-    engine, probe = heard
+    engine, probe = captured
     tokens = story(engine)
     engine.logits(tokens, len(tokens) - 8)
     assert sorted(probe.probs) == sorted(probe.chosen) == list(range(LAYERS))
@@ -49,30 +49,32 @@ def test_every_layers_chosen_experts_are_those_of_the_highest_probability(
     assert len(np.unique(np.concatenate(list(probe.chosen.values())))) == EXPERTS
 
 
-def test_listening_changes_no_logit(heard: tuple[Engine, RouterProbe]) -> None:
-    engine, _ = heard
+def test_capturing_changes_no_logit(captured: tuple[Engine, RouterProbe]) -> None:
+    engine, _ = captured
     tokens = story(engine)
-    listened = engine.logits(tokens, len(tokens) - 8).copy()
-    with Engine(read_header(demo_gguf("Q8_0")), SMALL) as deaf:
-        assert (deaf.logits(tokens, len(tokens) - 8) == listened).all()
+    with_probe = engine.logits(tokens, len(tokens) - 8).copy()
+    with Engine(read_header(demo_gguf("Q8_0")), SMALL) as plain:
+        assert (plain.logits(tokens, len(tokens) - 8) == with_probe).all()
 
 
-def test_what_goes_wrong_while_listening_is_raised_after_and_the_model_goes_on(
-    heard: tuple[Engine, RouterProbe], monkeypatch: pytest.MonkeyPatch
+def test_an_error_while_capturing_is_raised_after_the_evaluation_and_the_model_still_works(
+    captured: tuple[Engine, RouterProbe], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, _ = heard
+    engine, _ = captured
     tokens = story(engine)
     right = engine.logits(tokens, len(tokens) - 1).copy()
     engine.forget_from(0)
     with monkeypatch.context() as patch:
         patch.setattr(probe_module, "_MAX_BYTES", 1)
-        with pytest.raises(EngineError, match=r"listened to: a tensor of type (0|26), \d x \d"):
+        with pytest.raises(
+            EngineError, match=r"cannot be captured: a tensor of type (0|26), \d x \d"
+        ):
             engine.logits(tokens, len(tokens) - 1)
     engine.forget_from(0)
     assert (engine.logits(tokens, len(tokens) - 1) == right).all()
 
 
-def test_a_dense_model_has_no_router_to_hear() -> None:
+def test_a_dense_model_has_no_router_to_capture() -> None:
     probe = RouterProbe()
     with Engine(read_header(smollm2()), SMALL, probe=probe) as engine:
         engine.logits(story(engine)[:8])
@@ -88,5 +90,5 @@ def test_a_ggml_of_another_layout_is_refused(
 ) -> None:
     check_ggml()
     monkeypatch.setattr(probe_module, what, other)
-    with pytest.raises(EngineError, match=r"not known here.*constraints\.txt"):
+    with pytest.raises(EngineError, match=r"unknown way.*constraints\.txt"):
         RouterProbe()

@@ -1,4 +1,4 @@
-"""A GGUF file for a while: gone at the end, and what kill -9 left goes when the next is made."""
+"""Temporary GGUF files: deleted at the end, or after kill -9 when the next one is made."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def test_nothing_of_it_stays(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_what_a_killed_process_left_goes_and_what_is_at_work_stays(tmp_path: Path) -> None:
+def test_a_killed_processs_file_is_deleted_and_a_running_ones_is_kept(tmp_path: Path) -> None:
     dead, left = start(tmp_path)
     alive, used = start(tmp_path)
     with dead, alive:
@@ -61,7 +61,7 @@ def test_what_a_killed_process_left_goes_and_what_is_at_work_stays(tmp_path: Pat
     assert not list(tmp_path.iterdir())
 
 
-def test_what_is_not_ours_stays(tmp_path: Path) -> None:
+def test_files_that_are_not_ours_are_kept(tmp_path: Path) -> None:
     process, left = start(tmp_path)
     with process:
         (left.parent / "novel.txt").write_text("Chapter one")

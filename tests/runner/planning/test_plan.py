@@ -77,7 +77,7 @@ def test_the_overrides_move_exactly_the_experts_that_are_counted_in_ram() -> Non
 
 @settings(max_examples=60, deadline=None)
 @given(vram=st.floats(0.1, 20), ram=st.floats(1, 32), n_ctx=st.integers(1, 32768))
-def test_what_fits_leaves_the_headroom_and_no_weight_is_lost(
+def test_a_plan_that_fits_leaves_the_headroom_and_places_every_weight(
     vram: float, ram: float, n_ctx: int
 ) -> None:
     shape = mixtral()
@@ -141,14 +141,14 @@ def test_a_context_that_does_not_fit_gives_way_to_8_bits_and_then_to_fewer_token
     assert eight_bits.cache.type_k == eight_bits.cache.type_v == "q8_0"
     assert eight_bits.notes == (
         "a context of 4096 tokens in f16/f16 does not fit: "
-        "taking a context of 4096 tokens in q8_0/q8_0",
+        "using a context of 4096 tokens in q8_0/q8_0",
     )
     fewer = plan(mixtral(), machine(0, 13.3))
     assert fewer.fits
     assert fewer.cache.n_ctx == 1024
 
 
-def test_a_cpu_attends_without_flash_where_the_scores_are_small() -> None:
+def test_a_cpu_uses_no_flash_attention_if_the_scores_are_small() -> None:
     # 32 heads x 4096 tokens x a batch of 512 x 4 bytes are 256 MiB, the most there may be.
     at_most = plan(mixtral(), machine(0, 32), PlacementOptions(n_ctx=4096))
     assert (at_most.cache.flash_attention, at_most.flags[-2:]) == (False, ("-fa", "off"))
@@ -177,7 +177,7 @@ def test_each_advice_is_true(ram: float) -> None:
         assert not plan(shape, here, replace(placement, n_ctx=n_ctx + 256)).fits
     saved = plan(shape, here, replace(placement, type_k="q8_0", type_v="q8_0"))
     assert ("saves 240.0 MiB, which is not enough" in text) == (not saved.fits)
-    if smaller := re.search(r"([\d.]+) bits per weight, as (\w+)", text):
+    if smaller := re.search(r"fits: \w+, ([\d.]+) bits per weight", text):
         part = float(smaller[1]) / 4.5
         weights = tuple(replace(w, nbytes=int(w.nbytes * part)) for w in shape.weights)
         assert plan(replace(shape, weights=weights), here, placement).fits

@@ -88,7 +88,7 @@ def test_a_second_card_never_means_more_in_ram(vram: float, other: float) -> Non
 
 
 @given(st.lists(st.integers(0, 513), min_size=1, max_size=16).filter(any))
-def test_shares_that_are_numbers_of_layers_are_what_each_device_gets(counts: list[int]) -> None:
+def test_shares_that_are_numbers_of_layers_give_each_device_that_many(counts: list[int]) -> None:
     assert by_shares(sum(counts), counts) == tuple(counts)
 
 
@@ -101,7 +101,7 @@ def test_the_users_shares_are_dealt_by_llama_cpps_rule() -> None:
     assert (second.devices, second.tensor_split) == (("CUDA1",), (33,))
 
 
-def test_llama_cpp_is_told_the_order_where_it_would_take_the_remote_one_first() -> None:
+def test_dev_gives_the_order_if_llama_cpp_would_take_the_remote_device_first() -> None:
     found = plan(mixtral(), cards(8, remote=8))
     assert found.devices == ("CUDA0", "RPC0")
     assert found.flags[:4] == ("-dev", "CUDA0,RPC0", "-ts", "16,17")

@@ -54,7 +54,7 @@ def test_the_fastest_way_is_taken_that_fits_and_the_user_has_not_ruled_out(
     assert choose((MATRIX, TIED), room, **decided) == way
 
 
-def test_where_nothing_can_be_repacked_the_file_is_mapped() -> None:
+def test_the_file_is_mapped_if_nothing_can_be_repacked() -> None:
     assert choose((), 0) == MAPPED_AND_REPACKED
     assert MAPPED_AND_REPACKED.copied(()) == 0
 
@@ -63,7 +63,7 @@ def test_where_nothing_can_be_repacked_the_file_is_mapped() -> None:
     ("ram", "mmap", "flags"),
     [(32, True, ()), (24, False, ("--no-mmap",)), (16, False, ("--no-mmap",))],
 )
-def test_a_4x7b_is_mapped_where_two_copies_fit_and_read_where_one_does(
+def test_a_4x7b_is_mapped_if_two_copies_fit_and_read_if_one_does(
     ram: float, mmap: bool, flags: tuple[str, ...]
 ) -> None:
     shape = mixtral()
@@ -75,19 +75,19 @@ def test_a_4x7b_is_mapped_where_two_copies_fit_and_read_where_one_does(
     assert found.used["CPU"].get("repacked copies", 0) == (copied if mmap else 0)
 
 
-def test_a_cpu_on_which_repacked_weights_crash_is_spared_them() -> None:
+def test_nothing_is_repacked_on_a_cpu_where_that_crashes() -> None:
     broken = replace(machine(0, 32), can_repack=False)
     found = plan(mixtral(), broken, PlacementOptions(repack=True))
     assert (found.mmap, found.repack, found.repackable) == (True, False, 0)
     assert found.flags[-1] == "--no-repack"
-    assert found.notes == ("llama.cpp crashes here with repacked weights, --repack does nothing",)
+    assert found.notes == ("llama.cpp crashes here with repacked weights: --repack has no effect",)
 
 
 def test_two_copies_that_were_asked_for_and_do_not_fit_are_advised_against() -> None:
     found = plan(mixtral(), machine(0, 24), PlacementOptions(mmap=True, repack=True))
     assert not found.fits
     line, *_ = found.advice
-    assert line.startswith("read into memory, without --mmap, it fits: -c 4096 ")
+    assert line.startswith("without --mmap it fits: -c 4096 ")
     assert line.endswith(" --no-mmap")
     assert plan(mixtral(), machine(0, 24), PlacementOptions(repack=True)).fits
 
@@ -127,7 +127,9 @@ def test_the_plan_counts_exactly_what_llama_cpp_repacks(reports: list[dict[str, 
         assert abs(report["plan"]["repackable"] - repacked) <= ROUNDING, report["plan"]["model"]
 
 
-def test_llama_cpp_repacks_something_only_where_it_said_so(reports: list[dict[str, Any]]) -> None:
+def test_llama_cpp_repacks_something_only_if_it_reported_such_a_type(
+    reports: list[dict[str, Any]],
+) -> None:
     found = {buffer["device"] for report in reports for buffer in report["buffers"]}
     assert (found == {"CPU"}) == (not repacks())
 

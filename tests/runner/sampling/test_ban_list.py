@@ -1,4 +1,4 @@
-"""Banned phrases: what is found, and what is held back, and no more."""
+"""Banned phrases: exactly which text matches and which is held back."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def test_a_phrase_is_found_in_any_case_and_inside_a_word() -> None:
     assert banned.look("they delved", 0).start == 5
 
 
-def test_only_what_could_still_become_a_phrase_is_held() -> None:
+def test_only_text_that_could_still_become_a_phrase_is_held() -> None:
     banned = Banned(["shiver down her spine"])
     assert banned.look("He sat. A shiver d", 0) == Found(None, 10)
     assert banned.look("He sat. A shiver of", 0) == Found(None, 19)
@@ -41,7 +41,7 @@ def test_the_first_phrase_is_found_where_a_plain_search_finds_it(
 
 
 @given(phrases, few_letters, few_letters)
-def test_what_is_said_to_be_safe_is_in_no_phrase_that_may_come(
+def test_safe_text_is_in_no_phrase_that_can_still_come(
     some: list[str], text: str, more: str
 ) -> None:
     banned = Banned(some)
@@ -51,7 +51,7 @@ def test_what_is_said_to_be_safe_is_in_no_phrase_that_may_come(
         assert later.start >= now.safe
 
 
-def test_an_expression_is_found_and_what_may_become_one_is_held() -> None:
+def test_a_regular_expression_is_found_and_a_partial_match_is_held() -> None:
     banned = Banned([r"/\bshivers?\b.{0,9}\bspine/"])
     assert banned.look("A shiver ran down the", 0) == Found(None, 21)
     assert banned.look("A shiver in the sp", 0).safe == 2
@@ -60,13 +60,13 @@ def test_an_expression_is_found_and_what_may_become_one_is_held() -> None:
     assert banned.look("ashiver up the spine", 1).start is None
 
 
-def test_a_match_behind_what_may_become_another_is_found() -> None:
+def test_a_complete_match_after_a_partial_one_is_found() -> None:
     assert Banned(["/a.*z/", "/b/"]).look("a b c", 0) == Found(2, 0)
     assert Banned(["/a.*z|b/"]).look("a b c", 0).start == 2
 
 
 @given(st.sampled_from(["ab*a", "a.b|bb", "b+", "(a|b)a$", r"\bA"]), few_letters)
-def test_a_match_of_an_expression_is_found_where_a_plain_search_finds_it(
+def test_a_match_of_a_regular_expression_is_found_where_a_plain_search_finds_it(
     expression: str, text: str
 ) -> None:
     expected = re.search(expression, text, re.IGNORECASE)
@@ -117,11 +117,11 @@ def test_an_expression_that_takes_too_long_is_used_no_more_and_the_others_are() 
         ("", "1 to 500"),
         (" ", "1 to 500"),
         ("x" * 501, "1 to 500"),
-        ("/(/", "no regular expression"),
+        ("/(/", "not a usable regular expression"),
         ("/((a{1000}){1000}){1000}/", "repeat more than 100000 times"),
     ],
 )
-def test_what_is_no_phrase_is_refused(phrase: str, reason: str) -> None:
+def test_an_invalid_phrase_is_refused(phrase: str, reason: str) -> None:
     with pytest.raises(BanError, match=reason):
         Banned([phrase])
 

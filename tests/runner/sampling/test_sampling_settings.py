@@ -12,7 +12,7 @@ from franken_gguf.runner.sampling.settings import Sampling, SamplingError, sampl
 FILE = {"general.sampling.temp": f32(0.5), "general.sampling.top_k": u32(20)}
 
 
-def test_the_users_wish_stands_before_the_files_and_that_before_the_default() -> None:
+def test_the_users_setting_overrides_the_files_and_that_the_default() -> None:
     wanted = {"temperature": 0.0, "top_k": None, "top_p": None}
     assert sampling_for(FILE, wanted) == Sampling(temperature=0.0, top_k=20, top_p=0.95)
 
@@ -35,6 +35,6 @@ def test_a_setting_of_the_file_that_cannot_be_is_passed_over(stored: object) -> 
         ("seed", 2**32),
     ],
 )
-def test_a_wish_that_cannot_be_is_refused_by_name(name: str, value: float) -> None:
+def test_a_setting_out_of_range_is_refused_by_name(name: str, value: float) -> None:
     with pytest.raises(SamplingError, match=name):
         sampling_for({}, {name: value})

@@ -57,7 +57,7 @@ def test_no_line_is_wider_than_the_screen(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
 
 
-def test_what_is_no_picture_any_more_is_left_out(tmp_path: Path) -> None:
+def test_an_invalid_picture_is_left_out(tmp_path: Path) -> None:
     header = struct.pack(">IIBBBBB", 1 << 30, 1 << 30, 8, 2, 0, 0, 0)
     huge = SIGNATURE + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"x"))
     whole = png()

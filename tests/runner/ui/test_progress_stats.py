@@ -38,7 +38,7 @@ def test_at_the_end_every_weight_is_done_and_every_byte_written(tmp_path: Path) 
     assert all(seconds > 0 for seconds in meter.seconds)
 
 
-def test_speed_is_what_was_done_over_the_time_it_took(tmp_path: Path) -> None:
+def test_speed_is_work_done_over_elapsed_time(tmp_path: Path) -> None:
     source, outputs = plan(tmp_path)
     done: list[Progress] = []
     convert(source, outputs, report=done.append)
@@ -57,7 +57,7 @@ def test_speed_is_what_was_done_over_the_time_it_took(tmp_path: Path) -> None:
     assert meter.seconds_left == pytest.approx((meter.total - weights) / (weights / 2))
 
 
-def test_what_was_long_ago_counts_no_more(tmp_path: Path) -> None:
+def test_old_samples_are_dropped(tmp_path: Path) -> None:
     source, outputs = plan(tmp_path)
     done: list[Progress] = []
     convert(source, outputs, report=done.append)

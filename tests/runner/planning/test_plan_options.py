@@ -1,4 +1,4 @@
-"""The plan where the user decides, and the smaller plans that follow where one has no room."""
+"""Plans with the user's options, and the smaller plans that follow if a device lacks memory."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from support.plans import cards, decided, machine, mixtral
         (PlacementOptions(n_cpu_moe=0), (17, 0, ())),
     ],
 )
-def test_what_the_user_decides_stays(
+def test_the_users_options_are_kept(
     placement: PlacementOptions, expected: tuple[int, int, object]
 ) -> None:
     found = plan(mixtral(), machine(8, 16), placement)
@@ -44,7 +44,7 @@ def test_a_users_override_goes_first_and_is_counted() -> None:
     assert found.total(CPU) - embeddings - found.used[CPU]["compute buffers"] == layer
 
 
-def test_too_many_layers_for_the_card_are_left_and_said() -> None:
+def test_too_many_layers_for_the_gpu_are_kept_and_reported() -> None:
     found = plan(mixtral(), machine(8, 32), PlacementOptions(n_gpu_layers=99, n_cpu_moe=0))
     assert decided(found) == (33, 0, ())
     assert list(found.short) == ["CUDA0"]
@@ -70,7 +70,7 @@ def test_too_many_layers_for_the_card_are_left_and_said() -> None:
         ),
         (
             PlacementOptions(tensor_split=(-1,)),
-            "-ts -1: give a share for each device, as in 3,1; 0 is none",
+            "-ts -1: give a share for each device, such as 3,1; 0 means none",
         ),
         (PlacementOptions(tensor_split=(0,)), "-ts 0: give a share for each device"),
         (PlacementOptions(tensor_split=(nan,)), "-ts nan: give a share for each device"),
@@ -78,7 +78,7 @@ def test_too_many_layers_for_the_card_are_left_and_said() -> None:
         (PlacementOptions(n_cpu_moe=-1), "--n-cpu-moe -1: give a number of layers, or auto"),
         (
             PlacementOptions(overrides=(Override("(", CPU),)),
-            r"-ot (: no regular expression: missing )",
+            r"-ot (: not a valid regular expression: missing )",
         ),
         (
             PlacementOptions(overrides=(Override("x", "CUDA1"),)),
@@ -86,14 +86,14 @@ def test_too_many_layers_for_the_card_are_left_and_said() -> None:
         ),
     ],
 )
-def test_a_wish_that_cannot_be_is_one_line(placement: PlacementOptions, line: str) -> None:
+def test_an_invalid_option_is_a_one_line_error(placement: PlacementOptions, line: str) -> None:
     with pytest.raises(PlanError, match=re.escape(line)):
         plan(mixtral(), machine(8, 16), placement)
 
 
 def test_heads_that_do_not_divide_into_blocks_are_refused_and_never_chosen() -> None:
     odd = replace(mixtral(), head_size=80)
-    with pytest.raises(PlanError, match="heads of 80 do not divide into blocks of q8_0; take f16"):
+    with pytest.raises(PlanError, match="heads of 80 do not divide into blocks of q8_0; use f16"):
         plan(odd, machine(8, 16), PlacementOptions(type_k="q8_0"))
     assert plan(odd, machine(0, 13.6)).cache.type_k == "f16"
 
@@ -101,15 +101,17 @@ def test_heads_that_do_not_divide_into_blocks_are_refused_and_never_chosen() -> 
 @pytest.mark.parametrize(
     ("placement", "vram", "note"),
     [
-        (PlacementOptions(n_gpu_layers=9), 0, "llama.cpp sees no GPU here, -ngl does nothing"),
+        (PlacementOptions(n_gpu_layers=9), 0, "llama.cpp finds no GPU here: -ngl has no effect"),
         (
             PlacementOptions(overrides=(Override("foo", CPU),)),
             8,
-            "-ot foo=CPU: no tensor has such a name",
+            "-ot foo=CPU: matches no tensor",
         ),
     ],
 )
-def test_a_wish_without_effect_is_said(placement: PlacementOptions, vram: float, note: str) -> None:
+def test_an_option_without_effect_is_noted(
+    placement: PlacementOptions, vram: float, note: str
+) -> None:
     assert plan(mixtral(), machine(vram, 16), placement).notes[0].startswith(note)
 
 
@@ -131,6 +133,6 @@ def test_smaller_plans_take_less_of_each_device_and_try_one_that_was_idle() -> N
     assert plans[-1].devices == ()
 
 
-def test_where_the_user_left_no_choice_no_smaller_plan_follows() -> None:
+def test_no_smaller_plan_follows_if_the_options_leave_no_choice() -> None:
     placement = PlacementOptions(4096, "f16", "f16", n_gpu_layers=33, n_cpu_moe=30)
     assert len(list(smaller_plans(mixtral(), machine(8, 32), placement))) == 1
