@@ -1,19 +1,17 @@
-"""An answer of the model as it comes, and what becomes of the conversation with it."""
+"""An answer of the model as it streams, and the conversation that results from it."""
 
 from __future__ import annotations
 
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
-from typing import TYPE_CHECKING
 
 from franken_gguf.runner.conversation.conversation import Message
 from franken_gguf.runner.conversation.swipes import with_swipe
 from franken_gguf.runner.engine.engine import Generation
 from franken_gguf.runner.prompt.text_stream import text_of
 
-if TYPE_CHECKING:
-    from .chat import Chat
+from .context_window import ContextWindow
 
 
 @dataclass(frozen=True)
@@ -25,16 +23,16 @@ class Text:
 
 @dataclass(frozen=True)
 class Truncated:
-    """Comes before the answer: the conversation outgrew the context, its oldest turns leave it."""
+    """Comes before the answer: the context is full, and the oldest `turns` leave it."""
 
     turns: int
     is_summed_up: bool = False
-    """Whether the model sums them up."""
+    """Whether the model summarizes them."""
 
 
 @dataclass(frozen=True)
 class Summarized:
-    """Comes after Truncated: the model's summary of all that has left."""
+    """Comes after Truncated: the model's summary of everything that has left the context."""
 
     text: str
 
@@ -42,92 +40,115 @@ class Summarized:
 Piece = Text | Truncated | Summarized
 
 
+@dataclass(frozen=True)
+class Turn:
+    """Where an answer belongs in the conversation."""
+
+    messages: list[Message]
+    """All messages before the answer."""
+    continued: Message | None = None
+    """The answer whose text this one continues."""
+    replaced: Message | None = None
+    """The answer that this one replaces, and that stays as a swipe of it."""
+    following: tuple[Message, ...] = ()
+    """The messages after the answer."""
+    forgotten: int = 0
+    """How many of `messages`, from the first, the model does not read."""
+
+    @property
+    def prefix(self) -> str:
+        """The text that is continued."""
+        return self.continued.content if self.continued else ""
+
+
 class Answer:
-    """An answer as it comes. The conversation keeps what came of it, also where it was stopped."""
+    """An answer: iterate over it for its pieces. The conversation gets it, also if it is stopped.
+
+    `generate` starts generating for a prompt; `tokens_of` gives a generation's tokens without
+    banned phrases.
+    """
 
     def __init__(
         self,
-        chat: Chat,
-        said: list[Message],
-        begun: Message | None,
-        before: Message | None,
-        after: list[Message],
-        forgotten: int,
+        turn: Turn,
+        window: ContextWindow,
         generation: Generation,
+        generate: Callable[[list[int]], Generation],
+        tokens_of: Callable[[Generation], Iterator[int]],
     ) -> None:
+        story = window.story
         self.generation = generation
         self.text = ""
-        """What has come; where an answer goes on, only what is new."""
-        self.opening = "" if begun else chat.story.opening
-        """The speaker's name and a colon, where several characters play; not in `text`."""
-        self.speaker = "" if begun or not chat.story.card else chat.story.card.char
-        """Which character answers; "" where none plays or its answer goes on."""
-        self._chat = chat
-        self._said = said
-        self._begun = begun
-        self._before = before
-        self._after = after
-        self._forgotten = forgotten
+        """What has been generated so far, without the text that it continues."""
+        self.opening = "" if turn.continued else story.opening
+        """The speaker's name and a colon if several characters play; not part of `text`."""
+        self.speaker = "" if turn.continued or not story.card else story.card.char
+        """The character who answers; "" if there is none or an answer is continued."""
+        self._turn = turn
+        self._window = window
+        self._generate = generate
+        self._tokens_of = tokens_of
 
     def __iter__(self) -> Generator[Piece, None, None]:
-        chat = self._chat
-        if self._forgotten > chat.conversation.forgotten:
-            yield from self._forget()
-        stops = (*chat.template.stops, *chat.story.stops)
-        tokens = chat.tokens_of(self.generation)
-        pieces = text_of(tokens, chat.engine.vocabulary.piece, stops)
+        window = self._window
+        if self._turn.forgotten > window.conversation.forgotten:
+            yield from self._truncate()
+        stops = (*window.template.stops, *window.story.stops)
+        tokens = self._tokens_of(self.generation)
+        pieces = text_of(tokens, window.engine.vocabulary.piece, stops)
         try:
             for text in pieces:
-                # SentencePiece begins an answer with a space, which is no part of what is said.
-                text = text if self.text or self._begun else text.lstrip()
+                # SentencePiece begins an answer with a space that is not part of its text.
+                text = text if self.text or self._turn.continued else text.lstrip()
                 self.text += text
                 if text:
                     yield Text(text)
         finally:
-            # A question that was stopped before its first word was taken back.
+            # A question whose answer was stopped before its first word is removed again.
             if self.text or self.generation.finish != "interrupted":
-                self._chat.conversation.messages = self.messages(self.text)
+                window.conversation.messages = self.messages(self.text)
 
     def read(self) -> str:
-        """All of the answer's text, once it has come."""
+        """Generate the whole answer and return its text."""
         for _ in self:
             pass
         return self.text
 
-    def _forget(self) -> Iterator[Piece]:
-        chat, conversation = self._chat, self._chat.conversation
-        leaving = self._said[conversation.forgotten : self._forgotten]
-        turns = max(1, sum(message.role == "user" for message in leaving))
-        yield Truncated(turns, chat.summarize)
-        memory = chat.summary_of(leaving) if chat.summarize else ""
-        if chat.engine.stop.is_set():
-            return  # and the generation hears it too: nothing has changed
-        conversation.forgotten = self._forgotten
-        if memory:
-            before, conversation.memory = conversation.memory, memory
-            head = self._begun.content if self._begun else ""
-            prompt = chat.prompt_for(self._said, head, self._forgotten)
-            if len(prompt) < chat.engine.n_ctx:
-                self.generation = chat.generate(prompt)
-                yield Summarized(memory)
-            else:  # beside a last turn as large as the context
-                conversation.memory = before
-
     def messages(self, text: str) -> list[Message]:
-        """The conversation once `text` has come."""
-        if self._before:
-            said = with_swipe(self._before, text, now())
+        """The conversation with `text` as the answer so far."""
+        turn = self._turn
+        if turn.replaced:
+            answer = with_swipe(turn.replaced, text, now())
         else:
-            begun = self._begun or self._chat.story.answer()
-            said = replace(begun, content=begun.content + text, date=now())
-        return [*self._said, said, *self._after]
+            answer = turn.continued or self._window.story.answer()
+            answer = replace(answer, content=answer.content + text, date=now())
+        return [*turn.messages, answer, *turn.following]
 
     def messages_before(self) -> list[Message]:
-        """The conversation before anything has come: it may end with the question."""
-        there = filter(None, (self._begun or self._before,))
-        return [*self._said, *there, *self._after]
+        """The conversation before the first word; it can end with the question."""
+        turn = self._turn
+        existing = filter(None, (turn.continued or turn.replaced,))
+        return [*turn.messages, *existing, *turn.following]
+
+    def _truncate(self) -> Iterator[Piece]:
+        turn, window, conversation = self._turn, self._window, self._window.conversation
+        leaving = turn.messages[conversation.forgotten : turn.forgotten]
+        turns = max(1, sum(message.role == "user" for message in leaving))
+        yield Truncated(turns, window.summarize)
+        memory = window.summary_of(leaving) if window.summarize else ""
+        if window.engine.stop.is_set():
+            return  # the generation stops at once, too: nothing has changed
+        conversation.forgotten = turn.forgotten
+        if memory:
+            before, conversation.memory = conversation.memory, memory
+            prompt = window.prompt_for(turn.messages, turn.prefix, turn.forgotten)
+            if len(prompt) < window.engine.n_ctx:
+                self.generation = self._generate(prompt)
+                yield Summarized(memory)
+            else:  # the last turn alone is almost as large as the context
+                conversation.memory = before
 
 
 def now() -> str:
-    """The time in UTC as ISO 8601 writes it."""
+    """The current time in UTC, in ISO 8601."""
     return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -52,7 +52,7 @@ class Dialogue:
         self.close()
         self.session = session
         self.chat.conversation = conversation
-        self.chat.tell(opened(conversation))
+        self.chat.set_story(opened(conversation))
 
     def move_to(self, session: Session) -> None:
         """Save what has been said under another name and go on there. Raises SessionError."""

@@ -105,15 +105,15 @@ class Story:
         name = message.extra_fields.get("name")
         return next((card.char for card in self.cards if name in (card.char, card.name)), "")
 
-    def heard(self, said: list[Message]) -> list[Message]:
-        """`said` as it is to be kept: its last message says which lore's time began with it."""
-        self._call(said)
+    def with_lore_starts(self, messages: list[Message]) -> list[Message]:
+        """`messages` to be saved; the last records entries whose sticky or cooldown time starts."""
+        self._call(messages)
         uids = [one.entry.uid for one in self.called if one.starts]
         if not uids:
-            return said
-        last = said[-1]
+            return messages
+        last = messages[-1]
         extra = {**_extra(last), _STARTED: uids}
-        return [*said[:-1], replace(last, extra_fields={**last.extra_fields, "extra": extra})]
+        return [*messages[:-1], replace(last, extra_fields={**last.extra_fields, "extra": extra})]
 
     def read(
         self, conversation: Conversation, said: Sequence[Message], forgotten: int

@@ -243,5 +243,5 @@ def test_whatever_a_session_says_of_its_story_it_is_opened_and_read(
 
 
 def read_all(story: Story, conversation: Conversation) -> str:
-    said = story.heard(conversation.messages)
+    said = story.with_lore_starts(conversation.messages)
     return " ".join(one.content for one in story.read(conversation, said, 0))
