@@ -51,7 +51,7 @@ def inside(plot: str) -> bool:
 def test_a_lean_lies_where_it_is_between_the_labels_and_the_baseline_is_a_band() -> None:
     rows = [("F16", lean(2.0)), ("Q2_K", lean(-1.0, (-3.0, -3.5, -2.5)))]
     plot = lean_plot(LIFE, rows, "F16")
-    (base,), (other,) = shapes(plot, "value untold"), shapes(plot, "value second")
+    (base,), (other,) = shapes(plot, "value unclear"), shapes(plot, "value second")
     (zero,), (band,) = shapes(plot, "zero"), shapes(plot, "band")
     left, middle, right = map(percent, (other["cx"], zero["x1"], base["cx"]))
     assert 0 < left < middle < right < 100
