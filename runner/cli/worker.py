@@ -52,7 +52,7 @@ def worker(host: str, port: int, public: bool, n_threads: int | None) -> None:
                 f"{host} is not a loopback address; --public allows it. {WARNING}"
             )
         click.echo(f"Warning: {WARNING}", err=True)
-    # Python's handlers would wait for llama.cpp to return, which it does not.
+    # Python's handlers would run only after llama.cpp's server returns, which it never does.
     for number in (signal.SIGINT, *ENDINGS):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

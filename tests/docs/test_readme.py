@@ -1,4 +1,4 @@
-"""The command lines of README.md: each is one that franken-gguf understands."""
+"""Every command line in README.md is valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMANDS = LINE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_line_of_the_readme_is_understood(
+def test_a_command_line_of_the_readme_is_valid(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = shlex.split(command)[1:]
@@ -34,7 +34,7 @@ def test_a_command_line_of_the_readme_is_understood(
     assert subcommand.make_context(name, rest).params
 
 
-def test_a_file_of_the_readme_is_one_that_make_demo_or_a_line_above_writes() -> None:
+def test_a_file_named_in_the_readme_is_written_by_make_demo_or_an_earlier_line() -> None:
     written = {f"demo/storytellers-{kind}.gguf" for kind in ("F16", "Q8_0", "Q4_K_M")}
     written |= {"my-4x7b-Q4_0.gguf"}  # of which README says that it is the reader's own
     for command in COMMANDS:

@@ -28,7 +28,7 @@ logits = arrays(
 
 
 @given(logits)
-def test_what_is_within_16_of_the_likeliest_is_off_by_half_a_step_at_most(rows: np.ndarray) -> None:
+def test_within_16_of_the_top_token_the_error_is_at_most_half_a_step(rows: np.ndarray) -> None:
     log_probs = log_softmax(rows.astype(np.float64)).astype(np.float32)
     stored = encode(log_probs)
     found = decode(stored)

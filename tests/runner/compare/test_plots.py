@@ -70,7 +70,7 @@ def test_divergence_lies_on_a_log_axis_and_the_baseline_at_its_size() -> None:
     assert places == sorted(places) and percent(shapes(plot, "base")[0]["x1"]) > places[-1]
 
 
-def test_a_cell_is_as_strong_as_its_value_and_a_column_says_its_figures() -> None:
+def test_a_cell_is_as_strong_as_its_value_and_a_column_has_a_tooltip() -> None:
     plot = heat_map([[0.25, -0.5], [0.0, 0.0]], 0.5, is_difference=True)
     (more,), (less,) = shapes(plot, "cell more"), shapes(plot, "cell less")
     assert more["fill-opacity"] == "0.500" and "fill-opacity" not in less
@@ -85,7 +85,7 @@ def test_the_layers_that_drift_most_stand_out() -> None:
     assert [float(one["height"]) for one in shapes(plot, "bar")] == [10.0, 20.0]
 
 
-def test_nothing_to_draw_is_no_picture() -> None:
+def test_without_data_there_is_no_picture() -> None:
     assert lean_plot(LIFE, [], "F16") == kld_plot([], "F16", 1) == drift_plot([], ()) == ""
     assert heat_map([], 1.0, is_difference=False) == ""
 

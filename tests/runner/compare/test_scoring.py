@@ -52,7 +52,7 @@ def test_an_answers_tokens_have_the_probabilities_of_a_token_at_a_time(engine: E
     assert found[0][0] == found[2][0] > found[1][0]
 
 
-def test_a_greedy_answer_has_the_likeliest_token_at_each_place(engine: Engine) -> None:
+def test_a_greedy_answer_has_the_top_token_at_each_position(engine: Engine) -> None:
     prompt = engine.vocabulary.prompt("1, 2, 3, 4, 5, 6,")
     answer = list(engine.generate(prompt, Sampling(temperature=0), 6))
     (scores,) = answer_log_probs(engine, prompt, [answer])
