@@ -1,4 +1,4 @@
-"""Our block maths against ggml's C, in millions of weights a second, by one worker and by many.
+"""Our block formats compared with ggml's C: millions of weights per second, one worker and many.
 
     python benchmarks/blocks.py [TYPE]... [--imatrix] [--dequantize] [--rounds N]
 
@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from franken_gguf.quantize.blocks.formats import FORMATS
 
-# The tests' way into libggml-base, so that what is timed is what the bytes are compared with.
+# The tests' binding to libggml-base: the code that our bytes are compared with.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support.ggml import ggml_quantize
 
@@ -38,7 +38,7 @@ PASSES = 4
 
 Work = Callable[[], None]
 Team = Callable[[Work], None]
-"""Has each of its workers do the work once, and returns when all have."""
+"""Runs the work once in each of its workers and returns when all are done."""
 
 
 def main() -> None:
@@ -126,7 +126,7 @@ def threads(count: int) -> Iterator[Team]:
 
 @contextmanager
 def processes(count: int) -> Iterator[Team]:
-    """A team of processes; what travels to them is the name of the work, and back its end."""
+    """A team of processes, which get the name of the work and report its end."""
     context = multiprocessing.get_context("spawn")
     ends: list[Connection] = []
     for _ in range(count):

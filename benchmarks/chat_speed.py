@@ -1,4 +1,4 @@
-"""How fast the chat decodes against a bare llama_decode + argmax loop, in one process.
+"""The chat's decoding speed compared with a bare llama_decode + argmax loop, in one process.
 
     python benchmarks/chat_speed.py MODEL.gguf [--tokens 128] [--rounds 5] [--threads N]
 

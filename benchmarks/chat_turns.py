@@ -1,4 +1,4 @@
-"""What a chat costs besides its words: its start, its twentieth turn, its two hundredth.
+"""Overhead of a chat: its start, its 20th turn, and its memory after 200.
 
     python benchmarks/chat_turns.py MODEL.gguf [--threads N] [--turns 200]
 

@@ -1,12 +1,12 @@
-"""What scoring a text costs beside llama-perplexity, and what listening to the routers adds.
+"""Speed of scoring a text compared with llama-perplexity, with and without captured routing.
 
 Run: python benchmarks/compare_speed.py MODEL.gguf TEXT [--llama-perplexity PROGRAM] [--chunks N]
      [--threads N] [--rounds N]
 
-Each round scores the same chunks by this project as the baseline and against it, with the routers
-heard and unheard, and by llama-perplexity twice: for its own base file and against that. Printed
-are tokens per second over the whole of each scoring, and the medians of the rounds' ratios. The
-figures that both give of the text stand below, for they must be the same.
+Each round scores the same chunks with this project, as the baseline and against it, with and
+without capturing the routing, and with llama-perplexity, writing its base file and against it.
+Prints tokens per second and the medians of the rounds' ratios, then the perplexity and KL
+divergence of the text, which must equal llama-perplexity's.
 """
 
 from __future__ import annotations
@@ -20,11 +20,12 @@ from pathlib import Path
 from statistics import median
 
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.runner.compare.measure.measure.measure import Loaded, measure_text
-from franken_gguf.runner.compare.measure.measure.raw_measurements import MeasuredScores
-from franken_gguf.runner.compare.measure.measure.scoring import CHUNK, N_OUTPUTS
-from franken_gguf.runner.compare.measure.measure.tasks import prepare
-from franken_gguf.runner.compare.measure.measure.workspace import Workspace
+from franken_gguf.runner.compare.measure.loaded_model import LoadedModel
+from franken_gguf.runner.compare.measure.measure_scores import measure_text
+from franken_gguf.runner.compare.measure.raw_measurements import MeasuredScores
+from franken_gguf.runner.compare.measure.scoring import CHUNK, N_OUTPUTS
+from franken_gguf.runner.compare.measure.tasks import prepare
+from franken_gguf.runner.compare.measure.workspace import Workspace
 from franken_gguf.runner.compare.results.document import Settings
 from franken_gguf.runner.compare.results.metrics import mean, perplexity, wilson
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
@@ -35,7 +36,7 @@ _PASS = re.compile(r"([\d.]+) seconds per pass")
 
 
 class Ours:
-    """One model, loaded twice: with its routers heard, and unheard."""
+    """One model, loaded twice: with and without a router probe."""
 
     def __init__(self, model: Path, text: Path, chunks: int, threads: int, folder: Path) -> None:
         header = read_header(model)
@@ -43,7 +44,7 @@ class Ours:
         self._tasks = prepare(header, [], text.read_text(encoding="utf-8"), settings)
         options = LoadOptions(n_ctx=CHUNK, n_threads=threads, n_outputs=N_OUTPUTS)
         self._models = {
-            heard: Loaded(
+            routing: LoadedModel(
                 Engine(header, options, probe=probe),
                 Template(None, {}),
                 settings,
@@ -51,34 +52,34 @@ class Ours:
                 probe,
                 is_baseline=True,
             )
-            for heard, probe in ((True, RouterProbe()), (False, None))
+            for routing, probe in ((True, RouterProbe()), (False, None))
         }
 
-    def score(self, *, heard: bool, is_baseline: bool) -> tuple[float, MeasuredScores]:
-        """Tokens per second, reductions and files included, and what was found."""
-        model = self._models[heard]
+    def score(self, *, routing: bool, is_baseline: bool) -> tuple[float, MeasuredScores]:
+        """Tokens per second, including reductions and files, and the scores."""
+        model = self._models[routing]
         model.is_baseline = is_baseline
         started = time.perf_counter()
-        found = measure_text(model, self._tasks)
-        return CHUNK * len(self._tasks.chunks) / (time.perf_counter() - started), found
+        scores = measure_text(model, self._tasks)
+        return CHUNK * len(self._tasks.chunks) / (time.perf_counter() - started), scores
 
 
 def theirs(program: str, *words: object) -> tuple[float, str]:
-    """Tokens per second by llama-perplexity's own word on its first chunk, and its figures."""
+    """Tokens per second as llama-perplexity reports for its first chunk, and its output."""
     command = [program, "-b", str(CHUNK), "-fa", "off", *map(str, words)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)
-    said = done.stdout + done.stderr
-    found = _PASS.search(said)
-    assert found, said[-2000:]
-    return CHUNK / float(found[1]), said
+    output = done.stdout + done.stderr
+    seconds = _PASS.search(output)
+    assert seconds, output[-2000:]
+    return CHUNK / float(seconds[1]), output
 
 
 def main() -> None:
-    """Measure, print, compare."""
+    """Read the arguments and measure in a temporary folder."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("text", type=Path)
-    parser.add_argument("--llama-perplexity", help="its program, to measure beside it")
+    parser.add_argument("--llama-perplexity", help="path of the program, to measure it too")
     parser.add_argument("--chunks", type=int, default=4)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--rounds", type=int, default=3)
@@ -88,15 +89,15 @@ def main() -> None:
 
 
 def measure(arguments: argparse.Namespace, folder: Path) -> None:
-    """All rounds."""
+    """Run all rounds and print speeds, ratios and scores."""
     ours = Ours(
         arguments.model, arguments.text, arguments.chunks, arguments.threads, folder / "ours"
     )
     base = folder / "base.kld"
     kinds = {
-        "ours, baseline": lambda: ours.score(heard=True, is_baseline=True)[0],
-        "ours": lambda: ours.score(heard=True, is_baseline=False)[0],
-        "ours, routers unheard": lambda: ours.score(heard=False, is_baseline=False)[0],
+        "ours, baseline": lambda: ours.score(routing=True, is_baseline=True)[0],
+        "ours": lambda: ours.score(routing=True, is_baseline=False)[0],
+        "ours, no routing": lambda: ours.score(routing=False, is_baseline=False)[0],
     }
     if program := arguments.llama_perplexity:
         words = ("-m", arguments.model, "-t", arguments.threads, "--chunks", arguments.chunks)
@@ -110,17 +111,17 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
             speeds[kind].append(run())
     for kind, found in speeds.items():
         print(f"{kind:24} {median(found):7.1f} tokens/s  ({min(found):.1f} to {max(found):.1f})")
-    ratios = [("ours", "ours, routers unheard")]
+    ratios = [("ours", "ours, no routing")]
     if program:
         ratios += [
             ("ours, baseline", "llama-perplexity, base"),
             ("ours", "llama-perplexity"),
-            ("ours, routers unheard", "llama-perplexity"),
+            ("ours, no routing", "llama-perplexity"),
         ]
     for one, other in ratios:
         ratio = median(a / b for a, b in zip(speeds[one], speeds[other], strict=True))
         print(f"{one} / {other}: {ratio:.3f}")
-    scores = ours.score(heard=True, is_baseline=False)[1].scores()
+    scores = ours.score(routing=True, is_baseline=False)[1].scores()
     print(f"perplexity {perplexity(scores.nll)}, KLD {mean(scores.kld)}")
     print(f"same top {wilson(int(scores.same_top.sum()), len(scores.same_top))}")
 

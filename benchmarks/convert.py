@@ -1,4 +1,4 @@
-"""Our conversion against its peers, same checkpoint, same machine, same run.
+"""Our conversion compared with llama.cpp's, on the same checkpoint and machine.
 
     python benchmarks/convert.py CHECKPOINT [--llama-cpp DIR --python PYTHON] [--threads N]
 
@@ -44,7 +44,7 @@ def main() -> None:
     parser.add_argument("--llama-cpp", type=Path, help="folder with convert_hf_to_gguf.py")
     parser.add_argument("--python", default=sys.executable, help="a Python with torch")
     parser.add_argument("--threads", type=int, default=os.cpu_count() or 1)
-    parser.add_argument("--repeat", type=int, default=2, help="best of so many runs")
+    parser.add_argument("--repeat", type=int, default=2, help="number of runs; the best counts")
     options = parser.parse_args()
 
     folder = Path(tempfile.mkdtemp(prefix="benchmark-", dir=options.checkpoint.parent))

@@ -1,14 +1,13 @@
-"""The chat's engine beside bare llama_decode loops over a model loaded in each of the four ways.
+"""The chat's engine compared with bare llama_decode loops, for four ways to load a model.
 
     python benchmarks/full_size.py MODEL.gguf [--memory 16GiB] [--cold] [--way WAY]...
 
-A file is mapped or read, and what can be repacked for this CPU is or is not. Each way has a process
-of its own, and they take turns. The bare loops have the engine's context, and write what its greedy
-answer is. Resident is how much the process grew from the start of loading to the last token;
-mapped is the file's part of it. --memory makes a smaller machine, by a control group (Linux,
-version 1, as root). --cold takes the file out of the page cache before each turn. On a busy machine
---cpu-time with --threads 1 counts this process's CPU time instead of the clock's.
-benchmarks/large_model.py makes the model.
+The file is mapped or read, and repacked for this CPU or not, each in a process of its own. The bare
+loops use the engine's context and must write its greedy answer. "resident" is the growth of the
+process from the start of loading to the last token, "mapped" the file's part of it. --memory limits
+the memory with a control group (Linux, version 1, as root). --cold drops the file from the page
+cache before each run. On a busy machine, use --cpu-time with --threads 1 to count CPU time instead
+of the clock's. benchmarks/large_model.py makes the model.
 """
 
 from __future__ import annotations
@@ -29,10 +28,8 @@ from llama_cpp import llama_cpp as lib
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from resident import resident
-
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.runner.cli.parameters import size
+from franken_gguf.runner.cli.options.types import size
 from franken_gguf.runner.common.hardware import default_threads
 from franken_gguf.runner.engine.backend import loaded_model, start
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
@@ -42,6 +39,7 @@ from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.planning.planner import plan
 from franken_gguf.runner.sampling.settings import Sampling
+from support.resident import resident
 
 WAYS = {
     "mapped and repacked": (True, True),
@@ -53,11 +51,11 @@ ENGINE = "chat's engine"
 CHOSEN = {ways: name for name, ways in WAYS.items()}
 _GROUP = Path("/sys/fs/cgroup/memory") / f"franken-gguf-{os.getpid()}"
 _MIB = 1 << 20
-_WISHES = PlacementOptions(n_gpu_layers=0)
+_OPTIONS = PlacementOptions(n_gpu_layers=0)
 
 
 def measured(options: argparse.Namespace) -> dict[str, Any]:
-    """One turn, in this process: seconds to load, tokens a second, bytes."""
+    """One run in this process: seconds to load, tokens per second, bytes."""
     clock = time.process_time if options.cpu_time else time.perf_counter
     way = options.way[-1]
     prompt = [1000 + 7 * n for n in range(options.prompt)]
@@ -87,10 +85,10 @@ Answer = Callable[[list[int], int], Iterator[int]]
 
 @contextmanager
 def bare(way: str, options: argparse.Namespace) -> Iterator[tuple[str, int, Answer]]:
-    """llama_decode and argmax, and nothing of ours between."""
+    """Only llama_decode and argmax."""
     mmap, repack = WAYS[way]
     header = read_header(options.model)
-    decided = plan(model_shape(header), this_machine(), _WISHES)
+    decided = plan(model_shape(header), this_machine(), _OPTIONS)
     params = lib.llama_model_default_params()
     params.n_gpu_layers = 0
     params.load_mode = lib.LLAMA_LOAD_MODE_MMAP if mmap else lib.LLAMA_LOAD_MODE_NONE
@@ -119,7 +117,7 @@ def bare(way: str, options: argparse.Namespace) -> Iterator[tuple[str, int, Answ
 
 @contextmanager
 def engine(_: str, options: argparse.Namespace) -> Iterator[tuple[str, int, Answer]]:
-    """What the chat loads and writes with, as its plan decides."""
+    """The chat's engine, loaded as its plan decides."""
     placement = LoadOptions(n_gpu_layers=0, n_threads=options.threads)
     with Engine(read_header(options.model), placement) as loaded:
         chosen = CHOSEN[loaded.plan.mmap, loaded.plan.repack]
@@ -132,7 +130,7 @@ def engine(_: str, options: argparse.Namespace) -> Iterator[tuple[str, int, Answ
 
 @contextmanager
 def machine_of(memory: int | None) -> Iterator[Callable[[], None]]:
-    """What a child is to call first, to be on a machine of so many bytes; None is this one."""
+    """A function for a child to call first, which limits its memory to `memory` bytes."""
     if memory is None:
         yield lambda: None
         return
@@ -145,18 +143,18 @@ def machine_of(memory: int | None) -> Iterator[Callable[[], None]]:
 
 
 def enter(group: Path) -> None:
-    """Go into a control group."""
+    """Move this process into a control group."""
     (group / "cgroup.procs").write_text(str(os.getpid()))
 
 
 def forget(path: Path) -> None:
-    """Take the file out of the page cache."""
+    """Drop the file from the page cache."""
     with path.open("rb") as file:
         os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def main() -> None:
-    """Measure each way in a child of its own and print a table in Markdown."""
+    """Measure each way in a child process and print a Markdown table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--way", choices=[*WAYS, ENGINE], action="append")
@@ -199,7 +197,7 @@ def best_of(turns: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 def show(rows: list[dict[str, Any]]) -> None:
-    """Print the table; the ratio is to the fastest of the bare loops."""
+    """Print the table; the ratio is to the fastest bare loop."""
     best = max((row["decode"] for row in rows if not row["foreseen"]), default=0)
     print("| way | load s | prompt tokens/s | tokens/s | ratio | resident MiB | of it mapped |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | ---: |")

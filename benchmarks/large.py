@@ -1,4 +1,4 @@
-"""A conversion in Mixtral-8x7B's shapes: its peak memory, and Q8_0 beside what dd copies.
+"""A conversion with Mixtral-8x7B's shapes: peak memory, and Q8_0 compared with a copy by dd.
 
     python benchmarks/large.py [--layers N]... [--max-memory SIZE]... [--threads N] [--folder DIR]
 

@@ -1,4 +1,4 @@
-"""A Mixtral 4x7B of random weights as a GGUF file, in any format and with as many layers as wanted.
+"""Write a Mixtral 4x7B of random weights as GGUF, in any format and with any number of layers.
 
     python benchmarks/large_model.py MODEL.gguf [--type Q4_0] [--layers 32]
 

@@ -1,4 +1,4 @@
-"""How long lorebooks take for each turn: a card's book and a world of 10,000 entries together.
+"""Time that lorebooks take per turn: a card's book together with a world of 10,000 entries.
 
     .venv/bin/python benchmarks/lorebook.py
 

@@ -1,4 +1,4 @@
-"""A recipe converted, beside the conversion of the checkpoint that it makes: time and memory.
+"""Time and memory of converting a recipe, compared with converting the merged checkpoint.
 
     python benchmarks/merge.py RECIPE.yml... [-q TYPE] [--repeat N] [--folder DIR]
 

@@ -1,4 +1,4 @@
-"""What `franken-gguf plan` foresees beside what llama.cpp then reports, as a table in Markdown.
+"""Memory that `franken-gguf plan` predicts compared with llama.cpp's, as a Markdown table.
 
 Beside the CPU RPC workers on loopback are the devices, one or two. The demo's models are loaded.
 Of the others only the header exists and llama.cpp measures without allocating: compute buffers are

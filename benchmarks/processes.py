@@ -1,4 +1,4 @@
-"""Run a command and measure it with all its processes: wall time, and the peak of their memory."""
+"""Run a command and measure wall time, CPU time and peak memory of all its processes."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Run:
 
 
 def run(command: list[str]) -> Run:
-    """Run `command` silently; ends the benchmark where it fails."""
+    """Run `command` silently; exits if it fails."""
     with tempfile.TemporaryFile() as errors:
         started, used = time.perf_counter(), _cpu_seconds()
         process = psutil.Popen(command, stdout=subprocess.DEVNULL, stderr=errors)

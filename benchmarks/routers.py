@@ -1,16 +1,15 @@
-"""The ways to make a router, beside each other: who works on whose text, and the perplexity of all.
+"""Compare ways to make a router: which expert works on which text, and the perplexity.
 
     python benchmarks/routers.py RECIPE.yml TEXT... [--mode MODE]... [--load-bound B]...
                                  [--calibration-text FILE] [--folder DIR]
 
-One TEXT for each expert, of its kind. The router is measured on TOKENS tokens from each of PLACES
-in it; with a --load-bound, balanced is made once more, with FILE or what stands before these
-places as its calibration text. "own" is the share of a text's tokens, over all layers, on which
-its expert works; "won" the texts' passages on which it works more than any other, and for each
-expert the recipe's own prompts; "load" the least and the most that one expert has of all tokens
-in one layer (experts_per_token over experts would be even), then of each expert alone. First comes
-how much the mean state m is in every token x of the texts, x m / |m|^2, in the base model: what
-quantize/merge/load_balance.py relies on.
+Give one TEXT of its own kind for each expert. Routers are measured on TOKENS tokens from each of
+PLACES in it. With a --load-bound, `balanced` is measured again with that bound, calibrated on FILE
+or on the texts before these places. "own" is the share of a text's tokens, over all layers, on
+which its expert works; "won" the number of passages, then of the recipe's prompts, on which it
+works most; "load" the smallest and largest share of tokens of one expert in one layer (even is
+experts_per_token / experts), then for each expert. The first line is the part x m / |m|^2 of the
+mean state m in every token x in the base model, which quantize/merge/load_balance.py relies on.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from franken_gguf.quantize.merge.calibration import passages
 from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.merge.recipe_file import ExpertRecipe, read_recipe
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
-from franken_gguf.quantize.tokenizer.tokenizer_keys.tokenizer_check import reference_tokenizer
+from franken_gguf.quantize.tokenizer.tokenizer_check import reference_tokenizer
 from franken_gguf.runner.compare.results.metrics import log_softmax
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.hidden_states import hidden_states
@@ -55,7 +54,7 @@ def main() -> None:
     texts = [path.read_text(encoding="utf-8") for path in options.texts]
     print(in_common(options.recipe, options.texts, options.folder), flush=True)
     beginnings = options.folder / "routers-calibration.txt"
-    # As much of each text: a place in the whole is a place in each.
+    # The same length of each text, so that a place in the whole is a place in each.
     least = min(map(len, texts)) * PLACES[0]
     beginnings.write_text("\n\n".join(text[: int(least)] for text in texts), encoding="utf-8")
     calibration = (options.calibration_text or beginnings).resolve()
@@ -67,7 +66,7 @@ def main() -> None:
             text = options.recipe.read_text(encoding="utf-8")
             recipe.write_text(re.sub(r"(?m)^gate_mode:.*", f"gate_mode: {mode}\n{more}", text))
             words = ["convert", str(recipe), "-q", "Q8_0", "-o", str(model), "--overwrite"]
-            # Paths in it are then taken from where the recipe was.
+            # Relative paths in the recipe start at the original's folder.
             at = options.recipe.resolve().parent
             done = subprocess.run([COMMAND, *words], check=True, capture_output=True, cwd=at)
             print(
@@ -81,7 +80,7 @@ def main() -> None:
 
 
 def in_common(recipe: Path, texts: Sequence[Path], folder: Path) -> str:
-    """The mean state's part in each token's, over all layers and passages of the texts."""
+    """The mean state's part in each token, over all layers and passages of the texts."""
     source = merge_source(recipe)
     tokenize = reference_tokenizer(source.base_folder)
     ids = [one for text in texts for one in passages(text, tokenize)]
@@ -96,7 +95,7 @@ def in_common(recipe: Path, texts: Sequence[Path], folder: Path) -> str:
 
 
 def measured(model: Path, texts: list[str], experts: Sequence[ExpertRecipe]) -> str:
-    """A line of figures for one GGUF file, and one for each expert."""
+    """The figures of one GGUF file as a line, and a line for each expert."""
     probe = RouterProbe()
     header = read_header(model)
     shape = header.integer("llama.block_count"), header.integer("llama.expert_count")

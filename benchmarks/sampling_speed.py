@@ -1,11 +1,11 @@
-"""What DRY, XTC and a hundred banned phrases cost a token, and listening to the routers.
+"""Time per token of DRY, XTC and a hundred banned phrases, and of captured routing.
 
     python benchmarks/sampling_speed.py MODEL.gguf [--tokens 128] [--rounds 5] [--threads N]
 
-All take turns over the same prompt, and the median of the ratios of each round counts, against the
-plain chat's default settings: "all" draws with DRY, XTC and a hundred phrases that hold back what
-could become one, "odds" keeps what /probs shows, "experts" also hears the routers (where the model
-has any) in a context of its own. Tokens that were taken back count as cost.
+All kinds take turns with the same prompt; ratios to "plain", the chat's default settings, are
+medians over the rounds. "all" samples with DRY, XTC and a hundred banned phrases; "odds" records
+what /probs shows; "experts" also captures the routing of a mixture of experts. The time of rewound
+tokens is included.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from franken_gguf.runner.sampling.settings import Sampling
 PROMPT = "Once upon a time, in a harbour town at the end of the world,"
 PLAIN = Sampling(seed=1)
 ALL = Sampling(seed=1, dry_multiplier=0.8, dry_penalty_last_n=2048, xtc_probability=0.5)
-# Beginnings that stories have, ends that they have not: much is held back, little taken back.
+# Common beginnings with ends that never occur: much text is held back, little is rewound.
 BEGINNINGS = ("a shiver down", "the old", "in the", "she felt", "he could not", "with a", "it was",
               "barely above", "eyes wide", "once upon")  # fmt: skip
 PHRASES = [f"{one} {number} zyx" for one in BEGINNINGS for number in ("", *"abcdefghi")]
@@ -37,7 +37,7 @@ PHRASES = [f"{one} {number} zyx" for one in BEGINNINGS for number in ("", *"abcd
 def seconds_per_token(
     engine: Engine, sampling: Sampling, tokens: int, phrases: list[str], records: bool
 ) -> float:
-    """From the first token to the last, all that the chat does between model and screen."""
+    """From the first token to the last, including everything between model and screen."""
     prompt = engine.vocabulary.prompt(PROMPT)
     engine.evaluate(prompt[-1:])
     answer = engine.generate(prompt, sampling, tokens, can_rewind=bool(phrases), records=records)
@@ -59,19 +59,19 @@ def main() -> None:
     options = parser.parse_args()
     header = read_header(options.model)
     loading = LoadOptions(n_threads=options.threads)
-    deaf, hearing = Engine(header, loading), Engine(header, loading, probe=RouterProbe())
+    plain, capturing = Engine(header, loading), Engine(header, loading, probe=RouterProbe())
     kinds: dict[str, Callable[[], float]] = {
-        "plain": lambda: seconds_per_token(deaf, PLAIN, options.tokens, [], False),
-        "all": lambda: seconds_per_token(deaf, ALL, options.tokens, PHRASES, False),
-        "odds": lambda: seconds_per_token(deaf, PLAIN, options.tokens, [], True),
-        "experts": lambda: seconds_per_token(hearing, PLAIN, options.tokens, [], True),
+        "plain": lambda: seconds_per_token(plain, PLAIN, options.tokens, [], False),
+        "all": lambda: seconds_per_token(plain, ALL, options.tokens, PHRASES, False),
+        "odds": lambda: seconds_per_token(plain, PLAIN, options.tokens, [], True),
+        "experts": lambda: seconds_per_token(capturing, PLAIN, options.tokens, [], True),
     }
     found: dict[str, list[float]] = {kind: [] for kind in kinds}
     for _ in range(options.rounds):
         for kind, run in kinds.items():
             found[kind].append(run())
     for kind, seconds in found.items():
-        ratio = median(one / plain for one, plain in zip(seconds, found["plain"], strict=True))
+        ratio = median(one / base for one, base in zip(seconds, found["plain"], strict=True))
         print(f"{kind:8}{1000 * median(seconds):8.2f} ms a token{ratio:8.3f} of plain")
 
 

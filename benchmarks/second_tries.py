@@ -1,10 +1,10 @@
-"""What a second try costs in a long story: an answer given again, a swipe, an edit, a branch.
+"""Cost of changing a long story: a regenerated answer, a swipe, an edit, a branch.
 
     python benchmarks/second_tries.py MODEL.gguf [--threads N] [--turns 40]
 
-A story of so many turns is told, answers of 40 tokens; then every kind of second try is made with
-what the commands of `chat` run. Figures: tokens of the prompt, those of them that were evaluated,
-seconds to the answer's first piece. "cold" is the whole story once, evaluated anew.
+After a story of --turns turns with answers of 40 tokens, every command that changes history runs
+once. Prints the tokens of the prompt, how many of them were evaluated, and the seconds to the first
+piece of the answer. "cold" evaluates the whole story anew.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from franken_gguf.runner.common.hardware import default_threads
 NEXT = "And what did the keeper see from the window then?"
 
 
-def told(dialogue: Dialogue, line: str) -> None:
-    """What a line brings, without figures."""
+def run(dialogue: Dialogue, line: str) -> None:
+    """Run a line without printing figures."""
     outcome = respond(dialogue, line)
     if isinstance(outcome, Answer):
         outcome.read()
@@ -33,7 +33,7 @@ def told(dialogue: Dialogue, line: str) -> None:
 
 
 def timed(dialogue: Dialogue, name: str, line: str) -> None:
-    """What a line that brings an answer costs."""
+    """Run a line that gives an answer and print its cost."""
     started = time.perf_counter()
     outcome = respond(dialogue, line)
     assert isinstance(outcome, Answer | Draft)
@@ -52,7 +52,7 @@ def timed(dialogue: Dialogue, name: str, line: str) -> None:
 
 
 def main() -> None:
-    """Tell the story, then try everything again."""
+    """Tell the story, then change it in every way."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=default_threads())
@@ -66,19 +66,19 @@ def main() -> None:
     ):
         dialogue = Dialogue(chat, arguments.model.name, Sessions(Path(folder)), autosave=True)
         for number in range(arguments.turns):
-            told(dialogue, f"Go on with chapter {number} of the story of the lighthouse keeper.")
-        told(dialogue, "/save tale")
+            run(dialogue, f"Go on with chapter {number} of the story of the lighthouse keeper.")
+        run(dialogue, "/save tale")
         print(f"{'':22} {'prompt':>6} {'evaluated':>9} {'seconds':>9}")
         chat.engine.forget_from(0)
         timed(dialogue, "cold", "/regen")
         timed(dialogue, "/regen", "/regen")
-        told(dialogue, "/swipe 1")
+        run(dialogue, "/swipe 1")
         timed(dialogue, "/swipe, a question", NEXT)
         timed(dialogue, "/edit TEXT", "/edit And what did the keeper hear?")
         timed(dialogue, "/impersonate", "/impersonate")
-        told(dialogue, "/branch dark")
+        run(dialogue, "/branch dark")
         timed(dialogue, "/branch, a question", NEXT)
-        told(dialogue, "/checkout tale")
+        run(dialogue, "/checkout tale")
         timed(dialogue, "/checkout, a question", "And what did the keeper do then?")
         dialogue.close()
 

@@ -1,4 +1,4 @@
-"""examples/adapters/held_out.json as the table that the docs show.
+"""Print examples/adapters/held_out.json as the table in the docs.
 
 Run: python tools/adapter_figures.py. Prints Markdown.
 """
@@ -12,7 +12,7 @@ FIGURES = Path(__file__).resolve().parent.parent / "examples" / "adapters" / "he
 
 
 def table() -> str:
-    """A line for each held-out text, a column for each model, its own adapter in bold."""
+    """One row per held-out text, one column per model, the text's own adapter in bold."""
     held_out = json.loads(FIGURES.read_text(encoding="utf-8"))["held_out"]
     models = list(next(iter(held_out.values()))["nats_per_token"])
     lines = [

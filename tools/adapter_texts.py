@@ -1,8 +1,8 @@
-"""From books in a folder to conversations: what each of the demo's four adapters learns from.
+"""Training data of the demo's four adapters: conversations made from books in a folder.
 
-The books are in the public domain (Project Gutenberg's plain-text editions, header and footer cut
-off) and stay out of the repository; BOOKS says which file each one is looked for in. Alice in
-Wonderland is left out on purpose: quants are scored on it.
+The books are in the public domain (Project Gutenberg's plain-text editions without header and
+footer) and are not in the repository; BOOKS has their file names. Alice in Wonderland is left out
+on purpose, because quants are scored on it.
 """
 
 from __future__ import annotations
@@ -30,22 +30,22 @@ ADAPTERS = {
     "poet": ("Shakespeare's sonnets", "Leaves of Grass"),
     "chatterbox": ("Pygmalion",),
 }
-"""Adapter -> the sources it learns from, in equal parts as far as they reach."""
+"""Adapter -> the sources it learns from, in equal parts until one runs out."""
 
 Conversation = list[dict[str, str]]
 """Messages as chat templates take them, the assistant's last."""
 
 WORDS = 220
-"""Of a passage: about 300 tokens."""
+"""Words of a passage: about 300 tokens."""
 HELD_OUT = 10
-"""One part in so many, the last of each source, is never learnt from."""
+"""The last 1/HELD_OUT of each source is never trained on."""
 PROBLEMS = 600
 
 
 def conversations(folder: Path, source: str) -> tuple[list[Conversation], list[Conversation]]:
-    """What to learn of `source` and what is held out, in the book's order.
+    """The training and the held-out conversations of `source`, in the book's order.
 
-    Raises OSError naming the file where the book is missing.
+    Raises OSError, which names the file, if the book is missing.
     """
     if source == WORD_PROBLEMS:
         random = Random(1)
@@ -64,7 +64,7 @@ def ask(question: str, answer: str) -> Conversation:
 
 
 def straight(text: str) -> str:
-    """`text` with typewriter's quotation marks and without the underscores of italics."""
+    """`text` with straight quotation marks and without the underscores of italics."""
     return re.sub("[\u2018\u2019]", "'", re.sub("[\u201c\u201d]", '"', text.replace("_", "")))
 
 
@@ -114,7 +114,7 @@ def holmes(text: str) -> Iterator[Conversation]:
 
 
 def dudeney(text: str) -> Iterator[Conversation]:
-    """The puzzles that need no picture and have a short solution, which stands far behind."""
+    """The puzzles that need no picture and have a short solution, which the book gives later."""
     puzzles, solutions = (numbered(part) for part in re.split(r"^SOLUTIONS\.$", text, flags=re.M))
     for number, puzzle in puzzles.items():
         solution = solutions.get(number, "")
@@ -145,7 +145,7 @@ def sonnets(text: str) -> Iterator[Conversation]:
 
 
 def whitman(text: str) -> Iterator[Conversation]:
-    """Poems under flush titles; their verses are indented by two, what a verse overruns by more."""
+    """Poems under flush titles; verses are indented by two, their continuation lines by more."""
     _, *pieces = re.split(r"^(?!BOOK )(\S.*)$", text, flags=re.MULTILINE)
     for title, body in zip(pieces[::2], pieces[1::2], strict=True):
         verses = re.sub(r"\n {5,}(?=\S)", " ", body)
@@ -169,22 +169,22 @@ TURNS = 8
 def pygmalion(text: str) -> Iterator[Conversation]:
     """The play's speeches in turn, eight a conversation; an answer never stands in two of them."""
     play = text[text.index("\nACT I\n") : text.index("The rest of the story")]
-    said: list[tuple[str, str]] = []
+    speeches: list[tuple[str, str]] = []
     for paragraph in play.split("\n\n"):
         found = re.match(r"([A-Z][A-Z '.-]+?)(?: \[[^]]*\])?[.:]? (?=\S)(?![A-Z]{2})", paragraph)
-        if found and (words := spoken(paragraph[found.end() :])):
-            if said and said[-1][0] == found[1]:
-                said[-1] = (found[1], f"{said[-1][1]} {words}")
+        if found and (words := without_directions(paragraph[found.end() :])):
+            if speeches and speeches[-1][0] == found[1]:
+                speeches[-1] = (found[1], f"{speeches[-1][1]} {words}")
             else:
-                said.append((found[1], words))
+                speeches.append((found[1], words))
     # The last answer of one conversation is the first question of the next.
-    for start in range(0, len(said) - TURNS, TURNS - 1):
+    for start in range(0, len(speeches) - TURNS, TURNS - 1):
         roles = ("user", "assistant") * (TURNS // 2)
-        turns = zip(roles, said[start : start + TURNS], strict=True)
+        turns = zip(roles, speeches[start : start + TURNS], strict=True)
         yield [{"role": role, "content": words} for role, (_, words) in turns]
 
 
-def spoken(speech: str) -> str:
+def without_directions(speech: str) -> str:
     """A speech without its stage directions and the full stop that may follow one."""
     return flow(re.sub(r"(?<=[!?.-])\s*\[[^]]*\]\.?|\s*\[[^]]*\]", "", speech))
 

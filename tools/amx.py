@@ -1,10 +1,10 @@
 """Whether llama.cpp's AMX code works on this CPU, and the environment that compiles it without.
 
-AMX is the matrix unit of Intel's server CPUs since Sapphire Rapids. Many a compiler, kernel or
-virtual machine lets llama.cpp's code for it crash: see amx_probe.cpp, which is compiled as
-llama.cpp is and run in a child process. FRANKEN_GGUF_AMX=on or off replaces that verdict.
+AMX is the matrix unit of Intel's server CPUs since Sapphire Rapids. With some compilers, kernels
+and virtual machines llama.cpp's AMX code crashes: amx_probe.cpp tests that; it is compiled like
+llama.cpp and run in a child process. FRANKEN_GGUF_AMX=on or off overrides the result.
 
-For tools/setup_env.py: standard library only, and in a syntax that Python 3.7 reads.
+For tools/setup_env.py: only the standard library, and syntax that Python 3.7 can read.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from pathlib import Path
 VARIABLE = "FRANKEN_GGUF_AMX"
 FLAGS_WITHOUT = ("-mno-amx-tile", "-mno-amx-int8", "-mno-amx-bf16")
 SOURCE = Path(__file__).resolve().parent / "amx_probe.cpp"
-# As llama.cpp's own build has them.
+# As in llama.cpp's own build.
 PROBE_FLAGS = ("-O3", "-DNDEBUG", "-fPIC", "-march=native", "-pthread")
 CPUINFO = Path("/proc/cpuinfo")
 PATIENCE_SECONDS = 60
 
 
 def fault(environ: dict[str, str], cpuinfo: Path = CPUINFO) -> str:
-    """What goes wrong with AMX here, in a few words; empty where it works or is not there.
+    """What goes wrong with AMX here, in a few words; "" if it works or is not present.
 
     Raises ValueError for a FRANKEN_GGUF_AMX that is neither on nor off.
     """
     forced = environ.get(VARIABLE, "")
     if forced not in ("", "on", "off"):
-        raise ValueError(f"{VARIABLE}={forced}: on compiles AMX in, off leaves it out")
+        raise ValueError(f"{VARIABLE}={forced}: must be on (compile AMX in) or off (leave it out)")
     if forced:
         return f"{VARIABLE}=off" if forced == "off" else ""
     if not is_listed(cpuinfo):
@@ -53,7 +53,7 @@ def is_listed(cpuinfo: Path = CPUINFO) -> bool:
 
 
 def cxx(environ: dict[str, str]) -> list[str]:
-    """The C++ compiler that CMake would choose; empty where there is none."""
+    """The C++ compiler that CMake would choose; [] if there is none."""
     if environ.get("CXX"):
         return shlex.split(environ["CXX"])
     found = (shutil.which(name) for name in ("c++", "g++", "clang++"))
@@ -61,7 +61,7 @@ def cxx(environ: dict[str, str]) -> list[str]:
 
 
 def probe_fault(compiler: list[str], environ: dict[str, str]) -> str:
-    """How compiling and running amx_probe.cpp went wrong; empty where it went well."""
+    """How compiling or running amx_probe.cpp failed; "" if it worked."""
     with tempfile.TemporaryDirectory() as folder:
         program = str(Path(folder) / "amx_probe")
         flags = [*shlex.split(environ.get("CXXFLAGS", "")), *PROBE_FLAGS]

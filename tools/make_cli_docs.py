@@ -1,4 +1,4 @@
-"""Write docs/cli.md: every verb's `--help`, after a page on the shell's completion.
+"""Write docs/cli.md: shell completion, then every verb's `--help`.
 
 .venv/bin/python tools/make_cli_docs.py
 """
@@ -35,7 +35,7 @@ For zsh, the same with `zsh_source` and `~/.zshrc`. For fish:
 
 
 def page() -> str:
-    """The page as it should be."""
+    """The contents of the page."""
     top = _context(main, "franken-gguf", None)
     names = main.list_commands(top)
     sections = [_section(top)]

@@ -1,6 +1,6 @@
-"""What mergekit and transformers say of tests/expected/merge_recipe.yml, into files beside it.
+"""Run mergekit and transformers on tests/expected/merge_recipe.yml and store the results there.
 
-Needs torch, transformers and mergekit, which nothing else here does: an environment of its own.
+Needs torch, transformers and mergekit, which the project does not: use a separate environment.
 
     python tools/make_dense_model.py
     R=tests/expected/merge_recipe.yml
@@ -12,7 +12,7 @@ Needs torch, transformers and mergekit, which nothing else here does: an environ
 
 merge_gates.npz holds mergekit's gate rows of every third layer (float16 [layers, experts, hidden]);
 merge_logits.json the logits that transformers' MixtralForCausalLM gives for our checkpoint, the
-same in both layouts. Prints how near ours are to mergekit's, over all layers.
+same in both layouts. Prints how close ours are to mergekit's, over all layers.
 """
 
 from __future__ import annotations

@@ -29,7 +29,7 @@ from rich.text import Text
 ROOT = Path(__file__).resolve().parent.parent
 PICTURE = ROOT / "docs" / "terminal.svg"
 WIDTH, HEIGHT = 92, 200
-PATIENCE = 300.0  # seconds until a prompt must have come
+PATIENCE = 300.0  # seconds that a command can take
 PROMPT = "> "
 
 
@@ -61,7 +61,7 @@ def main() -> None:
 
 
 def screen_of(shot: Shot) -> Text:
-    """What the terminal shows once the command has ended."""
+    """The terminal's contents after the command has ended."""
     screen = pyte.Screen(WIDTH, HEIGHT)
     stream = pyte.ByteStream(screen)
     ours, theirs = pty.openpty()
@@ -105,7 +105,7 @@ def drawn(screen: pyte.Screen) -> Text:
 
 
 def style_of(cell: pyte.screens.Char) -> Style:
-    """A cell's style in rich's words."""
+    """A cell's style for rich."""
     named = {"brown": "yellow", "default": None}
     hexadecimal = len(cell.fg) == 6 and all(char in "0123456789abcdef" for char in cell.fg)
     colour = f"#{cell.fg}" if hexadecimal else named.get(cell.fg, cell.fg)

@@ -2,8 +2,8 @@
 
     .venv/bin/python tools/make_story_example.py
 
-The PNG is what card editors write: the card in JSON, in base64, in a tEXt chunk `ccv3`, and for
-programs that read V2 alone once more under `chara`.
+The PNG is like those of card editors: the card as base64 JSON in a tEXt chunk `ccv3`, and again in
+`chara` for programs that read only V2.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""The main job on real weights, command by command: what `make demo` runs.
+"""The demo that `make demo` runs: merge, convert, compare and chat with real weights.
 
-A dense base is made (once), merged with four adapters by examples/storytellers.yml straight into
-three quants, those are compared, and at a terminal the smallest one is there to talk with.
+It creates a dense base (once), merges it with four adapters by examples/storytellers.yml straight
+into three quants, compares those, and at a terminal offers a chat with the smallest.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ REPORT = f"{OUT}/report.html"
 
 @dataclass(frozen=True)
 class Step:
-    """A heading and the words after `franken-gguf`, from the project's root."""
+    """A heading and the arguments of a `franken-gguf` command, run in the project's root."""
 
     title: str
     words: tuple[str, ...]
@@ -37,14 +37,14 @@ class Step:
 
 STEPS = (
     Step(
-        f"Four experts, merged straight into {', '.join(TYPES[:-1])} and {TYPES[-1]}",
+        f"Merge four experts straight into {', '.join(TYPES[:-1])} and {TYPES[-1]}",
         (
             *("convert", RECIPE, "-o", OUT, "--overwrite"),
             *(word for name in TYPES for word in ("-q", name)),
         ),
     ),
     Step(
-        "Which of them still answers like the full one",
+        "Compare them: which still answers like the full model?",
         (
             *("compare", *FILES, "--prompt", "eternal-life"),
             *("-n", "48", "--samples", "2", "--report", REPORT, "--overwrite"),
@@ -55,26 +55,28 @@ CHAT = ("chat", FILES[-1])
 
 
 def main() -> None:
-    """Make the base, run the steps, offer the chat."""
+    """Create the base, run the steps, offer the chat."""
     console = Console(highlight=False)
     try:
-        heading(console, "A dense base; the adapters that make experts of it are examples/adapters")
+        heading(
+            console, "Create the dense base; its adapters in examples/adapters become the experts"
+        )
         dense_checkpoint()
         console.print(str(FOLDER.relative_to(ROOT)), soft_wrap=True)
         for step in STEPS:
             heading(console, step.title)
             run(console, step.words)
-        console.print(f"\nThe report, for a browser: {REPORT}", soft_wrap=True)
+        console.print(f"\nOpen the report in a browser: {REPORT}", soft_wrap=True)
         offer_chat(console)
     except (FrankenError, OSError) as error:
         sys.exit(printable(f"Error: {error}"))
     except (KeyboardInterrupt, EOFError):
-        print("\nInterrupted; `make demo` goes on from here.", file=sys.stderr)
+        print("\nInterrupted; run `make demo` again to resume.", file=sys.stderr)
         sys.exit(130)
 
 
 def run(console: Console, words: tuple[str, ...]) -> None:
-    """Run franken-gguf with `words` before the user's eyes; where it fails, end as it did."""
+    """Print and run a franken-gguf command; if it fails, exit with its status."""
     console.print(Text(f"$ franken-gguf {shlex.join(words)}", style="dim"), soft_wrap=True)
     command = str(Path(sys.executable).with_name("franken-gguf"))
     status = subprocess.run([command, *words], cwd=ROOT, check=False).returncode
@@ -83,20 +85,20 @@ def run(console: Console, words: tuple[str, ...]) -> None:
 
 
 def offer_chat(console: Console) -> None:
-    """Start the chat on Enter; where nobody can press it, say how it is started."""
+    """Start the chat on Enter; without a terminal, print the command that starts it."""
     if sys.stdin.isatty() and sys.stdout.isatty():
-        console.print(Text("\nEnter: talk with the four, Ctrl-D: leave ", style="bold"), end="")
+        console.print(Text("\nEnter: chat with the experts, Ctrl-D: leave ", style="bold"), end="")
         if sys.stdin.readline() == "\n":
             run(console, CHAT)
             return
         console.print()
-    console.print("\nTalk with the four:")
+    console.print("\nChat with the experts:")
     words = f"  .venv/bin/franken-gguf {shlex.join(CHAT)}"
     console.print(Text(words, style="bold"), soft_wrap=True)
 
 
 def heading(console: Console, text: str) -> None:
-    """The title of a step."""
+    """Print the title of a step."""
     console.print()
     console.print(Text(text, style="bold"))
 

@@ -1,6 +1,6 @@
-"""Run `make test` with several Pythons, each in a folder of its own, .venv-3.12 for example.
+"""Run `make test` with several Pythons, each in its own folder, such as .venv-3.12.
 
-Names as in `python3.12` are looked up on the PATH and among pyenv's versions.
+Names like `python3.12` are looked up on the PATH and among pyenv's versions.
 """
 
 from __future__ import annotations
@@ -33,15 +33,15 @@ def main(names: list[str]) -> int:
 
 
 def run_tests(python: Path) -> bool:
-    """`make test` with `python`, in the folder that bears its version; whether all passed."""
+    """Run `make test` with `python` in the folder for its version; whether all passed."""
     make = [os.environ.get("MAKE", "make"), f"PYTHON={python}", f"VENV=.venv-{version(python)}"]
     return subprocess.run([*make, "test"], cwd=ROOT, check=False).returncode == 0
 
 
 def find(name: str) -> Path | None:
-    """The first Python of this name that starts and can make a virtual environment.
+    """The first Python of this name that starts and can create a virtual environment.
 
-    On the PATH there may be a shim of pyenv that only says that its version is not switched on.
+    One on the PATH can be a pyenv shim that only reports that its version is not active.
     """
     pyenv = Path(os.environ.get("PYENV_ROOT", Path.home() / ".pyenv"))
     folders = [Path(folder) for folder in os.get_exec_path()]
@@ -53,7 +53,7 @@ def find(name: str) -> Path | None:
 
 
 def version(python: Path) -> str:
-    """`3.12` for Python 3.12.1; empty where it does not start or has no venv module."""
+    """`3.12` for Python 3.12.1; "" if it does not start or has no venv module."""
     try:
         shown = subprocess.run(
             [str(python), "-c", SHOW_VERSION],

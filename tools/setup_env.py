@@ -1,10 +1,10 @@
-"""Make .venv with everything this project needs, saying what goes on while llama.cpp compiles.
+"""Create .venv with everything this project needs, and report progress while llama.cpp compiles.
 
-The environment variable VENV names another folder than .venv. llama-cpp-python's wheel fits every
-Python and is kept under .cache/wheels, so that it is compiled once for all folders.
+The environment variable VENV names a folder other than .venv. llama-cpp-python's wheel works with
+every Python and is kept under .cache/wheels, so that it is compiled once for all folders.
 
-The Makefile calls it with the system's Python before anything is installed: standard library only,
-and in a syntax that Python 3.7 reads, so that it can say that 3.7 is too old.
+The Makefile runs this with the system's Python before anything is installed: it uses only the
+standard library and syntax that Python 3.7 can read, to report that 3.7 is too old.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ OLDEST_PYTHON = (3, 10)
 HEARTBEAT_SECONDS = 20
 CHECK_SECONDS = 120
 
-# The first pattern that stands in the log's end names the mend.
-MENDS = (
+# The first pattern found at the end of the log decides which fix is shown.
+FIXES = (
     (
         r"ensurepip is not available|No module named '?(ensurepip|venv)",
         "Python's venv module is missing: install it "
@@ -56,19 +56,19 @@ MENDS = (
     (r"No space left on device", "the disk is full: free about 2 GB and try again"),
     (
         r"CERTIFICATE_VERIFY_FAILED|SSLError",
-        "the package index's certificate is not trusted here: "
-        "set PIP_CERT to the file that holds yours",
+        "the package index's certificate is not trusted: "
+        "set PIP_CERT to the file with your CA certificates",
     ),
     (
         r"NewConnectionError|Temporary failure in name resolution|Max retries exceeded"
         r"|ReadTimeout|ConnectionError|Network is unreachable|NameResolutionError",
-        "the package index does not answer: check the network or the proxy and try again",
+        "the package index cannot be reached: check the network or proxy and try again",
     ),
 )
 
 
 class SetupError(Exception):
-    """Set-up cannot go on; the text is the line that the user reads."""
+    """Set-up failed; the text is the line shown to the user."""
 
 
 def main() -> int:
@@ -77,44 +77,44 @@ def main() -> int:
     try:
         set_up()
     except KeyboardInterrupt:
-        print("\nInterrupted: the same command mends .venv and goes on.", file=sys.stderr)
+        print("\nInterrupted; rerun the same command to continue.", file=sys.stderr)
         return 130
     except SetupError as error:
         print(f"Error: {error}", file=sys.stderr)
         return 1
-    say(f"ready after {clock(started)}")
+    say(f"finished in {clock(started)}")
     return 0
 
 
 def set_up() -> None:
     """Install what pyproject.toml and constraints.txt ask for into .venv.
 
-    Safe to repeat however the last run ended: HALF_MADE stands while .venv cannot be trusted, and
+    Safe to repeat however the last run ended: HALF_MADE exists while .venv is incomplete, and
     READY, the Makefile's stamp, is written last.
     """
     if sys.version_info < OLDEST_PYTHON:
         have, want = (f"{major}.{minor}" for major, minor in (sys.version_info[:2], OLDEST_PYTHON))
         raise SetupError(
-            f"{sys.executable} is Python {have}, and {want} or newer is needed: "
-            "name one, as in `make PYTHON=python3.12 test`"
+            f"{sys.executable} is Python {have}, but {want} or newer is needed: "
+            "choose one, as in `make PYTHON=python3.12 test`"
         )
     environ = build_environment(dict(os.environ))
     LOG.parent.mkdir(exist_ok=True)
     LOG.write_text("", encoding="utf-8")
     if HALF_MADE.exists():
-        say(f"the last set-up did not end well: starting {VENV.name} afresh")
+        say(f"the last set-up did not finish: recreating {VENV.name}")
         shutil.rmtree(VENV)
     VENV.mkdir(exist_ok=True)
     HALF_MADE.touch()
     if READY.exists():
         READY.unlink()
 
-    say(f"making {VENV.name} with Python {sys.version.split()[0]}")
+    say(f"creating {VENV.name} with Python {sys.version.split()[0]}")
     run([sys.executable, "-m", "venv", str(VENV)])
     # The pip that comes with Python 3.10 to 3.13 does not know --group.
     run([*PIP, "install", "--upgrade", *CONSTRAINTS, "pip"])
-    say("installing the dependencies (once, llama.cpp is compiled: about 5 minutes on two cores)")
-    # -v puts the compiler's [12/190] in the log, for the heartbeat to show.
+    say("installing dependencies (compiles llama.cpp once: about 5 minutes on two cores)")
+    # -v writes the compiler's [12/190] to the log, for the progress lines.
     compile_llama(environ)
     dependencies = ["-e", str(ROOT), "--group", "dev"]
     run([*PIP, "install", "-v", *CONSTRAINTS, *find_links(environ), *dependencies], environ)
@@ -124,9 +124,9 @@ def set_up() -> None:
 
 
 def compile_llama(environ: dict[str, str], *options: str) -> None:
-    """Leave llama-cpp-python's wheel in `wheels(environ)`, where it is not compiled yet.
+    """Build llama-cpp-python's wheel into `wheels(environ)` unless it is there already.
 
-    pip's own cache keeps a wheel for the Python that compiled it alone.
+    pip's own cache keeps a wheel only for the Python that built it.
     """
     folder = wheels(environ)
     folder.mkdir(parents=True, exist_ok=True)
@@ -135,18 +135,18 @@ def compile_llama(environ: dict[str, str], *options: str) -> None:
 
 
 def wheels(environ: dict[str, str]) -> Path:
-    """The folder for wheels compiled in this environment: those without AMX stand apart."""
+    """The folder for wheels compiled in this environment; a separate one for those without AMX."""
     name = "wheels-without-amx" if amx.is_left_out(environ) else "wheels"
     return ROOT / ".cache" / name
 
 
 def find_links(environ: dict[str, str]) -> list[str]:
-    """pip's option to take a wheel from `wheels(environ)`."""
+    """pip's options to find wheels in `wheels(environ)`."""
     return ["--find-links", str(wheels(environ))]
 
 
 def build_environment(environ: dict[str, str]) -> dict[str, str]:
-    """The environment to compile llama.cpp in: without AMX where AMX does not work.
+    """The environment to compile llama.cpp in, without AMX if AMX does not work.
 
     Raises SetupError.
     """
@@ -158,7 +158,7 @@ def build_environment(environ: dict[str, str]) -> dict[str, str]:
 
 
 def without_amx(environ: dict[str, str], fault: str) -> dict[str, str]:
-    """The same without AMX, which is reported; unchanged where the compiler knows no AMX."""
+    """`environ` without AMX, reported in a line; unchanged if the compiler has no AMX flags."""
     if not amx.can_leave_out(amx.cxx(environ)):
         return environ
     say(f"AMX does not work on this machine ({fault}); compiling llama.cpp without it")
@@ -166,15 +166,15 @@ def without_amx(environ: dict[str, str], fault: str) -> dict[str, str]:
 
 
 def make_engine_work(environ: dict[str, str]) -> None:
-    """Try the installed llama.cpp; where it crashes on this CPU, compile it here and try again.
+    """Test the installed llama.cpp; if it crashes on this CPU, compile it here and test again.
 
-    A wheel from pip's cache, or from another index, may be made for another CPU. Raises SetupError
-    where llama.cpp crashes even then.
+    A wheel from pip's cache or another index may have been built for another CPU. Raises SetupError
+    if llama.cpp still crashes.
     """
     fault = engine_fault()
     if not fault:
         return
-    say(f"llama.cpp crashes on this CPU ({fault}): compiling it again, without pip's cache")
+    say(f"llama.cpp crashes on this CPU ({fault}); recompiling it without pip's cache")
     if amx.is_listed() and not amx.is_left_out(environ):
         environ = without_amx(environ, fault)
     shutil.rmtree(wheels(environ), ignore_errors=True)
@@ -184,16 +184,16 @@ def make_engine_work(environ: dict[str, str]) -> None:
     fault = engine_fault()
     if fault:
         raise SetupError(
-            f"llama.cpp crashes on this CPU ({fault}) even when compiled here: put the names "
-            "of another compiler before the command, as in `CC=clang CXX=clang++ make test`, or "
-            "CMAKE_ARGS=-DGGML_NATIVE=OFF, which asks less of the CPU"
+            f"llama.cpp crashes on this CPU ({fault}) even when compiled here: try another "
+            "compiler, as in `CC=clang CXX=clang++ make test`, or fewer CPU features, as in "
+            "`CMAKE_ARGS=-DGGML_NATIVE=OFF make test`"
         )
 
 
 def engine_fault() -> str:
-    """How the installed llama.cpp crashes with a tiny model, by `doctor`; empty where it does not.
+    """The crash that `doctor` finds in the installed llama.cpp with a tiny model; "" if none.
 
-    Raises SetupError where `doctor` itself fails.
+    Raises SetupError if `doctor` itself fails.
     """
     try:
         done = subprocess.run(
@@ -205,7 +205,7 @@ def engine_fault() -> str:
             check=False,
         )
     except subprocess.TimeoutExpired:
-        raise SetupError(f"`{' '.join(DOCTOR)}` gives no answer") from None
+        raise SetupError(f"`{' '.join(DOCTOR)}` did not answer within {CHECK_SECONDS} s") from None
     if done.returncode < 0:
         return signal.Signals(-done.returncode).name
     if done.returncode > 0:
@@ -216,9 +216,9 @@ def engine_fault() -> str:
 
 
 def run(command: list[str], environ: dict[str, str] | None = None) -> None:
-    """Run one step with its output in the log, and a line on the screen now and then.
+    """Run one step with its output in the log, and a progress line every HEARTBEAT_SECONDS.
 
-    Raises SetupError when the step fails.
+    Raises SetupError if the step fails.
     """
     started = time.monotonic()
     with LOG.open("ab") as log:
@@ -235,8 +235,8 @@ def run(command: list[str], environ: dict[str, str] | None = None) -> None:
             try:
                 step.wait(timeout=HEARTBEAT_SECONDS)
             except subprocess.TimeoutExpired:
-                # So much, since one file's warnings alone can be 100 kB.
-                say(f"{clock(started):>10}  {doing(log_end(500_000))}")
+                # The warnings of a single file can be 100 kB.
+                say(f"{clock(started):>10}  {current_step(log_end(500_000))}")
     except KeyboardInterrupt:
         step.terminate()
         step.wait()
@@ -245,8 +245,8 @@ def run(command: list[str], environ: dict[str, str] | None = None) -> None:
         raise SetupError(explain(log_end(10_000)))
 
 
-def doing(log: str) -> str:
-    """What the end of pip's log says is going on: the file being compiled, or pip's last step."""
+def current_step(log: str) -> str:
+    """The step at the end of pip's log: the file being compiled, or pip's last step."""
     compiling = r"^\s*\[(\d+)/(\d+)\] "
     step = (
         r"^\s*(Collecting \S+|Downloading \S+|Installing build dependencies"
@@ -260,13 +260,13 @@ def doing(log: str) -> str:
 
 
 def explain(log: str) -> str:
-    """What to say of a step that failed: the mend if it is known, else the end of its log."""
+    """The error line for a failed step: the fix if it is known, else the end of the log."""
     where = os.path.relpath(LOG)
-    for pattern, mend in MENDS:
+    for pattern, fix in FIXES:
         if re.search(pattern, log, re.IGNORECASE):
-            return f"{mend} (log: {where})"
+            return f"{fix} (log: {where})"
     last_lines = "".join(f"\n  | {line[:150]}" for line in log.splitlines()[-12:])
-    return f"the set-up failed; the end of {where}:{last_lines}"
+    return f"set-up failed; the end of {where}:{last_lines}"
 
 
 def log_end(size: int) -> str:
@@ -277,13 +277,13 @@ def log_end(size: int) -> str:
 
 
 def clock(started: float) -> str:
-    """The time since `started` (of time.monotonic), as people say it."""
+    """The time since `started` (of time.monotonic), in minutes and seconds."""
     minutes, seconds = divmod(int(time.monotonic() - started), 60)
     return f"{minutes} min {seconds:02} s" if minutes else f"{seconds} s"
 
 
 def say(text: str) -> None:
-    """One line on the screen at once, also through a pipe."""
+    """Print one line immediately, also through a pipe."""
     print(f"set-up: {text}", flush=True)
 
 

@@ -1,15 +1,15 @@
 """Train the demo's four experts: LoRA adapters on the feed-forward of the widened SmolLM2-135M.
 
-Needs torch, transformers and peft, which nothing else here does:
+Needs torch, transformers and peft, which the project does not:
 
     pip install torch transformers peft
     python tools/train_adapters.py TEXTS          # all four, then the figures
     python tools/train_adapters.py TEXTS --only poet
     python tools/train_adapters.py TEXTS --measure
 
-TEXTS is a folder with the books that adapter_texts.py names. Each adapter goes to
-examples/adapters/NAME as peft saves it, in F16; the loss of every adapter on what is held out of
-every source to examples/adapters/held_out.json. One core does 150 tokens a second.
+TEXTS is a folder with the books that adapter_texts.py names. Writes each adapter to
+examples/adapters/NAME as peft saves it, in F16, and the loss of every adapter on the held-out part
+of every source to examples/adapters/held_out.json. One core trains on 150 tokens per second.
 """
 
 from __future__ import annotations
@@ -39,13 +39,13 @@ RANK, ALPHA = 8, 16
 LEARNING_RATE = 5e-4
 WARM_UP = 10
 TOKENS = {"storyteller": 60_000, "reasoner": 40_000, "poet": 40_000, "chatterbox": 30_000}
-"""Seen in training, the questions' included: no source's text comes twice."""
+"""Tokens seen in training, including questions; no text is seen twice."""
 LONGEST = 448
-"""Tokens of a conversation; what is longer is cut, and left out if nothing of an answer is left."""
+"""Longest conversation in tokens; a longer one is cut, and dropped if no answer remains."""
 MEASURED = 1_200
-"""Tokens, at most, that are scored of each source."""
+"""Most tokens scored of each source."""
 IGNORED = -100
-"""The label of tokens that stand outside the loss."""
+"""The label of tokens that do not count in the loss."""
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ class Example:
 
     @property
     def scored(self) -> int:
-        """How many tokens the loss is a mean over; the first is predicted from nothing."""
+        """Number of tokens in the loss; the first token is never predicted."""
         return sum(label != IGNORED for label in self.labels[1:])
 
 

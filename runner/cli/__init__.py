@@ -19,7 +19,7 @@ from franken_gguf.runner.terminal.text import printable
 _VERBS = ("chat", "compare", "convert", "doctor", "inspect", "merge", "plan", "worker")
 
 
-# A signal that follows another within this time is the same one.
+# A second signal within this time counts as the same one.
 _ONCE_SECONDS = 1.0
 
 
@@ -32,10 +32,10 @@ class Terminated(KeyboardInterrupt):
 
 
 class _Verbs(click.Group):
-    """Turns every error that a user can cause into one line and an exit status.
+    """Reports every error that a user can cause in one line, with an exit status.
 
-    A verb's module is imported when the verb is called, so that converting starts without
-    llama.cpp, and so do the worker processes, which import this module too.
+    A verb's module is imported when the verb is called, so that converting and its worker
+    processes, which import this module too, start without llama.cpp.
     """
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -80,16 +80,16 @@ def _endings_raise() -> Iterator[None]:
 
     def terminate(number: int, _: FrameType | None) -> None:
         nonlocal last
-        # Sent to a whole process group, a signal comes from the supervisor too: the second one
-        # must not end what is cleaned up for the first.
+        # A signal to the whole process group arrives again from the supervisor: the second one
+        # must not interrupt the clean-up after the first.
         if time.monotonic() - last > _ONCE_SECONDS:
             last = time.monotonic()
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
-    # A signal that nohup made the program ignore stays ignored.
+    # A signal that is ignored, as under nohup, stays ignored.
     endings = (signal.SIGINT, *ENDINGS)
-    heard = [number for number in endings if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, terminate) for number in heard}
+    handled = [number for number in endings if signal.getsignal(number) != signal.SIG_IGN]
+    before = {number: signal.signal(number, terminate) for number in handled}
     try:
         yield
     finally:

@@ -204,9 +204,9 @@ def compare(
 ) -> None:
     """Compare quants of a model with its baseline.
 
-    Each MODEL is a GGUF file; or convert a --source to several quants and compare those. Measured
-    are the leanings of the answers, where they diverge from the baseline's, perplexity and KL
-    divergence as llama-perplexity defines them, the experts that the router chooses, variety,
+    Each MODEL is a GGUF file; or convert a --source to several quants and compare those. It
+    measures which way answers lean and where they diverge from the baseline's, perplexity and KL
+    divergence as llama-perplexity defines them, which experts the router chooses, variety of words,
     speed and memory.
 
     The models run one after another. To resume an interrupted comparison, run the same command.
@@ -217,7 +217,7 @@ def compare(
     if len(reports) < sum(path is not None for path, _ in asked_for):
         raise click.UsageError("--json, --csv and --report must be different files")
     _check_reports(reports, overwrite)
-    asked = () if no_prompts else tuple(question(one) for one in prompts or BUILT_IN)
+    questions = () if no_prompts else tuple(question(one) for one in prompts or BUILT_IN)
     settings = Settings(
         samples=samples,
         temperature=temperature,
@@ -228,7 +228,7 @@ def compare(
         chunks=chunks if text else 0,
         chunk_tokens=CHUNK,
     )
-    words = _read_text(text) if text else ""
+    text_to_score = _read_text(text) if text else ""
     notices = Console(stderr=True, highlight=False)
     cache = cache or cache_folder()
     files = _converted(source, types, cache, settings.threads, notices) if source else models
@@ -236,8 +236,8 @@ def compare(
     request = Request(
         tuple(candidates),
         choose_baseline(candidates, baseline),
-        asked,
-        words,
+        questions,
+        text_to_score,
         settings,
         LoadOptions(**vars(placement)),
         vram,
@@ -245,13 +245,13 @@ def compare(
     )
     try:
         with compare_screen.watching(notices, len(candidates)) as listener:
-            found = run(request, cache, listener)
+            comparison = run(request, cache, listener)
     except KeyboardInterrupt as interrupt:
         interrupt.args = ("Interrupted; run the same command to resume.",)
         raise
-    _write_reports(reports, found, notices)
+    _write_reports(reports, comparison, notices)
     if json_file != _STANDARD_OUTPUT:
-        compare_screen.show(Console(), found)
+        compare_screen.show(Console(), comparison)
 
 
 def _check_usage(
@@ -268,21 +268,23 @@ def _check_usage(
 
 
 def _check_reports(reports: Reports, overwrite: bool) -> None:
-    """Refuse before hours of work, not after."""
+    """Refuse output paths that cannot be written before hours of work, not after."""
     for path in reports:
         if path == _STANDARD_OUTPUT:
             continue
+        if path.is_dir():
+            raise CompareError(f"{path}: is a directory; give a file name")
+        if not path.parent.is_dir():
+            raise CompareError(f"{path}: there is no folder {path.parent}; create it first")
         if path.exists() and not overwrite:
             raise CompareError(f"{path}: already exists; --overwrite replaces it")
-        if path.is_dir() or not path.parent.is_dir():
-            raise CompareError(f"{path}: is a directory, or its parent does not exist")
 
 
 def _read_text(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(_MAX_TEXT_BYTES + 1)
     if len(data) > _MAX_TEXT_BYTES:
-        raise CompareError(f"{path}: is larger than {_MAX_TEXT_BYTES >> 20} MiB; use a part of it")
+        raise CompareError(f"{path}: is larger than {_MAX_TEXT_BYTES >> 20} MiB; give a part of it")
     if not data.strip():
         raise CompareError(f"{path}: is empty; give a text to score")
     return data.decode(errors="replace")
@@ -302,8 +304,8 @@ def _convert(
     if source.tokenizer_folder:
         check_tokens(source.tokenizer_folder, source.metadata)
     route(source, outputs[0].path.parent, notices)
-    meter = ProgressStats(source, outputs)
-    with conversion_progress(notices, meter) as progress:
+    stats = ProgressStats(source, outputs)
+    with conversion_progress(notices, stats) as progress:
         pipeline.convert(
             source,
             outputs,
@@ -312,7 +314,7 @@ def _convert(
             say=partial(convert_screen.say, notices),
         )
     folder = outputs[0].path.parent.parent
-    convert_screen.say(notices, f"the converted files are kept in {folder} for the next comparison")
+    convert_screen.say(notices, f"kept the converted files in {folder} for later comparisons")
 
 
 def _document(comparison: Comparison) -> str:

@@ -40,7 +40,7 @@ from franken_gguf.runner.ui.progress_stats import ProgressStats
 from . import convert_json
 from .router_prep import base_type_option, route
 
-# Weights that are converted by the time another process has started.
+# Weights converted in the time that another process takes to start.
 _WEIGHTS_FOR_A_START = 1 << 24
 
 
@@ -199,7 +199,7 @@ def convert(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Plan every output, refuse what cannot be written, then convert."""
+    """Plan every output, check that it can be written, then convert."""
     presets = list(dict.fromkeys(find_preset(name) for name in types))
     overrides = Overrides(
         tensor_types,
@@ -226,7 +226,7 @@ def convert(
     notices = Console(stderr=True, highlight=False)
     if imatrix:
         convert_screen.show_imatrix(notices, imatrix, outputs)
-    asked, threads = threads, threads or _worth_starting(model)
+    asked, threads = threads, threads or _useful_workers(model)
     if dry_run:
         expected = estimate(model, outputs, threads, max_memory)
         if as_json:
@@ -240,9 +240,9 @@ def convert(
         outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
     refuse_early(outputs, model, overwrite=overwrite)
     route(model, outputs[0].path.parent, notices, base_type=base_type, threads=asked)
-    meter = ProgressStats(model, outputs)
+    stats = ProgressStats(model, outputs)
     try:
-        with conversion_progress(notices, meter) as report:
+        with conversion_progress(notices, stats) as report:
             result = pipeline.convert(
                 model,
                 outputs,
@@ -251,22 +251,22 @@ def convert(
                 overwrite=overwrite,
                 check=verify,
                 report=report,
-                report_check=meter.compare,
+                report_check=stats.compare,
                 say=partial(convert_screen.say, notices),
             )
     except KeyboardInterrupt as interrupt:
-        # Before the first job is done the meter knows nothing, also of an earlier run's work.
-        where = f" at {100 * meter.weights // meter.total} %" if meter.weights else ""
+        # Before the first job is done, the share is unknown, that of a resumed run too.
+        where = f" at {100 * stats.weights // stats.total} %" if stats.weights else ""
         interrupt.args = (f"Interrupted{where}; run the same command to resume.",)
         raise
     if as_json:
         click.echo(json.dumps(convert_json.written(outputs, result), indent=2))
     else:
         convert_screen.show_outputs(Console(), outputs, result.checks)
-        convert_screen.show_time(notices, result, meter.seconds)
+        convert_screen.show_time(notices, result, stats.seconds)
 
 
-def _worth_starting(model: Source) -> int:
-    """A process for each core, but none that would find all the work done."""
+def _useful_workers(model: Source) -> int:
+    """One process per core, but no more than a small model keeps busy."""
     weights = weights_before(model.tensors, (len(model.tensors), 0))
     return min(cores(), 1 + weights // _WEIGHTS_FOR_A_START)

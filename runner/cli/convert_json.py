@@ -1,4 +1,4 @@
-"""What `franken-gguf convert --json` prints, as plain dictionaries."""
+"""The JSON documents of `franken-gguf convert` and of `inspect --verify`."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from franken_gguf.quantize.output.verify import TensorCheck
 
 
 def planned(outputs: Sequence[Output], expected: Estimate) -> dict[str, Any]:
-    """A dry run: what would be written, tensor by tensor, and what that would take."""
+    """A dry run: the planned outputs with their tensors, and the expected cost."""
     return {
         "outputs": [described(output) | {"tensors": _tensors(output)} for output in outputs],
         "expected": asdict(expected),
@@ -36,7 +36,7 @@ def written(outputs: Sequence[Output], result: Result) -> dict[str, Any]:
 
 
 def described(output: Output) -> dict[str, Any]:
-    """One output: its files, its size, its types, and what fell back."""
+    """One output: its files, size, types, and tensors that fell back to another type."""
     return {
         "path": str(output.path),
         "files": [str(shard.path) for shard in output.shards],

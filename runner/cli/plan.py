@@ -44,8 +44,8 @@ def plan(
 ) -> None:
     """Show how a model fits in VRAM and RAM.
 
-    MODEL is a GGUF file; only its header is read. The plan is for this machine, or with --vram and
-    --ram for another one, and ends with the same as options for llama.cpp.
+    MODEL is a GGUF file; only its header is read. The plan is for this machine, or for another one
+    with --vram and --ram, and ends with the same plan as options for llama.cpp.
     """
     shape = model_shape(joined(read_header(model)))
     decided = make_plan(shape, _machine(vram, ram, rpc), placement)
@@ -58,7 +58,7 @@ def plan(
 def _machine(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ...]) -> Machine:
     if vram is not None and ram is not None and not rpc:
         return Machine(ram, _gpus(vram))
-    # llama.cpp takes a while to load, and a machine that is not here does not need it.
+    # llama.cpp is slow to load, and a plan for another machine does not need it.
     from franken_gguf.runner.engine.this_machine import this_machine, with_vram  # noqa: PLC0415
 
     here = this_machine(rpc, partial(click.echo, err=True))

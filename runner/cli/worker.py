@@ -43,8 +43,8 @@ def worker(host: str, port: int, public: bool, n_threads: int | None) -> None:
     """Lend this machine's memory to another one.
 
     The other machine runs `franken-gguf chat --rpc HOST:PORT`, which places layers here: on the
-    GPU if there is one, else on the CPU. This is llama.cpp's RPC server. It has no authentication;
-    it captures_routing on loopback unless --public is given.
+    GPU if there is one, else on the CPU. This is llama.cpp's RPC server. It has no authentication,
+    so a --host that other machines can reach needs --public as well.
     """
     if not _is_loopback(host):
         if not public:
@@ -52,7 +52,7 @@ def worker(host: str, port: int, public: bool, n_threads: int | None) -> None:
                 f"{host} is not a loopback address; --public allows it. {WARNING}"
             )
         click.echo(f"Warning: {WARNING}", err=True)
-    # Python's handlers would wait for llama.cpp to return, which it does not.
+    # Python's handlers would run only after llama.cpp's server returns, which it never does.
     for number in (signal.SIGINT, *ENDINGS):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.SIG_DFL)

@@ -1,4 +1,4 @@
-"""What the figures read off the models say of them: differences, intervals, counts. Pure."""
+"""From raw measurements to a model's results: differences, intervals, counts. Pure."""
 
 from __future__ import annotations
 
@@ -44,6 +44,7 @@ from franken_gguf.runner.compare.results.metrics import (
 
 _WORD = re.compile(r"[^\W\d_]+(?:['’][^\W\d_]+)*")  # noqa: RUF001 - an apostrophe as books have it
 _DRIFT = 3
+"""Number of layers listed as the most changed."""
 
 
 def assemble(
@@ -53,7 +54,7 @@ def assemble(
     measured: Measured,
     baseline: Measured | None,
 ) -> ModelResult:
-    """One model's result; `baseline` is None for the baseline itself."""
+    """A model's result; `baseline` is None for the baseline itself."""
     differences = measured.answers.differences if measured.answers else [None] * len(questions)
     base_prompts = baseline.prompts if baseline else measured.prompts
     prompts = [
@@ -125,7 +126,7 @@ def _lean(measured: MeasuredPrompt, base: MeasuredPrompt, is_baseline: bool) -> 
 
 
 def _means(paraphrases: list[list[float]]) -> NDArray[np.float64]:
-    """Over the orders of each."""
+    """The mean over the orders of each paraphrase."""
     return np.array([np.mean(orders) for orders in paraphrases])
 
 
@@ -153,29 +154,29 @@ def _score(scores: MeasuredScores | None, baseline: MeasuredScores | None) -> Te
     ppl = perplexity(own.nll)
     if baseline is None:
         return TextScore(len(own.nll), ppl)
-    found = compare_text(own.nll, baseline.scores().nll, own.kld, own.same_top)
+    compared = compare_text(own.nll, baseline.scores().nll, own.kld, own.same_top)
     return TextScore(
         len(own.nll),
         ppl,
-        found.ln_ratio,
-        found.correlation,
-        found.kld,
-        found.kld_percentiles,
-        found.dp,
-        found.dp_rms,
-        found.same_top,
+        compared.ln_ratio,
+        compared.correlation,
+        compared.kld,
+        compared.kld_percentiles,
+        compared.dp,
+        compared.dp_rms,
+        compared.same_top,
     )
 
 
 def _routing(scored: Sequence[MeasuredScores]) -> Routing | None:
-    """Over all scored positions together; None where no router was heard."""
-    heard = [scores for scores in scored if scores.routing]
-    if not heard:
+    """Over all scored positions together; None for a dense model."""
+    routed = [scores for scores in scored if scores.routing]
+    if not routed:
         return None
-    weights = [len(scores.nll) for scores in heard]
+    weights = [len(scores.nll) for scores in routed]
     layers = tuple(
         _weighted(same_layer, weights)
-        for same_layer in zip(*(scores.routing for scores in heard), strict=True)
+        for same_layer in zip(*(scores.routing for scores in routed), strict=True)
     )
     if any(layer.kld is None for layer in layers):
         return Routing(sum(weights), layers)
@@ -196,7 +197,7 @@ def _weighted(layers: Sequence[LayerRouting], weights: Sequence[int]) -> LayerRo
 def _machine(measured: Measured, scored: Sequence[MeasuredScores]) -> Machine | None:
     if measured.run is None:
         return None
-    # A long text says more of the speed than many short prompts.
+    # A long text measures the speed better than many short prompts.
     prompts = scored[-1].speed if scored else Speed()
     answers = sum((one.speed for one in measured.prompts if one), Speed())
     return Machine(

@@ -1,4 +1,4 @@
-"""The files that are compared: their names, their order, the baseline, one vocabulary for all."""
+"""The files to compare: short names, order, the baseline, and that they share a vocabulary."""
 
 from __future__ import annotations
 
@@ -21,30 +21,30 @@ _VOCABULARY = {"tokens": "token", "merges": "merge"}
 
 @dataclass(frozen=True)
 class Candidate:
-    """One model file, as its header describes it."""
+    """A model file and its header."""
 
     name: str
-    """Its type where that tells it from the others, or its file's name."""
+    """Its type, if that is unique, or its file's name."""
     header: Header
     summary: Summary
 
 
 def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
-    """All of them, most bits per weight first. Raises GGUFError, CompareError, OSError."""
+    """The candidates, most bits per weight first. Raises GGUFError, CompareError, OSError."""
     headers = [joined(read_header(path)) for path in paths]
     seen = Counter(path.resolve() for path in paths)
     twice = next((path for path in paths if seen[path.resolve()] > 1), None)
     if twice:
-        raise CompareError(f"{twice}: is named twice; give each model once")
-    found = [
+        raise CompareError(f"{twice}: is given twice; give each model once")
+    candidates = [
         Candidate(name, header, summarize(header))
         for name, header in zip(names(paths), headers, strict=True)
     ]
-    return sorted(found, key=lambda one: (-one.summary.bits_per_weight, one.name))
+    return sorted(candidates, key=lambda one: (-one.summary.bits_per_weight, one.name))
 
 
 def names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each, no two the same: the type, else the file's name, else the path."""
+    """A short, unique name for each: its type, else its file's name, else its path."""
     stems = [model_name(path) for path in paths]
     types = [found[1].upper() if (found := _TYPE.search(stem)) else stem for stem in stems]
     for some in (types, stems):
@@ -54,7 +54,7 @@ def names(paths: Sequence[Path]) -> list[str]:
 
 
 def choose_baseline(candidates: Sequence[Candidate], wanted: str | None) -> Candidate:
-    """The one that `wanted` names by type, name or file; by default the least quantized.
+    """The candidate that `wanted` names by type, name or file; None is the least quantized.
 
     Raises CompareError.
     """
@@ -63,8 +63,8 @@ def choose_baseline(candidates: Sequence[Candidate], wanted: str | None) -> Cand
     for one in candidates:
         if wanted.casefold() == one.name.casefold() or _is_file(wanted, one.header.path):
             return one
-    there = ", ".join(one.name for one in candidates)
-    raise CompareError(f"--baseline {wanted}: is not among the models that are compared: {there}")
+    choices = ", ".join(one.name for one in candidates)
+    raise CompareError(f"--baseline {wanted}: is not one of the models to compare: {choices}")
 
 
 def _is_file(wanted: str, path: Path) -> bool:
@@ -72,7 +72,7 @@ def _is_file(wanted: str, path: Path) -> bool:
 
 
 def check_vocabulary(baseline: Candidate, other: Candidate) -> None:
-    """Raise CompareError, naming a token, where `other` reads the same text in other tokens."""
+    """Raise CompareError, naming the first difference, if `other` has another vocabulary."""
     for part, what in _VOCABULARY.items():
         ours, theirs = _stored(baseline, part), _stored(other, part)
         if ours == theirs:
@@ -84,8 +84,8 @@ def check_vocabulary(baseline: Candidate, other: Candidate) -> None:
         mine, its = (repr(some[place]) if place < len(some) else "none" for some in (ours, theirs))
         raise CompareError(
             printable(
-                f"{other.header.path}: has another vocabulary than {baseline.header.path}: "
-                f"{what} {place} is {mine} there and {its} here; compare quants of one model"
+                f"{other.header.path}: its vocabulary differs from that of {baseline.header.path}: "
+                f"{what} {place} is {its}, not {mine}; compare quants of the same model"
             )
         )
 

@@ -1,4 +1,4 @@
-"""The whole comparison: read it first."""
+"""The whole comparison; read this file first."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ from .candidates import Candidate, check_vocabulary
 
 @dataclass(frozen=True)
 class Request:
-    """What is compared, and how."""
+    """The models to compare, and how."""
 
     candidates: tuple[Candidate, ...]
     baseline: Candidate
     """One of them."""
     questions: tuple[Question, ...]
     text: str
-    """To be scored, `settings.chunks` of it at most, where `settings.text` names it."""
+    """Scored up to `settings.chunks` chunks if `settings.text` names it."""
     settings: Settings
     options: LoadOptions
     vram: tuple[int, ...] | None = None
@@ -49,19 +49,19 @@ class Request:
 
 @dataclass(frozen=True)
 class Listener:
-    """Who is told while models are measured."""
+    """Callbacks during a comparison."""
 
     begins: Callable[[Candidate, Sequence[str]], None]
-    """A model, and the parts that are still to be measured."""
+    """A model begins, with the parts still to measure."""
     progress: Callable[[Progress], None]
     notice: Callable[[str], None]
 
 
 def compare(request: Request, cache: Path, listener: Listener) -> Comparison:
-    """Measure every model, the baseline first, one at a time, and say how they differ.
+    """Measure the models one at a time, the baseline first, and compare them.
 
-    What is done is kept under `cache`, and the same request goes on with it. A model that fails is
-    in the result with its error. Raises a FrankenError where the baseline fails or nothing can be
+    Results are kept under `cache`; the same request resumes from there. A model that fails is in
+    the result with its error. Raises a FrankenError if the baseline fails or the models cannot be
     compared, OSError, KeyboardInterrupt.
     """
     for one in request.candidates:
@@ -99,7 +99,7 @@ def _tasks(request: Request) -> Tasks:
 
 
 def _jobs(request: Request, tasks: Tasks, cache: Path) -> list[Job]:
-    """One for each model, the baseline's first, without parts."""
+    """A job for each model, the baseline's first, without parts."""
     options = replace(
         request.options,
         n_ctx=tasks.n_ctx if request.options.n_ctx is None else request.options.n_ctx,
@@ -132,7 +132,7 @@ def _jobs(request: Request, tasks: Tasks, cache: Path) -> list[Job]:
 
 
 def _missing(job: Job, others: Sequence[Job]) -> list[str]:
-    """The parts that are not there yet, and of the baseline the scores that others need."""
+    """The parts not measured yet, and for the baseline the scores that other models need."""
     return [
         part
         for part in parts(job.tasks)
@@ -150,11 +150,11 @@ def _measure(candidate: Candidate, job: Job, listener: Listener) -> None:
     listener.begins(candidate, job.parts)
     if not job.parts:
         return
-    for said in messages(measure_model, job, str(job.path)):
-        if isinstance(said, Progress):
-            listener.progress(said)
+    for message in messages(measure_model, job, str(job.path)):
+        if isinstance(message, Progress):
+            listener.progress(message)
         else:
-            listener.notice(f"{candidate.name}: {said}")
+            listener.notice(f"{candidate.name}: {message}")
 
 
 def _result(
@@ -180,5 +180,5 @@ def _result(
         for one in request.questions
     )
     settings = replace(request.settings, chunks=len(tasks.chunks))
-    found = Comparison(settings, prompts, baseline, models, version=version("franken-gguf"))
-    return replace(found, conclusion=conclusion(found))
+    comparison = Comparison(settings, prompts, baseline, models, version=version("franken-gguf"))
+    return replace(comparison, conclusion=conclusion(comparison))

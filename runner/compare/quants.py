@@ -1,4 +1,4 @@
-"""The quants of a checkpoint: converted in one pass, and kept for the next comparison."""
+"""The quants of a checkpoint: converted in one pass and kept for later comparisons."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ def quants(
     cache: Path,
     convert: Callable[[list[Output]], None],
 ) -> list[Path]:
-    """The file of each preset, in a folder named after the source's content and all options.
+    """The file of each preset, in a folder named after a hash of the source and the plan.
 
-    `convert` writes those that are not there. Raises what `plan_output` and `convert` do.
+    Missing files are written by `convert`. Raises what `plan_output` and `convert` raise.
     """
     paths = output_paths(source.name, presets, None)
     planned = [
@@ -28,17 +28,17 @@ def quants(
     ]
     content = [(Path(path).name, nbytes, changed) for path, nbytes, changed in source.stamps]
     content.sort()
-    found = [
+    files = [
         cache / "quants" / digest(content, output.shards[0].header) / path
         for output, path in zip(planned, paths, strict=True)
     ]
     missing = [
         plan_output(source, path, preset)
-        for path, preset in zip(found, presets, strict=True)
+        for path, preset in zip(files, presets, strict=True)
         if not path.exists()
     ]
     for output in missing:
         output.path.parent.mkdir(parents=True, exist_ok=True)
     if missing:
         convert(missing)
-    return found
+    return files

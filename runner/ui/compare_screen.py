@@ -1,4 +1,4 @@
-"""The screen of `franken-gguf compare`: how far it is, then the figures and the answers."""
+"""The screen of `franken-gguf compare`: progress, then figures, answers and the conclusion."""
 
 from __future__ import annotations
 
@@ -20,15 +20,15 @@ from franken_gguf.runner.terminal.text import printable
 
 _NARROW = 80
 _CELL = 15
-"""Columns that a model's figures take."""
+"""Width of a model's column in characters."""
 _SHOWN_BEFORE = 40
 _SHOWN_AFTER = 240
-"""Characters of an answer before the place where it leaves the baseline's, and after it."""
+"""Characters of an answer shown before and after its first difference from the baseline's."""
 
 
 @contextmanager
 def watching(console: Console, count: int) -> Iterator[Listener]:
-    """Show which of `count` models is at what, until the end of the `with` block."""
+    """Show the progress through `count` models until the end of the `with` block."""
     show = _bar if console.is_terminal else _lines
     with show(console, count) as listener:
         yield listener
@@ -50,11 +50,11 @@ def _bar(console: Console, count: int) -> Iterator[Listener]:
             state.begins(candidate, parts)
             progress.update(task, description=state.title, completed=0, total=max(1, len(parts)))
 
-        def moves(said: measure_job.Progress) -> None:
-            description, completed = state.moves(said)
+        def advances(step: measure_job.Progress) -> None:
+            description, completed = state.advances(step)
             progress.update(task, description=description, completed=completed)
 
-        yield Listener(begins, moves, lambda text: _say(progress.console, text))
+        yield Listener(begins, advances, lambda text: _notice(progress.console, text))
 
 
 @contextmanager
@@ -63,14 +63,14 @@ def _lines(console: Console, count: int) -> Iterator[Listener]:
 
     def begins(candidate: Candidate, parts: Sequence[str]) -> None:
         state.begins(candidate, parts)
-        what = "measuring" if parts else "measured before"
-        _say(console, f"{state.title}: {what}")
+        status = "measuring" if parts else "already measured"
+        _notice(console, f"{state.title}: {status}")
 
-    yield Listener(begins, lambda _: None, lambda text: _say(console, text))
+    yield Listener(begins, lambda _: None, lambda text: _notice(console, text))
 
 
 class _State:
-    """Which model is measured, and how far it is."""
+    """Which model is being measured, and how much of it is done."""
 
     def __init__(self, count: int) -> None:
         self._count = count
@@ -79,24 +79,25 @@ class _State:
         self.title = ""
 
     def begins(self, candidate: Candidate, parts: Sequence[str]) -> None:
-        """The next model."""
+        """Go to the next model."""
         self._number += 1
         self._parts = parts
         self.title = f"{self._number} of {self._count}  {candidate.name}"
 
-    def moves(self, said: measure_job.Progress) -> tuple[str, float]:
-        """A description, and how many parts are done."""
-        if said.part not in self._parts:
+    def advances(self, step: measure_job.Progress) -> tuple[str, float]:
+        """A description, and the number of parts that are done."""
+        if step.part not in self._parts:
             return f"{self.title}  loading", 0.0
-        return f"{self.title}  {said.part}", self._parts.index(said.part) + said.done
+        description = f"{self.title}  {measure_job.description(step.part)}"
+        return description, self._parts.index(step.part) + step.done
 
 
-def _say(console: Console, line: str) -> None:
+def _notice(console: Console, line: str) -> None:
     console.print(printable(line), style="dim", markup=False, soft_wrap=True)
 
 
 def show(console: Console, comparison: Comparison) -> None:
-    """Print the figures, models side by side, then the answers, then what follows from it."""
+    """Print the figures with the models side by side, the answers, and the conclusion."""
     for models in _groups(comparison, console.width):
         console.print(_table(comparison, models, console.width), Text())
     for number in range(len(comparison.prompts)):
@@ -105,7 +106,7 @@ def show(console: Console, comparison: Comparison) -> None:
 
 
 def _groups(comparison: Comparison, width: int) -> Iterator[list[ModelResult]]:
-    """As many models as fit side by side, the baseline in front each time."""
+    """Groups of models that fit side by side, each beginning with the baseline."""
     base = [one for one in comparison.models if one.name == comparison.baseline]
     others = [one for one in comparison.models if one.name != comparison.baseline]
     label = 16 if width < _NARROW else 28
@@ -138,7 +139,7 @@ def _cell(text: str) -> Text:
 
 
 def _show_answers(console: Console, comparison: Comparison, number: int) -> None:
-    """The answers to one prompt: the baseline's, and the others' from where they leave it."""
+    """Print the answers to one prompt, the baseline's first, the others' from where they differ."""
     prompt = comparison.prompts[number]
     console.print(Text.assemble((f"{printable(prompt.name)}  ", "bold"), printable(prompt.text)))
     grid = Table.grid(padding=(0, 2, 0, 0))
@@ -148,31 +149,36 @@ def _show_answers(console: Console, comparison: Comparison, number: int) -> None
     for one in base + [one for one in comparison.models if one not in base]:
         result = one.prompts[number] if number < len(one.prompts) else None
         if result:
-            grid.add_row(Text(one.name), _answer(result.greedy, is_baseline=one in base))
+            shown = _answer(result.greedy, comparison.baseline, is_baseline=one in base)
+            grid.add_row(Text(one.name), shown)
     console.print(grid, Text())
 
 
-def _answer(greedy: GreedyAnswer, *, is_baseline: bool) -> Text:
-    text, found = " ".join(greedy.text.split()), greedy.difference
+def _answer(greedy: GreedyAnswer, baseline: str, *, is_baseline: bool) -> Text:
+    text, difference = " ".join(greedy.text.split()), greedy.difference
     if is_baseline:
         return Text(_clipped(printable(text)))
-    if found is None:
-        return Text("the same", "dim")
-    before = " ".join(greedy.text[: found.character].split())
-    own, theirs = (printable(one) or "the end" for one in (found.own, found.baseline))
-    odds = (
-        f"{own!r} {found.own_probability[0]:.2f} (there {found.own_probability[1]:.2f}), "
-        f"not {theirs!r} {found.baseline_probability[0]:.2f} "
-        f"(there {found.baseline_probability[1]:.2f})"
-    )
-    start = f"after {found.token} tokens {odds}: "
+    if difference is None:
+        return Text("identical", "dim")
+    before = " ".join(greedy.text[: difference.character].split())
+    own = _token(difference.own, difference.own_probability, baseline)
+    theirs = _token(difference.baseline, difference.baseline_probability, baseline)
+    tokens = "1 token" if difference.token == 1 else f"{difference.token} tokens"
+    start = f"differs after {tokens}: {own} instead of {theirs}: "
     shown = before[-_SHOWN_BEFORE:]
-    rest = " ".join(greedy.text[found.character :].split())
+    rest = " ".join(greedy.text[difference.character :].split())
     return Text.assemble(
         (start, "yellow"),
         (f"...{printable(shown)}" if len(shown) < len(before) else printable(shown), "dim"),
         _clipped(" " + printable(rest)),
     )
+
+
+def _token(token: str, probabilities: tuple[float, float], baseline: str) -> str:
+    """A token with its probability, and the baseline's for it."""
+    own, theirs = probabilities
+    name = repr(printable(token)) if token else "the end"
+    return f"{name} {own:.2f} ({baseline} {theirs:.2f})"
 
 
 def _clipped(text: str) -> str:

@@ -65,21 +65,21 @@ def test_the_recipe_merges_every_adapter_on_the_one_base() -> None:
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_an_adapter_says_what_it_was_trained_on_and_nothing_of_where(name: str) -> None:
+def test_an_adapter_names_its_base_and_no_path(name: str) -> None:
     config = json.loads((EXAMPLES / "adapters" / name / "adapter_config.json").read_text())
     assert config["base_model_name_or_path"] == dense_checkpoint().name
     assert (config["r"], config["lora_alpha"]) == (8, 16)
 
 
 @pytest.mark.parametrize("source", HELD_OUT)
-def test_the_figures_have_each_adapter_below_the_base_on_what_it_never_saw(source: str) -> None:
+def test_each_adapter_has_a_lower_loss_than_the_base_on_held_out_text(source: str) -> None:
     own = HELD_OUT[source]["adapter"]
     nats = HELD_OUT[source]["nats_per_token"]
     assert source in ADAPTERS[own]
     assert min(nats, key=nats.__getitem__) == own
 
 
-def test_the_docs_show_the_figures_as_they_are() -> None:
+def test_the_docs_show_the_current_figures() -> None:
     assert table() in (ROOT / "docs" / "storytellers.md").read_text(encoding="utf-8")
 
 

@@ -115,12 +115,12 @@ def test_every_shard_is_named_in_the_index_and_the_licence_is_kept() -> None:
     assert (folder / "LICENSE").read_bytes() == smollm2().with_name("LICENSE").read_bytes()
 
 
-def test_it_says_what_smollm2_says() -> None:
+def test_the_mixture_answers_like_smollm2() -> None:
     """As near as noise and Q8_0 leave it; a slip in the widening costs several nats."""
     assert divergence(log_probabilities(smollm2()), converted(demo_checkpoint(), "Q8_0")) < 0.15
 
 
-def test_the_dense_one_says_it_word_for_word() -> None:
+def test_the_dense_model_answers_like_smollm2_word_for_word() -> None:
     """Both in F16: on Q4_1 weights llama.cpp rounds the activations too, which costs 0.007 nats."""
     assert divergence(converted(smollm2(), "F16"), converted(dense_checkpoint(), "F16")) < 1e-4
 

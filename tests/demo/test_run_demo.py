@@ -1,4 +1,4 @@
-"""The demo: its steps fit together, end as they failed, and offer the chat where it can be had."""
+"""The demo: its steps fit together, fail with the command's status, and offer the chat."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from run_demo import CHAT, FILES, STEPS, Step, offer_chat, run
 from franken_gguf.runner.cli import main
 
 
-def test_what_one_step_writes_the_next_compares_and_the_chat_opens(
+def test_the_files_that_one_step_writes_are_compared_and_opened_by_the_next(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dense_checkpoint()
@@ -34,20 +34,20 @@ def test_what_one_step_writes_the_next_compares_and_the_chat_opens(
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.words[0])
-def test_every_option_of_a_step_is_one_of_its_verb(step: Step) -> None:
+def test_every_option_of_a_step_exists(step: Step) -> None:
     words = step.words
     known = CliRunner().invoke(main, [words[0], "--help"]).output.replace(",", " ").split()
     assert {word for word in words if word.startswith("-")} <= set(known)
 
 
-def test_a_step_that_fails_ends_the_demo_as_it_failed(capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_step_that_fails_ends_the_demo_with_its_status(capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as ended:
         run(Console(file=io.StringIO()), ("inspect", "not-there.gguf"))
     assert ended.value.code == 1
     assert "not-there.gguf" in capfd.readouterr().err
 
 
-def test_through_a_pipe_the_chat_is_only_named() -> None:
+def test_through_a_pipe_the_chat_command_is_printed() -> None:
     console = Console(file=io.StringIO(), width=60)
     offer_chat(console)
     assert isinstance(console.file, io.StringIO)

@@ -1,4 +1,4 @@
-"""The command lines of README.md: each is one that franken-gguf understands."""
+"""Every command line in README.md is valid."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COMMANDS = LINE.findall((ROOT / "README.md").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_a_command_line_of_the_readme_is_understood(
+def test_a_command_line_of_the_readme_is_valid(
     command: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = shlex.split(command)[1:]

@@ -1,4 +1,4 @@
-"""compare, as a user types it: the demo's quants held against each other for real."""
+"""`compare` as a user types it, on the demo's quants."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def test_the_lean_is_measured_over_paraphrases_and_orders_with_its_noise(
         assert one["prompts"][0]["lean"] is None
 
 
-def test_an_answer_leaves_the_baselines_at_a_token_that_is_likelier_here(
+def test_an_answer_differs_first_at_a_token_that_is_more_likely_in_its_model(
     document: dict[str, Any],
 ) -> None:
     base, other = document["models"]
@@ -143,22 +143,31 @@ def test_the_table_shows_models_side_by_side_and_the_answers(
     done: subprocess.CompletedProcess[str],
 ) -> None:
     assert re.search(r"^ *Q8_0 +Q4_K_M$", done.stdout, re.M)
-    for row in ("size", "perplexity", "KL divergence", "less Q8_0's", "same experts", "tokens/s"):
+    for row in (
+        "size",
+        "perplexity",
+        "KL divergence",
+        "change from Q8_0",
+        "same experts",
+        "tokens/s",
+    ):
         assert re.search(rf"^ +{re.escape(row)} ", done.stdout, re.M), row
     assert "Say hello." in done.stdout
     assert "drink: + is tea, - is coffee" in " ".join(done.stdout.split())
     assert not [line for line in done.stdout.splitlines() if len(line) > 80]
 
 
-def test_the_table_the_page_and_the_csv_end_in_the_same_words(
+def test_the_table_and_the_page_end_with_the_same_conclusion(
     folder: Path, done: subprocess.CompletedProcess[str], document: dict[str, Any]
 ) -> None:
     assert done.stderr.splitlines()[2:] == [
         f"written: {folder / name}" for name in ("first.json", "first.csv", "a.html")
     ]
     conclusion = document["conclusion"]
-    assert conclusion.startswith("Take Q8_0 where 556.9 MiB fit and Q4_K_M from 322.1 MiB, ")
-    assert "Where drink leans cannot be told from 2 wordings; 5 are needed." in conclusion
+    assert conclusion.startswith(
+        "Take Q8_0 if you have 556.9 MiB for the weights and Q4_K_M if you have 322.1 MiB. "
+    )
+    assert "2 wordings are too few to compare leans on drink; write at least 5." in conclusion
     assert " ".join(done.stdout.split()).endswith(conclusion)
     assert conclusion in html.unescape((folder / "a.html").read_text())
     with (folder / "first.csv").open(newline="") as file:
@@ -175,7 +184,7 @@ def apart_from_the_machine(path: Path) -> dict[str, Any]:
     return found
 
 
-def test_another_run_measures_the_same_and_an_interrupted_one_goes_on(
+def test_another_run_measures_the_same_and_an_interrupted_one_resumes(
     folder: Path, words: list[str], document: dict[str, Any]
 ) -> None:
     again = [*words, "--cache", str(folder / "again"), "--json", str(folder / "again.json")]
@@ -184,14 +193,14 @@ def test_another_run_measures_the_same_and_an_interrupted_one_goes_on(
         while not process.stderr.readline().startswith("2 of 2"):
             pass
         process.send_signal(signal.SIGINT)
-        said = process.stderr.read()
-    assert (process.returncode, said) == (
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (
         130,
         "Interrupted; run the same command to resume.\n",
     )
     assert not (folder / "again.json").exists()
-    gone_on = run(*again)
-    assert gone_on.stderr.startswith("1 of 2  Q8_0: measured before\n2 of 2  Q4_K_M: measuring\n")
+    resumed = run(*again)
+    assert resumed.stderr.startswith("1 of 2  Q8_0: already measured\n2 of 2  Q4_K_M: measuring\n")
     first, second = (apart_from_the_machine(folder / f"{name}.json") for name in ("first", "again"))
     assert first == second
     assert not list((folder / "again").glob("compare/*/baseline"))
@@ -201,11 +210,11 @@ def test_what_was_measured_is_not_measured_again_and_reports_are_the_same_bytes(
     folder: Path, words: list[str], document: dict[str, Any]
 ) -> None:
     once_more = run(*words, "--cache", folder / "cache", "--json")
-    assert once_more.stderr == "1 of 2  Q8_0: measured before\n2 of 2  Q4_K_M: measured before\n"
+    assert once_more.stderr == "1 of 2  Q8_0: already measured\n2 of 2  Q4_K_M: already measured\n"
     assert once_more.stdout == (folder / "first.json").read_text()
 
 
-def test_a_dense_model_has_no_routers_and_a_broken_one_its_error_and_the_rest_goes_on(
+def test_a_dense_model_has_no_routing_and_a_broken_one_fails_alone(
     folder: Path, tmp_path: Path
 ) -> None:
     broken = patched_smollm2(tmp_path / "broken-Q2_K.gguf", (b"blk.3.attn_q.", b"blk.3.attn_x."))
@@ -244,11 +253,11 @@ def refused(*words: object) -> str:
         (("x", "--text", "no.txt"), "Error: no.txt: No such file or directory"),
         (
             ("x", "--json", "no/where.json"),
-            "Error: no/where.json: is a directory, or its parent does not exist",
+            "Error: no/where.json: there is no folder no; create it first",
         ),
     ],
 )
-def test_what_is_not_there_is_named(words: Sequence[str], reason: str) -> None:
+def test_an_input_or_folder_that_does_not_exist_is_named(words: Sequence[str], reason: str) -> None:
     assert refused(*words) == reason
 
 
@@ -262,21 +271,19 @@ def test_a_vocabulary_that_differs_is_refused_with_the_token(tmp_path: Path) -> 
     other = patched_smollm2(tmp_path / "other.gguf", (b"<|im_start|>", b"<|im_stert|>"))
     reason = refused(smollm2(), other, "--baseline", smollm2(), "--prompt", "a")
     assert reason == (
-        f"Error: {other}: has another vocabulary than {smollm2()}: token 1 is '<|im_start|>' there "
-        "and '<|im_stert|>' here; compare quants of one model"
+        f"Error: {other}: its vocabulary differs from that of {smollm2()}: token 1 is "
+        "'<|im_stert|>', not '<|im_start|>'; compare quants of the same model"
     )
 
 
-def test_a_baseline_that_is_not_compared_is_refused_with_those_that_are() -> None:
+def test_a_baseline_that_is_not_compared_is_refused_with_the_choices() -> None:
     reason = refused(demo_gguf("Q8_0"), demo_gguf("Q4_K_M"), "--baseline", "F16")
-    assert reason == (
-        "Error: --baseline F16: is not among the models that are compared: Q8_0, Q4_K_M"
-    )
+    assert reason == ("Error: --baseline F16: is not one of the models to compare: Q8_0, Q4_K_M")
 
 
 def test_a_model_named_twice_is_refused() -> None:
     reason = refused(smollm2(), smollm2())
-    assert reason == f"Error: {smollm2()}: is named twice; give each model once"
+    assert reason == f"Error: {smollm2()}: is given twice; give each model once"
 
 
 def test_a_text_that_is_empty_or_too_short_is_refused(tmp_path: Path) -> None:
@@ -288,16 +295,15 @@ def test_a_text_that_is_empty_or_too_short_is_refused(tmp_path: Path) -> None:
     )
     assert empty == f"Error: {tmp_path / 'empty.txt'}: is empty; give a text to score"
     assert short == (
-        "Error: short.txt: the text is 4 tokens long; 1024 are needed to score it; "
-        "take a longer one"
+        "Error: short.txt: the text has 4 tokens, but scoring needs 1024; give a longer text"
     )
 
 
 def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers() -> None:
     reason = refused(smollm2(), "--prompt", "word " * 600, "-c", "512", "-n", "8")
     assert re.fullmatch(
-        r"Error: prompt 'word word .*\.\.\.' takes 6\d\d tokens with its answer, -c has a context "
-        r"of 512; shorten it, or its answers with -n",
+        r"Error: prompt 'word word .*\.\.\.' needs 6\d\d tokens with its answer, but -c "
+        r"allows 512; shorten the prompt, or its answers with -n",
         reason,
     )
 
@@ -307,12 +313,11 @@ def test_quants_of_a_checkpoint_are_converted_once_and_kept(tmp_path: Path) -> N
     words = (*words, "--samples", "0", "--prompt", "Hi.", "--cache", tmp_path, "--json")
     first = run(*words)
     assert (
-        f"the converted files are kept in {tmp_path / 'quants'} for the next comparison"
-        in first.stderr
+        f"kept the converted files in {tmp_path / 'quants'} for later comparisons" in first.stderr
     )
     (kept,) = tmp_path.glob("quants/*/*.gguf")
     assert kept.name == f"{demo_checkpoint().name}-Q4_0.gguf"
     second = run(*words)
-    assert second.stderr == "1 of 1  Q4_0: measured before\n"
+    assert second.stderr == "1 of 1  Q4_0: already measured\n"
     assert (second.returncode, second.stdout) == (0, first.stdout)
     assert [one["file"] for one in json.loads(second.stdout)["models"]] == [str(kept)]

@@ -32,7 +32,7 @@ def franken(*words: object) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-def test_several_types_are_written_into_a_folder_that_is_made_for_them(tmp_path: Path) -> None:
+def test_several_types_are_written_into_a_new_folder(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "tales")
     result = franken(
         "convert", checkpoint, "-q", "q8_0", "-q", "F16", "-o", tmp_path / "new" / "out"
@@ -48,7 +48,7 @@ def test_several_types_are_written_into_a_folder_that_is_made_for_them(tmp_path:
     )
 
 
-def test_one_type_may_name_its_file(tmp_path: Path) -> None:
+def test_a_single_type_can_name_its_file(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "tales")
     result = franken("convert", checkpoint, "-q", "Q8_0", "-o", tmp_path / "story.gguf")
     assert result.exit_code == 0, result.output
@@ -87,7 +87,7 @@ def test_a_folder_in_which_no_file_can_be_made_is_not_called_busy(tmp_path: Path
     )
 
 
-def test_a_name_that_is_too_long_for_its_lock_is_an_error_that_says_so(tmp_path: Path) -> None:
+def test_a_name_too_long_for_its_lock_is_a_clear_error(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "tales")
     out = tmp_path / f"{'x' * 248}.gguf"
     result = franken("convert", checkpoint, "-q", "Q8_0", "-o", out)
@@ -103,7 +103,7 @@ def test_every_kind_of_folder_passes_the_token_check(tmp_path: Path, name: str) 
     assert result.exit_code == 0, result.output
 
 
-def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
+def test_json_is_the_only_output(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "tales")
     result = franken("convert", checkpoint, "-q", "Q8_0", "-q", "Q4_0", "-o", tmp_path, "--json")
     documents = json.loads(result.stdout)["outputs"]
@@ -112,7 +112,7 @@ def test_json_is_all_there_is_on_standard_output(tmp_path: Path) -> None:
         assert Path(document["path"]).stat().st_size == document["bytes"]
 
 
-def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
+def test_a_dry_run_reports_the_same_and_writes_nothing(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "tales")
     words = ("convert", checkpoint, "-q", "Q8_0", "-q", "Q4_0", "-o", tmp_path / "out", "--json")
     planned = json.loads(franken(*words, "--dry-run").stdout)
@@ -132,7 +132,7 @@ def test_a_dry_run_says_the_same_and_writes_nothing(tmp_path: Path) -> None:
     assert 0 < expected["seconds"] < 60
 
 
-def test_a_type_that_does_not_exist_lists_those_that_do_nearest_first(tmp_path: Path) -> None:
+def test_an_unknown_type_lists_the_known_ones_nearest_first(tmp_path: Path) -> None:
     result = franken("convert", make_checkpoint(tmp_path / "m"), "-q", "Q4_2", "-o", tmp_path)
     assert result.exit_code == 1
     assert result.stderr.startswith("Error: no type 'Q4_2'; there are: Q4_1, Q4_0")
@@ -146,7 +146,7 @@ BAD_SOURCES = {
 
 
 @pytest.mark.parametrize("name", BAD_SOURCES)
-def test_a_source_that_is_none_is_one_line_and_status_1(tmp_path: Path, name: str) -> None:
+def test_an_unusable_source_gives_one_line_and_status_1(tmp_path: Path, name: str) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "text.gguf").write_text("once upon a time")
     result = franken("convert", tmp_path / name, "-o", tmp_path)
@@ -155,21 +155,21 @@ def test_a_source_that_is_none_is_one_line_and_status_1(tmp_path: Path, name: st
     assert BAD_SOURCES[name] in result.stderr
 
 
-def test_wrong_words_are_status_2() -> None:
+def test_wrong_usage_is_status_2() -> None:
     assert franken("convert").exit_code == 2
     assert franken("convert", "x", "--threads", "0").exit_code == 2
     assert franken("convert", "x", "--tensor-type", "nothing").exit_code == 2
     assert franken("konvert").exit_code == 2
 
 
-def test_names_that_steer_a_terminal_reach_it_escaped(tmp_path: Path) -> None:
+def test_control_characters_in_names_are_escaped(tmp_path: Path) -> None:
     result = franken("convert", tmp_path / "a\x1b[2Jb", "-o", tmp_path)
     assert result.exit_code == 1
     assert "\x1b" not in result.stderr
     assert "a\\x1b[2Jb: no such file or folder" in result.stderr
 
 
-def test_a_tokenizer_that_llama_cpp_cuts_otherwise_is_refused_and_nothing_stays(
+def test_a_tokenizer_that_llama_cpp_reads_differently_is_refused_without_output(
     tmp_path: Path,
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "model")
@@ -186,7 +186,7 @@ def test_a_tokenizer_that_llama_cpp_cuts_otherwise_is_refused_and_nothing_stays(
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_what_is_interrupted_keeps_what_was_there_and_goes_on_when_asked_again(
+def test_an_interrupted_conversion_keeps_existing_files_and_resumes(
     tmp_path: Path, sent: signal.Signals, status: int
 ) -> None:
     out = tmp_path / "out.gguf"
@@ -217,7 +217,7 @@ def test_what_is_interrupted_keeps_what_was_there_and_goes_on_when_asked_again(
 
 
 @pytest.mark.parametrize("text", ["-1", "", "many", "1.5.2G", "3iB", "99999999T", "9" * 400])
-def test_a_size_that_is_none_is_wrong_usage(tmp_path: Path, text: str) -> None:
+def test_an_invalid_size_is_wrong_usage(tmp_path: Path, text: str) -> None:
     result = franken("convert", tmp_path, "--max-memory", text)
     assert result.exit_code == 2
     assert "--max-memory" in result.stderr
@@ -227,11 +227,11 @@ def test_a_size_that_is_none_is_wrong_usage(tmp_path: Path, text: str) -> None:
     ("text", "nbytes"),
     [("0", 0), ("512", 512), ("2K", 2000), ("1.5MB", 1_500_000), ("6GiB", 6 << 30)],
 )
-def test_sizes_are_decimal_unless_they_say_binary(text: str, nbytes: int) -> None:
+def test_sizes_are_decimal_unless_given_as_binary(text: str, nbytes: int) -> None:
     assert size(text) == nbytes
 
 
-def test_a_model_is_cut_into_files_of_the_size_that_was_asked_for(tmp_path: Path) -> None:
+def test_a_model_is_split_into_files_of_the_given_size(tmp_path: Path) -> None:
     checkpoint = make_checkpoint(tmp_path / "tales")
     result = franken(
         "convert", checkpoint, "-q", "Q8_0", "-o", tmp_path, "--split-max-size", "2M", "--json"
@@ -248,7 +248,7 @@ def test_a_model_is_cut_into_files_of_the_size_that_was_asked_for(tmp_path: Path
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="pseudo-terminals are Unix's")
-def test_a_terminal_sees_a_bar_that_goes_away(tmp_path: Path) -> None:
+def test_a_terminal_shows_a_bar_and_removes_it(tmp_path: Path) -> None:
     ours, theirs = pty.openpty()
     command = [
         COMMAND,

@@ -87,7 +87,7 @@ def test_every_option_that_has_a_default_shows_it() -> None:
     assert silent == WITHOUT_DEFAULT | {"types"}
 
 
-def test_the_defaults_of_sampling_are_those_of_the_engine() -> None:
+def test_the_sampling_defaults_are_the_engines() -> None:
     text = " ".join(shown("chat", 120).split())
     assert Sampling().temperature == 0.8
     assert "--temp, --temperature N Temperature: higher is more varied;" in text
@@ -103,7 +103,7 @@ def test_no_line_is_wider_than_the_terminal(verb: str, columns: int) -> None:
     assert max(map(len, lines)) <= columns - 2
 
 
-def test_the_list_of_commands_cuts_no_sentence() -> None:
+def test_the_list_of_commands_shows_whole_sentences() -> None:
     assert "..." not in shown(columns=60).split("Commands:")[1]
 
 
@@ -119,13 +119,13 @@ def test_the_list_of_commands_cuts_no_sentence() -> None:
         (("a\x1b[2J",), f"Error: no command 'a\\\\x1b[2J'; the commands are {', '.join(VERBS)}"),
     ],
 )
-def test_a_misspelt_word_brings_the_nearest_one(words: tuple[str, ...], line: str) -> None:
+def test_a_misspelt_name_suggests_the_nearest_one(words: tuple[str, ...], line: str) -> None:
     result = CliRunner().invoke(main, words)
     assert result.exit_code == 2
     assert result.stderr.splitlines()[-1].endswith(line)
 
 
-def test_a_misspelt_option_brings_the_nearest_one() -> None:
+def test_a_misspelt_option_suggests_the_nearest_one() -> None:
     result = CliRunner().invoke(main, ["chat", "x.gguf", "--min-pp", "1"])
     assert result.exit_code == 2
     assert re.search(r"Did you mean '?--min-p'?\?$", result.stderr)

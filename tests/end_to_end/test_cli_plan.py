@@ -30,7 +30,7 @@ def run(*words: object) -> Result:
     return CliRunner().invoke(main, [*map(str, words)])
 
 
-def test_the_table_tells_what_goes_where_on_a_machine_that_is_not_here(model: Path) -> None:
+def test_the_table_shows_what_goes_where_on_another_machine(model: Path) -> None:
     result = run("plan", model, "--vram", "6GiB", "--ram", "16GiB", "-c", "8192")
     assert result.exit_code == 0
     model_line, *shown, _, command = (line.rstrip() for line in result.stdout.splitlines())
@@ -107,7 +107,7 @@ def test_a_model_in_several_files_is_planned_and_loaded_as_the_whole(tmp_path: P
     assert run("plan", first, *machine).stderr == f"Error: {rest[0]}: no such file\n"
 
 
-def test_where_it_does_not_fit_the_screen_says_what_to_change(model: Path) -> None:
+def test_a_model_that_does_not_fit_comes_with_what_to_change(model: Path) -> None:
     result = run("plan", model, "--vram", "6GiB", "--ram", "8GiB")
     assert result.exit_code == 0
     assert "RAM lacks " in result.stdout
@@ -157,7 +157,7 @@ def test_a_plan_for_another_machine_does_not_wait_for_llama_cpp(model: Path) -> 
         (["-ngl", "-5"], 1, "Error: -ngl -5: give a number of layers, -1 for all, or auto"),
         (["-ngl", "many"], 2, "'many' is not a number of layers (-1 for all) or auto"),
         (["--n-cpu-moe", "-3"], 1, "Error: --n-cpu-moe -3: give a number of layers, or auto"),
-        (["-ts", "1,many"], 2, "'1,many' is not a proportion for each device, as in 3,1"),
+        (["-ts", "1,many"], 2, "'1,many' is not a list of proportions, as in 3,1"),
         (["-ts", "1"], 1, "Error: -ts 1: more shares than devices; there are none"),
         (["--vram", "1G,lots"], 2, "'lots' is not a size; write 512MiB, 2G or a number of bytes"),
         (["--vram", "8"], 2, "'8' is a number of bytes, less than 64 MiB; write 8GiB"),
@@ -167,7 +167,7 @@ def test_a_plan_for_another_machine_does_not_wait_for_llama_cpp(model: Path) -> 
         (["--rpc", "127.0.0.1:99999"], 1, "Error: --rpc 127.0.0.1:99999: give HOST:PORT"),
     ],
 )
-def test_a_wrong_wish_is_one_line(
+def test_a_wrong_option_value_gives_one_line(
     model: Path, verb: str, words: list[str], status: int, line: str
 ) -> None:
     prompt = ["-p", "Hello"] if verb == "chat" else []
@@ -185,7 +185,7 @@ def test_a_wrong_wish_is_one_line(
     assert "Traceback" not in done.stderr
 
 
-def test_a_worker_answers_beyond_loopback_only_when_told_to() -> None:
+def test_a_worker_listens_beyond_loopback_only_with_public() -> None:
     refused = run("worker", "--host", "0.0.0.0")
     assert refused.exit_code == 2
     assert (
@@ -213,7 +213,7 @@ def test_a_public_worker_warns_and_ctrl_c_ends_it() -> None:
     process.stderr.close()
 
 
-def test_where_nobody_listens_the_chat_says_so_and_does_not_crash() -> None:
+def test_without_a_worker_at_the_address_the_chat_reports_an_error() -> None:
     done = chat(["--rpc", "127.0.0.1:1"])
     assert done.returncode == 1
     assert (
@@ -221,7 +221,7 @@ def test_where_nobody_listens_the_chat_says_so_and_does_not_crash() -> None:
     )
 
 
-def test_without_rpc_in_the_build_the_mend_is_said() -> None:
+def test_without_rpc_in_the_build_the_error_names_the_fix() -> None:
     done = chat(["--rpc", "127.0.0.1:1"], env=dict(os.environ))
     assert done.returncode == 1
     assert 'was built without RPC; to build it with RPC: CMAKE_ARGS="-DGGML_RPC=on"' in done.stderr
@@ -236,7 +236,7 @@ def test_two_processes_give_the_answer_of_one() -> None:
     assert "31 of 31 layers on RPC0, the experts of 20 in RAM" in together.stderr
 
 
-def test_a_plan_with_workers_says_where_they_are_to_llama_cpp_too(model: Path) -> None:
+def test_a_plan_with_workers_names_them_in_llama_cpps_options_too(model: Path) -> None:
     with worker() as one, worker() as other:
         words = ["--rpc", one, "--rpc", other, "--vram", "8GiB,6GiB", "--ram", "16GiB"]
         done = subprocess.run(
@@ -275,7 +275,7 @@ def chat(words: list[str], env: dict[str, str] | None = None) -> subprocess.Comp
     )
 
 
-def test_ram_that_is_a_slip_is_refused_and_none_is_a_size(model: Path) -> None:
+def test_ram_without_a_unit_is_refused_and_zero_is_accepted(model: Path) -> None:
     words = ["plan", str(model), "--vram", "8GiB", "--ram"]
     slip = CliRunner().invoke(main, [*words, "16"])
     assert slip.exit_code == 2

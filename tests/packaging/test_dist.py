@@ -1,4 +1,4 @@
-"""The archives that `make dist` builds: complete, and at work where no checkout is to be seen."""
+"""The archives that `make dist` builds: complete, and usable without a checkout."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from run_pythons import find
 NAME = "python{}.{}".format(*sys.version_info)
 
 
-def test_a_shim_that_does_not_start_is_passed_over(
+def test_a_shim_that_does_not_start_is_skipped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shim, there = tmp_path / "shims" / NAME, tmp_path / "pyenv" / "versions" / "x" / "bin" / NAME

@@ -1,4 +1,4 @@
-"""Set-up: what it says while pip works, how it explains failures, and an engine that crashes."""
+"""Set-up: its progress lines, its explanations of failures, and an engine that crashes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import setup_env
-from setup_env import SetupError, build_environment, doing, explain, make_engine_work
+from setup_env import SetupError, build_environment, current_step, explain, make_engine_work
 
 COMPILING = """\
   Building wheel for llama-cpp-python (pyproject.toml): started
@@ -20,20 +20,20 @@ COMPILING = """\
 
 
 def test_the_heartbeat_names_the_file_being_compiled() -> None:
-    assert doing(COMPILING) == "compiling llama.cpp: file 42 of 193"
+    assert current_step(COMPILING) == "compiling llama.cpp: file 42 of 193"
 
 
 def test_after_compiling_the_heartbeat_names_the_next_step() -> None:
     log = COMPILING + "Installing collected packages: numpy, llama-cpp-python\n"
-    assert doing(log) == "Installing collected packages"
+    assert current_step(log) == "Installing collected packages"
 
 
-def test_before_the_first_known_line_the_heartbeat_still_speaks() -> None:
-    assert doing("") == "working"
+def test_before_the_first_known_line_a_heartbeat_still_appears() -> None:
+    assert current_step("") == "working"
 
 
 @pytest.mark.parametrize(
-    ("line", "mend"),
+    ("line", "fix"),
     [
         ("CMake Error: CMAKE_CXX_COMPILER not set, after EnableLanguage", "install one"),
         ("The virtual environment was not created: ensurepip is not available", "python3-venv"),
@@ -43,9 +43,9 @@ def test_before_the_first_known_line_the_heartbeat_still_speaks() -> None:
         ("Failed to establish a new connection: NewConnectionError", "check the network"),
     ],
 )
-def test_a_known_failure_comes_with_its_mend(line: str, mend: str) -> None:
+def test_a_known_failure_comes_with_its_fix(line: str, fix: str) -> None:
     text = explain(f"  {line}\nerror: failed-wheel-build-for-install\n")
-    assert mend in text
+    assert fix in text
     assert "\n" not in text
 
 
@@ -98,7 +98,7 @@ def test_an_engine_that_works_is_left_alone(
 
 @pytest.mark.skipif(os.name == "nt", reason="nothing dies by a signal on Windows")
 @pytest.mark.parametrize("fault", ["SIGSEGV", "dies by SIGSEGV", "dies by SIGILL"])
-def test_an_engine_that_crashes_is_compiled_again_without_amx_where_the_cpu_has_it(
+def test_with_amx_an_engine_that_crashes_is_compiled_again_without_it(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -111,15 +111,14 @@ def test_an_engine_that_crashes_is_compiled_again_without_amx_where_the_cpu_has_
     make_engine_work({**os.environ, "CXXFLAGS": "-g"})
     signal = fault.rpartition(" ")[2]
     assert capsys.readouterr().out == (
-        f"set-up: llama.cpp crashes on this CPU ({signal}): compiling it again, without pip's "
-        "cache\n"
+        f"set-up: llama.cpp crashes on this CPU ({signal}); recompiling it without pip's cache\n"
         f"set-up: AMX does not work on this machine ({signal}); compiling llama.cpp without it\n"
     )
     # pip compiles the wheel, then installs it.
     assert log.read_text() == 2 * "CXXFLAGS -g -mno-amx-tile -mno-amx-int8 -mno-amx-bf16\n"
 
 
-def test_an_engine_that_crashes_on_another_cpu_is_compiled_again_as_it_was(
+def test_without_amx_an_engine_that_crashes_is_compiled_again_with_the_same_flags(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
@@ -132,7 +131,7 @@ def test_an_engine_that_crashes_on_another_cpu_is_compiled_again_as_it_was(
     assert log.read_text() == 2 * "CXXFLAGS -g\n"
 
 
-def test_an_engine_that_crashes_even_then_ends_set_up_in_one_line(
+def test_an_engine_that_still_crashes_ends_set_up_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path
 ) -> None:
     engine(tmp_path, monkeypatch, "SIGILL", after_rebuild="SIGSEGV")
@@ -145,7 +144,7 @@ def test_an_engine_that_crashes_even_then_ends_set_up_in_one_line(
     assert "\n" not in text
 
 
-def test_a_doctor_that_fails_shows_its_last_words(
+def test_a_doctor_that_fails_shows_its_last_lines(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path
 ) -> None:
     log.touch()
@@ -156,7 +155,7 @@ def test_a_doctor_that_fails_shows_its_last_words(
         make_engine_work(dict(os.environ))
 
 
-def test_a_forced_verdict_reaches_the_flags_and_is_told_in_one_line(
+def test_a_forced_verdict_reaches_the_flags_and_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(setup_env.amx, "can_leave_out", lambda _: True)

@@ -1,4 +1,4 @@
-"""What one run of `franken-gguf chat` is asked to do, as typed values; needs no llama.cpp."""
+"""The arguments of `franken-gguf chat` as typed values; imports no llama.cpp."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ class SamplingArguments:
     """How tokens are sampled."""
 
     settings: Mapping[str, Any]
-    """By the names of `Sampling`; only those that were given."""
+    """By the field names of `Sampling`; only those that were given."""
     preset: str | None = None
-    """Name of the settings that apply where `settings` has none."""
+    """Name of the settings used for fields that `settings` lacks."""
     bans: tuple[str, ...] = ()
-    """Phrases and expressions that no answer may contain."""
+    """Banned phrases and regular expressions."""
 
 
 @dataclass(frozen=True)
 class StoryArguments:
-    """Who plays, where, and with whom."""
+    """Characters, lorebooks and the user's name."""
 
     characters: tuple[Path, ...] = ()
     lorebooks: tuple[Path, ...] = ()
@@ -40,7 +40,7 @@ class SessionArguments:
     is_resumed: bool = False
     """Resume `name`, or the chat that was saved last."""
     imported: Path | None = None
-    """A file of SillyTavern's to start with."""
+    """A SillyTavern chat file to start with."""
     no_save: bool = False
     keep_context: bool = False
     """Save the KV cache beside the session."""
@@ -48,19 +48,19 @@ class SessionArguments:
 
 @dataclass(frozen=True)
 class ChatArguments:
-    """Everything that the command line can ask of a chat."""
+    """All arguments of a chat."""
 
     header: Header
     question: str | None
-    """Answer this and leave; None: talk at the terminal."""
+    """Answer this and exit; None: chat at the terminal."""
     system: str
     placement: PlacementOptions
     vram: tuple[int, ...] | None
-    """Bytes of each GPU to plan with; None: what is free."""
+    """Bytes of each GPU to plan with; None: the free memory."""
     rpc: tuple[str, ...]
     n_threads: int | None
     max_tokens: int | None
-    """Longest answer; None: no limit."""
+    """Longest answer in tokens; None: no limit."""
     sampling: SamplingArguments
     story: StoryArguments
     session: SessionArguments

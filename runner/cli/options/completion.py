@@ -1,4 +1,4 @@
-"""What the shell offers at Tab for options whose values are a fixed or stored set of names."""
+"""Shell completion for options whose values are names: fixed, or stored in files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ Completer = Callable[[click.Context, click.Parameter, str], list[str]]
 
 
 def offering(names: Callable[[], Iterable[str]]) -> Completer:
-    """Offer those of `names` that begin with what was typed, whatever its case.
+    """A completer that offers the `names` that begin with the typed text, ignoring case.
 
-    bash inserts them as they are, so names that would need quotes are left out. If the file behind
-    `names` cannot be read, nothing is offered: a line being typed is no place for an error.
+    bash inserts them unquoted, so names that need quotes are left out. If reading `names` fails,
+    nothing is offered: an error message would disturb the line being typed.
     """
 
     def complete(ctx: click.Context, parameter: click.Parameter, typed: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Options under headings, their defaults in words: what `--help` prints for every verb."""
+"""Options listed under headings, with defaults in words, in every verb's `--help`."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
 
 class Option(click.Option):
-    """An option that knows the heading it is listed under; "" is the last, unnamed one."""
+    """An option with the heading it is listed under; "" is the last group."""
 
     def __init__(self, *args: Any, group: str = "", **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.group = group
 
     def get_help_extra(self, ctx: click.Context) -> Any:
-        """A default in words goes without click's parentheses, and no range is listed.
+        """Show a default in words without click's parentheses, and leave out ranges.
 
-        A value outside the range is refused with a line that states it.
+        A value outside its range is refused with an error that states the range.
         """
         extra = super().get_help_extra(ctx)
         extra.pop("range", None)
@@ -34,11 +34,11 @@ class Option(click.Option):
 class Command(click.Command):
     """A command whose help lists its options under their headings.
 
-    cloup and rich-click do this too, and much besides; this is all of it that is needed here.
+    cloup and rich-click do this and much more; this is the part that is needed here.
     """
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write a section for each heading, with one width for the names in all of them."""
+        """Write a section for each heading, with the same name column in all of them."""
         groups: dict[str, list[tuple[str, str]]] = {}
         for parameter in self.get_params(ctx):
             record = parameter.get_help_record(ctx)
@@ -69,8 +69,8 @@ def with_options(options: Sequence[Decorator], command: Callable[..., Any]) -> C
 def bundled(name: str, kind: type, options: Sequence[Decorator]) -> Decorator:
     """A decorator that adds `options` to a command.
 
-    The values of those named like a field of the dataclass `kind` reach the command as one object
-    of that kind, the argument `name`; the others as arguments of their own.
+    Values of options named like a field of the dataclass `kind` reach the command as one object of
+    it in the argument `name`, the others as separate arguments.
     """
 
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -1,4 +1,4 @@
-"""The options that decide which device holds what, for every verb that loads or plans a model."""
+"""The options that place a model on devices, for every verb that loads or plans one."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def switch(text: str) -> bool | None:
 
 
 def override(text: str) -> Override:
-    """REGEX=DEVICE as in llama.cpp's -ot; the last = divides them."""
+    """REGEX=DEVICE as in llama.cpp's -ot, split at the last =."""
     pattern, equals, device = text.rpartition("=")
     if not (pattern and equals and device):
         raise click.BadParameter(f"{text!r} is not REGEX=DEVICE, as in 'ffn_.*_exps={CPU}'")
@@ -46,9 +46,7 @@ def shares(text: str) -> tuple[float, ...]:
     try:
         return tuple(float(share) for share in re.split("[,/]", text))
     except ValueError:
-        raise click.BadParameter(
-            f"{text!r} is not a proportion for each device, as in 3,1"
-        ) from None
+        raise click.BadParameter(f"{text!r} is not a list of proportions, as in 3,1") from None
 
 
 def sizes(text: str) -> tuple[int, ...]:
@@ -57,9 +55,9 @@ def sizes(text: str) -> tuple[int, ...]:
 
 
 def placement_options(context: str = f"{DEFAULT_N_CTX}, or less if it does not fit") -> Decorator:
-    """Give a command these options: their values as `placement`, and `vram` and `rpc` beside them.
+    """Give a command these options; it gets their values as `placement`, `vram` and `rpc`.
 
-    `context` says in words what the default context length is.
+    `context` is the default context length in words.
     """
     return bundled("placement", PlacementOptions, _options(context))
 

@@ -1,4 +1,4 @@
-"""The options that decide how the next token is sampled, in llama.cpp's spelling."""
+"""The sampling options, spelled as in llama.cpp."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _DEFAULTS = Sampling()
 
 
 def sampling_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give `command` these options; it gets their values together as `sampling`."""
+    """Give `command` these options; it gets their values as one argument, `sampling`."""
 
     @wraps(command)
     def with_sampling(**values: Any) -> Any:
@@ -52,7 +52,9 @@ def _text(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(_MAX_FILE_BYTES + 1)
     if len(data) > _MAX_FILE_BYTES:
-        raise SamplingError(f"{path}: is larger than {_MAX_FILE_BYTES >> 10} KiB")
+        raise SamplingError(
+            f"{path}: is larger than {_MAX_FILE_BYTES >> 10} KiB; give a smaller file"
+        )
     return data.decode(errors="replace")
 
 

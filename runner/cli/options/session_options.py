@@ -1,4 +1,4 @@
-"""The options that decide which saved chat is resumed, and what of this one is saved."""
+"""The options for resuming a saved chat and for saving this one."""
 
 from __future__ import annotations
 

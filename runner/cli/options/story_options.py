@@ -1,4 +1,4 @@
-"""The options that tell a story: character cards, lorebooks and your name."""
+"""The storytelling options: character cards, lorebooks and your name."""
 
 from __future__ import annotations
 

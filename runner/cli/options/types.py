@@ -1,4 +1,4 @@
-"""Types of values that options of several verbs take."""
+"""Value types shared by the options of several verbs."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ def size(text: str) -> int:
 
 
 def memory_size(text: str) -> int:
-    """The bytes of a device's memory, or 0 for none: less than 64 MiB is taken for a slip.
+    """A device's memory in bytes, or 0 for none; less than 64 MiB is taken for a missing unit.
 
-    A type of click's: raises BadParameter.
+    Used as a click type: raises BadParameter.
     """
     nbytes = size(text)
     if 0 < nbytes < _LEAST_MEMORY:

@@ -1,16 +1,16 @@
-r"""A baseline's log-probabilities on disk in 16 bits, and other models' logits held against them.
+r"""A baseline's log-probabilities on disk in 16 bits, and other models' logits compared with them.
 
-A row of the file, one for each scored position:
+A row of the file, one per scored position:
 
     ┌─────────────┬───────────┬──────────────────────────────────────────┐
     │ min float32 │ step f32  │ level uint16, one for each token         │
     └─────────────┴───────────┴──────────────────────────────────────────┘
     log-probability = min + step · (level - 1)
 
-much as llama-perplexity keeps them (log_softmax in tools/perplexity/perplexity.cpp): levels span
-what lies within 16 of the likeliest token, so an entry is off by at most step / 2 ≤ 0.000123. What
-is further below has level 0 and counts as having no probability: less than 1.2e-7 times the
-likeliest token's for each such token.
+This is close to llama-perplexity's format (log_softmax in tools/perplexity/perplexity.cpp). Levels
+cover 16 nats below the most likely token, so the error is at most step / 2 ≤ 0.000123. Tokens
+further below have level 0 and count as impossible: each has less than 1.2e-7 times the probability
+of the most likely token.
 """
 
 from __future__ import annotations
@@ -31,16 +31,17 @@ F64 = NDArray[np.float64]
 _SPAN = 16.0
 _LEVELS = 65534
 _ROWS = 16
-"""Rows that are worked on at a time: their temporary arrays stay in a core's cache."""
+"""Rows processed at a time, few enough for their temporary arrays to stay in the CPU cache."""
 
 
 class Scores(NamedTuple):
-    """Of (n,) scored positions."""
+    """Arrays of (n,) scored positions."""
 
     nll: F64
     kld: F64
-    """From the baseline's probabilities; zeros for the baseline."""
+    """KL divergence from the baseline; zeros for the baseline itself."""
     same_top: NDArray[np.bool_]
+    """Whether the most likely token is the baseline's."""
 
 
 def row_dtype(n_vocab: int) -> np.dtype[np.void]:
@@ -63,15 +64,15 @@ def encode(log_probs: F32) -> NDArray[np.void]:
 
 
 def decode(rows: NDArray[np.void]) -> F32:
-    """(n, vocabulary) log-probabilities; -inf for what was too unlikely."""
+    """(n, vocabulary) log-probabilities; -inf for level 0."""
     levels = rows["levels"].astype(np.float32)
-    found: F32 = (levels - 1) * rows["step"][:, None] + rows["min"][:, None]
-    found[levels == 0] = -np.inf
-    return found
+    log_probs: F32 = (levels - 1) * rows["step"][:, None] + rows["min"][:, None]
+    log_probs[levels == 0] = -np.inf
+    return log_probs
 
 
 def write_scores(logits: F32, true: list[int], file: BufferedWriter) -> Scores:
-    """Score the baseline itself, and append its rows to `file`. Raises OSError."""
+    """Score the baseline itself and append its rows to `file`. Raises OSError."""
     nll = np.empty(len(logits))
     for part in _parts(len(logits)):
         block = logits[part]
@@ -82,7 +83,7 @@ def write_scores(logits: F32, true: list[int], file: BufferedWriter) -> Scores:
 
 
 def read_scores(logits: F32, true: list[int], file: BufferedReader) -> Scores:
-    """Score a model against the next rows of `file`. Raises EngineError at its end, OSError."""
+    """Score a model against the next rows of `file`. Raises EngineError if it ends, OSError."""
     nll, kld = np.empty(len(logits)), np.empty(len(logits))
     same_top = np.empty(len(logits), np.bool_)
     for part in _parts(len(logits)):
@@ -97,32 +98,34 @@ def read_scores(logits: F32, true: list[int], file: BufferedReader) -> Scores:
 
 
 def _kl_divergence(base: F32, stored: NDArray[np.void], logits: F32, total: F32) -> F64:
-    """sum of p (ln p - logits + total) over what has a probability. Overwrites `base`, levels."""
+    """Sum of p (ln p - logits + total) over levels above 0. Overwrites `base`, the levels."""
     unlikely = base == 0
     base *= stored["step"][:, None]
     base += (stored["min"] - stored["step"])[:, None]
     p = np.exp(base)
     p[unlikely] = 0
     base -= logits
-    found: F64 = np.einsum("ij,ij->i", p, base, dtype=np.float64)
-    found += total * p.sum(axis=1, dtype=np.float64)
-    return found
+    divergence: F64 = np.einsum("ij,ij->i", p, base, dtype=np.float64)
+    divergence += total * p.sum(axis=1, dtype=np.float64)
+    return divergence
 
 
 def _log_sum_exp(block: F32) -> F32:
     """(n, 1) from (n, vocabulary)."""
     highest: F32 = block.max(axis=1, keepdims=True)
     sums: F32 = np.exp(block - highest).sum(axis=1, keepdims=True)
-    found: F32 = highest + np.log(sums)
-    return found
+    total: F32 = highest + np.log(sums)
+    return total
 
 
 def read_rows(file: BufferedReader, count: int, n_vocab: int) -> NDArray[np.void]:
-    """The next `count` rows. Raises EngineError where the file ends before, OSError."""
+    """The next `count` rows. Raises EngineError if the file ends before, OSError."""
     dtype = row_dtype(n_vocab)
     data = file.read(count * dtype.itemsize)
     if len(data) < count * dtype.itemsize:
-        raise EngineError(f"{file.name}: the baseline's scores end too early; delete the file")
+        raise EngineError(
+            f"{file.name}: the baseline's scores are incomplete; delete the file and run again"
+        )
     return np.frombuffer(data, dtype)
 
 
@@ -130,8 +133,8 @@ def row_at(path: Path, place: int, n_vocab: int) -> F32:
     """The log-probabilities of one row. Raises EngineError, OSError."""
     with path.open("rb") as file:
         file.seek(place * row_dtype(n_vocab).itemsize)
-        found: F32 = decode(read_rows(file, 1, n_vocab))[0]
-    return found
+        log_probs: F32 = decode(read_rows(file, 1, n_vocab))[0]
+    return log_probs
 
 
 def _parts(count: int) -> Iterator[slice]:

@@ -1,4 +1,4 @@
-"""One model through all parts that are missing; each is kept as soon as it is done."""
+"""The missing parts of one model measured, each stored as soon as it is done."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Machine
 from franken_gguf.runner.prompt.template import Template, special_tokens, stored_template
 
-from .measure import Loaded, measure_answers, measure_prompt, measure_text
+from .loaded_model import LoadedModel
 from .measure_job import ANSWERS, RUN, TEXT, Job, Progress, prompt_part
+from .measure_prompt import measure_prompt
+from .measure_scores import measure_answers, measure_text
 from .raw_measurements import Run
 from .stored import greedy_answers
 
 
 def measure_model(job: Job, send: Callable[[Any], None]) -> None:
-    """Measure `job.parts`; sends Progress, and notices as text.
+    """Measure `job.parts`, sending Progress objects and notices as text.
 
-    Raises what loading and evaluating do, CompareError, OSError.
+    Raises what loading and evaluating a model raise, CompareError, OSError.
     """
     header, baseline = read_header(job.path), read_header(job.baseline)
     probe = RouterProbe() if model_shape(header).n_expert else None
@@ -42,7 +44,7 @@ def measure_model(job: Job, send: Callable[[Any], None]) -> None:
         Template(stored_template(baseline), special_tokens(baseline)) as template,
     ):
         load_seconds = time.perf_counter() - started
-        model = Loaded(
+        model = LoadedModel(
             engine, template, job.settings, job.workspace, probe, is_baseline=job.is_baseline
         )
         for part in job.parts:
@@ -52,14 +54,14 @@ def measure_model(job: Job, send: Callable[[Any], None]) -> None:
         job.workspace.store(job.key, RUN, Run(load_seconds, peak_memory()))
 
 
-def _measured(job: Job, model: Loaded, part: str) -> Any:
+def _measured(job: Job, model: LoadedModel, part: str) -> Any:
     if part == TEXT:
         return measure_text(model, job.tasks)
     if part == ANSWERS:
         base, own = (greedy_answers(job, key) for key in (job.baseline_key, job.key))
         return measure_answers(model, job.tasks, base, own)
-    number = [prompt_part(n) for n in range(len(job.tasks.prompts))].index(part)
-    return measure_prompt(model, job.tasks.prompts[number])
+    by_part = {prompt_part(number): task for number, task in enumerate(job.tasks.prompts)}
+    return measure_prompt(model, by_part[part])
 
 
 def _send_progress(send: Callable[[Any], None], part: str, done: float) -> None:

@@ -1,15 +1,15 @@
-"""What models are asked when they are compared: built-in prompts, and a YAML file for your own.
+"""The prompts of a comparison: built-in ones, and your own in YAML files.
 
     ask: If you could choose between {first} and {second}, which would you choose?
     paraphrases:            # optional: the same question in other words
       - Which would you rather have, {first} or {second}?
-    answers:                # optional: two sets, whose odds are the lean
+    answers:                # optional: two sets, whose log-odds are the lean
       eternal life: [eternal life, Eternal life]
       a mortal life: [a mortal life, A mortal life]
-    measure: variety        # optional, without answers: what sampled answers are measured for
+    measure: variety        # optional, without answers: variety or haiku
 
-{first} and {second} stand for the names of the two sets; where a wording has both, it is asked in
-both orders. `measure` is variety (of words) or haiku (5-7-5, too).
+{first} and {second} stand for the names of the two sets; a wording with both is asked in both
+orders. `variety` measures the words of sampled answers, `haiku` also whether they are 5-7-5.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from franken_gguf.quantize.common.yaml_files import read_yaml
 
 FIRST, SECOND = "{first}", "{second}"
 CHOICE = "So which of the two do you choose, {first} or {second}? Answer with one of them."
-"""Asked after a sampled answer: the model itself says what its answer comes down to."""
+"""Asked after a sampled answer, so that the model itself says which option it chose."""
 _KEYS = ("ask", "paraphrases", "answers", "measure")
 _PLACEHOLDER = re.compile(r"\{first\}|\{second\}")
 _MAX_BYTES = 1 << 16
@@ -34,24 +34,24 @@ _MAX_NAME = 40
 
 
 class QuestionError(FrankenError):
-    """A prompt or its file that cannot be used; the text names the line and the mend."""
+    """A prompt or prompt file that cannot be used; the text names the key and the fix."""
 
 
 @dataclass(frozen=True)
 class Question:
-    """A prompt in all its wordings, and the two sets of answers whose odds are measured, if any."""
+    """A prompt in all wordings, and the two sets of answers whose log-odds are measured, if any."""
 
     name: str
     paraphrases: tuple[tuple[str, ...], ...]
-    """Each in both orders of its options, where it has any; placeholders filled in."""
+    """Each in all orders of its options, with the placeholders filled in."""
     answers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Two pairs of a set's name and its answers, or none."""
     measure: str = ""
-    """What sampled answers are measured for: one of `MEASURES`."""
+    """One of `MEASURES`."""
 
     @property
     def text(self) -> str:
-        """The wording that is asked for a greedy answer."""
+        """The wording that the greedy answer answers."""
         return self.paraphrases[0][0]
 
     @property
@@ -124,11 +124,9 @@ BUILT_IN = tuple(_BUILT_IN)
 
 
 def question(text: str) -> Question:
-    """What --prompt means: the name of a built-in prompt, @FILE, or the words to ask.
+    """The value of --prompt: the name of a built-in prompt, @FILE, or the text to ask.
 
-    Words are measured for their answers' variety.
-
-    Raises QuestionError, OSError.
+    Answers to a text are measured for variety. Raises QuestionError, OSError.
     """
     if text in _BUILT_IN:
         return parse(text, _BUILT_IN[text], f"prompt {text!r}")
@@ -144,29 +142,38 @@ def read_question(path: Path) -> Question:
     return parse(path.stem, read_yaml(path, QuestionError, _MAX_BYTES), str(path))
 
 
-def parse(name: str, document: Any, where: str) -> Question:
-    """A prompt from what its YAML holds. Raises QuestionError whose text begins with `where`."""
+def parse(name: str, document: Any, source: str) -> Question:
+    """A prompt from the value of its YAML.
+
+    Raises QuestionError, whose text begins with `source`, the file or option.
+    """
     if not isinstance(document, dict):
-        raise QuestionError(f"{where}: write 'ask: ...' and, if you like, paraphrases and answers")
+        raise QuestionError(f"{source}: must hold 'ask: ...' and, optionally, paraphrases, answers")
     for key in document:
         if key not in _KEYS:
-            raise QuestionError(f"{where}: unknown key {key!r}; there are {', '.join(_KEYS)}")
-    asked = [_text(document.get("ask"), f"{where}: ask")]
-    asked += _texts(document.get("paraphrases", []), f"{where}: paraphrases")
-    answers = _answers(document.get("answers"), where)
-    if not answers and any(FIRST in one or SECOND in one for one in asked) and where != "--prompt":
-        raise QuestionError(f"{where}: {FIRST} and {SECOND} name answers, and there are none")
-    measure = document.get("measure", LEAN if answers else VARIETY)
-    if measure not in ((LEAN,) if answers else (VARIETY, HAIKU)):
-        raise QuestionError(
-            f"{where}: measure is {VARIETY} or {HAIKU}, or left away where there are answers"
-        )
+            raise QuestionError(f"{source}: unknown key {key!r}; use {', '.join(_KEYS)}")
+    wordings = [_text(document.get("ask"), f"{source}: ask")]
+    wordings += _texts(document.get("paraphrases", []), f"{source}: paraphrases")
+    answers = _answers(document.get("answers"), f"{source}: answers")
+    if not answers and source != "--prompt" and any(map(_PLACEHOLDER.search, wordings)):
+        raise QuestionError(f"{source}: {FIRST} and {SECOND} stand for answers; add 'answers:'")
     labels = [label for label, _ in answers]
-    paraphrases = dict.fromkeys(_orders(one, labels) for one in asked)
-    return Question(name, tuple(paraphrases), answers, measure)
+    paraphrases = dict.fromkeys(_orders(wording, labels) for wording in wordings)
+    return Question(name, tuple(paraphrases), answers, _measure(document, bool(answers), source))
+
+
+def _measure(document: dict[str, Any], has_answers: bool, source: str) -> str:
+    measures = (LEAN,) if has_answers else (VARIETY, HAIKU)
+    measure = document.get("measure", measures[0])
+    if measure not in measures:
+        raise QuestionError(
+            f"{source}: measure must be {VARIETY} or {HAIKU}; leave it out if there are answers"
+        )
+    return str(measure)
 
 
 def _orders(wording: str, labels: list[str]) -> tuple[str, ...]:
+    """A wording filled in, in both orders of the labels if it names both."""
     if not labels:
         return (wording,)
     orders = (labels, labels[::-1]) if FIRST in wording and SECOND in wording else (labels,)
@@ -175,43 +182,40 @@ def _orders(wording: str, labels: list[str]) -> tuple[str, ...]:
 
 def filled(wording: str, first: str, second: str) -> str:
     """`wording` with the names of two answers in place of its placeholders."""
-    return _filled(wording, {FIRST: first, SECOND: second})
+    names = {FIRST: first, SECOND: second}
+    # In one pass: a name can itself contain a placeholder.
+    return _PLACEHOLDER.sub(lambda match: names[match[0]], wording)
 
 
-def _filled(wording: str, names: dict[str, str]) -> str:
-    # At once: a name may itself hold a placeholder.
-    return _PLACEHOLDER.sub(lambda found: names[found[0]], wording)
-
-
-def _answers(value: Any, where: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+def _answers(value: Any, key: str) -> tuple[tuple[str, tuple[str, ...]], ...]:
+    """The two sets, each its name and answers; () for None."""
     if value is None:
         return ()
-    where = f"{where}: answers"
     if not isinstance(value, dict) or len(value) != 2:
-        raise QuestionError(f"{where}: must be two names, each with a list of answers")
+        raise QuestionError(f"{key}: must be two names, each with a list of answers")
     return tuple(
-        (_text(label, f"{where}: a name"), tuple(_some(texts, f"{where}: {label}")))
+        (_text(label, f"{key}: a name"), _set(texts, f"{key}: {label}"))
         for label, texts in value.items()
     )
 
 
-def _some(value: Any, where: str) -> list[str]:
-    texts = _texts(value, where)
+def _set(value: Any, key: str) -> tuple[str, ...]:
+    texts = _texts(value, key)
     if not texts:
-        raise QuestionError(f"{where}: must hold at least one text")
-    return texts
+        raise QuestionError(f"{key}: must hold at least one text")
+    return tuple(texts)
 
 
-def _texts(value: Any, where: str) -> list[str]:
+def _texts(value: Any, key: str) -> list[str]:
     if not isinstance(value, list) or len(value) > _MAX_TEXTS:
-        raise QuestionError(f"{where}: must be a list of at most {_MAX_TEXTS} texts")
-    return [_text(one, where) for one in value]
+        raise QuestionError(f"{key}: must be a list of at most {_MAX_TEXTS} texts")
+    return [_text(text, key) for text in value]
 
 
-def _text(value: Any, where: str) -> str:
+def _text(value: Any, key: str) -> str:
     if not isinstance(value, str) or not value.strip() or len(value) > _MAX_CHARACTERS:
         raise QuestionError(
-            f"{where}: must be a text of 1 to {_MAX_CHARACTERS} characters; "
-            "put it in quotes where YAML reads a number or yes and no"
+            f"{key}: must be a text of 1 to {_MAX_CHARACTERS} characters; "
+            "put a number, yes or no in quotes"
         )
     return value.strip()

@@ -1,4 +1,4 @@
-"""What is read off a running model, before anything is made of it. Pure."""
+"""Measurements as a running model gives them, before any statistics. Pure."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .log_probs import Scores
 
 @dataclass(frozen=True)
 class Speed:
-    """Tokens and the seconds they took, of prompts and of answers."""
+    """Tokens evaluated in prompts and generated in answers, and the seconds they took."""
 
     prompt_tokens: int = 0
     prompt_seconds: float = 0.0
@@ -35,56 +35,57 @@ class MeasuredPrompt:
     """One model's answers to one prompt, and its leans."""
 
     tokens: list[int]
-    """The greedy answer, with the end token where it ended."""
+    """The greedy answer; ends with the end token unless it was cut."""
     text: str
     is_cut: bool
     samples: list[tuple[int, str, float]]
-    """Seed, text, and the lean of the forced choice (0.0 where there are no labels)."""
+    """Seed, text, and the lean of the forced choice (0.0 if the prompt has no labels)."""
     raw: list[list[float]]
-    """The lean by paraphrase and order."""
+    """Leans by paraphrase and order."""
     per_token: list[list[float]]
     raw_again: list[list[float]]
-    """The baseline's `raw` once more, in other batches; empty for the others."""
+    """The baseline's `raw` measured again in other batches; empty for other models."""
     speed: Speed
 
 
 @dataclass(frozen=True)
 class MeasuredScores:
-    """One model over scored positions, against the baseline."""
+    """One model's scores at each position, compared with the baseline's."""
 
     nll: list[float]
     kld: list[float]
     same_top: list[bool]
-    """Zeros and true for the baseline."""
+    """All true for the baseline, whose `kld` is 0."""
     routing: list[LayerRouting]
     """By layer, over `len(nll)` tokens; empty for a dense model."""
     speed: Speed
 
     def scores(self) -> Scores:
-        """The figures of each position as arrays."""
+        """The same as arrays."""
         return Scores(np.array(self.nll), np.array(self.kld), np.array(self.same_top, np.bool_))
 
 
 @dataclass(frozen=True)
 class MeasuredAnswers:
-    """One model on the baseline's greedy answers, all prompts after each other."""
+    """One model's scores of the baseline's greedy answers, prompt after prompt."""
 
     scores: MeasuredScores
     differences: list[FirstDifference | None]
-    """For each prompt; None where the answers are the same."""
+    """One per prompt; None if the answers are the same."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What loading took, and the memory of the process; of the last run."""
+    """Load time and peak memory of the last process that measured the model."""
 
     load_seconds: float
     peak_memory: int
+    """Bytes."""
 
 
 @dataclass(frozen=True)
 class Measured:
-    """All of one model, as far as it could be measured."""
+    """Everything measured of one model; None for parts that could not be."""
 
     prompts: list[MeasuredPrompt | None]
     answers: MeasuredAnswers | None

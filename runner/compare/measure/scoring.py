@@ -1,6 +1,6 @@
-"""What a model thinks of given text: log-probabilities of answers, and logits of a long text.
+"""Scoring given tokens: log-probabilities of answers, and logits of a long text in chunks.
 
-Logits are reduced to what is asked before the next evaluation: never more than one chunk is held.
+Logits are used up before the next evaluation: at most one chunk of them is in memory.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from franken_gguf.runner.engine.vocabulary import Vocabulary
 from franken_gguf.runner.planning.memory_use import N_BATCH
 
 CHUNK = N_BATCH
-"""Tokens of a chunk, llama-perplexity's default for -c: one evaluation."""
+"""Tokens of a chunk, llama-perplexity's default context: one evaluation."""
 SCORED = CHUNK // 2 - 1
-"""Positions of a chunk that count: those of its second half that have a token after them."""
+"""Scored positions of a chunk: those in its second half that a token follows."""
 N_OUTPUTS = CHUNK // 2
-"""LoadOptions.n_outputs of an engine that is to score."""
+"""LoadOptions.n_outputs that an engine needs for scoring."""
 
 F32 = NDArray[np.float32]
 
@@ -30,19 +30,19 @@ F32 = NDArray[np.float32]
 def answer_log_probs(
     engine: Engine, prompt: Sequence[int], answers: Sequence[Sequence[int]], *, batch: int = N_BATCH
 ) -> list[F32]:
-    """The log-probability of each token of each answer, as it follows `prompt`.
+    """For each answer, an array with the log-probability of each of its tokens after `prompt`.
 
-    What of the prompt is not in the context is evaluated once, in batches of up to `batch` tokens.
-    Raises EngineError where prompt and answer leave no room in the context or one of them is
+    The part of the prompt that is not in the context is evaluated once, in batches of up to `batch`
+    tokens. Raises EngineError if prompt and answer do not fit into the context or one of them is
     empty; KeyboardInterrupt.
     """
     longest = max(map(len, answers))
     if not prompt or not min(map(len, answers)):
-        raise EngineError("there is nothing to score: the prompt or an answer is empty")
+        raise EngineError("nothing to score: the prompt or an answer is empty")
     if len(prompt) + longest > engine.n_ctx or longest > N_OUTPUTS:
         raise EngineError(
-            f"prompt and answer are {len(prompt) + longest} tokens, the context {engine.n_ctx} "
-            f"and an answer at most {N_OUTPUTS}; shorten them, or give more context with -c"
+            f"prompt and answer need {len(prompt) + longest} tokens, but the context has "
+            f"{engine.n_ctx} and an answer at most {N_OUTPUTS}; shorten them or give a larger -c"
         )
     row = _last_logits(engine, prompt, batch)
     first = log_softmax(row)[0]
@@ -54,7 +54,7 @@ def answer_log_probs(
             scores.append(rows[np.arange(len(rows)), list(answer[1:])])
             engine.forget_from(len(prompt))
         found.append(np.concatenate(scores))
-        if len(engine.evaluated) != len(prompt):  # a recurrent model's state cannot be cut
+        if len(engine.evaluated) != len(prompt):  # a recurrent model cannot forget tokens
             engine.evaluate(prompt)
     return found
 
@@ -69,16 +69,14 @@ def _last_logits(engine: Engine, prompt: Sequence[int], batch: int) -> F32:
 
 
 def chunks(vocabulary: Vocabulary, text: str, most: int) -> list[list[int]]:
-    """The first `most` chunks of a text, cut as llama-perplexity cuts it; a rest is left out.
+    """The first `most` whole chunks of a text, cut as llama-perplexity cuts it.
 
-    Where the model wants a BOS token, it takes the first place of each chunk. Raises EngineError
-    for a text shorter than two chunks, llama-perplexity's least.
+    If the model uses a BOS token, it replaces the first token of each chunk. Raises EngineError
+    for a text shorter than two chunks, llama-perplexity's minimum.
     """
     tokens = vocabulary.prompt(text)
     if len(tokens) < 2 * CHUNK:
-        raise EngineError(
-            f"the text is {len(tokens)} tokens long; {2 * CHUNK} are needed to score it"
-        )
+        raise EngineError(f"the text has {len(tokens)} tokens, but scoring needs {2 * CHUNK}")
     whole = min(len(tokens) // CHUNK, most)
     cut = [tokens[start * CHUNK : (start + 1) * CHUNK] for start in range(whole)]
     bos = vocabulary.bos
@@ -86,9 +84,9 @@ def chunks(vocabulary: Vocabulary, text: str, most: int) -> list[list[int]]:
 
 
 def chunk_logits(engine: Engine, cut: Sequence[Sequence[int]]) -> Iterator[tuple[F32, list[int]]]:
-    """For each chunk the logits at its scored positions, and the true tokens there.
+    """For each chunk, the logits at its scored positions and the tokens that follow them.
 
-    (SCORED, vocabulary) and SCORED tokens; the array is llama.cpp's, good until the next chunk.
+    (SCORED, vocabulary) and SCORED tokens; the array is llama.cpp's, valid until the next chunk.
     Raises EngineError, KeyboardInterrupt.
     """
     for chunk in cut:

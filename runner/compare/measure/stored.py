@@ -1,4 +1,4 @@
-"""What a workspace holds of a model, as the objects that were stored."""
+"""A model's stored measurements, loaded from a workspace."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Part = TypeVar("Part")
 
 
 def measured_from(job: Job, error: str = "") -> Measured:
-    """All that a workspace holds of a model. What cannot be read is as if it were not there."""
+    """Everything stored of a model; parts that cannot be read count as missing."""
     return Measured(
         _prompts(job, job.key),
         _loaded(job, job.key, ANSWERS, _answers),
@@ -27,10 +27,12 @@ def measured_from(job: Job, error: str = "") -> Measured:
 
 
 def greedy_answers(job: Job, key: str) -> list[Tokens]:
-    """The tokens of the greedy answers of the model `key` to all prompts. Raises CompareError."""
+    """The tokens of the greedy answers of model `key` to all prompts. Raises CompareError."""
     prompts = _prompts(job, key)
     if None in prompts:
-        raise CompareError(f"{job.workspace.folder}: has changed meanwhile; give the command again")
+        raise CompareError(
+            f"{job.workspace.folder}: stored answers are missing; run the same command again"
+        )
     return [tuple(prompt.tokens) for prompt in prompts if prompt]
 
 

@@ -1,6 +1,7 @@
-"""Work in a process of its own: its memory is its own, and so is its end.
+"""Work in a separate process, which frees its memory at the end and can crash on its own.
 
-llama.cpp ends a process where it meets what it did not expect; the other models shall go on.
+llama.cpp aborts the process on errors it does not handle; the comparison continues with the other
+models.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ Send = Callable[[Any], None]
 
 @dataclass(frozen=True)
 class _Failure:
-    """The last thing that a process sends which failed."""
+    """The last message of a process that failed with an expected error."""
 
     reason: str
 
 
 @dataclass(frozen=True)
 class _Bug:
-    """The same, of an error that nobody foresaw."""
+    """The last message of a process that failed with an unexpected error."""
 
     traceback: str
 
 
 def messages(work: Callable[[Work, Send], None], argument: Work, name: str) -> Iterator[Any]:
-    """What `work(argument, send)` sends from another process, as it comes.
+    """Run `work(argument, send)` in another process and yield what it sends.
 
-    The process ends with this one, and is killed when the iterator is closed. Raises CompareError
-    with what the process had to say, or, naming `name`, with how it died.
+    The process ends with this one and is killed when the iterator is closed. Raises CompareError
+    with the error of the process, or with `name` and the way it died.
     """
     spawn = multiprocessing.get_context("spawn")
     here, there = spawn.Pipe(duplex=False)
@@ -87,11 +88,11 @@ def _end(exitcode: int, flight: Any) -> str:
 def _main(
     work: Callable[[Work, Send], None], argument: Work, connection: Connection, flight: Any
 ) -> None:
-    # Ctrl-C reaches every process of a terminal; the parent decides what comes of it.
+    # Ctrl-C reaches every process of a terminal; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=end_with_parent, daemon=True).start()
     recorder.share(flight)
-    # What llama.cpp writes as it gives up is not for the screen.
+    # Hides what llama.cpp writes before it aborts.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stderr.fileno())
     try:
         work(argument, connection.send)

@@ -1,4 +1,4 @@
-"""What every model is given, as tokens: prompts in all wordings, answers, and chunks of a text."""
+"""The tokens that every model gets: prompts in all wordings, answers, and chunks of a text."""
 
 from __future__ import annotations
 
@@ -16,49 +16,49 @@ from franken_gguf.runner.prompt.template import Template, special_tokens, stored
 from .questions import CHOICE, Question, filled
 from .scoring import CHUNK, N_OUTPUTS, chunks
 
-# Of the chat template around a sampled answer's forced choice, beside the question itself.
+# Allowance for the chat template around the question of a forced choice.
 _TEMPLATE_TOKENS = 64
 
 Tokens = tuple[int, ...]
 
 
 class CompareError(FrankenError):
-    """A comparison that cannot be made; the text names the file or the prompt, and the mend."""
+    """A comparison that cannot be made; the text names the file or prompt, and the fix."""
 
 
 @dataclass(frozen=True)
 class Task:
-    """One question, ready to be asked."""
+    """One question as tokens."""
 
     question: Question
     wordings: tuple[tuple[Tokens, ...], ...]
-    """As `Question.paraphrases`, in the chat template."""
+    """Like `Question.paraphrases`, in the chat template."""
     answers: tuple[tuple[Tokens, ...], ...]
-    """As the sets of `Question.answers`."""
+    """Like the sets of `Question.answers`."""
     n_ctx: int
-    """Tokens of context that it needs, with its longest answer and what is asked after that."""
+    """Context that it needs in tokens, including the answer and the forced choice after it."""
 
     @property
     def prompt(self) -> Tokens:
-        """The wording that is asked for a greedy answer."""
+        """The wording that the greedy answer answers."""
         return self.wordings[0][0]
 
 
 @dataclass(frozen=True)
 class Tasks:
-    """All that is asked of each model."""
+    """Everything that each model is given."""
 
     prompts: tuple[Task, ...]
     chunks: tuple[Tokens, ...]
     n_ctx: int
-    """Tokens of context that are needed."""
+    """Context that is needed, in tokens."""
 
 
 def prepare(header: Header, questions: Sequence[Question], text: str, settings: Settings) -> Tasks:
-    """The tokens of all prompts and of up to `settings.chunks` chunks of a text.
+    """The tokens of all prompts, and of up to `settings.chunks` chunks of `text`.
 
-    `settings.text` names the text, "" is none. By the tokenizer and the chat template of the model
-    behind `header`, whose weights are not read.
+    They come from the tokenizer and chat template of the model of `header`, whose weights are not
+    read. The text is scored if `settings.text`, its name, is not "".
     Raises EngineError, PromptError, CompareError.
     """
     with (
@@ -75,7 +75,7 @@ def _chunks(vocabulary: Vocabulary, text: str, settings: Settings) -> list[list[
     try:
         return chunks(vocabulary, text, settings.chunks)
     except EngineError as error:
-        raise CompareError(f"{settings.text}: {error}; take a longer one") from None
+        raise CompareError(f"{settings.text}: {error}; give a longer text") from None
 
 
 def _task(
@@ -92,8 +92,8 @@ def _task(
     longest = max((len(answer) for answers in answers for answer in answers), default=0)
     if longest > N_OUTPUTS:
         raise CompareError(
-            f"prompt {question.name!r}: an answer to score is {longest} tokens long, "
-            f"{N_OUTPUTS} at most can be; shorten it"
+            f"prompt {question.name!r}: an answer has {longest} tokens, but at most {N_OUTPUTS} "
+            "can be scored; shorten it"
         )
     needed = max(len(wording) for orders in wordings for wording in orders) + settings.max_tokens
     if answers:
@@ -105,7 +105,7 @@ def _task(
 def choices(
     vocabulary: Vocabulary, template: Template, question: Question, asked: str, answer: str
 ) -> Iterator[Tokens]:
-    """The prompts that make a model say what its `answer` comes down to, in both orders."""
+    """The prompts that ask a model which option its `answer` chooses, in both orders."""
     first, second = question.labels
     for order in ((first, second), (second, first)):
         turns = [Message("user", asked), Message("assistant", answer or "...")]
@@ -113,13 +113,18 @@ def choices(
         yield tuple(vocabulary.prompt(template.render(turns)))
 
 
-def check_context(tasks: Tasks, n_ctx: int, where: str) -> None:
-    """Raise CompareError for the first prompt that a context of `n_ctx` tokens cannot take."""
+def check_context(tasks: Tasks, n_ctx: int, source: str) -> None:
+    """Raise CompareError for the first prompt that does not fit into `n_ctx` tokens.
+
+    `source` is the option or file that sets the limit.
+    """
     for task in tasks.prompts:
         if task.n_ctx > n_ctx:
             raise CompareError(
-                f"prompt {task.question.name!r} takes {task.n_ctx} tokens with its answer, "
-                f"{where} has a context of {n_ctx}; shorten it, or its answers with -n"
+                f"prompt {task.question.name!r} needs {task.n_ctx} tokens with its answer, but "
+                f"{source} allows {n_ctx}; shorten the prompt, or its answers with -n"
             )
     if tasks.chunks and n_ctx < CHUNK:
-        raise CompareError(f"{where} has a context of {n_ctx}, a text needs {CHUNK}")
+        raise CompareError(
+            f"scoring a text needs a context of {CHUNK} tokens, but {source} allows {n_ctx}"
+        )

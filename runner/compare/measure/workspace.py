@@ -1,10 +1,10 @@
-"""Where a comparison keeps what is done, so that the same command goes on: a folder in the cache.
+"""A comparison's finished parts, stored in the cache so that the same command resumes.
 
-    <cache>/compare/<hash of all that every model is asked>/
+    <cache>/compare/<hash of the questions, settings and baseline>/
         <hash of a model's file>/   prompt-0.json ... answers.json text.json run.json
         baseline/                   answers.scores answers.npz text.scores text.npz
 
-The baseline's scores are large and are removed once every model has been held against them.
+The baseline's scores are large and are removed once every model has been compared with them.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ _KEPT_SECONDS = 7 * 24 * 3600.0
 
 
 def cache_folder() -> Path:
-    """Where this user's comparisons and converted quants are, by their platform's custom."""
+    """The platform's cache folder for this user's comparisons and converted quants."""
     return user_cache_path("franken-gguf", appauthor=False)
 
 
 def digest(*parts: object) -> str:
-    """A short hash of what `repr` says of the parts."""
+    """A short hash of the `repr` of the parts."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()[:24]
 
 
 def fingerprint(path: Path) -> str:
-    """A hash of a model: of each file its size and age, its header, and samples of its weights.
+    """A hash of each of a model's files: size, modification time, header, samples of the weights.
 
     Raises GGUFError, OSError.
     """
@@ -64,7 +64,7 @@ def fingerprint(path: Path) -> str:
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A file to write to, which becomes `path` at the end unless there was an error."""
+    """A temporary file to write to, renamed to `path` at the end unless there was an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
@@ -76,12 +76,12 @@ def replacing(path: Path) -> Iterator[Path]:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder of one comparison. Every file in it is whole, or not there."""
+    """The folder of one comparison. Every file in it is complete."""
 
     folder: Path
 
     def load(self, model: str, part: str) -> dict[str, Any] | None:
-        """What was stored of a part; None where nothing was, or nothing that can be read."""
+        """A stored part; None if it is missing or cannot be read."""
         try:
             with (self.folder / model / f"{part}.json").open("rb") as file:
                 found = json.loads(file.read(_MAX_BYTES))
@@ -90,7 +90,7 @@ class Workspace:
         return found if isinstance(found, dict) else None
 
     def store(self, model: str, part: str, measured: Any) -> None:
-        """Keep a dataclass of `measured`. Raises OSError."""
+        """Store `measured`, a dataclass, as a part. Raises OSError."""
         with replacing(self.folder / model / f"{part}.json") as path:
             path.write_text(json.dumps(asdict(measured)), encoding="utf-8")
 
@@ -99,28 +99,28 @@ class Workspace:
         return self.folder / "baseline" / f"{part}.{suffix}"
 
     def has_baseline(self, part: str) -> bool:
-        """Whether the scores of a part are there."""
+        """Whether the baseline's scores of a part are stored."""
         return all(self.baseline(part, suffix).exists() for suffix in ("scores", "npz"))
 
     def remove_baseline(self) -> None:
-        """Remove what is large."""
+        """Remove the baseline's scores, which are large."""
         shutil.rmtree(self.folder / "baseline", ignore_errors=True)
 
     @contextmanager
     def locked(self) -> Iterator[None]:
-        """Raises CompareError where another comparison has the folder."""
+        """Hold the folder's lock. Raises CompareError if another process holds it."""
         self.folder.mkdir(parents=True, exist_ok=True)
         try:
             with FileLock(self.folder / ".lock", timeout=0):
                 yield
         except Timeout:
             raise CompareError(
-                f"{self.folder}: the same comparison is running already; wait for it, or stop it"
+                f"{self.folder}: the same comparison is already running; wait for it or stop it"
             ) from None
 
 
 def remove_abandoned(folder: Path) -> None:
-    """Remove the large files of comparisons that nobody went on with for a week."""
+    """Remove the large files of comparisons that have not been resumed for a week."""
     for scores in folder.glob("compare/*/baseline"):
         with suppress(OSError):
             if time.time() - scores.stat().st_mtime > _KEPT_SECONDS:

@@ -1,4 +1,4 @@
-"""Where values lie on a plot's axes, and which round numbers are written there. Pure."""
+"""The scales of a plot's axes, and the round numbers of their ticks. Pure."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ Scale = Callable[[float], float]
 
 
 def linear(low: float, high: float, start: float, end: float) -> Scale:
-    """Values from `low` to `high` laid out from `start` to `end`."""
+    """A scale that maps `low` to `start` and `high` to `end`."""
     width = (high - low) or 1.0
     return lambda value: start + (end - start) * (value - low) / width
 
 
 def logarithmic(low: float, high: float, start: float, end: float) -> Scale:
-    """As `linear`, by logarithms; what is below `low` lies where `low` does."""
+    """Like `linear`, on a logarithmic axis; values below `low` are drawn at `low`."""
     place = linear(math.log(low), math.log(high), start, end)
     return lambda value: place(math.log(max(value, low)))
 
 
 def ticks(low: float, high: float, most: int = 6) -> list[float]:
-    """At most so many round numbers within a range: steps are 1, 2 or 5 and zeros."""
+    """At most `most` round numbers in a range, in steps of 1, 2 or 5 times a power of ten."""
     rough = max(high - low, 1e-9) / most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(one * power for one in (1, 2, 5, 10) if one * power >= rough * (1 - 1e-9))
@@ -32,18 +32,18 @@ def ticks(low: float, high: float, most: int = 6) -> list[float]:
 
 
 def size_ticks(low: float, high: float, most: int = 4) -> list[float]:
-    """As `ticks`, round in the binary unit that fits."""
+    """Like `ticks`, but round in the largest binary unit that fits."""
     unit = 1024.0 ** int(math.log(max(high, 1.0), 1024))
     return [tick * unit for tick in ticks(low / unit, high / unit, most)]
 
 
 def round_size(nbytes: float) -> str:
-    """As `size` writes it, without a fraction of 0."""
+    """Like `size`, without a fraction of 0."""
     return size(nbytes).replace(".0 ", " ")
 
 
 def log_ticks(low: float, high: float) -> Iterator[float]:
-    """Powers of ten within a range, with 2 and 5 between them where there are few."""
+    """Powers of ten in a range; also 2 and 5 times them if the range is below two decades."""
     steps = (1, 2, 5) if high < 100 * low else (1,)
     for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1):
         for step in steps:
@@ -52,13 +52,13 @@ def log_ticks(low: float, high: float) -> Iterator[float]:
 
 
 Extent = tuple[float, float, float]
-"""Something's left and right end, and its height."""
+"""The left and right end of something drawn, and its height."""
 
 
 def apart(labels: Sequence[Extent], least: float, obstacles: Sequence[Extent] = ()) -> list[float]:
-    """Heights for labels: each goes up until `least` from all before it and from the obstacles.
+    """Heights for labels: each moves up until it is `least` from earlier labels and obstacles.
 
-    What does not lie over each other sideways does not meet.
+    Only those that overlap it horizontally count.
     """
     placed = list(obstacles)
     for left, right, y in labels:

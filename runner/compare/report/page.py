@@ -1,7 +1,7 @@
-"""A comparison as one HTML page that needs nothing else: no network, no script, no font. Pure.
+"""A comparison as one self-contained HTML page: no network, no scripts, no fonts. Pure.
 
-What a model, a prompt or a file name says is shown as text: Jinja escapes it, characters that
-cannot be seen are written out, and the page's policy forbids all but its own style sheet.
+Text from models, prompts and file names is untrusted: Jinja escapes it, invisible characters are
+written as escapes, and the page's policy forbids everything except its own style sheet.
 """
 
 from __future__ import annotations
@@ -30,12 +30,12 @@ from .page_parts import (
     verdicts,
 )
 
-# Line ends, and what joins letters and emoji: all else that cannot be seen is written out.
+# Line ends and joiners of letters and emoji; other invisible characters become escapes.
 _KEPT = "\n\u200c\u200d"
 
 
 def page(comparison: Comparison) -> str:
-    """The whole page. The same comparison makes the same bytes."""
+    """The whole page; the same comparison gives the same bytes."""
     style = _resource("page.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
     return _template().render(
@@ -76,7 +76,7 @@ def _resource(name: str) -> str:
 
 
 def _shown(value: Any) -> Any:
-    # What is marked as safe is a subclass of str, made by this package: it stands as it is.
+    # Markup, which this package makes, is a subclass of str and is left as it is.
     if type(value) is not str:
         return value
     return printable(value.replace("\r\n", "\n").expandtabs(), _KEPT)

@@ -1,4 +1,4 @@
-"""What the report page shows, part by part, from a comparison: plots, tables, answers. Pure."""
+"""The parts of the report page, made from a comparison: plots, tables, answers. Pure."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import PurePath
 
-from franken_gguf.runner.compare.results.conclusion import baseline, rungs, yardstick
+from franken_gguf.runner.compare.results.conclusion import baseline, ranked_models, yardstick
 from franken_gguf.runner.compare.results.document import (
     Comparison,
     Lean,
@@ -23,15 +23,15 @@ from .plots import Point, drift_plot, heat_map, kld_plot, lean_plot, percents
 
 
 def verdicts(comparison: Comparison) -> dict[str, str]:
-    """What each model is worth by the conclusion's rules, in a few words."""
+    """Each model's verdict by the conclusion's rules, in a few words, by its name."""
     found = {comparison.baseline: "baseline"}
-    for one in rungs(comparison):
-        if one.is_lost:
-            found[one.model.name] = "no substitute"
+    for one in ranked_models(comparison):
+        if one.is_unlike:
+            found[one.model.name] = "not a good substitute"
         elif one.smaller is None:
             found[one.model.name] = "worth its size"
         elif one.is_closer:
-            found[one.model.name] = f"cannot tell from {one.smaller.name}"
+            found[one.model.name] = f"not clearly closer than {one.smaller.name}"
         else:
             found[one.model.name] = f"no closer than {one.smaller.name}"
     return found | {one.name: "failed" for one in comparison.models if one.error}
@@ -41,12 +41,12 @@ def verdicts(comparison: Comparison) -> dict[str, str]:
 class KldFigure:
     """KL divergence against size."""
 
-    where: str
+    scored_on: str
     plot: str
 
 
 def kld_figure(comparison: Comparison) -> KldFigure:
-    """By the text, or the answers where there is none; its plot is "" where nothing compares."""
+    """On the text, or without one on the answers; the plot is "" if no model can be compared."""
     by, base = yardstick(comparison), baseline(comparison)
     points = [Point(one.name, one.nbytes, kld) for one in comparison.models if (kld := by.kld(one))]
     return KldFigure(by.name, kld_plot(points, base.name, base.nbytes))
@@ -54,10 +54,10 @@ def kld_figure(comparison: Comparison) -> KldFigure:
 
 @dataclass(frozen=True)
 class LeanFigure:
-    """Where the models lean on one prompt."""
+    """The leans of all models on one prompt."""
 
     number: int
-    """Of the prompt."""
+    """The prompt's index."""
     prompt: Prompt
     paraphrases: int
     noise: float
@@ -65,7 +65,7 @@ class LeanFigure:
 
 
 def lean_figures(comparison: Comparison) -> Iterator[LeanFigure]:
-    """One for each prompt that has a lean."""
+    """One figure for each prompt that has a lean."""
     for number, prompt in enumerate(comparison.prompts):
         leans = [(one.name, lean) for one in comparison.models if (lean := _lean(one, number))]
         plot = lean_plot(prompt, leans, comparison.baseline) if leans else ""
@@ -82,28 +82,28 @@ class RoutingFigure:
     routing: Routing
     load: str
     difference: str
-    """"" for the baseline, as `drift`."""
+    """"" for the baseline, like `drift`."""
     drift: str
     rows: tuple[tuple[str, ...], ...]
-    """Layer, same experts, KL divergence, loads."""
+    """For each layer its number, same experts, KL divergence and loads."""
 
 
 @dataclass(frozen=True)
 class RoutingFigures:
-    """All models' routers; colours mean the same in all of them."""
+    """All models' routers, on one colour scale."""
 
     most: float
-    """The load of full colour."""
+    """The load drawn in full colour."""
     most_difference: float
     models: tuple[RoutingFigure, ...]
 
 
 def routing_figures(comparison: Comparison) -> RoutingFigures:
-    """Of every model whose routers were heard."""
+    """A figure for every model whose routing was captured."""
     base = baseline(comparison).routing
-    heard = [(one.name, one.routing) for one in _baseline_first(comparison) if one.routing]
-    differences = [_differences(routing, base) for _, routing in heard]
-    most = _largest([layer.load for _, routing in heard for layer in routing.layers])
+    captured = [(one.name, one.routing) for one in _baseline_first(comparison) if one.routing]
+    differences = [_differences(routing, base) for _, routing in captured]
+    most = _largest([layer.load for _, routing in captured for layer in routing.layers])
     most_difference = _largest([values for layers in differences for values in layers])
     return RoutingFigures(
         most,
@@ -117,13 +117,13 @@ def routing_figures(comparison: Comparison) -> RoutingFigures:
                 drift_plot(routing.layers, routing.drift),
                 tuple(map(_layer_row, range(len(routing.layers)), routing.layers)),
             )
-            for (name, routing), layers in zip(heard, differences, strict=True)
+            for (name, routing), layers in zip(captured, differences, strict=True)
         ),
     )
 
 
 def _differences(routing: Routing, base: Routing | None) -> list[list[float]]:
-    """Of each layer and expert, the load less the baseline's; none where it does not compare."""
+    """Change in load from the baseline by layer and expert; [] if they cannot be compared."""
     if base is None or routing.same_experts is None:
         return []
     return [
@@ -152,9 +152,9 @@ class Answers:
     is_baseline: bool
     result: PromptResult
     start: str
-    """What it has of the baseline's."""
+    """The part that equals the baseline's answer."""
     token: str
-    """The first token that differs; "" where none does, and where the answer ends there."""
+    """The first token that differs; "" if none does or the answer ends there."""
     rest: str
 
 
@@ -182,7 +182,7 @@ def _baseline_first(comparison: Comparison) -> list[ModelResult]:
 
 
 def result_of(model: ModelResult, number: int) -> PromptResult | None:
-    """A model's result for a prompt, if it has one."""
+    """A model's result for a prompt; None if it could not be measured."""
     return model.prompts[number] if number < len(model.prompts) else None
 
 
@@ -193,14 +193,14 @@ def _lean(model: ModelResult, number: int) -> Lean | None:
 
 @dataclass(frozen=True)
 class FigureTable:
-    """Rows of one kind: a label, and of each model the lines of its cell."""
+    """A section of figures: for each row its label, and the lines of each model's cell."""
 
     title: str
     rows: tuple[tuple[str, tuple[list[str], ...]], ...]
 
 
 def figure_tables(comparison: Comparison) -> Iterator[FigureTable]:
-    """The figures that the terminal shows, without rows that are empty."""
+    """The figures that the terminal shows, without empty rows."""
     for section in figures(comparison):
         rows = [
             (label, tuple(cell(one).split("\n") for one in comparison.models))
@@ -212,11 +212,11 @@ def figure_tables(comparison: Comparison) -> Iterator[FigureTable]:
 
 
 def settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
-    """What was asked of every model, as terms and values."""
+    """The settings of the comparison, as terms and values."""
     asked = comparison.settings
     yield "baseline", comparison.baseline
     if comparison.prompts:
-        yield "answers", f"greedy, {asked.max_tokens} tokens at most"
+        yield "answers", f"greedy, at most {asked.max_tokens} tokens"
     if comparison.prompts and asked.samples:
         yield (
             "sampled answers",
@@ -230,4 +230,4 @@ def settings(comparison: Comparison) -> Iterator[tuple[str, str]]:
     yield "threads", str(asked.threads)
     for one in comparison.models:
         yield one.name, f"{PurePath(one.file).name}, {size(one.nbytes)}"
-    yield "made by", f"franken-gguf {comparison.version}"
+    yield "generated by", f"franken-gguf {comparison.version}"

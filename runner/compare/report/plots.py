@@ -16,21 +16,21 @@ from .axes import Scale, apart, linear, log_ticks, logarithmic, round_size, size
 _ROW, _HEAD, _FOOT = 48, 24, 22
 _KLD_HEIGHT = 280
 _PHONE = 300.0
-"""Pixels that a plot is wide on a small phone: names are set apart for that."""
+"""Width in pixels of a plot on a small phone; labels must not overlap there."""
 _CHARACTER, _LINE, _GAP = 8.0, 16.0, 10.0
 _NAME, _LABEL = 12, 24
-"""Characters of a model's name, and of an answer's."""
+"""Longest name of a model and of an answer, in characters."""
 _LEAST_RANGE = 10.0
-"""How far the ends of the log axis are apart at least, so that ticks fall on it."""
+"""Smallest ratio of the log axis' ends, so that it has ticks."""
 _FARTHEST = 1e6
-"""In nats: what is not a number, or farther out than arithmetic gets, is not drawn."""
+"""In nats; larger values, infinities and NaN are not drawn."""
 _INVISIBLE = 0.005
 _CELLS_HEIGHT, _BARS_HEIGHT = 288, 56
 
 
 @dataclass(frozen=True)
 class Point:
-    """A model's place in the plot of KL divergence against size."""
+    """A model in the plot of KL divergence against size."""
 
     name: str
     nbytes: int
@@ -38,19 +38,19 @@ class Point:
 
 
 def lean_plot(prompt: Prompt, rows: Sequence[tuple[str, Lean]], baseline: str) -> str:
-    """Each model's lean with its interval; the baseline's as a band behind all. "" without any.
+    """Each model's lean with its interval, the baseline's as a band behind them; "" without rows.
 
-    A faint dot is one paraphrase. What is not finite has no place and is left out.
+    Each faint dot is one paraphrase. Models with values that cannot be drawn are left out.
     """
-    rows = [(name, lean) for name, lean in rows if all(map(_has_place, _values(lean)))]
+    rows = [(name, lean) for name, lean in rows if all(map(_can_draw, _values(lean)))]
     if not rows:
         return ""
     values = [0.0, *(value for _, lean in rows for value in _values(lean))]
     across = linear(min(values), max(values), 4, 96)
     bottom = _HEAD + _ROW * len(rows)
     first, second = prompt.labels
-    said = "; ".join(f"{name} {_said(lean)}" for name, lean in rows)
-    plot = svg.picture(bottom + _FOOT, f"Log-odds of {first} against {second}: {said}")
+    description = "; ".join(f"{name} {_lean_text(lean)}" for name, lean in rows)
+    plot = svg.picture(bottom + _FOOT, f"Log-odds of {first} against {second}: {description}")
     for name, lean in rows:
         if name == baseline:
             low, high = across(lean.raw.low), across(lean.raw.high)
@@ -67,20 +67,20 @@ def lean_plot(prompt: Prompt, rows: Sequence[tuple[str, Lean]], baseline: str) -
 
 
 def _lean_row(plot: svg.Node, across: Scale, top: int, name: str, lean: Lean) -> None:
-    colour = {0: "untold", 1: "first", -1: "second"}[lean.moved]
-    moved = {0: "cannot tell", 1: "moved →", -1: "← moved"}[lean.moved]
+    colour = {0: "unclear", 1: "first", -1: "second"}[lean.moved]
+    moved = {0: "inconclusive", 1: "moved →", -1: "← moved"}[lean.moved]
     note = moved if lean.difference else "baseline"
     y = top + 33
     svg.words(plot, "name", 0, top + 18, _short(name, _NAME))
     svg.words(plot, f"note {colour}", 100, top + 18, f"{lean.raw.value:+.2f}, {note}", anchor="end")
     for value in lean.paraphrases:
         svg.dot(plot, "wording", across(value), y, 2.5)
-    inside = svg.group(plot, f"{name}: {_said(lean)}")
+    inside = svg.group(plot, f"{name}: {_lean_text(lean)}")
     svg.line(inside, f"interval {colour}", across(lean.raw.low), y, across(lean.raw.high), y)
     svg.dot(inside, f"value {colour}", across(lean.raw.value), y, 5.5)
 
 
-def _said(lean: Lean) -> str:
+def _lean_text(lean: Lean) -> str:
     return f"{lean.raw.value:+.2f} ({lean.raw.low:+.2f} to {lean.raw.high:+.2f})"
 
 
@@ -89,11 +89,11 @@ def _values(lean: Lean) -> tuple[float, ...]:
 
 
 def kld_plot(points: Sequence[Point], baseline: str, nbytes: int) -> str:
-    """KL divergence, on a log axis, against file size. "" without a point.
+    """KL divergence on a log axis against file size; "" without points.
 
-    The baseline, `nbytes` large, is a line: its divergence is 0, which no log axis has.
+    The baseline of `nbytes` is a vertical line: its divergence is 0, which a log axis cannot show.
     """
-    points = [one for one in points if _has_place(one.kld.value) and _has_place(one.kld.error)]
+    points = [one for one in points if _can_draw(one.kld.value) and _can_draw(one.kld.error)]
     if not points:
         return ""
     points = sorted(points, key=lambda one: one.nbytes)
@@ -102,8 +102,8 @@ def kld_plot(points: Sequence[Point], baseline: str, nbytes: int) -> str:
     across = linear(min(sizes), max(sizes), 12, 92)
     bottom = _KLD_HEIGHT - _FOOT
     down = logarithmic(low, high, bottom, _HEAD)
-    said = "; ".join(f"{one.name} {size(one.nbytes)} {one.kld.value:.4f}" for one in points)
-    plot = svg.picture(_KLD_HEIGHT, f"KL divergence from {baseline} by file size: {said}")
+    description = "; ".join(f"{one.name} {size(one.nbytes)} {one.kld.value:.4f}" for one in points)
+    plot = svg.picture(_KLD_HEIGHT, f"KL divergence from {baseline} by file size: {description}")
     for tick in log_ticks(low, high):
         svg.line(plot, "grid", 0, down(tick), 100, down(tick))
         svg.words(plot, "tick", 0, down(tick) - 4, f"{tick:g}")
@@ -143,7 +143,7 @@ def _points(plot: svg.Node, points: Sequence[Point], across: Scale, down: Scale)
 
 
 def _kld_range(klds: Sequence[Estimate]) -> tuple[float, float]:
-    """What the intervals cover and a little more; what is not above 0 will lie at the bottom."""
+    """A range that covers the intervals with a margin; values up to 0 are drawn at its bottom."""
     values = [one.value for one in klds if one.value > 0] or [1e-6]
     ends = [one.value + side * Z95 * one.error for one in klds for side in (-1, 1)]
     low = min(values) / 3 if min(ends) <= 0 else min(ends)
@@ -153,16 +153,16 @@ def _kld_range(klds: Sequence[Estimate]) -> tuple[float, float]:
 
 
 def heat_map(layers: Sequence[Sequence[float]], most: float, *, is_difference: bool) -> str:
-    """A value for each expert (rows) in each layer (columns): its load, or a difference of loads.
+    """The load of each expert (rows) in each layer (columns), or the change in load.
 
-    Full colour stands for `most`. A column's tooltip says its figures. "" without experts.
+    `most` is drawn in full colour. A column's tooltip lists its figures. "" without experts.
     """
     n_expert = max(map(len, layers), default=0)
     if not n_expert:
         return ""
     step, cell = 100 / len(layers), max(2, min(18, _CELLS_HEIGHT // n_expert))
-    what = "Difference of expert load" if is_difference else "Expert load"
-    plot = svg.picture(n_expert * cell + _FOOT, f"{what} by layer; the table has the figures")
+    what = "Change in expert load" if is_difference else "Expert load"
+    plot = svg.picture(n_expert * cell + _FOOT, f"{what} by layer; see the table for figures")
     for number, values in enumerate(layers):
         column = svg.group(plot, f"layer {number}: {percents(values, signed=is_difference)}")
         for expert, value in enumerate(values):
@@ -176,17 +176,19 @@ def heat_map(layers: Sequence[Sequence[float]], most: float, *, is_difference: b
 
 
 def drift_plot(layers: Sequence[LayerRouting], drift: Sequence[int]) -> str:
-    """KL divergence of router probabilities from the baseline's, by layer; `drift` stand out."""
-    klds = [one.kld if one.kld is not None and _has_place(one.kld) else 0.0 for one in layers]
+    """KL divergence of router probabilities from the baseline's by layer, `drift` highlighted."""
+    klds = [one.kld if one.kld is not None and _can_draw(one.kld) else 0.0 for one in layers]
     most = max(klds, default=0.0)
     if not most > 0:
         return ""
     step = 100 / len(layers)
-    said = f"KL divergence of router probabilities by layer: {most:.4f} at most"
-    plot = svg.picture(_BARS_HEIGHT + _FOOT, said)
+    description = f"KL divergence of router probabilities by layer, up to {most:.4f}"
+    plot = svg.picture(_BARS_HEIGHT + _FOOT, description)
     for number, (layer, kld) in enumerate(zip(layers, klds, strict=True)):
         tall = max(0.0, kld / most * (_BARS_HEIGHT - 16))
-        same = "" if layer.same_experts is None else f", {100 * layer.same_experts:.1f} % the same"
+        same = (
+            "" if layer.same_experts is None else f", {100 * layer.same_experts:.1f} % same experts"
+        )
         bar = svg.group(plot, f"layer {number}: {kld:.5f}{same}")
         kind = "bar worst" if number in drift else "bar"
         svg.rectangle(bar, kind, number * step, _BARS_HEIGHT - tall, step * 0.85, tall)
@@ -204,16 +206,16 @@ def _layer_numbers(plot: svg.Node, count: int, top: float) -> None:
 
 
 def percents(values: Sequence[float], *, signed: bool = False) -> str:
-    """Shares in percent, the first 64 of them."""
+    """The first 64 shares, in percent."""
     shown = [f"{100 * value:+.1f}" if signed else f"{100 * value:.1f}" for value in values[:64]]
     return f"{' '.join(shown)}{' ...' if len(values) > 64 else ''} %"
 
 
-def _has_place(value: float) -> bool:
+def _can_draw(value: float) -> bool:
     return abs(value) <= _FARTHEST
 
 
 def _short(text: str, most: int) -> str:
-    """At most so many characters: the end stays, where the name of a quant is."""
+    """At most `most` characters, cut in the middle: a name ends with its quant."""
     rest = (most - 1) // 2
     return text if len(text) <= most else f"{text[: most - 1 - rest]}…{text[-rest:]}"

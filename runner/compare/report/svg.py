@@ -1,8 +1,7 @@
-"""Drawing SVG with nothing but the standard library: x in percent of the width, y in pixels. Pure.
+"""SVG drawing with the standard library: x in percent of the width, y in pixels. Pure.
 
-No plot library: all there is to draw are lines, dots, rectangles and words, and a library's picture
-cannot follow the page. This way a plot is as wide as the screen while its words stay as large as
-the page's, and colours are the style sheet's, by class, so that dark mode is theirs too.
+A plot library's picture has a fixed size and fixed colours. These plots scale with the page while
+their text keeps the page's size, and the style sheet colours them by class, also in dark mode.
 """
 
 from __future__ import annotations
@@ -15,13 +14,13 @@ Node = ElementTree.Element
 
 
 def picture(height: float, label: str) -> Node:
-    """An empty picture; `label` is what a screen reader says of it."""
+    """An empty picture; `label` is its description for screen readers."""
     words = {"role": "img", "aria-label": printable(label)}
     return Node("svg", {**words, "width": "100%", "height": f"{height:g}"})
 
 
 def group(parent: Node, tooltip: str) -> Node:
-    """Shapes with one tooltip."""
+    """A group of shapes with one tooltip."""
     inside = ElementTree.SubElement(parent, "g")
     titled(inside, tooltip)
     return inside
@@ -33,7 +32,7 @@ def titled(node: Node, tooltip: str) -> None:
 
 
 def line(parent: Node, kind: str, x1: float, y1: float, x2: float, y2: float) -> Node:
-    """From one place to another."""
+    """A line from (x1, y1) to (x2, y2)."""
     ends = {"x1": f"{x1:.2f}%", "y1": f"{y1:.1f}", "x2": f"{x2:.2f}%", "y2": f"{y2:.1f}"}
     return ElementTree.SubElement(parent, "line", {"class": kind, **ends})
 
@@ -41,7 +40,7 @@ def line(parent: Node, kind: str, x1: float, y1: float, x2: float, y2: float) ->
 def rectangle(
     parent: Node, kind: str, x: float, y: float, width: float, height: float, opacity: float = 1.0
 ) -> Node:
-    """From its upper left corner."""
+    """A rectangle with its upper left corner at (x, y)."""
     place = {"x": f"{x:.2f}%", "y": f"{y:.1f}", "width": f"{width:.2f}%", "height": f"{height:.1f}"}
     if opacity < 1:
         place["fill-opacity"] = f"{opacity:.3f}"
@@ -57,7 +56,7 @@ def dot(parent: Node, kind: str, x: float, y: float, radius: float) -> Node:
 def words(
     parent: Node, kind: str, x: float, y: float, text: str, *, anchor: str = "start", dx: float = 0
 ) -> Node:
-    """A line of text; `anchor` says which part of it is at x: its start, middle or end."""
+    """A line of text whose `anchor` (start, middle or end) is at x, moved by `dx` pixels."""
     place = {"x": f"{x:.2f}%", "y": f"{y:.1f}", "dx": f"{dx:g}", "text-anchor": anchor}
     node = ElementTree.SubElement(parent, "text", {"class": kind, **place})
     node.text = printable(text)
@@ -65,5 +64,5 @@ def words(
 
 
 def written(svg: Node) -> str:
-    """The picture as it stands in a page."""
+    """The picture as text to put into a page."""
     return ElementTree.tostring(svg, encoding="unicode")

@@ -1,6 +1,6 @@
-"""A comparison as CSV: a row for each model, a column for each figure, named as in the JSON. Pure.
+"""A comparison as CSV: a row per model, a column per figure, named as in the JSON. Pure.
 
-What is a list of objects in the JSON (sampled answers, layers) has no column.
+Lists of objects in the JSON (sampled answers, layers) have no column.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any
 from franken_gguf.runner.compare.results.document import Comparison
 from franken_gguf.runner.terminal.text import printable
 
-# Spreadsheets run what begins like this as a formula; an apostrophe in front makes it text
-# (OWASP, "CSV Injection"). The last four are the full-width forms, which some take as well.
+# Spreadsheets run text that begins with one of these as a formula unless an apostrophe precedes it
+# (OWASP, "CSV Injection"). The last four are full-width forms, which some accept too.
 _FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001
 
 
 def as_csv(comparison: Comparison) -> str:
-    """The table, with its line of headings; figures in full precision."""
+    """The table with its heading line; figures in full precision."""
     names = _unique([prompt.name for prompt in comparison.prompts])
     rows = []
     for model in comparison.models:
@@ -37,7 +37,7 @@ def as_csv(comparison: Comparison) -> str:
 
 
 def _cells(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """The scalars of a document, and lists of numbers as one text."""
+    """Column names and values: scalars, and lists of numbers joined by spaces."""
     if isinstance(value, dict):
         for key, inner in value.items():
             yield from _cells(inner, f"{path}.{key}" if path else str(key))
@@ -56,7 +56,7 @@ def _text(text: str) -> str:
 
 
 def _unique(names: Sequence[str]) -> list[str]:
-    """Names that more than one has, with a number: each is a column's."""
+    """The names, repeated ones numbered, since each begins the names of its own columns."""
     return [
         f"{name} #{names[:place].count(name) + 1}" if names.count(name) > 1 else name
         for place, name in enumerate(names)

@@ -1,9 +1,9 @@
-"""What a comparison comes down to, in words: one paragraph, by fixed rules. Pure.
+"""A comparison's conclusion: one paragraph, written by fixed rules. Pure.
 
-- A rung earns its memory where it is closer to the baseline than the next smaller one that does:
-  where its KL divergence is less, and the two 95 % intervals do not overlap. One that finds another
-  token the likeliest more often than not does not, whatever its size.
-- A lean moved where `Lean.moved` says so. Of all else the paragraph says that it cannot be told.
+- A model is worth its size if it is closer to the baseline than the next smaller one that is: its
+  KL divergence is smaller and the two 95 % intervals do not overlap. A model whose top token
+  differs from the baseline's at more than half of the positions is not worth its size.
+- A lean has moved if `Lean.moved` is not 0; any other difference is called inconclusive.
 """
 
 from __future__ import annotations
@@ -19,77 +19,77 @@ from .metrics import Z95, Estimate, Interval
 
 @dataclass(frozen=True)
 class Yardstick:
-    """The scored tokens that models are ranked by: the text's, or where none was, the answers'."""
+    """The scored tokens that rank the models: the text's, or without a text the answers'."""
 
     name: str
     is_text: bool
 
     def score(self, model: ModelResult) -> TextScore | None:
-        """What a model scored there."""
+        """A model's score on these tokens."""
         return model.text if self.is_text else model.answers
 
     def kld(self, model: ModelResult) -> Estimate | None:
-        """Its KL divergence from the baseline; None for the baseline, and where it failed."""
+        """Its KL divergence from the baseline; None for the baseline and a failed model."""
         score = self.score(model)
         return score.kld if score else None
 
 
 def yardstick(comparison: Comparison) -> Yardstick:
-    """What the models of a comparison are ranked by."""
+    """The tokens that rank the models of a comparison."""
     if any(one.text and one.text.kld for one in comparison.models):
         return Yardstick(comparison.settings.text, True)
     return Yardstick(f"{comparison.baseline}'s answers", False)
 
 
 @dataclass(frozen=True)
-class Rung:
-    """A model that is smaller than the baseline, and what it is worth."""
+class RankedModel:
+    """A model smaller than the baseline, with its verdict."""
 
     model: ModelResult
     kld: Estimate
     smaller: ModelResult | None = None
-    """A smaller one that does as well, so far as can be told."""
+    """A smaller model that is as close to the baseline, within the intervals."""
     is_closer: bool = False
-    """By value it is closer than `smaller`, but the intervals overlap."""
-    is_lost: bool = False
-    """It finds another token the likeliest more often than not."""
+    """Its KL divergence is below that of `smaller`, but the intervals overlap."""
+    is_unlike: bool = False
+    """Its top token differs from the baseline's at more than half of the positions."""
 
     @property
     def is_worth_it(self) -> bool:
-        """Whether to take it where the next larger one does not fit."""
-        return self.smaller is None and not self.is_lost
+        """Whether to choose it when the next larger one does not fit."""
+        return self.smaller is None and not self.is_unlike
 
 
-def rungs(comparison: Comparison) -> list[Rung]:
+def ranked_models(comparison: Comparison) -> list[RankedModel]:
     """The measured models that are smaller than the baseline, largest first."""
     base, by = baseline(comparison), yardstick(comparison)
-    found: list[Rung] = []
-    best: Rung | None = None
-    for one in sorted(comparison.models, key=lambda one: one.nbytes):
-        kld = by.kld(one)
-        if one is base or kld is None or one.nbytes >= base.nbytes:
+    ranked: list[RankedModel] = []
+    best: RankedModel | None = None
+    for model in sorted(comparison.models, key=lambda model: model.nbytes):
+        kld = by.kld(model)
+        if model is base or kld is None or model.nbytes >= base.nbytes:
             continue
-        score = by.score(one)
+        score = by.score(model)
         if score and score.same_top and score.same_top.high < 0.5:
-            found.append(Rung(one, kld, is_lost=True))
+            ranked.append(RankedModel(model, kld, is_unlike=True))
         elif best is None or _upper(kld) < _lower(best.kld):
-            best = Rung(one, kld)
-            found.append(best)
+            best = RankedModel(model, kld)
+            ranked.append(best)
         else:
-            found.append(Rung(one, kld, best.model, kld.value < best.kld.value))
-    return found[::-1]
+            ranked.append(RankedModel(model, kld, best.model, kld.value < best.kld.value))
+    return ranked[::-1]
 
 
 def baseline(comparison: Comparison) -> ModelResult:
-    """The model that the others are held against."""
+    """The model that the others are compared with."""
     return next(one for one in comparison.models if one.name == comparison.baseline)
 
 
 def conclusion(comparison: Comparison) -> str:
-    """One paragraph: what to take for how much memory, what that loses, where leans move."""
+    """One paragraph: which model for how much memory, what that loses, which leans moved."""
     sentences = (
         *_choice(comparison),
-        *_kept(comparison),
+        *_top_tokens(comparison),
         *_routing(comparison),
         *_leans(comparison),
         *_failures(comparison),
@@ -98,21 +98,22 @@ def conclusion(comparison: Comparison) -> str:
 
 
 def _choice(comparison: Comparison) -> Iterator[str]:
-    base, found = baseline(comparison), rungs(comparison)
+    base, ranked = baseline(comparison), ranked_models(comparison)
     if len(comparison.models) == 1:
-        yield f"There is only {base.name}, and nothing to hold it against: name a second quant."
+        yield f"Only {base.name} was measured; give a second model to compare it with."
         return
-    steps = [f"{one.model.name} from {size(one.model.nbytes)}" for one in found if one.is_worth_it]
-    if steps:
-        first = f"Take {base.name} where {size(base.nbytes)} fit"
-        yield f"{_and([first, *steps])}, context not counted."
-    for one in found:
-        if one.is_lost:
+    worth_it = [one.model for one in ranked if one.is_worth_it]
+    if worth_it:
+        smaller = [f"{one.name} if you have {size(one.nbytes)}" for one in worth_it]
+        first = f"Take {base.name} if you have {size(base.nbytes)} for the weights"
+        yield f"{_and([first, *smaller])}."
+    for one in ranked:
+        if one.is_unlike:
             yield (
-                f"{one.model.name} ({size(one.model.nbytes)}) is no substitute: at most positions "
-                "it finds another token the likeliest."
+                f"{one.model.name} ({size(one.model.nbytes)}) is not a good substitute: its top "
+                f"token differs from {base.name}'s at most positions."
             )
-    yield from _left_out(base, found)
+    yield from _left_out(base, ranked)
     larger = [
         one.name
         for one in comparison.models
@@ -120,53 +121,56 @@ def _choice(comparison: Comparison) -> Iterator[str]:
     ]
     if larger:
         yield (
-            f"No smaller than {base.name}: {_and(larger)}; how far a model is from a smaller one "
-            "does not say which of them is better."
+            f"{_and(larger)} {_is(larger)} not smaller than {base.name}; the distance from a "
+            "smaller model does not show which is better."
         )
 
 
-def _left_out(base: ModelResult, found: Sequence[Rung]) -> Iterator[str]:
-    """What is not worth its size, by the smaller one that does as well."""
-    for smaller in dict.fromkeys(one.smaller.name for one in found if one.smaller):
-        rest = [one for one in found if one.smaller and one.smaller.name == smaller]
+def _left_out(base: ModelResult, ranked: Sequence[RankedModel]) -> Iterator[str]:
+    """Models not worth their size, grouped by the smaller one that is as close."""
+    for smaller in dict.fromkeys(one.smaller.name for one in ranked if one.smaller):
+        rest = [one for one in ranked if one.smaller and one.smaller.name == smaller]
         worse = [one.model.name for one in rest if not one.is_closer]
-        untold = [one.model.name for one in rest if one.is_closer]
+        unclear = [one.model.name for one in rest if one.is_closer]
         if worse:
-            yield f"{_and(worse)} {_is(worse)} larger than {smaller} and no closer."
-        if untold:
+            yield f"{_and(worse)} {_is(worse)} larger than {smaller} but no closer to {base.name}."
+        if unclear:
             yield (
-                f"Whether {_and(untold)} {_is(untold)} closer to {base.name} than {smaller}, "
-                "which is smaller, cannot be told."
+                f"{_and(unclear)} {_is(unclear)} larger than {smaller} but not clearly closer to "
+                f"{base.name}: the intervals overlap."
             )
 
 
-def _kept(comparison: Comparison) -> Iterator[str]:
+def _top_tokens(comparison: Comparison) -> Iterator[str]:
     by = yardstick(comparison)
-    said = [
-        f"{one.name} at {_percent(score.same_top)} (KL divergence {score.kld.value:.4f})"
+    shares = [
+        f"{_percent(score.same_top)} of positions with {one.name} "
+        f"(KL divergence {score.kld.value:.4f})"
         for one in _considered(comparison)
         if (score := by.score(one)) and score.kld and score.same_top
     ]
-    if said:
-        yield f"On {by.name}, {comparison.baseline}'s likeliest token is also that of {_and(said)}."
+    if shares:
+        yield (
+            f"On {by.name}, the top token is the same as {comparison.baseline}'s at {_and(shares)}."
+        )
 
 
 def _routing(comparison: Comparison) -> Iterator[str]:
-    said = [
-        f"{one.name} for {100 * one.routing.same_experts:.1f} %"
+    shares = [
+        f"{100 * one.routing.same_experts:.1f} % with {one.name}"
         for one in _considered(comparison)
         if one.routing and one.routing.same_experts is not None
     ]
-    if said:
+    if shares:
         yield (
-            f"The same experts as in {comparison.baseline} are chosen by {_and(said)} "
-            "of tokens and layers."
+            f"The router chooses the same experts as {comparison.baseline}'s for {_and(shares)}, "
+            "over all tokens and layers."
         )
 
 
 def _considered(comparison: Comparison) -> list[ModelResult]:
-    """All but those that a smaller one does as well as."""
-    left_out = {one.model.name for one in rungs(comparison) if one.smaller}
+    """All models except those that a smaller one is as close as."""
+    left_out = {one.model.name for one in ranked_models(comparison) if one.smaller}
     return [one for one in comparison.models if one.name not in left_out]
 
 
@@ -178,19 +182,19 @@ def _leans(comparison: Comparison) -> Iterator[str]:
         if own is None:
             continue
         others = [(name, lean) for name, lean in leans if lean.difference]
-        if len(own.paraphrases) < FEWEST_PARAPHRASES:
+        count = len(own.paraphrases)
+        if count < FEWEST_PARAPHRASES:
+            wordings = "1 wording is" if count == 1 else f"{count} wordings are"
             yield (
-                f"Where {prompt.name} leans cannot be told from {len(own.paraphrases)} "
-                f"{'wording' if len(own.paraphrases) == 1 else 'wordings'}; "
-                f"{FEWEST_PARAPHRASES} are needed."
+                f"{wordings} too few to compare leans on {prompt.name}; "
+                f"write at least {FEWEST_PARAPHRASES}."
             )
             continue
         moved = [_moved(name, lean, prompt, own) for name, lean in others if lean.moved]
-        still = [_still(name, lean) for name, lean in others if not lean.moved]
+        unclear = [_unclear(name, lean) for name, lean in others if not lean.moved]
         clauses = [f"On {prompt.name}, {base.name} {_leaning(own, prompt)}", *moved]
-        if still:
-            verb = "moves" if len(still) == 1 else "move"
-            clauses.append(f"whether {_and(still)} {verb} from there cannot be told")
+        if unclear:
+            clauses.append(f"inconclusive for {_and(unclear)}")
         yield f"{'; '.join(clauses)}."
 
 
@@ -202,8 +206,8 @@ def _lean(model: ModelResult, number: int) -> Lean | None:
 def _leaning(lean: Lean, prompt: Prompt) -> str:
     side = _side(lean.raw)
     if not side:
-        return f"leans to neither side for certain ({_range(lean.raw)} in log-odds)"
-    return f"leans to {_label(prompt, side)} ({_range(lean.raw)} in log-odds)"
+        return f"leans clearly to neither side (log-odds {_range(lean.raw)})"
+    return f"leans towards {_label(prompt, side)} (log-odds {_range(lean.raw)})"
 
 
 def _moved(name: str, lean: Lean, prompt: Prompt, own: Lean) -> str:
@@ -213,11 +217,11 @@ def _moved(name: str, lean: Lean, prompt: Prompt, own: Lean) -> str:
     crossed = _side(lean.raw) == lean.moved != _side(own.raw)
     return (
         f"{name} moves towards {_label(prompt, lean.moved)} by {abs(by):.2f} "
-        f"({low:.2f} to {high:.2f})" + (" and leans there" if crossed else "")
+        f"({low:.2f} to {high:.2f})" + (", and now leans that way" if crossed else "")
     )
 
 
-def _still(name: str, lean: Lean) -> str:
+def _unclear(name: str, lean: Lean) -> str:
     assert lean.difference
     if _side(lean.difference):
         return f"{name} ({_range(lean.difference)}, within the noise of {lean.noise:.2f})"
@@ -228,12 +232,12 @@ def _failures(comparison: Comparison) -> Iterator[str]:
     for one in comparison.models:
         if one.error:
             is_partly = one.answers or one.text or any(one.prompts)
-            how = "not be measured in full" if is_partly else "not be measured"
+            how = "only be measured in part" if is_partly else "not be measured"
             yield f"{one.name} could {how}: {one.error.rstrip('. ')}."
 
 
 def _side(interval: Interval) -> int:
-    """1 or -1 where an interval is wholly on one side of 0, else 0."""
+    """1 or -1 if the whole interval lies on one side of 0, else 0."""
     return int(interval.low > 0) - int(interval.high < 0)
 
 
@@ -262,5 +266,5 @@ def _is(items: Sequence[str]) -> str:
 
 
 def _and(items: Sequence[str]) -> str:
-    """One, two and three."""
+    """Join as in "one, two and three"."""
     return " and ".join(filter(None, (", ".join(items[:-1]), *items[-1:])))

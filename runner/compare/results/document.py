@@ -1,6 +1,6 @@
-"""What a comparison found, as one document: its JSON is `dataclasses.asdict` of it. Pure.
+"""The result of a comparison as one document; `dataclasses.asdict` makes its JSON. Pure.
 
-Equal runs give equal documents but for what stands under `Machine`. Logarithms are natural.
+Equal runs give equal documents except for `Machine`. Logarithms are natural.
 """
 
 from __future__ import annotations
@@ -12,21 +12,22 @@ from .metrics import Estimate, Interval, LayerRouting
 
 FORMAT = 1
 FEWEST_PARAPHRASES = 5
+"""Paraphrases that an interval of a lean needs to mean anything."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What was asked of every model."""
+    """The settings that all models were measured with."""
 
     samples: int
-    """Answers that are drawn for each prompt."""
+    """Number of sampled answers for each prompt."""
     temperature: float
     seed: int
-    """Of the first sampled answer; the next ones count up."""
+    """Seed of the first sampled answer; each further one adds 1."""
     max_tokens: int
     threads: int
     text: str
-    """Name of the scored text, "" for none."""
+    """Name of the scored text; "" without one."""
     chunks: int
     """Chunks of the text that were scored, of `chunk_tokens` tokens each."""
     chunk_tokens: int
@@ -34,15 +35,15 @@ class Settings:
 
 @dataclass(frozen=True)
 class Prompt:
-    """A question, and what its answers are measured for."""
+    """A question, and the measure of its answers."""
 
     name: str
     text: str
-    """The wording that the greedy answers answer."""
+    """The wording that greedy answers answer."""
     wordings: int
-    """Paraphrases, each in all orders of its options."""
+    """Number of paraphrases, each order of their options counted."""
     labels: tuple[str, ...]
-    """Names of the two answer sets, whose lean is above 0 towards the first; or none."""
+    """Names of the two answer sets; a lean above 0 is towards the first. Empty without sets."""
     measure: str
     """"lean", "variety" or "haiku"."""
 
@@ -52,104 +53,105 @@ class Lean:
     """Log-odds of the first answer set against the second over all wordings."""
 
     raw: Interval
-    """From the sums of the answers' probabilities. Bootstrap over paraphrases."""
+    """From the sums of the answers' probabilities; bootstrap interval over paraphrases."""
     per_token: Interval
-    """From the means of their probabilities per token."""
+    """From the means of the answers' probabilities per token."""
     order_effect: float
-    """Mean of `raw` with the first option named first, less that of the other order."""
+    """Mean `raw` with the first option named first, minus that of the other order."""
     paraphrases: tuple[float, ...]
-    """`raw` of each paraphrase, the mean over both orders."""
+    """`raw` of each paraphrase, averaged over both orders."""
     difference: Interval | None = None
-    """`raw` less the baseline's, paired by paraphrase; None for the baseline."""
+    """`raw` minus the baseline's, paired by paraphrase; None for the baseline."""
     per_token_difference: Interval | None = None
     noise: float = 0.0
-    """What arithmetic alone moves `raw` of a paraphrase by: the baseline in other batches."""
+    """Mean change of the baseline's `raw` when it is evaluated in other batch sizes."""
 
     @property
     def moved(self) -> int:
-        """Which way the lean is from the baseline's, 1 or -1; 0 where that cannot be told.
+        """1 or -1 if the lean has moved up or down from the baseline's, 0 if inconclusive.
 
-        It can where the interval of the difference excludes 0, the difference is more than noise,
-        and there are enough paraphrases for an interval to mean anything.
+        It has moved if the interval of the difference excludes 0, the difference exceeds the noise,
+        and there are at least `FEWEST_PARAPHRASES` paraphrases.
         """
         if self.difference is None or len(self.paraphrases) < FEWEST_PARAPHRASES:
             return 0
         value, low, high = self.difference.value, self.difference.low, self.difference.high
-        told = low * high > 0 and abs(value) > self.noise
-        return (1 if value > 0 else -1) if told else 0
+        if low * high <= 0 or abs(value) <= self.noise:
+            return 0
+        return 1 if value > 0 else -1
 
 
 @dataclass(frozen=True)
 class SampledAnswer:
-    """An answer drawn at a temperature, and what its model says when it must choose."""
+    """An answer sampled at a temperature, and the option that the model says it chose."""
 
     seed: int
     text: str
     choice: int | None = None
-    """Index into `Prompt.labels`; None where the prompt has none."""
+    """Index into `Prompt.labels`; None without labels."""
 
 
 @dataclass(frozen=True)
 class Choices:
-    """How many sampled answers come down to the first label, by their model's forced choice."""
+    """How many sampled answers chose the first label, by the model's own forced choice."""
 
     first: int
     share: Interval
-    """Wilson's interval."""
+    """With Wilson's 95 % interval."""
 
 
 @dataclass(frozen=True)
 class FirstDifference:
-    """Where a greedy answer leaves the baseline's."""
+    """The first difference of a greedy answer from the baseline's."""
 
     token: int
-    """Number of tokens that both begin with."""
+    """Number of tokens that both have in common at the start."""
     character: int
-    """Number of characters of the answer before the token."""
+    """Number of characters of the answer before the difference."""
     own: str
-    """The token here; "" where the answer ends."""
+    """This model's token; "" for the end."""
     baseline: str
-    """The baseline's token at the place."""
+    """The baseline's token; "" for the end."""
     own_probability: tuple[float, float]
-    """Of the token here: this model's, the baseline's."""
+    """Probability of this model's token: in this model, in the baseline."""
     baseline_probability: tuple[float, float]
-    """Of the baseline's token: this model's, the baseline's."""
+    """Probability of the baseline's token: in this model, in the baseline."""
 
 
 @dataclass(frozen=True)
 class GreedyAnswer:
-    """The likeliest token each time."""
+    """An answer that takes the most likely token at each step."""
 
     text: str
     tokens: int
     is_cut: bool
-    """It ran into the limit of tokens."""
+    """Whether the token limit ended it."""
     difference: FirstDifference | None = None
-    """None for the baseline, and where the answer is the same."""
+    """None for the baseline and an identical answer."""
 
 
 @dataclass(frozen=True)
 class Variety:
-    """Of sampled answers, by words in lower case. Li et al. 2016 for distinct-n."""
+    """Variety of words in the sampled answers, in lower case; distinct-n after Li et al. 2016."""
 
     words: int
     distinct_1: float
     distinct_2: float
     distinct_3: float
     repetition: float
-    """Share of 4-grams of words that stood in the same answer before."""
+    """Share of 4-grams of words that occurred earlier in the same answer."""
     vocabulary: float
-    """Different words among 1,000, by the mean over windows of at most so many."""
+    """Distinct words per 1,000 words, averaged over windows of 1,000."""
 
 
 @dataclass(frozen=True)
 class Haiku:
-    """Sampled answers held against 5-7-5."""
+    """How many sampled answers are 5-7-5."""
 
     syllables: tuple[tuple[int, ...], ...]
-    """Of each answer, syllables of each line."""
+    """Syllables of each line, by answer."""
     valid: Interval
-    """Share of answers that are 5-7-5. Wilson's interval."""
+    """Share of 5-7-5 answers, with Wilson's 95 % interval."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +168,7 @@ class PromptResult:
 
 @dataclass(frozen=True)
 class TextScore:
-    """Given tokens, scored; as llama-perplexity defines it. The baseline has no differences."""
+    """Scores on given tokens, as llama-perplexity defines them. The baseline has no differences."""
 
     tokens: int
     ppl: Estimate
@@ -176,46 +178,46 @@ class TextScore:
     kld: Estimate | None = None
     kld_percentiles: dict[str, float] = field(default_factory=dict)
     dp: Estimate | None = None
-    """Probability of the true token less the baseline's; 1 is certainty."""
+    """Probability of the true token minus the baseline's, -1 to 1."""
     dp_rms: float | None = None
     same_top: Interval | None = None
 
 
 @dataclass(frozen=True)
 class Routing:
-    """Which experts the tokens went to, over the scored positions of answers and text.
+    """The experts that the routers chose at the scored positions of answers and text.
 
-    What compares is None for the baseline, and where the baseline has no such routers.
+    Figures that compare are None for the baseline and if the baseline's routers differ in shape.
     """
 
     tokens: int
     layers: tuple[LayerRouting, ...]
     same_experts: float | None = None
-    """Share of (token, layer) with the same experts as the baseline's."""
+    """Share of (token, layer) pairs with the same set of experts as the baseline."""
     jaccard: float | None = None
     kld: float | None = None
     """Mean KL divergence of router probabilities from the baseline's."""
     drift: tuple[int, ...] = ()
-    """The layers that differ most by `kld`, worst first."""
+    """The most changed layers by `kld`, the largest first."""
 
 
 @dataclass(frozen=True)
 class Machine:
-    """What the clock and the machine said: the part that differs from run to run."""
+    """Speed and memory: the figures that differ from run to run."""
 
     load_seconds: float
     prompt_tokens_per_second: float
     tokens_per_second: float
     peak_memory: int
-    """Bytes resident in the model's process at most."""
+    """Peak resident bytes of the model's process."""
 
 
 @dataclass(frozen=True)
 class ModelResult:
-    """All that was measured of one model."""
+    """Everything measured of one model."""
 
     name: str
-    """Short and unique: the type, or the file's name."""
+    """Short and unique: the type or the file's name."""
     file: str
     nbytes: int
     bits_per_weight: float
@@ -223,25 +225,25 @@ class ModelResult:
     """0 for a dense model."""
     experts_used: int
     prompts: tuple[PromptResult | None, ...] = ()
-    """In the order of `Comparison.prompts`; None for what could not be measured."""
+    """In the order of `Comparison.prompts`; None for one that could not be measured."""
     answers: TextScore | None = None
-    """The baseline's greedy answers, all prompts together."""
+    """Scores on the baseline's greedy answers, all prompts together."""
     text: TextScore | None = None
     routing: Routing | None = None
     """None for a dense model."""
     machine: Machine | None = None
     error: str = ""
-    """Why it could not be measured; all that could is there."""
+    """Why measuring stopped; the finished parts are present."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """A whole comparison. `models` are in order of bits per weight, most first."""
+    """A whole comparison; `models` are sorted by bits per weight, most first."""
 
     settings: Settings
     prompts: tuple[Prompt, ...]
     baseline: str
-    """The name of a model."""
+    """The name of the baseline model."""
     models: tuple[ModelResult, ...]
     conclusion: str = ""
     version: str = ""

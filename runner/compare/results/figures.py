@@ -1,4 +1,4 @@
-"""A comparison's figures as people read them: sections of rows, a cell for each model. Pure."""
+"""A comparison's figures as text: sections of rows with a cell for each model. Pure."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from .document import Comparison, Lean, ModelResult, Prompt, PromptResult, TextS
 from .metrics import Estimate, Interval
 
 Cell = Callable[[ModelResult], str]
-"""A model's figure; "" where there is none. An interval stands on a line of its own."""
+"""Formats a model's figure; "" if it has none. An interval has a line of its own."""
 
 
 @dataclass(frozen=True)
 class Section:
-    """Figures of one kind."""
+    """Rows of figures under a title."""
 
     title: str
     rows: tuple[tuple[str, Cell], ...]
 
 
 def figures(comparison: Comparison) -> Iterator[Section]:
-    """All of them; rows and sections may be empty."""
+    """All sections; rows and sections can be empty."""
     yield Section(
         "file",
         (
             ("size", lambda one: size(one.nbytes)),
             ("bits per weight", lambda one: f"{one.bits_per_weight:.2f}"),
-            ("failed", lambda one: one.error),
+            ("error", lambda one: one.error),
         ),
     )
     settings = comparison.settings
@@ -53,9 +53,9 @@ def _scores(title: str, score: Callable[[ModelResult], TextScore | None]) -> Sec
         (
             ("perplexity", cell(lambda found: _estimate(found.ppl, ".3f"))),
             ("KL divergence", cell(lambda found: _estimate(found.kld, ".5f"))),
-            ("  99 % below", cell(lambda found: _percentile(found, "99"))),
+            ("  99th percentile", cell(lambda found: _percentile(found, "99"))),
             ("same top token", cell(lambda found: _share(found.same_top))),
-            ("dp, RMS", cell(lambda found: _percent(found.dp_rms))),
+            ("RMS Δp", cell(lambda found: _percent(found.dp_rms))),
         ),
     )
 
@@ -69,15 +69,15 @@ def _prompt(baseline: str, prompt: Prompt, number: int) -> Section:
     return Section(
         prompt.name + sides,
         (
-            ("lean", cell(lambda found: _lean(found.lean))),
+            ("lean (log-odds)", cell(lambda found: _lean(found.lean))),
             ("  per token", cell(lambda found: _lean(found.lean, per_token=True))),
-            (f"  less {baseline}'s", cell(lambda found: _moved(prompt, found.lean))),
+            (f"  change from {baseline}", cell(lambda found: _moved(prompt, found.lean))),
             ("sampled answers", cell(lambda found: _choices(prompt, found))),
             ("5-7-5", cell(lambda found: _share(found.haiku.valid) if found.haiku else "")),
-            ("distinct 1/2/3", cell(_distinct)),
-            ("repetition", cell(_repetition)),
+            ("distinct 1/2/3-grams", cell(_distinct)),
+            ("repeated 4-grams", cell(_repetition)),
             (
-                "words in 1,000",
+                "unique words/1,000",
                 cell(lambda found: f"{found.variety.vocabulary:.0f}" if found.variety else ""),
             ),
         ),
@@ -101,9 +101,9 @@ def _routing(comparison: Comparison) -> Section:
         (
             ("same experts", agreement),
             ("Jaccard", lambda one: _percent(one.routing.jaccard if one.routing else None)),
-            ("KL of routers", lambda one: _number(one.routing.kld if one.routing else None, ".5f")),
+            ("KL divergence", lambda one: _number(one.routing.kld if one.routing else None, ".5f")),
             (
-                "drifting layers",
+                "most changed layers",
                 lambda one: " ".join(map(str, one.routing.drift)) if one.routing else "",
             ),
         ),
@@ -114,7 +114,7 @@ def _machine() -> Section:
     return Section(
         "this machine",
         (
-            ("load", lambda one: f"{one.machine.load_seconds:.1f} s" if one.machine else ""),
+            ("load time", lambda one: f"{one.machine.load_seconds:.1f} s" if one.machine else ""),
             (
                 "prompt tokens/s",
                 lambda one: f"{one.machine.prompt_tokens_per_second:.0f}" if one.machine else "",
@@ -164,7 +164,7 @@ def _moved(prompt: Prompt, lean: Lean | None) -> str:
     if lean is None or lean.difference is None:
         return ""
     first, second = map(printable, prompt.labels)  # a line end would begin another line of the cell
-    towards = {0: "cannot tell", 1: f"to {first}", -1: f"to {second}"}
+    towards = {0: "inconclusive", 1: f"towards {first}", -1: f"towards {second}"}
     return f"{_interval(lean.difference)}\n{towards[lean.moved]}"
 
 

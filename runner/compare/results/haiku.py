@@ -12,10 +12,10 @@ _WORD = re.compile(r"[A-Za-z]+(?:['’][A-Za-z]+)*")  # noqa: RUF001 - an apostr
 
 
 def syllables(line: str) -> int:
-    """English syllables of a line: of a word that the dictionary lacks, an estimate."""
+    """English syllables of a line, estimated for words that the dictionary lacks."""
     return sum(syllapy.count(word) for word in _WORD.findall(line))
 
 
 def is_haiku(counts: Sequence[int]) -> bool:
-    """Whether the lines that have any syllables have 5, 7 and 5."""
+    """Whether the lines with syllables have 5, 7 and 5 of them."""
     return tuple(count for count in counts if count) == PATTERN

@@ -1,7 +1,7 @@
-"""How far two models are apart: perplexity, KL divergence, leans, routing. Pure numpy.
+"""Metrics that compare two models: perplexity, KL divergence, leans, routing. Pure numpy.
 
-Figures over a text are llama-perplexity's (tools/perplexity/perplexity.cpp), so that they can be
-held against its. Logarithms are natural everywhere.
+Figures over a text are defined as in llama-perplexity (tools/perplexity/perplexity.cpp), so that
+they can be compared with its output. All logarithms are natural.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.floating[Any]]
 Ints = NDArray[np.integer[Any]]
 Z95 = 1.959963984540054
-"""The normal distribution's 97.5 % quantile: a 95 % interval is so many standard errors wide."""
+"""The normal distribution's 97.5 % quantile: a 95 % interval is ± this many standard errors."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Interval:
-    """A value and the 95 % interval around it."""
+    """A value and its 95 % interval."""
 
     value: float
     low: float
@@ -46,7 +46,7 @@ def log_softmax(logits: Floats) -> Floats:
 
 
 def mean(samples: Floats) -> Estimate:
-    """Of (n,) samples: se = sqrt((E[x^2] - E[x]^2) / (n - 1)), 0 for a single one."""
+    """The mean of (n,) samples; error sqrt((E[x^2] - E[x]^2) / (n - 1)), 0 for a single one."""
     values = np.asarray(samples, np.float64)
     error = values.std() / sqrt(len(values) - 1) if len(values) > 1 else 0.0
     return Estimate(float(values.mean()), float(error))
@@ -62,7 +62,7 @@ def perplexity(nll: Floats) -> Estimate:
 def kl_divergence(base: Floats, other: Floats) -> Floats:
     """sum of p_base (ln p_base - ln p_other) along the last axis, from log-probabilities.
 
-    What the base gives no probability (-inf) counts nothing, whatever the other gives it.
+    Tokens that the base gives no probability (-inf) add nothing.
     """
     p = np.exp(base)
     with np.errstate(invalid="ignore"):
@@ -73,19 +73,19 @@ def kl_divergence(base: Floats, other: Floats) -> Floats:
 
 @dataclass(frozen=True)
 class TextComparison:
-    """A model against the baseline over the scored positions of a text."""
+    """A model compared with the baseline over the scored positions of a text."""
 
     ln_ratio: Estimate
     """mean(NLL - baseline's NLL): ln of the ratio of the two perplexities."""
     correlation: float
-    """Of the two NLL, Pearson's; 1 where neither varies."""
+    """Pearson's, of the two NLLs; 1 if either is constant."""
     kld: Estimate
     kld_percentiles: dict[str, float]
     dp: Estimate
-    """p - baseline's p of the true token, 1 is certainty."""
+    """Probability of the true token minus the baseline's, -1 to 1."""
     dp_rms: float
     same_top: Interval
-    """Share of positions where both have the same likeliest token."""
+    """Share of positions at which both have the same most likely token."""
 
 
 _PERCENTILES = (0, 0.1, 1, 5, 10, 50, 90, 95, 99, 99.9, 100)
@@ -94,7 +94,7 @@ _PERCENTILES = (0, 0.1, 1, 5, 10, 50, 90, 95, 99, 99.9, 100)
 def compare_text(
     nll: Floats, base_nll: Floats, kld: Floats, same_top: NDArray[np.bool_]
 ) -> TextComparison:
-    """From (n,) arrays of both models' NLL, of KL divergences, and of equal likeliest tokens."""
+    """Compare two models by (n,) arrays: their NLLs, KL divergences, and equal top tokens."""
     difference = np.asarray(nll, np.float64) - np.asarray(base_nll, np.float64)
     dp = np.exp(-np.asarray(nll, np.float64)) - np.exp(-np.asarray(base_nll, np.float64))
     spread = float(np.std(nll) * np.std(base_nll))
@@ -131,9 +131,9 @@ def log_sum(values: Sequence[float]) -> float:
 def lean(first: Sequence[Floats], second: Sequence[Floats], *, per_token: bool = False) -> float:
     """Log-odds of a first set of answers against a second: above 0 towards the first.
 
-    Each answer is an array of its tokens' log-probabilities. The probability of a set is the sum of
-    its answers', and with `per_token` the mean of their geometric means over tokens, which takes
-    away that long answers are unlikely and large sets likely.
+    Each answer is an array of its tokens' log-probabilities. The probability of a set is the sum
+    over its answers; with `per_token` it is the mean of their geometric means over tokens, which
+    corrects for the length of answers and the size of sets.
     """
 
     def weight(answers: Sequence[Floats]) -> float:
@@ -147,7 +147,7 @@ def lean(first: Sequence[Floats], second: Sequence[Floats], *, per_token: bool =
 def bootstrap(samples: Floats, *, rounds: int = 10_000, seed: int = 0) -> Interval:
     """The mean of (n,) samples with its 95 % percentile bootstrap interval.
 
-    Paired where the samples are differences. The same seed gives the same interval.
+    For a paired comparison pass the differences. The same seed gives the same interval.
     """
     values = np.asarray(samples, np.float64)
     draws = np.random.default_rng(seed).integers(0, len(values), (rounds, len(values)))
@@ -157,14 +157,14 @@ def bootstrap(samples: Floats, *, rounds: int = 10_000, seed: int = 0) -> Interv
 
 @dataclass(frozen=True)
 class LayerRouting:
-    """One layer's router, and how it agrees with a baseline's over the same tokens, if with any."""
+    """One layer's routing, and its agreement with a baseline's over the same tokens if compared."""
 
     load: tuple[float, ...]
-    """Each expert's share of what was chosen; sums to 1."""
+    """Each expert's share of the choices; sums to 1."""
     same_experts: float | None = None
-    """Share of tokens for which both chose the same set of experts."""
+    """Share of tokens for which both choose the same set of experts."""
     jaccard: float | None = None
-    """Experts that both chose among those that either did, the mean over tokens."""
+    """Jaccard index of the two sets of experts, averaged over tokens."""
     kld: float | None = None
     """Mean KL divergence of the router's probabilities from the baseline's."""
 
@@ -178,7 +178,7 @@ def expert_load(chosen: Ints, n_expert: int) -> tuple[float, ...]:
 def compare_routing(
     chosen: Ints, probs: Floats, base_chosen: Ints, base_probs: Floats
 ) -> LayerRouting:
-    """From (tokens, n_used) expert numbers, each once in a row, and (tokens, n_expert) weights."""
+    """Compare two routers' (tokens, n_used) distinct experts and (tokens, n_expert) weights."""
     n_expert = probs.shape[1]
     ours, theirs = _members(chosen, n_expert), _members(base_chosen, n_expert)
     either = (ours | theirs).sum(axis=1)
@@ -193,9 +193,9 @@ def compare_routing(
 
 
 def distribution(weights: Floats) -> Floats:
-    """Router weights as probabilities: a softmax's as they are, a sigmoid's by their share.
+    """Router weights as probabilities: each row divided by its sum.
 
-    Some routers choose by their logits; those, told by their signs, go through a softmax.
+    Rows with negative weights are logits, as some routers use them, and get a softmax first.
     """
     values = np.asarray(weights, np.float64)
     if (values < 0).any():
@@ -211,23 +211,23 @@ def _members(chosen: Ints, n_expert: int) -> NDArray[np.bool_]:
 
 
 def distinct_n(tokens: Sequence[Hashable], n: int) -> float:
-    """Different n-grams among all n-grams (Li et al. 2016); 0 where there is none."""
+    """Distinct n-grams divided by all n-grams (Li et al. 2016); 0 without n-grams."""
     grams = _ngrams(tokens, n)
     return len(set(grams)) / len(grams) if grams else 0.0
 
 
 def repetition(texts: Sequence[Sequence[Hashable]], n: int = 4) -> float:
-    """Share of n-grams that stood in the same text before; 0 where there is none."""
+    """Share of n-grams that occurred earlier in the same text; 0 without n-grams."""
     grams = [_ngrams(text, n) for text in texts]
     total = sum(map(len, grams))
     return 1 - sum(len(set(some)) for some in grams) / total if total else 0.0
 
 
 def vocabulary_size(tokens: Sequence[Hashable], window: int = 1000) -> float:
-    """Different tokens among `window`: the mean over consecutive windows, a shorter rest left out.
+    """Distinct tokens per `window`: the mean over consecutive whole windows.
 
-    Where there are fewer than `window`, what is there is scaled up by the square root of the ratio
-    (Guiraud's index: types grow about as the root of tokens).
+    With fewer tokens than `window`, their count is scaled by the square root of the ratio
+    (Guiraud's index: the number of types grows roughly with the root of the number of tokens).
     """
     if len(tokens) < window:
         return len(set(tokens)) * sqrt(window / len(tokens)) if tokens else 0.0

@@ -30,13 +30,13 @@ def lean(difference: Interval | None, paraphrases: int = 10, noise: float = 0.0)
     return Lean(zero, zero, 0, (0.0,) * paraphrases, difference, difference, noise)
 
 
-def test_a_lean_has_moved_where_its_interval_excludes_no_difference() -> None:
+def test_a_lean_has_moved_if_the_interval_of_its_difference_excludes_0() -> None:
     assert lean(Interval(0.5, 0.1, 0.9)).moved == 1
     assert lean(Interval(-0.5, -0.9, -0.1)).moved == -1
     assert lean(Interval(0.5, -0.1, 0.9)).moved == 0
 
 
-def test_what_is_within_noise_or_rests_on_few_wordings_or_is_the_baselines_has_not() -> None:
+def test_within_noise_with_few_wordings_or_in_the_baseline_a_lean_has_not_moved() -> None:
     assert lean(Interval(0.5, 0.1, 0.9), noise=0.6).moved == 0
     assert lean(Interval(0.5, 0.1, 0.9), paraphrases=4).moved == 0
     assert lean(None).moved == 0

@@ -55,7 +55,7 @@ def test_a_divergence_between_two_coins_is_the_textbooks() -> None:
     assert kl_divergence(bent, fair) == pytest.approx(0.25 * math.log(0.5) + 0.75 * math.log(1.5))
 
 
-def test_what_the_base_rules_out_counts_nothing_and_what_the_other_does_counts_all() -> None:
+def test_tokens_impossible_in_the_base_add_nothing_and_in_the_other_infinity() -> None:
     never = np.array([0.0, -np.inf])
     half = np.log([0.5, 0.5])
     assert kl_divergence(never, half) == pytest.approx(math.log(2))

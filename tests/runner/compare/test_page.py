@@ -1,4 +1,4 @@
-"""The report page: one file, whose words are never more than words."""
+"""The report page: one self-contained file that shows untrusted text as text."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def test_the_same_comparison_is_the_same_page() -> None:
     assert page(drawn(7)) == page(drawn(7)) != page(drawn(8))
 
 
-def test_a_page_asks_for_nothing_and_holds_no_script() -> None:
+def test_a_page_loads_nothing_and_has_no_script() -> None:
     source = page(drawn(1))
     tags = {tag for tag, _ in Structure(source).tags}
     assert not tags & {"script", "link", "img", "iframe", "object", "embed", "form", "base"}
@@ -51,12 +51,12 @@ def test_a_page_asks_for_nothing_and_holds_no_script() -> None:
 
 @settings(max_examples=25, deadline=None)
 @given(st.text(min_size=1) | st.text("<>&\"'{}%/=`-!", min_size=1))
-def test_whatever_a_model_says_the_page_is_built_the_same(words: str) -> None:
-    plain, hostile = (Structure(page(drawn(1, words=said))) for said in ("x", f"x{words}"))
+def test_no_text_of_a_model_changes_the_structure_of_the_page(words: str) -> None:
+    plain, hostile = (Structure(page(drawn(1, words=text))) for text in ("x", f"x{words}"))
     assert hostile.tags == plain.tags
 
 
-def test_hostile_words_are_shown_and_what_cannot_be_seen_is_written_out() -> None:
+def test_hostile_text_is_shown_with_invisible_characters_escaped() -> None:
     source = page(drawn(1, words=HOSTILE))
     source.encode()
     assert not re.search("[\x00-\x08\x0b-\x1f\u202a-\u202e\u2066-\u2069]", source)
@@ -71,17 +71,17 @@ def test_an_answer_is_faint_up_to_the_first_token_that_differs() -> None:
     assert (other.start, other.token, other.rest) == ("So it ", "its", " way, and goes on.")
     source = page(drawn(1))
     assert '<span class="start">So it </span><mark>its</mark> way, and goes on.' in source
-    assert "Leaves F16's answer after 2 tokens:" in source
+    assert "Differs from F16's answer after 2 tokens:" in source
 
 
-def test_an_answer_that_is_the_same_says_so() -> None:
+def test_an_identical_answer_is_marked_as_such() -> None:
     models = [model(name, 64, prompts=(answer("As it is."),)) for name in ("F16", "Q8_0")]
     source = page(comparison(*models, prompts=(HAIKU,)))
-    assert source.count("The same, token for token.") == 1
+    assert source.count("Identical, token for token.") == 1
     assert '<span class="start">As it is.</span>' in source
 
 
-def test_a_difference_beyond_the_answer_is_no_error() -> None:
+def test_a_difference_beyond_the_end_of_an_answer_is_accepted() -> None:
     found = drawn(1)
     other = found.models[1]
     assert other.prompts[0]
@@ -104,29 +104,29 @@ def test_a_difference_beyond_the_answer_is_no_error() -> None:
         (
             comparison(model("F16", 64, text=score(None)), model("Q8_0", 32, text=score(0.1))),
             "How far from F16",
-            "Which experts the tokens go to",
+            "Which experts the router chooses",
         ),
     ],
 )
-def test_what_was_not_measured_has_no_part_in_the_page(
+def test_parts_that_were_not_measured_are_left_out(
     found: Comparison, shown: str, hidden: str
 ) -> None:
     assert shown in text(found) and hidden not in text(found)
 
 
-def test_a_dense_model_beside_a_mixture_says_so() -> None:
+def test_a_dense_model_beside_a_mixture_is_labelled_dense() -> None:
     found = drawn(1)
     dense = replace(found.models[2], experts=0, routing=None)
     assert "dense" in text(replace(found, models=(*found.models[:2], dense)))
 
 
-def test_a_model_that_answered_no_prompt_has_its_row_all_the_same() -> None:
+def test_a_model_that_answered_no_prompt_still_has_a_row() -> None:
     found = drawn(1)
     silent = replace(found.models[2], prompts=(), error="out of memory")
-    said = text(replace(found, models=(*found.models[:2], silent)))
-    assert "Q4_K_M failed" in said and "out of memory" in said
+    shown = text(replace(found, models=(*found.models[:2], silent)))
+    assert "Q4_K_M failed" in shown and "out of memory" in shown
 
 
-def test_an_answer_of_nothing_is_shown() -> None:
+def test_an_empty_answer_is_shown() -> None:
     silent = answer("", greedy=GreedyAnswer("", 0, False))
     assert text(comparison(model("F16", 64, prompts=(silent,)), prompts=(HAIKU,)))

@@ -51,7 +51,7 @@ def test_no_word_of_a_plot_lies_outside_it(browser: Browser, report: Path, width
     assert outside == []
 
 
-def test_a_page_is_dark_where_the_reader_wants_it_so(browser: Browser, tmp_path: Path) -> None:
+def test_a_page_follows_dark_mode(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_text(page(drawn(5)), encoding="utf-8")
     seen = []
@@ -69,7 +69,7 @@ def test_a_page_is_dark_where_the_reader_wants_it_so(browser: Browser, tmp_path:
     ]
 
 
-def test_the_policy_holds_off_a_script_that_got_in(browser: Browser, tmp_path: Path) -> None:
+def test_the_policy_blocks_an_injected_script(browser: Browser, tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     broken = page(drawn(5)).replace("</main>", "<script>document.title = 'in'</script></main>")
     path.write_text(broken, encoding="utf-8")

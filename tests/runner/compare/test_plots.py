@@ -51,7 +51,7 @@ def inside(plot: str) -> bool:
 def test_a_lean_lies_where_it_is_between_the_labels_and_the_baseline_is_a_band() -> None:
     rows = [("F16", lean(2.0)), ("Q2_K", lean(-1.0, (-3.0, -3.5, -2.5)))]
     plot = lean_plot(LIFE, rows, "F16")
-    (base,), (other,) = shapes(plot, "value untold"), shapes(plot, "value second")
+    (base,), (other,) = shapes(plot, "value unclear"), shapes(plot, "value second")
     (zero,), (band,) = shapes(plot, "zero"), shapes(plot, "band")
     left, middle, right = map(percent, (other["cx"], zero["x1"], base["cx"]))
     assert 0 < left < middle < right < 100
@@ -70,7 +70,7 @@ def test_divergence_lies_on_a_log_axis_and_the_baseline_at_its_size() -> None:
     assert places == sorted(places) and percent(shapes(plot, "base")[0]["x1"]) > places[-1]
 
 
-def test_a_cell_is_as_strong_as_its_value_and_a_column_says_its_figures() -> None:
+def test_a_cell_is_as_strong_as_its_value_and_a_column_has_a_tooltip() -> None:
     plot = heat_map([[0.25, -0.5], [0.0, 0.0]], 0.5, is_difference=True)
     (more,), (less,) = shapes(plot, "cell more"), shapes(plot, "cell less")
     assert more["fill-opacity"] == "0.500" and "fill-opacity" not in less
@@ -85,7 +85,7 @@ def test_the_layers_that_drift_most_stand_out() -> None:
     assert [float(one["height"]) for one in shapes(plot, "bar")] == [10.0, 20.0]
 
 
-def test_nothing_to_draw_is_no_picture() -> None:
+def test_without_data_there_is_no_picture() -> None:
     assert lean_plot(LIFE, [], "F16") == kld_plot([], "F16", 1) == drift_plot([], ()) == ""
     assert heat_map([], 1.0, is_difference=False) == ""
 

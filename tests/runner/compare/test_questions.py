@@ -1,4 +1,4 @@
-"""Prompts for comparing: the built-in ones, and whatever a YAML file may hold."""
+"""Prompts of a comparison: the built-in ones, and any content of a YAML file."""
 
 from __future__ import annotations
 
@@ -44,18 +44,18 @@ def test_every_built_in_prompt_is_complete(name: str) -> None:
     assert (len(found.answers), found.measure) in ((0, "haiku"), (0, "variety"), (2, "lean"))
 
 
-def test_any_other_words_are_the_question_itself() -> None:
+def test_any_other_text_is_the_question_itself() -> None:
     found = question("Who are you, {first}?")
     assert (found.name, found.paraphrases) == (found.text, (("Who are you, {first}?",),))
     assert question("Who are you?\n" * 9).name == "Who are you? Who are you? Who are you..."
 
 
-def test_a_file_is_named_after_itself_and_may_ask_one_thing_alone(tmp_path: Path) -> None:
+def test_a_prompt_is_named_after_its_file_and_needs_only_ask(tmp_path: Path) -> None:
     found = written(tmp_path, "ask: Sail or row?\n")
     assert found == Question("ship", (("Sail or row?",),), (), "variety")
 
 
-def test_a_wording_with_one_placeholder_has_one_order_and_names_stay_as_they_are(
+def test_a_wording_with_one_placeholder_has_one_order_and_names_are_not_filled_in(
     tmp_path: Path,
 ) -> None:
     text = 'ask: "{second} or {first}?"\nparaphrases: ["Just {second}?"]\nanswers:\n'
@@ -72,9 +72,9 @@ def test_the_names_of_answers_need_no_quotes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "write 'ask: ...'"),
-        ("- ask", "write 'ask: ...'"),
-        ("ask: a\nnonsense: b", "unknown key 'nonsense'; there are ask, paraphrases, answers"),
+        ("", "must hold 'ask: ...'"),
+        ("- ask", "must hold 'ask: ...'"),
+        ("ask: a\nnonsense: b", "unknown key 'nonsense'; use ask, paraphrases, answers, measure"),
         ("ask: [", r"ship.yml, line 1: no YAML"),
         ("ask: a\n  b: c", r"ship.yml, line 2: no YAML: mapping values are not allowed here"),
         ("ask: ''", "ask: must be a text of 1 to 8192 characters"),
@@ -83,10 +83,13 @@ def test_the_names_of_answers_need_no_quotes(tmp_path: Path) -> None:
         ("ask: a\nanswers: {one: [a]}", "answers: must be two names"),
         ("ask: a\nanswers: {one: [a], two: []}", "answers: two: must hold at least one text"),
         ("ask: a\nanswers: {' ': [a], no: [b]}", "a name: must be a text of 1 to 8192"),
-        ("ask: a\nanswers: {one: [yes], two: [b]}", "one: must be a text.*put it in quotes"),
-        ("ask: '{first}?'", "name answers, and there are none"),
-        ("ask: a\nmeasure: speed", "measure is variety or haiku"),
-        ("ask: a\nmeasure: [x]\nanswers: {one: [a], two: [b]}", "measure is variety or haiku"),
+        (
+            "ask: a\nanswers: {one: [yes], two: [b]}",
+            "one: must be .*; put a number, yes or no in quotes",
+        ),
+        ("ask: '{first}?'", "stand for answers; add 'answers:'"),
+        ("ask: a\nmeasure: speed", "measure must be variety or haiku"),
+        ("ask: a\nmeasure: [x]\nanswers: {one: [a], two: [b]}", "measure must be variety or haiku"),
         ("ask: &a b\nparaphrases: [*a]", r"holds a YAML alias"),
         ("ask: " + "[" * 60000, "lists within lists"),
         ("ask: " + "a" * 70000, "larger than 65536 bytes"),
@@ -95,7 +98,7 @@ def test_the_names_of_answers_need_no_quotes(tmp_path: Path) -> None:
         ("ask: !!python/name:os.system x", "line 1: holds a YAML tag"),
     ],
 )
-def test_a_file_that_cannot_be_used_is_named_with_the_line_and_the_mend(
+def test_a_file_that_cannot_be_used_is_named_with_the_line_and_the_fix(
     tmp_path: Path, text: str | bytes, reason: str
 ) -> None:
     with pytest.raises(QuestionError, match=reason) as caught:
@@ -105,7 +108,7 @@ def test_a_file_that_cannot_be_used_is_named_with_the_line_and_the_mend(
 
 
 @given(data=st.one_of(st.binary(max_size=200), st.text("ask: {}[]&*!|>'\"\n-?,#%\t", max_size=60)))
-def test_no_file_does_anything_but_load_or_be_refused(
+def test_any_file_loads_or_is_refused(
     tmp_path_factory: pytest.TempPathFactory, data: bytes | str
 ) -> None:
     try:

@@ -1,4 +1,4 @@
-"""Scores of given text by the real SmolLM2, held against one token evaluated at a time."""
+"""Scores by the real SmolLM2, compared with evaluating one token at a time."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_an_answers_tokens_have_the_probabilities_of_a_token_at_a_time(engine: E
     assert found[0][0] == found[2][0] > found[1][0]
 
 
-def test_a_greedy_answer_has_the_likeliest_token_at_each_place(engine: Engine) -> None:
+def test_a_greedy_answer_has_the_top_token_at_each_position(engine: Engine) -> None:
     prompt = engine.vocabulary.prompt("1, 2, 3, 4, 5, 6,")
     answer = list(engine.generate(prompt, Sampling(temperature=0), 6))
     (scores,) = answer_log_probs(engine, prompt, [answer])
@@ -72,7 +72,7 @@ def test_a_prompt_scored_in_small_batches_is_the_same_but_for_rounding(engine: E
     [
         ([1], [], "is empty"),
         ([], [1], "is empty"),
-        ([1] * 500, [1] * 20, "520 tokens, the context 512"),
+        ([1] * 500, [1] * 20, "520 tokens, but the context has 512"),
         ([1], [1] * 300, "an answer at most 256"),
     ],
 )
@@ -100,5 +100,5 @@ def test_a_text_is_cut_into_whole_chunks_and_its_second_halves_are_scored(engine
 
 
 def test_a_text_too_short_to_score_is_refused_with_the_numbers(engine: Engine) -> None:
-    with pytest.raises(EngineError, match="is 5 tokens long; 1024 are needed"):
+    with pytest.raises(EngineError, match="has 5 tokens, but scoring needs 1024"):
         chunks(engine.vocabulary, "one two three four five", most=9)

@@ -15,12 +15,12 @@ def test_what_the_work_sends_arrives_in_its_order() -> None:
     assert list(messages(count, 3, "counting")) == [0, 1, 2]
 
 
-def test_what_the_work_refuses_is_refused_here_with_its_words() -> None:
+def test_an_error_of_the_work_is_raised_here_with_its_text() -> None:
     with pytest.raises(CompareError, match=r"^no such luck$"):
         list(messages(refuse, "no such luck", "x"))
 
 
-def test_a_process_that_llama_cpp_ends_leaves_ours_alive() -> None:
+def test_a_process_that_llama_cpp_aborts_leaves_ours_alive() -> None:
     found = messages(abort, None, "big.gguf")
     assert next(found) == "going to"
     with pytest.raises(CompareError, match=r"^big\.gguf: the program crashed \(SIGABRT\); 'fra"):
@@ -28,7 +28,7 @@ def test_a_process_that_llama_cpp_ends_leaves_ours_alive() -> None:
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="SIGKILL is Unix's")
-def test_a_process_that_is_killed_is_said_to_have_run_out_of_memory() -> None:
+def test_a_killed_process_is_reported_as_out_of_memory() -> None:
     with pytest.raises(CompareError, match=r"^big\.gguf: killed \(SIGKILL\), most likely bec"):
         list(messages(be_killed, None, "big.gguf"))
 

@@ -18,7 +18,7 @@ def read(found: Comparison) -> list[dict[str, str]]:
     return list(csv.DictReader(io.StringIO(as_csv(found), newline="")))
 
 
-def test_a_row_is_a_model_and_a_column_is_named_after_its_place_in_the_json() -> None:
+def test_each_model_has_a_row_and_columns_are_named_as_in_the_json() -> None:
     asked = (LIFE, LIFE)
     base = model("F16", 1024, text=score(None), prompts=(answer(lean=lean(2)),) * 2)
     other = model(
@@ -36,13 +36,13 @@ def test_a_row_is_a_model_and_a_column_is_named_after_its_place_in_the_json() ->
     assert first["prompts.life #1.lean.paraphrases"] == "1.0 1.5 2.0 2.5 3.0"
 
 
-def test_what_only_some_models_have_stands_beside_what_all_have() -> None:
+def test_columns_of_some_models_follow_the_json_order() -> None:
     columns = list(read(drawn(1))[0])
     start = columns.index("text.ppl.value")
     assert columns[start : start + 3] == ["text.ppl.value", "text.ppl.error", "text.ln_ratio.value"]
 
 
-def test_what_is_a_list_of_objects_has_no_column() -> None:
+def test_a_list_of_objects_has_no_column() -> None:
     found = drawn(1)
     rows = read(found)
     columns = list(rows[0])

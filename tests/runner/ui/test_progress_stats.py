@@ -1,14 +1,17 @@
-"""The figures of a running conversion are those of what was done."""
+"""The progress figures of a conversion, and its estimate beforehand."""
 
 from __future__ import annotations
 
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.convert import convert
 from franken_gguf.quantize.open_source import open_source
+from franken_gguf.quantize.output import estimate as estimate_module
 from franken_gguf.quantize.output.estimate import estimate
 from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.output.row_converter import Progress
@@ -76,13 +79,14 @@ def test_durations_are_read_off_a_clock(seconds: float, text: str) -> None:
     assert duration(seconds) == text
 
 
-def test_an_estimate_takes_every_output_in_and_halves_with_twice_the_workers(
-    tmp_path: Path,
+def test_an_estimate_covers_every_output_and_its_time_halves_with_twice_the_workers(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    # A clock that advances one second at each look: every sample takes one second.
+    monkeypatch.setattr(estimate_module, "time", SimpleNamespace(perf_counter=count().__next__))
     source, outputs = plan(tmp_path)
     one, two = (estimate(source, outputs, threads, 1 << 30) for threads in (1, 2))
     assert one.disk_bytes == sum(output.nbytes for output in outputs)
     assert (one.workers, two.workers) == (1, 2)
     assert two.memory_bytes == 2 * one.memory_bytes
-    # Two samples of a machine that is shared differ, but not by so much.
-    assert 0.1 < two.seconds / one.seconds < 2.5
+    assert two.seconds == one.seconds / 2 > 0
