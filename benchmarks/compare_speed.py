@@ -16,15 +16,16 @@ import re
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.runner.compare.measure.measure.measure import Loaded, measure_text
-from franken_gguf.runner.compare.measure.measure.raw_measurements import MeasuredScores
-from franken_gguf.runner.compare.measure.measure.scoring import CHUNK, N_OUTPUTS
-from franken_gguf.runner.compare.measure.measure.tasks import prepare
-from franken_gguf.runner.compare.measure.measure.workspace import Workspace
+from franken_gguf.runner.compare.measure.measure import Loaded, measure_text
+from franken_gguf.runner.compare.measure.raw_measurements import MeasuredScores
+from franken_gguf.runner.compare.measure.scoring import CHUNK, N_OUTPUTS
+from franken_gguf.runner.compare.measure.tasks import prepare
+from franken_gguf.runner.compare.measure.workspace import Workspace
 from franken_gguf.runner.compare.results.document import Settings
 from franken_gguf.runner.compare.results.metrics import mean, perplexity, wilson
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
@@ -93,7 +94,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         arguments.model, arguments.text, arguments.chunks, arguments.threads, folder / "ours"
     )
     base = folder / "base.kld"
-    kinds = {
+    kinds: dict[str, Callable[[], float]] = {
         "ours, baseline": lambda: ours.score(heard=True, is_baseline=True)[0],
         "ours": lambda: ours.score(heard=True, is_baseline=False)[0],
         "ours, routers unheard": lambda: ours.score(heard=False, is_baseline=False)[0],

@@ -29,10 +29,8 @@ from llama_cpp import llama_cpp as lib
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
-from resident import resident
-
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.runner.cli.parameters import size
+from franken_gguf.runner.cli.options.types import size
 from franken_gguf.runner.common.hardware import default_threads
 from franken_gguf.runner.engine.backend import loaded_model, start
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
@@ -42,6 +40,7 @@ from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.planning.planner import plan
 from franken_gguf.runner.sampling.settings import Sampling
+from support.resident import resident
 
 WAYS = {
     "mapped and repacked": (True, True),

@@ -31,7 +31,7 @@ from franken_gguf.quantize.merge.calibration import passages
 from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.merge.recipe_file import ExpertRecipe, read_recipe
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
-from franken_gguf.quantize.tokenizer.tokenizer_keys.tokenizer_check import reference_tokenizer
+from franken_gguf.quantize.tokenizer.tokenizer_check import reference_tokenizer
 from franken_gguf.runner.compare.results.metrics import log_softmax
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.hidden_states import hidden_states
