@@ -104,7 +104,7 @@ def test_a_chat_that_crashed_goes_on_from_the_last_word(tmp_path: Path) -> None:
     assert len(answer["mes"].split()) > 10
     assert " ".join(answer["mes"].split()) in " ".join(shown.split())
     with terminal(tmp_path, "--continue", crash=f"{EVALUATE} 99 SEGV") as again:
-        again.wait_for("session 'tale' goes on after 2 messages\n")
+        again.wait_for("resumed 'tale', 2 messages\n")
         assert again.leave(CTRL_D) == 0
 
 
@@ -149,8 +149,8 @@ def test_a_chat_that_nobody_named_is_saved_too_and_one_that_is_not_to_be_is_not(
 ) -> None:
     for name, option in (("kept", ()), ("not", ("--no-save",))):
         words = ("chat", str(smollm2()), *OPTIONS, *option)
-        home = {"XDG_DATA_HOME": str(tmp_path / name), "CRASH": f"{EVALUATE} 9 KILL"}
-        with Terminal(*words, command=COMMAND, **home) as told:
+        home, crash = str(tmp_path / name), f"{EVALUATE} 9 KILL"
+        with Terminal(*words, command=COMMAND, XDG_DATA_HOME=home, CRASH=crash) as told:
             told.at_prompt(STORY + ENTER)
             told.wait_for(f"{DOCTOR}; the chat is saved as '.*'\n" if not option else DOCTOR)
             assert told.ended() == 137
