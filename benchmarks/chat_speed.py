@@ -30,7 +30,7 @@ PROMPT = "Once upon a time, in a harbour town at the end of the world,"
 
 def bare_loop(
     path: Path, n_ctx: int, threads: int
-) -> Callable[[list[int], int], tuple[str, float]]:
+) -> Callable[[list[int], int], tuple[list[int], float]]:
     """A function from (prompt, count) to greedy token ids and tokens per second."""
     model_params = lib.llama_model_default_params()
     model_params.n_gpu_layers = -1

@@ -16,6 +16,7 @@ import re
 import subprocess
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
@@ -94,7 +95,7 @@ def measure(arguments: argparse.Namespace, folder: Path) -> None:
         arguments.model, arguments.text, arguments.chunks, arguments.threads, folder / "ours"
     )
     base = folder / "base.kld"
-    kinds = {
+    kinds: dict[str, Callable[[], float]] = {
         "ours, baseline": lambda: ours.score(routing=True, is_baseline=True)[0],
         "ours": lambda: ours.score(routing=True, is_baseline=False)[0],
         "ours, no routing": lambda: ours.score(routing=False, is_baseline=False)[0],

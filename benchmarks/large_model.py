@@ -20,20 +20,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from franken_gguf.quantize.blocks.formats import FORMATS
 from franken_gguf.quantize.gguf_file.header import TensorInfo, read_header
-from support.shapes import MIXTRAL_4X7B, sparse_model
+from support.shapes import MIXTRAL_4X7B, Shape, sparse_model
 
 _POOL_WEIGHTS = 1 << 22
 _PIECE_BLOCKS = 1 << 18
 _SCALE = 0.02
 
 
-def random_model(path: Path, kind: str = "Q4_0", layers: int = 32, **shape: int) -> Path:
-    """A model of a 4x7B's shapes, other than those that `shape` names, with random weights.
+def random_model(
+    path: Path, kind: str = "Q4_0", layers: int = 32, shape: Shape = MIXTRAL_4X7B
+) -> Path:
+    """A model of `shape`, a 4x7B's unless another is given, with random weights.
 
     Its matrices are random blocks of a pool that this project's own quantizer made: each is valid.
     """
-    widths = MIXTRAL_4X7B | {"layers": layers} | shape
-    sparse_model(path, kind=GGMLQuantizationType[kind], **widths)
+    sparse_model(path, kind=GGMLQuantizationType[kind], **shape | {"layers": layers})
     header = read_header(path)
     random = np.random.default_rng(0)
     pool = _pool(kind, random)

@@ -16,14 +16,15 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from support.models import demo_gguf, smollm2
-from support.shapes import MIXTRAL_4X7B, sparse_model
+from support.shapes import MIXTRAL_4X7B, Shape, sparse_model
 from support.workers import by_device, engines, planned, worker
 
 KV = ({"type_k": "f16", "type_v": "f16"}, {"type_k": "q8_0", "type_v": "q8_0"})
 ONE, TWO = (1,), (1, 1)
 MOE = ((0, 0), (-1, 0), (-1, 99), (-1, 2), (2, 0))
 DENSE = ((0, 0), (-1, 0), (3, 0))
-SPARSE = {
+Places = tuple[tuple[int, int], ...]
+SPARSE: dict[str, tuple[Shape, Places]] = {
     "4x7b (Mixtral), Q4_0": (MIXTRAL_4X7B, MOE),
     "7b, Q4_0": (MIXTRAL_4X7B | {"experts": 0}, DENSE),
     "fine-grained, 8 of 32 experts": (
@@ -35,7 +36,7 @@ SPARSE = {
 
 def jobs(
     model: Path,
-    places: tuple[tuple[int, int], ...],
+    places: Places,
     contexts: tuple[int, ...],
     split: tuple[int, ...],
 ) -> list[Any]:
@@ -43,7 +44,7 @@ def jobs(
     return [
         {
             "model": str(model),
-            "placement": {
+            "wishes": {
                 "n_ctx": n_ctx,
                 "n_gpu_layers": layers,
                 "n_cpu_moe": experts,
@@ -81,7 +82,9 @@ def main() -> None:
     """Measure and print."""
     print("| model | devices | compared | figures | lowest % | highest % | mean % |")
     print("| --- | ---: | --- | ---: | ---: | ---: | ---: |")
-    loaded = {f"demo merge, {kind}": (demo_gguf(kind), MOE) for kind in ("Q8_0", "Q4_K_M")}
+    loaded: dict[str, tuple[Path, Places]] = {
+        f"demo merge, {kind}": (demo_gguf(kind), MOE) for kind in ("Q8_0", "Q4_K_M")
+    }
     loaded["SmolLM2, Q4_1"] = (smollm2(), DENSE)
     with TemporaryDirectory() as folder, worker() as one, worker() as other:
         for name, (path, places) in loaded.items():

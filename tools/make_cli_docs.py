@@ -47,8 +47,8 @@ def page() -> str:
 
 
 def _context(command: click.Command, name: str, parent: click.Context | None) -> click.Context:
-    settings = command.context_settings
-    return click.Context(command, parent, name, **settings | {"terminal_width": WIDTH})
+    settings = {**command.context_settings, "terminal_width": WIDTH}
+    return click.Context(command, parent, name, **settings)
 
 
 def _section(context: click.Context) -> str:

@@ -59,9 +59,10 @@ def teach_the_tests_vocabulary() -> None:
 
     def get_vocab_base_pre(self: Any, tokenizer: Any) -> str:
         try:
-            return known(self, tokenizer)
+            name: str = known(self, tokenizer)
         except NotImplementedError:
             return "smollm"
+        return name
 
     model.get_vocab_base_pre = get_vocab_base_pre
 

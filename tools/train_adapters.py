@@ -106,16 +106,17 @@ def train(base: Path, texts: Path, name: str) -> None:
 def lesson(tokenizer: Any, texts: Path, name: str) -> Iterator[Example]:
     """TOKENS[name] of its sources in turn, each source shuffled and begun again at its end."""
     random = Random(name)
-    sources = []
+    sources = {}
     for source in ADAPTERS[name]:
         learnt, _ = conversations(texts, source)
         random.shuffle(learnt)
-        sources.append([cycle(learnt), 0])
-    while sum(seen for _, seen in sources) < TOKENS[name]:
+        sources[source] = cycle(learnt)
+    seen = dict.fromkeys(sources, 0)
+    while sum(seen.values()) < TOKENS[name]:
         # The source that has had least is next: equal parts in tokens, not in conversations.
-        source = min(sources, key=lambda pair: pair[1])
-        example = tokenized(tokenizer, next(source[0]))
-        source[1] += len(example.ids)
+        source = min(sources, key=seen.__getitem__)
+        example = tokenized(tokenizer, next(sources[source]))
+        seen[source] += len(example.ids)
         if example.scored:
             yield example
 
@@ -212,10 +213,10 @@ def within(limit: int, tokenizer: Any, held_out: list[Conversation]) -> list[Exa
     return examples
 
 
-@torch.inference_mode()
 def mean_loss(model: Any, examples: list[Example]) -> float:
     """Nats per token of the answers, over all examples as one text."""
-    total = sum(float(loss_of(model, example)) * example.scored for example in examples)
+    with torch.inference_mode():
+        total = sum(float(loss_of(model, example)) * example.scored for example in examples)
     return round(total / sum(example.scored for example in examples), 4)
 
 

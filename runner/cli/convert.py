@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -236,10 +238,10 @@ def convert(
         return
     if model.tokenizer_folder:
         check_tokens(model.tokenizer_folder, model.metadata)
-    if out and not names_file(out):
-        outputs[0].path.parent.mkdir(parents=True, exist_ok=True)
-    refuse_early(outputs, model, overwrite=overwrite)
-    route(model, outputs[0].path.parent, notices, base_type=base_type, threads=asked)
+    folder = outputs[0].path.parent
+    with _created(folder) if out and not names_file(out) else nullcontext():
+        refuse_early(outputs, model, overwrite=overwrite)
+        route(model, folder, notices, base_type=base_type, threads=asked)
     stats = ProgressStats(model, outputs)
     try:
         with conversion_progress(notices, stats) as report:
@@ -264,6 +266,20 @@ def convert(
     else:
         convert_screen.show_outputs(Console(), outputs, result.checks)
         convert_screen.show_time(notices, result, stats.seconds)
+
+
+@contextmanager
+def _created(folder: Path) -> Iterator[None]:
+    """Create a folder; delete it again if it is new and an error leaves it empty."""
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def _useful_workers(model: Source) -> int:

@@ -181,7 +181,8 @@ def told(folder: Path, *options: str, **variables: str) -> Terminal:
     greeting = '"Ann," she says. *nods slowly*\n'
     card.write_text(json.dumps({"name": "Mara", "description": "", "first_mes": greeting}))
     wanted = ("--character", str(card), "--session", f"told{len(variables)}", "-n", "12")
-    return chat(*wanted, *options, XDG_DATA_HOME=str(folder), **variables)
+    variables["XDG_DATA_HOME"] = str(folder)
+    return Terminal("chat", str(smollm2()), *OPTIONS, *wanted, *options, columns=200, **variables)
 
 
 def test_escape_sequences_that_the_model_writes_do_not_reach_the_screen(tmp_path: Path) -> None:
@@ -200,11 +201,11 @@ def test_escape_sequences_that_the_model_writes_do_not_reach_the_screen(tmp_path
 
 
 def test_lines_of_earlier_chats_come_back_and_are_for_their_owner_alone(tmp_path: Path) -> None:
-    home = {"XDG_DATA_HOME": str(tmp_path)}
-    with chat("-n", "4", **home) as terminal:
+    home = str(tmp_path)
+    with chat("-n", "4", XDG_DATA_HOME=home) as terminal:
         terminal.at_prompt("Good morning" + ENTER)
         assert terminal.leave(CTRL_D) == 0
-    with chat("-n", "4", **home) as terminal:
+    with chat("-n", "4", XDG_DATA_HOME=home) as terminal:
         terminal.at_prompt(UP + "!" + ENTER)
         terminal.wait_for("> Good morning!")
         terminal.wait_for(FIGURES)
@@ -255,14 +256,14 @@ def test_copy_hands_the_answer_to_the_terminal() -> None:
 
 
 def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
-    home = {"XDG_DATA_HOME": str(tmp_path)}
-    with chat("--keep-context", **home) as terminal:
+    home = str(tmp_path)
+    with chat("--keep-context", XDG_DATA_HOME=home) as terminal:
         terminal.at_prompt("What is the capital of France?" + ENTER)
         terminal.wait_for(FIGURES)
         assert terminal.leave(CTRL_D) == 0
         assert "; --continue resumes it" in terminal.text
         assert "the evaluated context is kept: " in terminal.text
-    with chat("--continue", **home) as terminal:
+    with chat("--continue", XDG_DATA_HOME=home) as terminal:
         terminal.wait_for(
             "2 messages\n> What is the capital of France[?]\nThe capital of France is"
         )
@@ -271,7 +272,7 @@ def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
         figures = terminal.wait_for(FIGURES)
         assert "The capital of Italy is Rome." in figures
         assert " 0 reused" not in figures
-        with chat("--continue", **home) as second:
+        with chat("--continue", XDG_DATA_HOME=home) as second:
             second.wait_for("Error: session '[^']+' is open in another chat")
         assert terminal.leave(CTRL_D) == 0
     (session,) = (tmp_path / "franken-gguf" / "sessions").glob("*.jsonl")

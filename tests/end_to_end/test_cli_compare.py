@@ -309,8 +309,8 @@ def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers() -> None:
 
 
 def test_quants_of_a_checkpoint_are_converted_once_and_kept(tmp_path: Path) -> None:
-    words = ("compare", "--source", demo_checkpoint(), "-q", "q4_0", "-t", "1", "-n", "1")
-    words = (*words, "--samples", "0", "--prompt", "Hi.", "--cache", tmp_path, "--json")
+    source = ("--source", demo_checkpoint(), "-q", "q4_0", "-t", "1", "-n", "1")
+    words = ("compare", *source, "--samples", "0", "--prompt", "Hi.", "--cache", tmp_path, "--json")
     first = run(*words)
     assert (
         f"kept the converted files in {tmp_path / 'quants'} for later comparisons" in first.stderr

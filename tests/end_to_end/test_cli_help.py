@@ -13,7 +13,7 @@ from click.testing import CliRunner
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.sampling.settings import Sampling
 
-SETTINGS = main.context_settings | {"info_name": "franken-gguf"}
+SETTINGS = {**main.context_settings, "info_name": "franken-gguf"}
 TOP = click.Context(main, **SETTINGS)
 VERBS = {name: main.get_command(TOP, name) for name in main.list_commands(TOP)}
 # Their help shows no default: they change nothing unless they are given.

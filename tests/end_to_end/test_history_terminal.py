@@ -20,7 +20,7 @@ def chat(data: Path, *options: str, **variables: str) -> Terminal:
     settings = ("--temp", "0", "-t", "1", "-c", "512", "-sys", "Be brief.", "-n", "24")
     # The line is the editor unless a test names one.
     variables = {"EDITOR": "", "VISUAL": "", "XDG_DATA_HOME": str(data), **variables}
-    return Terminal("chat", str(smollm2()), *settings, *options, **variables)
+    return Terminal("chat", str(smollm2()), *settings, *options, columns=200, **variables)
 
 
 def saved(data: Path, name: str) -> list[dict[str, Any]]:

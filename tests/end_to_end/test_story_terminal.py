@@ -24,15 +24,16 @@ def mara(folder: Path) -> str:
 
 
 def test_a_card_greets_and_plays_and_its_session_needs_no_card_again(tmp_path: Path) -> None:
-    home = {"XDG_DATA_HOME": str(tmp_path)}
-    with story("--character", mara(tmp_path), "--user", "Ann", "--session", "s", **home) as told:
+    home = str(tmp_path)
+    options = ("--character", mara(tmp_path), "--user", "Ann", "--session", "s")
+    with story(*options, XDG_DATA_HOME=home) as told:
         told.wait_for("Mara, notes of the creator:\r?\nMade for storms.")
         told.wait_for("Come in, Ann, before the sea does.")
         told.at_prompt("Who are you?" + ENTER)
         told.wait_for(FIGURES)
         assert told.leave(CTRL_D) == 0
         assert "Traceback" not in told.screen
-    with story("--session", "s", **home) as again:
+    with story("--session", "s", XDG_DATA_HOME=home) as again:
         assert "notes of the creator" not in again.wait_for("resumed 's', 3 messages")
         again.at_prompt("/tokens" + ENTER)
         count = again.wait_for(r"the conversation takes \d+ of 1024 tokens")
@@ -51,8 +52,9 @@ def test_a_damaged_card_is_one_line_before_the_model_is_loaded(tmp_path: Path) -
 def test_several_characters_are_told_apart_and_looked_at(tmp_path: Path) -> None:
     bo = tmp_path / "bo.json"
     bo.write_text(json.dumps({**V1, "name": "Bo", "scenario": "He rows. " * 50}))
-    home = {"XDG_DATA_HOME": str(tmp_path), "COLORTERM": "truecolor"}
-    with story("--character", mara(tmp_path), "--character", str(bo), "-c", "512", **home) as told:
+    home = str(tmp_path)
+    options = ("--character", mara(tmp_path), "--character", str(bo), "-c", "512")
+    with story(*options, XDG_DATA_HOME=home, COLORTERM="truecolor") as told:
         told.wait_for("the story takes [0-9]+ of 512 tokens; -c gives more context")
         told.wait_for("Mags: Come in, User, before the sea does.")
         for line, shown in (

@@ -6,6 +6,7 @@ import os
 import sys
 from pathlib import Path
 
+import amx
 import pytest
 import setup_env
 from setup_env import SetupError, build_environment, current_step, explain, make_engine_work
@@ -106,8 +107,8 @@ def test_with_amx_an_engine_that_crashes_is_compiled_again_without_it(
     fault: str,
 ) -> None:
     engine(tmp_path, monkeypatch, fault)
-    monkeypatch.setattr(setup_env.amx, "is_listed", lambda: True)
-    monkeypatch.setattr(setup_env.amx, "can_leave_out", lambda _: True)
+    monkeypatch.setattr(amx, "is_listed", lambda: True)
+    monkeypatch.setattr(amx, "can_leave_out", lambda _: True)
     make_engine_work({**os.environ, "CXXFLAGS": "-g"})
     signal = fault.rpartition(" ")[2]
     assert capsys.readouterr().out == (
@@ -125,7 +126,7 @@ def test_without_amx_an_engine_that_crashes_is_compiled_again_with_the_same_flag
     log: Path,
 ) -> None:
     engine(tmp_path, monkeypatch, "SIGILL")
-    monkeypatch.setattr(setup_env.amx, "is_listed", lambda: False)
+    monkeypatch.setattr(amx, "is_listed", lambda: False)
     make_engine_work({**os.environ, "CXXFLAGS": "-g"})
     assert len(capsys.readouterr().out.splitlines()) == 1
     assert log.read_text() == 2 * "CXXFLAGS -g\n"
@@ -135,7 +136,7 @@ def test_an_engine_that_still_crashes_ends_set_up_with_one_line(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log: Path
 ) -> None:
     engine(tmp_path, monkeypatch, "SIGILL", after_rebuild="SIGSEGV")
-    monkeypatch.setattr(setup_env.amx, "is_listed", lambda: False)
+    monkeypatch.setattr(amx, "is_listed", lambda: False)
     with pytest.raises(SetupError) as caught:
         make_engine_work(dict(os.environ))
     text = str(caught.value)
@@ -158,7 +159,7 @@ def test_a_doctor_that_fails_shows_its_last_lines(
 def test_a_forced_verdict_reaches_the_flags_and_is_reported_in_one_line(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(setup_env.amx, "can_leave_out", lambda _: True)
+    monkeypatch.setattr(amx, "can_leave_out", lambda _: True)
     environ = build_environment({"FRANKEN_GGUF_AMX": "off", "CFLAGS": "-g"})
     assert environ["CFLAGS"] == "-g -mno-amx-tile -mno-amx-int8 -mno-amx-bf16"
     assert environ["PIP_CACHE_DIR"] == str(setup_env.ROOT / ".cache" / "pip-without-amx")

@@ -6,7 +6,7 @@ import json
 import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,24 @@ from support.tokenizers_fixture import write_bpe_tokenizer, write_json
 
 Layout = Literal["per-expert", "fused", "dense"]
 Dtype = Literal["BF16", "F16", "F32"]
+
+
+class Sizes(TypedDict, total=False):
+    """Keywords of `make_checkpoint`, `config_json` and `checkpoint_tensors`."""
+
+    experts: int
+    hidden: int
+    heads: int
+    kv_heads: int
+    layers: int
+    feed_forward: int
+
+
+class _Shape(Sizes, total=False):
+    layout: Layout
+    tied: bool
+    vocab: int
+
 
 DEFAULT_VOCAB = 1024
 
@@ -30,7 +48,8 @@ def weights(name: str, shape: tuple[int, ...], seed: int, scale: float) -> NDArr
     bits = np.random.PCG64([seed, zlib.crc32(name.encode())])
     quarters = bits.random_raw(count).astype("<u8").view("<u2").reshape(count, 4)
     centred = quarters.astype(np.int64).sum(axis=1) - 2 * 0xFFFF
-    return (centred.astype(np.float32) * np.float32(scale / 0x10000)).reshape(shape)
+    values: NDArray[np.float32] = centred.astype(np.float32) * np.float32(scale / 0x10000)
+    return values.reshape(shape)
 
 
 def encode(values: NDArray[np.float32], dtype: Dtype) -> NDArray[Any]:
@@ -209,7 +228,7 @@ def make_checkpoint(
     the tokenizer (see tokenizers_fixture.py); what is beyond it is padding.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    shape = {
+    shape: _Shape = {
         "layout": layout,
         "experts": experts,
         "tied": tied,
@@ -232,7 +251,7 @@ def make_checkpoint(
         return folder
     names = list(tensors)
     per_file = -(-len(names) // shards)
-    weight_map = {}
+    weight_map: dict[str, str] = {}
     for shard in range(shards):
         file = f"model-{shard + 1:05d}-of-{shards:05d}.safetensors"
         part = {name: tensors[name] for name in names[shard * per_file : (shard + 1) * per_file]}

@@ -26,7 +26,7 @@ _DEFAULTS = lib.llama_model_default_params
 
 
 def _measuring() -> lib.llama_model_params:
-    params = _DEFAULTS()
+    params: lib.llama_model_params = _DEFAULTS()
     params.no_alloc = True
     params.load_mode = lib.LLAMA_LOAD_MODE_NONE
     return params
@@ -39,7 +39,7 @@ def run(job: dict[str, Any], workers: list[str]) -> dict[str, Any]:
     if "vram" in job:
         machine = with_vram(machine, tuple(job["vram"]))
     overrides = tuple(Override(*pair) for pair in job.get("overrides", ()))
-    wishes = {"mmap": False} | job.get("wishes", {})
+    wishes = {"mmap": False} | job["wishes"]
     options = LoadOptions(**wishes, overrides=overrides, n_threads=1)
     notices: list[str] = []
     with Engine(

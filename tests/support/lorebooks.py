@@ -32,7 +32,7 @@ def reasons(lorebook: Lorebook, *texts: str, **moment: Any) -> list[str]:
     return [one.reason for one in called(lorebook, *texts, **moment)]
 
 
-WORLD_INFO = {
+WORLD_INFO: dict[str, Any] = {
     "entries": {
         "0": {
             "uid": 0,
@@ -64,7 +64,7 @@ WORLD_INFO = {
     }
 }
 # The same in the form that SillyTavern writes into a card.
-IN_A_CARD = {
+IN_A_CARD: dict[str, Any] = {
     "name": "world",
     "extensions": {},
     "entries": [

@@ -60,15 +60,12 @@ def make_adapter(
     return folder
 
 
-class _WithoutAliases(yaml.SafeDumper):
-    def ignore_aliases(self, data: object) -> bool:
-        return True
-
-
 def write_recipe(path: Path, *experts: dict[str, Any], **fields: Any) -> Path:
     """A recipe beside the models, with `base` as the base model and a random router."""
     document = {"base_model": "base", "gate_mode": "uniform_random", "experts": list(experts)}
-    path.write_text(yaml.dump(document | fields, Dumper=_WithoutAliases, sort_keys=False))
+    # What stands in two places becomes two objects: YAML would write an alias, which is refused.
+    document = json.loads(json.dumps(document | fields))
+    path.write_text(yaml.safe_dump(document, sort_keys=False))
     return path
 
 

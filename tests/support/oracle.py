@@ -13,10 +13,8 @@ import numpy as np
 from gguf import GGMLQuantizationType, LlamaFileType
 from numpy.typing import NDArray
 
-
-@llama_cpp.llama_log_callback
-def _quiet(level: int, text: bytes, user_data: ctypes.c_void_p) -> None:
-    """Drop llama.cpp's table of tensors, which would bury a failing test's own words."""
+# Drops llama.cpp's table of tensors, which would bury a failing test's own words.
+_QUIET = llama_cpp.llama_log_callback(lambda level, text, user_data: None)
 
 
 @contextmanager
@@ -24,7 +22,7 @@ def _quietly() -> Iterator[None]:
     # The log is one for the process, and the engine's tests read its errors.
     callback, data = llama_cpp.llama_log_callback(), ctypes.c_void_p()
     llama_cpp.llama_log_get(ctypes.byref(callback), ctypes.byref(data))
-    llama_cpp.llama_log_set(_quiet, ctypes.c_void_p(0))
+    llama_cpp.llama_log_set(_QUIET, ctypes.c_void_p(0))
     try:
         yield
     finally:
@@ -59,16 +57,16 @@ def llama_quantize(
     settings.nthread = 1
     for name, value in params.items():
         setattr(settings, name, value)
-    rows = [*((pattern.encode(), int(kind)) for pattern, kind in tensor_types), (None, 0)]
-    overrides = (_TensorOverride * len(rows))(*rows)
     if tensor_types:
+        overrides = (_TensorOverride * (len(tensor_types) + 1))()
+        for override, (pattern, kind) in zip(overrides, tensor_types, strict=False):
+            override.pattern, override.type = pattern.encode(), int(kind)
         settings.tt_overrides = ctypes.cast(overrides, type(settings.tt_overrides))
-    entries = [
-        (name.encode(), values.ctypes.data_as(ctypes.POINTER(ctypes.c_float)), values.size)
-        for name, values in (imatrix or {}).items()
-    ]
     if imatrix is not None:
-        table = (llama_cpp.llama_model_imatrix_data * (len(entries) + 1))(*entries, (None, None, 0))
+        table = (llama_cpp.llama_model_imatrix_data * (len(imatrix) + 1))()
+        for row, (name, values) in zip(table, imatrix.items(), strict=False):
+            row.name, row.size = name.encode(), values.size
+            row.data = values.ctypes.data_as(ctypes.POINTER(ctypes.c_float))
         settings.imatrix = ctypes.cast(table, type(settings.imatrix))
     if keys:
         added = (llama_cpp.llama_model_kv_override * (len(keys) + 1))()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from functools import cache
 from math import prod
 from pathlib import Path
+from typing import TypedDict
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -16,7 +17,25 @@ from support.models import smollm2
 F32, Q4_0 = GGMLQuantizationType.F32, GGMLQuantizationType.Q4_0
 Shapes = dict[str, tuple[tuple[int, ...], GGMLQuantizationType]]
 
-MIXTRAL_4X7B = {"n_embd": 4096, "n_ff": 14336, "heads": 32, "kv_heads": 8, "experts": 4}
+
+class Widths(TypedDict):
+    """What every model's shape names."""
+
+    n_embd: int
+    n_ff: int
+    heads: int
+    kv_heads: int
+
+
+class Shape(Widths, total=False):
+    """The shape of a model, as `sparse_model` takes it."""
+
+    layers: int
+    experts: int
+    used: int
+
+
+MIXTRAL_4X7B: Shape = {"n_embd": 4096, "n_ff": 14336, "heads": 32, "kv_heads": 8, "experts": 4}
 
 
 @cache

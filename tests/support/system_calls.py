@@ -64,7 +64,7 @@ class Step:
 
 
 def steps_of(
-    work: Callable[[], None],
+    work: Callable[[], object],
     folder: Path,
     *,
     kill_at: int | None = None,
@@ -102,7 +102,7 @@ def steps_of(
     return steps
 
 
-def _be_traced(work: Callable[[], None]) -> None:
+def _be_traced(work: Callable[[], object]) -> None:
     status = 1
     try:
         _ptrace(_TRACEME, 0)

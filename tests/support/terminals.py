@@ -15,7 +15,6 @@ import termios
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 COMMAND = [str(Path(sys.executable).with_name("franken-gguf"))]
@@ -144,12 +143,7 @@ class Terminal:
     def __enter__(self) -> Terminal:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *error: object) -> None:
         if self._child.poll() is None:
             self._child.kill()
             self._child.wait()

@@ -144,7 +144,7 @@ def test_yarn_takes_its_original_context_from_the_model_when_it_does_not_say(
 def test_llama3_scaling_gives_the_factors_that_the_converter_writes(tmp_path: Path) -> None:
     freqs = rope_freqs(read_config(write(tmp_path, fields(rope_parameters=LLAMA3))))
     assert freqs is not None
-    assert (freqs.dtype, freqs.shape) == (np.float32, (32,))
+    assert (freqs.dtype, freqs.shape) == (np.dtype(np.float32), (32,))
     assert (freqs[0], freqs[-1]) == (1.0, 8.0)
     assert sha256(freqs.tobytes()).hexdigest() == (
         "52d7c3ec87a87f6e3fd1ac99cc9b7ad0625f7b8bf84f2e1695296a72c7b3132d"

@@ -10,7 +10,7 @@ import pytest
 from franken_gguf.quantize.checkpoint.architectures import ModelConfig
 from franken_gguf.quantize.checkpoint.name_mapping import Piece, map_tensors
 from franken_gguf.quantize.common.errors import CheckpointError
-from support.checkpoints import checkpoint_tensors
+from support.checkpoints import Layout, checkpoint_tensors
 
 SIZES: dict[str, Any] = {
     "hidden": 32,
@@ -25,7 +25,7 @@ SIZES: dict[str, Any] = {
 
 
 def shapes(
-    layout: str = "per-expert", experts: int = 3, **changes: Any
+    layout: Layout = "per-expert", experts: int = 3, **changes: Any
 ) -> dict[str, tuple[int, ...]]:
     tensors = checkpoint_tensors(layout=layout, experts=experts, **(SIZES | changes))
     return {name: values.shape for name, values in tensors}
@@ -137,7 +137,7 @@ def test_attention_biases_are_carried_where_they_exist() -> None:
 
 
 @pytest.mark.parametrize("layout", ["per-expert", "fused", "dense"])
-def test_every_missing_tensor_is_named(layout: str) -> None:
+def test_every_missing_tensor_is_named(layout: Layout) -> None:
     have = shapes(layout, layers=1)
     settings = config(layers=1, experts=0 if layout == "dense" else 3)
     for name in have:

@@ -13,9 +13,22 @@ from hypothesis import strategies as st
 
 from franken_gguf.quantize.checkpoint.safetensors_folder import SafetensorsFolder
 from franken_gguf.quantize.common.errors import CheckpointError
-from support.checkpoints import checkpoint_tensors, encode, make_checkpoint, write_safetensors
+from support.checkpoints import (
+    Sizes,
+    checkpoint_tensors,
+    encode,
+    make_checkpoint,
+    write_safetensors,
+)
 
-SMALL = {"hidden": 32, "feed_forward": 64, "layers": 1, "experts": 2, "heads": 2, "kv_heads": 1}
+SMALL: Sizes = {
+    "hidden": 32,
+    "feed_forward": 64,
+    "layers": 1,
+    "experts": 2,
+    "heads": 2,
+    "kv_heads": 1,
+}
 
 
 def raw_file(folder: Path, header: object, data: bytes = bytes(64)) -> Path:

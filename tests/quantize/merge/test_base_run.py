@@ -29,8 +29,10 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def tale(folder: Path, prompt: str, mode: str = "hidden") -> Path:
-    experts = [{"positive_prompts": ["moon", prompt]}, {"positive_prompts": ["salt"]}]
-    experts = [{"source_model": "base", "noise_scale": 0.1} | each for each in experts]
+    prompts = (["moon", prompt], ["salt"])
+    experts = [
+        {"source_model": "base", "noise_scale": 0.1, "positive_prompts": texts} for texts in prompts
+    ]
     return write_recipe(folder / "tale.yml", *experts, gate_mode=mode)
 
 

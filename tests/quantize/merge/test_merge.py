@@ -68,9 +68,9 @@ def test_a_recipe_gives_the_files_of_the_merge_it_describes(models: Path) -> Non
         moe = f"model.layers.{layer}.block_sparse_moe"
         tensors[f"{moe}.gate.weight"] = uniform[layer] / 8
         for expert, seed in enumerate((1, 2, 1)):
-            for dense, ours in FFN.items():
+            for dense, sparse in FFN.items():
                 rows = dense_tensors(seed)[f"model.layers.{layer}.mlp.{dense}.weight"]
-                tensors[f"{moe}.experts.{expert}.{ours}.weight"] = rows
+                tensors[f"{moe}.experts.{expert}.{sparse}.weight"] = rows
     write_safetensors(merged / "model.safetensors", tensors, "BF16")
     types = ["BF16", "Q8_0", "Q4_0"]
     for ours, theirs in zip(

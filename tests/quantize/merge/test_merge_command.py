@@ -19,8 +19,8 @@ from support.merges import make_dense, write_recipe
 def recipe(tmp_path: Path) -> Path:
     for seed, name in enumerate(("base", "poet", "cook")):
         make_dense(tmp_path / name, seed)
-    experts = [{"source_model": "poet"}, {"source_model": "cook", "noise_scale": 0.1}]
-    return write_recipe(tmp_path / "tales.yml", *experts, dtype="float16")
+    poet, cook = {"source_model": "poet"}, {"source_model": "cook", "noise_scale": 0.1}
+    return write_recipe(tmp_path / "tales.yml", poet, cook, dtype="float16")
 
 
 def merge(*words: object) -> Result:
@@ -74,10 +74,10 @@ def test_shards_are_no_larger_than_asked_for_and_the_index_finds_all(
     folder = tmp_path / "out"
     assert merge(recipe, folder, "--max-shard-size", "150K").exit_code == 0
     index = json.loads((folder / "model.safetensors.index.json").read_text())
-    found = {}
+    found: dict[str, str] = {}
     for file in sorted(set(index["weight_map"].values())):
         tensors = load_file(folder / file)
-        assert len(tensors) == 1 or sum(one.nbytes for one in tensors.values()) <= 150_000
+        assert len(tensors) == 1 or sum(int(one.nbytes) for one in tensors.values()) <= 150_000
         found |= dict.fromkeys(tensors, file)
     assert found == index["weight_map"]
     assert index["metadata"]["total_size"] == sum(

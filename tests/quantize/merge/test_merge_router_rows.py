@@ -29,7 +29,7 @@ def states(seed: int, prompts: int, tokens: int = 1, layers: int = 3, hidden: in
 def test_hidden_rows_are_the_mean_of_the_positive_less_that_of_the_negative_prompts() -> None:
     positive, negative = states(0, 3), states(1, 2)
     rows = rows_of_states(positive, negative)
-    wanted = sum(positive)[:, 0] / 3 - sum(negative)[:, 0] / 2
+    wanted = np.mean(positive, axis=0)[:, 0] - np.mean(negative, axis=0)[:, 0]
     assert rows == pytest.approx(wanted / np.linalg.norm(wanted, axis=1, keepdims=True), abs=1e-6)
     alone = rows_of_states(positive[:1], [])
     assert alone == pytest.approx(

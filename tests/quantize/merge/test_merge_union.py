@@ -5,11 +5,13 @@ from __future__ import annotations
 import gc
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from franken_gguf.quantize.common.errors import MergeError
@@ -265,7 +267,7 @@ def test_in_llama_cpp_a_joined_token_means_what_it_means_to_its_expert(tmp_path:
     flags = document["added_tokens"][0]
     document["added_tokens"].append(flags | {"id": size, "content": "<|place|>"})
     write_json(expert / "tokenizer.json", document)
-    tensors = {}
+    tensors: dict[str, NDArray[Any]] = {}
     for shard in base.glob("*.safetensors"):
         tensors |= load_file(shard)
     for name in (EMBEDDINGS, LM_HEAD):

@@ -81,7 +81,7 @@ def test_a_file_made_with_an_imatrix_is_llama_quantizes_byte_for_byte(
     (lossless,) = converted(checkpoint, tmp_path / "lossless", ["BF16"])
     for names, without in ((QUANTS, "blk.1.attn_q."), (["Q2_K_S"], "token_embd")):
         imatrix = random_imatrix(lossless, without)
-        keys = {
+        keys: dict[str, str | int] = {
             "quantize.imatrix.file": "tales.imatrix",
             "quantize.imatrix.dataset": "tales.txt",
             "quantize.imatrix.entries_count": len(imatrix.values),
@@ -261,9 +261,10 @@ def test_a_weight_beyond_f16_is_refused_where_it_would_become_infinite(tmp_path:
     data = bytearray(weights.read_bytes())
     data[-2:] = 0xC800.to_bytes(2, "little")  # -131072 in BF16
     weights.write_bytes(data)
-    for name in ("F16", "Q4_1"):
+    for kind in (Type.F16, Type.Q4_1):
+        name, only = kind.name, Overrides(output=kind)
         with pytest.raises(RecipeError, match=rf"'output\.weight'.* 1\.31e\+05, beyond {name}"):
-            converted(checkpoint, tmp_path / "out", [name], overrides=Overrides(output=Type[name]))
+            converted(checkpoint, tmp_path / "out", [name], overrides=only)
     assert converted(checkpoint, tmp_path / "out", ["Q8_0", "BF16"])
 
 

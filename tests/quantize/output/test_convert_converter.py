@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hashlib import sha256
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -30,7 +31,7 @@ def test_a_file_holds_what_the_converter_wrote(tmp_path: Path, name: str, outtyp
     assert as_expected(header.metadata) == expected["metadata"]
 
     data = path.read_bytes()
-    found = [
+    found: list[list[Any]] = [
         [
             t.name,
             t.type.name,

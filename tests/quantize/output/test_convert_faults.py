@@ -45,7 +45,7 @@ def run(
     out: Path,
     *,
     at: int = -1,
-    do: Callable[[], None] = lambda: None,
+    do: Callable[[], object] = lambda: None,
     threads: int = 1,
     overwrite: bool = False,
 ) -> tuple[list[bytes], list[str]]:

@@ -37,11 +37,9 @@ SCRIPT = """
 import sys
 from pathlib import Path
 from franken_gguf.quantize.convert import convert
-from franken_gguf.quantize.errors import WorkerError
-from franken_gguf.quantize.output import plan_output
-from franken_gguf.quantize.presets import find_preset
-from franken_gguf.quantize.rows import Progress
-from franken_gguf.quantize.source import open_source
+from franken_gguf.quantize.open_source import open_source
+from franken_gguf.quantize.output.output import plan_output
+from franken_gguf.quantize.tensor_types.type_presets import find_preset
 
 if __name__ == "__main__":
     source = open_source(Path(sys.argv[1]))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -134,7 +135,7 @@ def test_a_preset_that_needs_an_imatrix_says_so() -> None:
 )
 @pytest.mark.parametrize("kind", ["4 experts", "2 experts, tied", "dense"])
 def test_the_flags_overrule_a_preset_as_in_llama_quantize(
-    tmp_path: Path, kind: str, overrides: Overrides, params: dict[str, int]
+    tmp_path: Path, kind: str, overrides: Overrides, params: dict[str, Any]
 ) -> None:
     model, cols, ff, tied = MODELS[kind]
     rows = tensors(model, cols, ff, tied)

@@ -55,7 +55,7 @@ def test_a_damaged_one_is_thrown_away(kept: Path, kind: str) -> None:
     data = bytearray(kept.read_bytes())
     if kind == "flipped":
         data[len(data) // 2] ^= 1
-    changed = {
+    changed: dict[str, bytes | bytearray] = {
         "cut": data[:-100],
         "flipped": data,
         "longer": data + b"x",

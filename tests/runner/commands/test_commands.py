@@ -243,10 +243,9 @@ def test_stats_add_up(dialogue: Dialogue) -> None:
         answer.read()
         dialogue.totals.add(answer)
     assert do(dialogue, "/stats").startswith("answers  1\ntokens   7, ")
-    do(dialogue, "/stats off")
-    assert dialogue.figures == "off"
-    do(dialogue, "/stats full")
-    assert dialogue.figures == "full"
+    for figures in ("off", "full"):
+        do(dialogue, f"/stats {figures}")
+        assert dialogue.figures == figures
 
 
 def test_every_turn_is_saved_under_a_name_of_its_own_and_listed(dialogue: Dialogue) -> None:

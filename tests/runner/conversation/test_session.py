@@ -53,7 +53,7 @@ def test_a_session_is_what_sillytavern_writes() -> None:
 
 
 def test_a_chat_of_sillytaverns_comes_in_and_goes_out_with_all_it_holds() -> None:
-    theirs = [
+    theirs: list[dict[str, Any]] = [
         {
             "user_name": "Ada",
             "character_name": "Seraphina",

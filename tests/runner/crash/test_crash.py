@@ -149,8 +149,8 @@ def test_an_unnamed_chat_is_saved_too_unless_no_save_is_given(
 ) -> None:
     for name, option in (("kept", ()), ("not", ("--no-save",))):
         words = ("chat", str(smollm2()), *OPTIONS, *option)
-        home = {"XDG_DATA_HOME": str(tmp_path / name), "CRASH": f"{EVALUATE} 9 KILL"}
-        with Terminal(*words, command=COMMAND, **home) as told:
+        home, crash = str(tmp_path / name), f"{EVALUATE} 9 KILL"
+        with Terminal(*words, command=COMMAND, XDG_DATA_HOME=home, CRASH=crash) as told:
             told.at_prompt(STORY + ENTER)
             told.wait_for(f"{DOCTOR}; the chat is saved as '.*'\n" if not option else DOCTOR)
             assert told.ended() == 137

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from llama_cpp import llama_cpp as lib
 
 from franken_gguf.runner.engine.grammar import grammar_sampler
-from franken_gguf.runner.engine.sampler import lib
 from franken_gguf.runner.engine.vocabulary import Vocabulary, load_vocabulary
 from franken_gguf.runner.sampling.settings import SamplingError
 from support.models import smollm2

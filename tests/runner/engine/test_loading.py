@@ -7,7 +7,7 @@ and buffers of its own; CUDA, Metal and Vulkan go through the same calls.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import pytest
 
@@ -16,14 +16,21 @@ from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.planning.placement import Machine
 from support.models import demo_gguf, smollm2
-from support.shapes import MIXTRAL_4X7B, sparse_model
+from support.shapes import MIXTRAL_4X7B, Shape, sparse_model
 from support.workers import by_device, engines, planned, worker
 
 MIB = 1 << 20
 # llama.cpp prints a hundredth of a MiB for each of up to eight buffers.
 ROUNDING = MIB // 10
-F16 = {"type_k": "f16", "type_v": "f16"}
-Q8 = {"type_k": "q8_0", "type_v": "q8_0"}
+
+
+class CacheTypes(TypedDict):
+    type_k: str
+    type_v: str
+
+
+F16: CacheTypes = {"type_k": "f16", "type_v": "f16"}
+Q8: CacheTypes = {"type_k": "q8_0", "type_v": "q8_0"}
 
 
 def close(found: dict[str, int], expected: dict[str, int], part: float) -> bool:
@@ -145,7 +152,7 @@ def test_a_greedy_answer_is_the_same_wherever_the_layers_are(
 @pytest.mark.parametrize("cache", [F16, Q8], ids=["f16", "q8_0"])
 @pytest.mark.parametrize("model", ["Q8_0", "Q4_K_M", "SmolLM2"])
 def test_on_the_cpu_the_plan_is_within_5_percent_repacked_weights_included(
-    model: str, cache: dict[str, str], n_ctx: int
+    model: str, cache: CacheTypes, n_ctx: int
 ) -> None:
     path = smollm2() if model == "SmolLM2" else demo_gguf(model)
     options = LoadOptions(n_ctx=n_ctx, **cache, n_gpu_layers=0, n_threads=1, mmap=False)
@@ -161,7 +168,7 @@ def test_on_the_cpu_the_plan_is_within_5_percent_repacked_weights_included(
 def test_the_formula_for_compute_buffers_holds_for_models_that_are_not_here(
     tmp_path: Path,
 ) -> None:
-    shapes: dict[str, dict[str, Any]] = {
+    shapes: dict[str, Shape] = {
         "4x7b": MIXTRAL_4X7B | {"layers": 5},
         "7b": MIXTRAL_4X7B | {"layers": 5, "experts": 0},
         "fine-grained": {
@@ -174,7 +181,7 @@ def test_the_formula_for_compute_buffers_holds_for_models_that_are_not_here(
             "used": 8,
         },
     }
-    jobs = [
+    jobs: list[dict[str, Any]] = [
         {
             "measure": True,
             "model": str(sparse_model(tmp_path / f"{name}.gguf", **shape)),

@@ -117,8 +117,8 @@ ODD = st.one_of(
 @cache
 def small() -> Header:
     with TemporaryDirectory() as folder:
-        shape = MIXTRAL_4X7B | {"layers": 2}
-        return read_header(sparse_model(Path(folder) / "small.gguf", **shape))
+        path = sparse_model(Path(folder) / "small.gguf", **MIXTRAL_4X7B | {"layers": 2})
+        return read_header(path)
 
 
 @given(st.data())

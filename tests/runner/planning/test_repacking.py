@@ -18,7 +18,7 @@ from franken_gguf.runner.planning.repacking import FASTEST_FIRST, Way, choose
 from support.models import demo_gguf, smollm2
 from support.plans import GIB, machine, mixtral
 from support.resident import loaded_in_a_child
-from support.shapes import sparse_model
+from support.shapes import Shape, Widths, sparse_model
 from support.workers import engines
 
 MAPPED_AND_REPACKED, REPACKED, MAPPED, NEITHER = FASTEST_FIRST
@@ -105,10 +105,10 @@ def test_beside_a_gpu_that_pins_ram_weights_are_not_repacked() -> None:
 def reports(tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     """What the plan says of models of many types, and what llama.cpp does with them."""
     folder = tmp_path_factory.mktemp("repacking")
-    shape: dict[str, int] = {"n_embd": 512, "n_ff": 1024, "heads": 4, "kv_heads": 2, "layers": 2}
+    widths: Widths = {"n_embd": 512, "n_ff": 1024, "heads": 4, "kv_heads": 2}
     models = [
-        sparse_model(folder / f"{kind}-{experts}-{tied}.gguf", **shape, experts=experts, tied=tied,
-                     kind=GGMLQuantizationType[kind])
+        sparse_model(folder / f"{kind}-{experts}-{tied}.gguf", **widths, layers=2, experts=experts,
+                     tied=tied, kind=GGMLQuantizationType[kind])
         for kind in ("Q4_0", "Q8_0", "IQ4_NL", "Q2_K", "Q4_K", "Q6_K")
         for experts, tied in ((0, True), (4, False))
     ]  # fmt: skip
@@ -138,8 +138,8 @@ def test_llama_cpp_repacks_something_only_if_it_reported_such_a_type(
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """290 MB in Q4_0, most of them experts of which few work on a token."""
     path = tmp_path_factory.mktemp("resident") / "model.gguf"
-    shape = {"n_embd": 1024, "n_ff": 1024, "heads": 8, "kv_heads": 2, "experts": 32}
-    return random_model(path, "Q4_0", 4, **shape)
+    shape: Shape = {"n_embd": 1024, "n_ff": 1024, "heads": 8, "kv_heads": 2, "experts": 32}
+    return random_model(path, "Q4_0", 4, shape)
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="Linux counts resident pages")

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from franken_gguf.quantize.gguf_file.values import f32, string, u32
+from franken_gguf.quantize.gguf_file.values import Value, f32, string, u32
 from franken_gguf.runner.sampling.settings import Sampling, SamplingError, sampling_for
 
 FILE = {"general.sampling.temp": f32(0.5), "general.sampling.top_k": u32(20)}
@@ -18,7 +18,7 @@ def test_the_users_setting_overrides_the_files_and_that_the_default() -> None:
 
 
 @pytest.mark.parametrize("stored", [f32(math.nan), f32(-1.0), f32(math.inf), string("hot")])
-def test_a_setting_of_the_file_that_cannot_be_is_passed_over(stored: object) -> None:
+def test_a_setting_of_the_file_that_cannot_be_is_passed_over(stored: Value) -> None:
     assert sampling_for({"general.sampling.temp": stored}, {}) == Sampling()
 
 

@@ -7,6 +7,7 @@ import json
 import struct
 import zlib
 from pathlib import Path
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -45,7 +46,7 @@ def test_a_picture_is_drawn_two_pixels_to_a_character(card: Path) -> None:
 @pytest.mark.parametrize(
     "settings", [{"no_color": True}, {"force_terminal": False}, {"color_system": "standard"}]
 )
-def test_without_colours_there_are_words_alone(card: Path, settings: dict[str, object]) -> None:
+def test_without_colours_there_are_words_alone(card: Path, settings: dict[str, Any]) -> None:
     text = shown(card, **settings)
     assert BLOCK not in text
     assert "V3 card, version 1.1, by the tests" in text
