@@ -8,7 +8,7 @@ from rich.text import Text
 from franken_gguf.runner.terminal import printable
 
 from .escapes import EscapeFilter
-from .marks import Mark, MarkedText, Span
+from .marks import Mark, MarkedText, Span, merged
 from .wrap import WordWrap
 
 YOURS = "bold green"  # llama-cli's
@@ -71,7 +71,10 @@ class WrittenText:
         if not self._wrap:
             self._console.file.write(text)
             self._console.file.flush()
-        elif text:
+            return
+        if not self._has_begun:
+            text = text.lstrip()
+        if text:
             if not self._has_begun and self._speaker:
                 name = self._wrap.feed(f"{self._speaker}:")
                 self._put(name + self._wrap.end(), SPEAKER)
@@ -87,7 +90,7 @@ class WrittenText:
             return
         self._has_begun = True
         text = Text(end="")
-        for part, mark in spans:
+        for part, mark in merged(spans):
             text.append(part, (style or _STYLES[mark]) if self._marks else None)
         self._console.print(text, end="", soft_wrap=True)
 
