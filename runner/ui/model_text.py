@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.text import Text
 
 from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
-from franken_gguf.runner.terminal.speech_marks import Mark, MarkedText, Span
+from franken_gguf.runner.terminal.speech_marks import Mark, MarkedText, Span, merged
 from franken_gguf.runner.terminal.text import printable
 from franken_gguf.runner.terminal.word_wrap import WordWrap
 
@@ -70,7 +70,10 @@ class WrittenText:
         if not self._wrap:
             self._console.file.write(text)
             self._console.file.flush()
-        elif text:
+            return
+        if not self._has_begun:
+            text = text.lstrip()
+        if text:
             if not self._has_begun and self._speaker:
                 name = self._wrap.feed(f"{self._speaker}:")
                 self._put(name + self._wrap.end(), SPEAKER)
@@ -86,7 +89,7 @@ class WrittenText:
             return
         self._has_begun = True
         text = Text(end="")
-        for part, mark in spans:
+        for part, mark in merged(spans):
             text.append(part, (style or _STYLES[mark]) if self._marks else None)
         self._console.print(text, end="", soft_wrap=True)
 
