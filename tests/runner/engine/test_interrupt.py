@@ -34,7 +34,7 @@ SIGNALS = (signal.SIGINT, *ENDINGS)
 SOON = 30  # seconds after which a signal counts as lost
 
 
-class CapturedRouting(KeyboardInterrupt):
+class Raised(KeyboardInterrupt):
     """What the handlers of these tests raise."""
 
 
@@ -43,7 +43,7 @@ def raising() -> Iterator[None]:
     """Handlers that raise, as the command line's do."""
 
     def heard(number: int, _: FrameType | None) -> None:
-        raise CapturedRouting(number)
+        raise Raised(number)
 
     before = {number: signal.signal(number, heard) for number in SIGNALS}
     yield
@@ -54,7 +54,7 @@ def raising() -> Iterator[None]:
 def interrupted(work: Callable[[], object], sent: int, delay: float) -> None:
     """Do `work` again and again; a signal ends that within `SOON`, with what its handler raises."""
     timer = threading.Timer(delay, os.kill, (os.getpid(), sent))
-    with pytest.raises(CapturedRouting) as error:
+    with pytest.raises(Raised) as error:
         timer.start()
         ends = time.monotonic() + SOON
         while time.monotonic() < ends:
@@ -148,7 +148,7 @@ def test_a_recipe_is_interrupted_while_its_base_model_runs(
 def test_held_signals_are_all_delivered_at_the_end() -> None:
     heard, came = [], threading.Event()
     signal.signal(signal.SIGHUP, lambda number, _: heard.append(number))
-    with pytest.raises(CapturedRouting), signals_held(came):
+    with pytest.raises(Raised), signals_held(came):
         assert not came.is_set()
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGHUP)
