@@ -65,7 +65,7 @@ def test_an_unknown_command_is_an_error_and_never_reaches_the_model() -> None:
         terminal.wait_for("/help lists")
         terminal.at_prompt("/stats full" + ENTER)
         terminal.at_prompt("/frobnicate now" + ENTER)
-        terminal.wait_for("Error: there is no command /frobnicate; /help lists them, //frobn")
+        terminal.wait_for("Error: no command /frobnicate; /help lists them, //frobn")
         terminal.at_prompt("/reegn" + ENTER)
         terminal.wait_for("Error: there is no command /reegn; did you mean /regen")
         terminal.at_prompt("/load" + ENTER)

@@ -17,6 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 COMMAND = [str(Path(sys.executable).with_name("franken-gguf"))]
 # Ctrl-C goes to the processes whose controlling terminal it is typed at.
 _AT_TERMINAL = (
@@ -116,7 +118,10 @@ class Terminal:
 
     def limit_files(self, nbytes: int) -> None:
         """Let the program write no file beyond so many bytes, which fails as on a full disk."""
-        resource.prlimit(self._child.pid, resource.RLIMIT_FSIZE, (nbytes, resource.RLIM_INFINITY))
+        processes = [psutil.Process(self._child.pid)]
+        processes += processes[0].children(recursive=True)  # the supervisor's child does the work
+        for process in processes:
+            resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (nbytes, resource.RLIM_INFINITY))
 
     def hang_up(self) -> int:
         """Close the terminal, as a window or an ssh connection does; the program's exit status."""

@@ -71,7 +71,7 @@ def test_convert_reads_back_what_it_wrote_and_says_so(tmp_path: Path) -> None:
     result = franken(*words, "--verify")
     assert result.exit_code == 0, result.output
     tensors = len(read_header(tmp_path / "x.gguf").tensors)
-    assert f"{tensors} of {tensors} tensors are as near" in result.stdout
+    assert f"{tensors} of {tensors} tensors are as close" in result.stdout
     assert "checking" in result.stderr
     document = json.loads(franken(*words, "--verify", "--overwrite", "--json").stdout)
     assert len(document["outputs"][0]["checks"]) == tensors

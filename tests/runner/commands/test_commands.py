@@ -87,7 +87,7 @@ def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
     [
         (
             "/frobnicate now",
-            "there is no command /frobnicate; /help lists them, //frobn",
+            "no command /frobnicate; /help lists them, //frobn",
         ),
         ("/exprot x", "no command /exprot; did you mean /export?"),
         ("/", "no command /; /help lists them"),
