@@ -67,7 +67,7 @@ def test_an_unknown_command_is_an_error_and_never_reaches_the_model() -> None:
         terminal.at_prompt("/frobnicate now" + ENTER)
         terminal.wait_for("Error: no command /frobnicate; /help lists them, //frobn")
         terminal.at_prompt("/reegn" + ENTER)
-        terminal.wait_for("Error: there is no command /reegn; did you mean /regen")
+        terminal.wait_for("Error: no command /reegn; did you mean /regen")
         terminal.at_prompt("/load" + ENTER)
         terminal.wait_for("Error: /load needs NAME: resume a saved chat")
         terminal.at_prompt("/bye now" + ENTER)
