@@ -26,7 +26,7 @@ _BUFFER = 512
 
 @contextmanager
 def c_arithmetic() -> Iterator[None]:
-    """Floats as in C: overflow gives inf, 0/0 gives NaN, and nobody warns.
+    """Floats as in C: overflow gives inf, 0/0 gives NaN, without warnings.
 
     Also a small buffer, for this thread: as long as two rows of an array fit its buffer, numpy
     copies an operand of one row into it again and again, which doubles the time of `x * scale`.

@@ -43,7 +43,7 @@ def read_config(folder: Path) -> ModelConfig:
     states_head_dim = family.writes_head_dim or head_dim > 0
     if not head_dim:
         if hidden % heads:
-            raise fields.error(f"hidden_size {hidden} is no multiple of {heads} attention heads")
+            raise fields.error(f"hidden_size {hidden} is not a multiple of {heads} attention heads")
         head_dim = hidden // heads
     if head_dim % 2:
         raise fields.error(f"head_dim {head_dim} is odd; rotary positions turn pairs")

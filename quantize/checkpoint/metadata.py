@@ -164,7 +164,7 @@ def general_metadata(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Met
         reason = ascii(" ".join(str(problem).split()))[1:-1][:200]
         raise CheckpointError(
             f"{card_path}: the front matter (between the --- lines) cannot be used ({reason}); "
-            "mend it or take README.md out of the folder"
+            "fix it, or remove README.md from the folder"
         ) from None
     metadata = sampling_metadata(folder)
     for key, value in writer.kv_data[0].items():
@@ -252,5 +252,5 @@ def _checked(path: Path, key: str, data: Any, kind: GGUFValueType) -> Value:
         if least <= data < most:
             return Value(kind, data)
     raise CheckpointError(
-        f"{path}: the value for {key} cannot be stored as {kind.name.lower()}; mend or remove it"
+        f"{path}: the value for {key} cannot be stored as {kind.name.lower()}; fix or remove it"
     )

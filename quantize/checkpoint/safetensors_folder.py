@@ -13,6 +13,7 @@ from gguf import GGMLQuantizationType
 from franken_gguf.quantize.blocks.formats import U8
 from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.common.files import read_at
+from franken_gguf.quantize.common.json_files import read_text
 
 # safetensors' own bound on the JSON in front of the data.
 MAX_HEADER_BYTES = 100_000_000
@@ -112,7 +113,7 @@ def _files(folder: Path, stem: str) -> dict[Path, list[str]]:
 
 def _weight_map(index: Path) -> dict[str, Any]:
     try:
-        weight_map = json.loads(index.read_bytes())["weight_map"]
+        weight_map = json.loads(read_text(index, CheckpointError))["weight_map"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(
             f"{index}: no JSON object with a weight_map; download it again"

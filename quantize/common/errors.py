@@ -7,7 +7,7 @@ from difflib import get_close_matches
 
 
 class FrankenError(Exception):
-    """An error that a user can cause. Its text names the file or tensor and the mend."""
+    """An error that a user can cause. Its text names the file or tensor and how to fix it."""
 
 
 class CheckpointError(FrankenError):

@@ -49,8 +49,8 @@ def read_at(path: Path, offset: int, count: int, what: str) -> U8:
                 done += step
     except OSError as error:
         raise ReadError(
-            f"{path}: reading {what!r}: {error.strerror or error}; once that is mended the same "
-            "command goes on from there"
+            f"{path}: reading {what!r}: {error.strerror or error}; fix that and rerun the "
+            "same command to resume"
         ) from None
     if done < count:
         raise CheckpointError(

@@ -1,4 +1,4 @@
-"""JSON files of a checkpoint, read as what they are: text that a stranger wrote."""
+"""JSON files of a checkpoint, which are untrusted: read within bounds."""
 
 from __future__ import annotations
 

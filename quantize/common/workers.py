@@ -79,7 +79,7 @@ def _keep_freed_memory() -> None:
 
 
 def end_with_parent() -> None:
-    """A parent that was killed leaves nobody to write for."""
+    """End with the parent process: if it was killed, the work has no reader."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()

@@ -1,4 +1,4 @@
-"""YAML files that a stranger may have written, read within bounds.
+"""YAML files, which are untrusted: read within bounds.
 
 Scalars are YAML 1.2's, with 1.1's yes, no, on and off: 1e-3 is a number, and 1:30 and 2024-01-01
 are texts. There are no tags, aliases or merges, and keys are the texts that stand there.
@@ -100,7 +100,7 @@ class _Document:
         for key in self._until(yaml.MappingEndEvent):
             self._check(key, depth)
             if not isinstance(key, yaml.ScalarEvent):
-                raise _RefusedError(key, "holds a key that is no text")
+                raise _RefusedError(key, "has a key that is not text")
             if key.value in found:
                 raise _RefusedError(key, f"{key.value[:60]!r} stands twice; leave one of them")
             found[key.value] = self._value(next(self._events), depth + 1)

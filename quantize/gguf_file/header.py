@@ -231,7 +231,7 @@ def _read(cursor: _Cursor) -> Header:
     alignment_value = metadata.get("general.alignment")
     alignment = 32 if alignment_value is None else alignment_value.data
     if not isinstance(alignment, int) or not 0 < alignment <= 1 << 20 or alignment & alignment - 1:
-        raise GGUFError(f"{path}: general.alignment {alignment!r} is no power of two")
+        raise GGUFError(f"{path}: general.alignment {alignment!r} is not a power of two")
 
     entries = [_tensor_entry(cursor) for _ in range(tensor_count)]
     start = (cursor.position + alignment - 1) // alignment * alignment

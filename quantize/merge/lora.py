@@ -201,7 +201,7 @@ def _scale(folder: Path, config: dict[str, Any], module: str, rank: int) -> floa
             break
     number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
     if not number or not 0 < alpha < 1 << 20:
-        raise MergeError(f"{folder / 'adapter_config.json'}: lora_alpha is no number above 0")
+        raise MergeError(f"{folder / 'adapter_config.json'}: lora_alpha is not a number above 0")
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
 
 

@@ -62,8 +62,8 @@ def write_checkpoint(
         _write_files(plan, folder, report)
     except OSError as error:
         raise OutputError(
-            f"{error.filename or folder}: {error.strerror}; nothing stays, and once that is mended "
-            "run the same command again"
+            f"{error.filename or folder}: {error.strerror}; nothing was left behind; fix that "
+            "and run the same command again"
         ) from None
     if (changed := changed_file(plan.source.stamps)) is not None:
         raise CheckpointError(f"{changed}: changed while it was read; run the same command again")

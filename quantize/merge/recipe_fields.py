@@ -54,7 +54,7 @@ class Fields:
         value = self.get(key, default)
         number = isinstance(value, (int, float)) and not isinstance(value, bool)
         if not number or not abs(value) <= _LARGEST:  # NaN is no less than anything
-            raise self.error(f"{key}: {shown(value)} is no number from -1000 to 1000")
+            raise self.error(f"{key}: {shown(value)} is not a number from -1000 to 1000")
         return float(value)
 
     def prompts(self, key: str) -> tuple[str, ...]:

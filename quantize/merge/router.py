@@ -101,7 +101,7 @@ class Router:
             rows = evened(rows, text, used, recipe.load_bound)
             notices.append(self._evenness(before, extremes(rows, text, used)))
         won = [wins(rows, prompt, n, used) for n, own in enumerate(positive) for prompt in own]
-        notices.append(f"{sum(won)} of {len(won)} prompts are for the most part their own expert's")
+        notices.append(f"{sum(won)} of {len(won)} prompts route mainly to their own expert")
         return rows, notices
 
     def _evenness(self, before: tuple[float, float], after: tuple[float, float]) -> str:

@@ -73,7 +73,7 @@ def _check_place(folder: Path) -> None:
 def _check_empty(folder: Path) -> None:
     hidden = folder / HIDDEN
     if not folder.is_dir() or any(one != hidden for one in folder.iterdir()) or _foreign(hidden):
-        raise OutputError(f"{folder}: is there already; choose another name, or remove it")
+        raise OutputError(f"{folder}: exists already; choose another name, or remove it")
 
 
 def _foreign(hidden: Path) -> bool:

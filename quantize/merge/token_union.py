@@ -105,7 +105,7 @@ def _beyond(
     }
     ordinary = next((token.text for token in new.values() if not token.is_added), None)
     if ordinary is not None or is_foreign(tokens, known) or len(new) > MOST_NEW:
-        some = f" ({ascii(ordinary)[:60]} is no added token)" if ordinary else ""
+        some = f" ({ascii(ordinary)[:60]} is not an added token)" if ordinary else ""
         raise MergeError(
             f"{model.path}: has another vocabulary than the base model{some}; a union joins added "
             "tokens alone: leave this expert out, or take tokenizer_source base"

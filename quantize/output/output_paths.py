@@ -52,7 +52,7 @@ def _check_files(output: Output, source_files: set[Path]) -> None:
             raise OutputError(f"{shard.path}: is a folder; name a file with -o")
     for path in _not_ours(output):
         raise OutputError(
-            f"{path}: is in the way, and no conversion left it; move it, or choose another name "
+            f"{path}: exists but was not created by franken-gguf; move it, or choose another name "
             "with -o"
         )
 

@@ -93,8 +93,8 @@ class RowConverter:
             write_at(part_of(path), target.offset + job.row * target.row_bytes, blocks)
         except OSError as error:
             raise OutputError(
-                f"{path}: {error.strerror}; nothing was replaced, and once that is mended the same "
-                "command goes on from there"
+                f"{path}: {error.strerror}; nothing was replaced; fix that and rerun "
+                "the same command to resume"
             ) from None
 
 

@@ -1,4 +1,4 @@
-"""A finished GGUF read back and held against its source: is it all there, what did each type cost.
+"""A finished GGUF read back and compared with its source: completeness, and each type's error.
 
 The error of a tensor is judged by what its type costs on normally distributed weights, which those
 of trained models nearly are: a ratio near 1 is a sound tensor, random bytes give 10 and more.

@@ -168,7 +168,7 @@ class PendingOutputs:
             done = weights_before(self._source.tensors, pending.journal.position)
             if done:
                 total = weights_before(self._source.tensors, self._end)
-                self._say(f"{pending.output.path}: going on from {100 * done // total} %")
+                self._say(f"{pending.output.path}: resuming at {100 * done // total} %")
 
     def _save(self, position: Position) -> None:
         started = time.monotonic()

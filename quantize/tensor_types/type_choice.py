@@ -70,7 +70,9 @@ class Overrides:
         try:
             patterns = tuple((re.compile(p.lower()), t) for p, t in self.tensor_types)
         except re.error as error:
-            raise RecipeError(f"--tensor-type {error.pattern!r} is no regex: {error}") from None
+            raise RecipeError(
+                f"--tensor-type {error.pattern!r} is not a valid regular expression: {error}"
+            ) from None
         object.__setattr__(self, "patterns", patterns)
 
 

@@ -148,7 +148,7 @@ def _tokenizer_json(folder: Path) -> Iterator[tuple[int, str, bool]]:
         entry = token if isinstance(token, dict) else {}
         id_, content = entry.get("id"), entry.get("content")
         if isinstance(id_, bool) or not isinstance(id_, int) or not isinstance(content, str):
-            raise TokenizerError(f"{path}: added_tokens holds what is no token")
+            raise TokenizerError(f"{path}: added_tokens has an entry that is not a token")
         yield id_, content, bool(entry.get("special"))
 
 
@@ -165,11 +165,11 @@ def _added_tokens_decoder(folder: Path, config: dict[str, Any]) -> Iterator[tupl
     path = folder / "tokenizer_config.json"
     entries = config.get("added_tokens_decoder") or {}
     if not isinstance(entries, dict):
-        raise TokenizerError(f"{path}: added_tokens_decoder is no object")
+        raise TokenizerError(f"{path}: added_tokens_decoder is not an object")
     for id_, entry in entries.items():
         content = entry.get("content") if isinstance(entry, dict) else None
         if not id_.isdecimal() or len(id_) > 10 or not isinstance(content, str):
-            raise TokenizerError(f"{path}: added_tokens_decoder[{ascii(id_)[:60]}] is no token")
+            raise TokenizerError(f"{path}: added_tokens_decoder[{ascii(id_)[:60]}] is not a token")
         yield int(id_), content, bool(entry.get("special"))
 
 

@@ -37,7 +37,9 @@ def tokenizer_metadata(folder: Path, vocab_size: int) -> Metadata:
     metadata: Metadata = {}
     if (prefix := config.get("add_prefix_space")) is not None:
         if not isinstance(prefix, bool):
-            raise TokenizerError(f"{folder / 'tokenizer_config.json'}: add_prefix_space is no flag")
+            raise TokenizerError(
+                f"{folder / 'tokenizer_config.json'}: add_prefix_space is not true or false"
+            )
         metadata["tokenizer.ggml.add_space_prefix"] = boolean(prefix)
     n_vocab: int | None = vocab_size
     if (folder / "tokenizer.model").is_file():

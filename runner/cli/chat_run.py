@@ -60,7 +60,7 @@ def run(arguments: ChatArguments, screen: Screen) -> None:
             chat_screen.answer_once(dialogue, screen, stop, arguments.question)
         if arguments.session.keep_context and dialogue.session:
             nbytes = save_context(chat.engine, dialogue.session.context_path)
-            screen.notice(f"the evaluated context is kept: {size(nbytes)}")
+            screen.notice(f"saved the evaluated context: {size(nbytes)}")
 
 
 def _machine(arguments: ChatArguments, screen: Screen) -> Machine:
@@ -111,7 +111,7 @@ def _load(
 
 def _show_remarks(chat: Chat, screen: Screen) -> None:
     if chat.template.is_fallback:
-        screen.notice("the file holds no chat template: talking ChatML")
+        screen.notice("the file has no chat template; using ChatML")
     for remark in chat.story.remarks:
         screen.notice(remark)
     used, n_ctx = chat.context_used() if chat.story.cards else 0, chat.engine.n_ctx

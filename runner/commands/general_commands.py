@@ -25,7 +25,7 @@ from .sampling_commands import Experts, Probabilities
 
 
 class CommandError(FrankenError):
-    """A line that begins with a slash and is no command, or one that cannot do what it says."""
+    """An unknown command, or one that cannot be carried out."""
 
 
 @dataclass(frozen=True)

@@ -23,7 +23,7 @@ def write_transcript(path: Path, conversation: Conversation, model: str) -> None
         *forms, last = FORMS
         raise SessionError(f"{path}: name it {', '.join(forms)} or {last}, for the form it has")
     if path.exists():
-        raise SessionError(f"{path}: is there already; take another name")
+        raise SessionError(f"{path}: exists already; choose another name")
     try:
         with replacing(path) as part:
             text = form(conversation, path.stem, model)

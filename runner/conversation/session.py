@@ -75,16 +75,16 @@ class Sessions:
         if name is None:
             listed = self.all()
             if not listed:
-                raise SessionError(f"{self.folder}: there is no saved chat yet")
+                raise SessionError(f"{self.folder}: no chat is saved yet")
             name = listed[0].name
         session = self.open(name)
         if not session.exists():
             session.close()
-            raise SessionError(f"{session.path}: there is no such chat; /sessions lists them")
+            raise SessionError(f"{session.path}: no chat of this name; /sessions lists them")
         return session
 
     def open_new(self, model: str) -> Session:
-        """A session that nobody named: by the time and the model. Raises SessionError."""
+        """A session named after the time and the model. Raises SessionError."""
         return self._unused(f"{datetime.now():%Y-%m-%d %H.%M.%S} {model.removesuffix('.gguf')}")
 
     def import_file(self, path: Path, name: str | None = None) -> Session:
@@ -94,7 +94,7 @@ class Sessions:
         SessionError; no session is begun then.
         """
         if path.exists() and not path.is_file():
-            raise SessionError(f"{path}: is no file")  # a pipe would never end
+            raise SessionError(f"{path}: is not a file")  # a pipe would never end
         try:
             conversation = read_chat(path)
         except OSError as error:

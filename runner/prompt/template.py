@@ -30,7 +30,7 @@ CHATML_STOPS = ("<|im_end|>", "<|im_start|>")
 
 
 class PromptError(FrankenError):
-    """The model's chat template cannot be used; the text says why and names the mend."""
+    """The model's chat template cannot be used; the text says why, and how to fix it."""
 
 
 class Template:

@@ -1,4 +1,4 @@
-"""JSON from strangers: bounded before it is parsed, then read field by field, by kind; pure."""
+"""Untrusted JSON of cards and lorebooks: bounded, then read field by field, by kind; pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _MAX_NAME = 100
 
 
 class StoryError(FrankenError):
-    """A card or a lorebook cannot be read; the text says why and names the mend."""
+    """A card or a lorebook cannot be read; the text says why, and how to fix it."""
 
 
 def parse(data: bytes) -> dict[str, Any]:

@@ -61,7 +61,7 @@ def joined(paragraphs: Iterable[str]) -> str:
 
 
 def bracketed(text: str) -> str:
-    """`text` as what nobody says aloud: in brackets, where it has none of its own."""
+    """`text` as a direction, not speech: in brackets, unless it has its own."""
     return text if text.startswith("[") else f"[{text}]"
 
 

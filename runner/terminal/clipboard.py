@@ -15,7 +15,7 @@ _MAX_SEQUENCE = 100_000  # bytes that terminals take in one OSC 52; tmux and xte
 
 
 class ClipboardError(FrankenError):
-    """There is no way to a clipboard from here."""
+    """No clipboard can be reached from here."""
 
 
 def copy(text: str) -> None:

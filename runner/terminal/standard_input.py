@@ -1,4 +1,4 @@
-"""Standard input that is no keyboard: all of it, within bounds of size and patience."""
+"""Piped standard input, read whole within limits of size and time."""
 
 from __future__ import annotations
 

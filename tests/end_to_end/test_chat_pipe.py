@@ -134,4 +134,4 @@ def test_a_model_without_a_template_talks_chatml_and_says_so(tmp_path: Path) -> 
     )
     result = chat("-p", QUESTION, model=bare)
     assert (result.returncode, result.stdout) == (0, PARIS)
-    assert "the file holds no chat template: talking ChatML" in result.stderr
+    assert "the file has no chat template; using ChatML" in result.stderr

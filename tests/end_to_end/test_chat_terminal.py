@@ -189,7 +189,7 @@ def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
         terminal.wait_for(FIGURES)
         assert terminal.leave(CTRL_D) == 0
         assert "; --continue resumes it" in terminal.text
-        assert "the evaluated context is kept: " in terminal.text
+        assert "saved the evaluated context: " in terminal.text
     with chat("--continue", XDG_DATA_HOME=home) as terminal:
         terminal.wait_for(
             "2 messages\n> What is the capital of France[?]\nThe capital of France is"

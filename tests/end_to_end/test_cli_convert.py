@@ -211,7 +211,7 @@ def test_an_interrupted_conversion_keeps_existing_files_and_resumes(
     ]
     assert out.read_bytes() == b"precious"
     again = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert re.match(r".*out\.gguf: going on from \d+ %\n", again.stderr)
+    assert re.match(r".*out\.gguf: resuming at \d+ %\n", again.stderr)
     assert [path.name for path in tmp_path.iterdir()] == ["out.gguf"]
     assert out.read_bytes()[:4] == b"GGUF"
 

@@ -117,7 +117,7 @@ class Walk:
             assert not self.overwrite, f"{when}: {error}"
             self.ends["complete"] += 1
         else:
-            resumed = any("going on from" in notice for notice in notices)
+            resumed = any("resuming at" in notice for notice in notices)
             self.ends["resumed" if resumed else "begun again"] += 1
         files = self.files()
         assert files.keys() == self.expected.keys(), f"{when}: {sorted(files)}"

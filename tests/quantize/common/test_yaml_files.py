@@ -82,7 +82,7 @@ REFUSED = {
     'a: !!int ""': r"line 1: holds a YAML tag",
     'a: !!float ""': r"line 1: holds a YAML tag",
     "!!set {a, b}": r"line 1: holds a YAML tag",
-    "[a, b]: 1": r"line 1: holds a key that is no text",
+    "[a, b]: 1": r"line 1: has a key that is not text",
     "--- a\n--- b": r"line 2: begins another document",
     "a: [[[[1]]]]": r"line 1: lists within lists, more than 4 deep",
     "[" + "1," * 10_000: r"line 1: holds more than 10000 values",

@@ -159,7 +159,7 @@ def test_the_recipes_text_is_run_behind_its_prompts_and_evens_the_load(models: P
         f"{models / 'tales.txt'}: in every layer each expert works on {100 * least:.0f} to "
         f"{100 * most:.0f} % of it (even: 67 %; before "
     )
-    assert won.endswith(" of 4 prompts are for the most part their own expert's")
+    assert won.endswith(" of 4 prompts route mainly to their own expert")
 
 
 def test_states_that_are_no_numbers_name_the_base_model(models: Path) -> None:

@@ -64,7 +64,7 @@ def test_a_folder_that_holds_something_is_left_alone(
     result = merge(recipe, tmp_path / "taken")
     assert (result.exit_code, result.stderr) == (
         1,
-        f"Error: {tmp_path / 'taken'}: is there already; choose another name, or remove it\n",
+        f"Error: {tmp_path / 'taken'}: exists already; choose another name, or remove it\n",
     )
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == [letter]
     assert letter.read_text() == "dear"
@@ -147,7 +147,7 @@ def test_a_mount_point_is_filled_and_asked_for_its_own_room(recipe: Path, tmp_pa
     assert too_small.startswith(f"Error: {volume}: ")
     assert "bytes needed, 65,536 free; make room" in too_small
     assert full.startswith(f"Error: {volume / HIDDEN}")
-    assert "No space left on device; nothing stays" in full
+    assert "No space left on device; nothing was left behind" in full
     assert done.returncode == 0
 
 
@@ -173,7 +173,7 @@ def test_of_many_that_fill_one_folder_one_does_and_the_others_hear_why(tmp_path:
             assert set(said) <= {
                 "done",
                 f"{folder}: another merge is writing it; wait for it",
-                f"{folder}: is there already; choose another name, or remove it",
+                f"{folder}: exists already; choose another name, or remove it",
             }
             assert names(folder) == ["config.json", "model.safetensors"]
 
@@ -181,7 +181,7 @@ def test_of_many_that_fill_one_folder_one_does_and_the_others_hear_why(tmp_path:
 def test_what_comes_meanwhile_stays_and_nothing_else_does(tmp_path: Path) -> None:
     folder = tmp_path / "out"
     with (
-        pytest.raises(OutputError, match=r"out: is there already"),
+        pytest.raises(OutputError, match=r"out: exists already"),
         pending_folder(folder, 0) as files,
     ):
         (files / "config.json").write_text("ours")

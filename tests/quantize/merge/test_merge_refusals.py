@@ -147,7 +147,7 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     },
     "IA3": ([POET, {"source_model": "cook+ia3"}], {}, r"peft_type is 'IA3', not LORA"),
     "a regular expression": ([POET, {"source_model": "cook+regex"}], {}, r"only names of modules"),
-    "no scale": ([POET, {"source_model": "cook+no-alpha"}], {}, r"lora_alpha is no number"),
+    "no scale": ([POET, {"source_model": "cook+no-alpha"}], {}, r"lora_alpha is not a number"),
 }
 
 

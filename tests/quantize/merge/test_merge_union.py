@@ -206,7 +206,7 @@ def test_an_expert_of_another_vocabulary_is_refused(models: Path) -> None:
 
 def test_ordinary_tokens_are_not_joined(models: Path) -> None:
     one_more_piece(models / "poet")
-    with pytest.raises(MergeError, match=r"poet: .*zebra' is no added token\); a union joins"):
+    with pytest.raises(MergeError, match=r"poet: .*zebra' is not an added token\); a union joins"):
         joined(models, "poet", "cook")
 
 

@@ -98,7 +98,7 @@ def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
     files, said = run(checkpoint, out)
     assert files == undisturbed
     assert len(said) == len(TYPES)
-    assert all("going on from" in line for line in said)
+    assert all("resuming at" in line for line in said)
     assert names(out) == sorted(f"{name}.gguf" for name in TYPES)
 
 
@@ -117,7 +117,7 @@ def test_a_users_own_file_under_a_temporary_name_is_left_alone(
     if form == "link":
         mine.symlink_to(letter)
     with pytest.raises(
-        OutputError, match=rf"Q4_0\.gguf\.{kind}: is in the way, and no conversion left it"
+        OutputError, match=rf"Q4_0\.gguf\.{kind}: exists but was not created by franken-gguf"
     ):
         run(checkpoint, out, overwrite=True)
     assert letter.read_text() == "dear"
@@ -148,7 +148,7 @@ def test_one_output_of_an_interrupted_ladder_may_be_finished_alone(
     said: list[str] = []
     convert(source, [second], say=said.append)
     assert second.path.read_bytes() == undisturbed[1]
-    assert "going on from" in said[0]
+    assert "resuming at" in said[0]
     convert(source, [first])
     assert first.path.read_bytes() == undisturbed[0]
 
@@ -278,7 +278,7 @@ def test_a_source_that_vanishes_may_come_back_and_the_work_goes_on(
     shutil.move(away, checkpoint)
     files, said = run(checkpoint, out)
     assert files == undisturbed
-    assert all("going on from" in line for line in said)
+    assert all("resuming at" in line for line in said)
 
 
 def test_a_second_conversion_to_the_same_output_is_refused(
@@ -324,7 +324,7 @@ def test_a_disk_that_fills_up_meanwhile_is_said_and_the_work_goes_on_once_there_
         hog.unlink()
         files, said = run(checkpoint, disk / "out")
     assert files == undisturbed
-    assert all("going on from" in line for line in said)
+    assert all("resuming at" in line for line in said)
 
 
 def test_outputs_may_lie_on_another_disk_than_everything_else(

@@ -198,7 +198,7 @@ def test_a_worker_that_is_killed_is_said_and_the_same_command_goes_on(
         convert(model, [output], threads=2, max_memory=70 << 20, report=kill_a_worker)
     said: list[str] = []
     convert(model, [output], threads=2, say=said.append)
-    assert "going on from" in said[0]
+    assert "resuming at" in said[0]
     alone = plan_output(model, tmp_path / "alone.gguf", find_preset("Q4_K_M"))
     convert(model, [alone])
     assert output.path.read_bytes() == alone.path.read_bytes()

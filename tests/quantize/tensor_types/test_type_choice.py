@@ -177,7 +177,7 @@ def test_a_pattern_that_matches_nothing_is_an_error() -> None:
     rows = tensors(model, cols, ff, tied)
     with pytest.raises(RecipeError, match=r"'ffn_downn' matches no tensor"):
         choose_types(rows, model, PRESETS["Q4_0"], Overrides((("ffn_downn", Type.Q6_K),)))
-    with pytest.raises(RecipeError, match=r"'\(' is no regex"):
+    with pytest.raises(RecipeError, match=r"'\(' is not a valid"):
         Overrides((("(", Type.Q6_K),))
 
 

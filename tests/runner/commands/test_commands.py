@@ -93,7 +93,7 @@ def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
         ("/", "no command /; /help lists them"),
         ("/bye now", "/bye takes no argument"),
         ("/load", "/load needs NAME: resume a saved chat"),
-        ("/load never", "there is no such chat"),
+        ("/load never", "no chat of this name"),
         ("/load ..", "needs a letter or a digit"),
         ("/regen", "no answer yet|temperature 0"),
         ("/continue", "there is no answer yet"),
@@ -307,7 +307,7 @@ def test_a_transcript_is_written_in_readable_forms_and_never_over_a_file(
     assert markdown == f"**User:** {FRANCE}\n\n**Assistant:** It is Paris.\n"
     assert (tmp_path / "my tale.txt").read_text() == markdown.replace("**", "")
     assert (tmp_path / "my tale.jsonl").read_text().count("\n") == 3
-    with pytest.raises(FrankenError, match="is there already; take another name"):
+    with pytest.raises(FrankenError, match="exists already; choose another name"):
         respond(dialogue, f"/export {tmp_path}/my tale.md")
 
 

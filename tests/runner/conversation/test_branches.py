@@ -201,5 +201,5 @@ def test_what_cannot_be_imported_is_one_line_and_begins_nothing(
 
 def test_a_pipe_is_no_chat_to_import(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
-    with pytest.raises(SessionError, match="is no file"):
+    with pytest.raises(SessionError, match="is not a file"):
         Sessions(tmp_path).import_file(tmp_path / "pipe.jsonl")

@@ -86,7 +86,7 @@ def test_a_file_is_written_whole_for_its_owner_alone(tmp_path: Path, suffix: str
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     before = path.read_bytes()
-    with pytest.raises(SessionError, match="is there already; take another name"):
+    with pytest.raises(SessionError, match="exists already; choose another name"):
         write_transcript(path, TALK, "")
     assert path.read_bytes() == before
 

@@ -261,7 +261,7 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
 
 def test_the_last_one_saved_is_found_and_one_that_is_missing_is_said(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
-    with pytest.raises(SessionError, match="there is no saved chat yet"):
+    with pytest.raises(SessionError, match="no chat is saved yet"):
         sessions.open_saved()
     for age, name in enumerate(("new", "old", "oldest")):
         with sessions.open(name) as session:
@@ -270,7 +270,7 @@ def test_the_last_one_saved_is_found_and_one_that_is_missing_is_said(tmp_path: P
     assert [listed.name for listed in sessions.all()] == ["new", "old", "oldest"]
     with sessions.open_saved() as session:
         assert session.name == "new"
-    with pytest.raises(SessionError, match=r"never\.jsonl: there is no such chat"):
+    with pytest.raises(SessionError, match=r"never\.jsonl: no chat of this name"):
         sessions.open_saved("never")
 
 
