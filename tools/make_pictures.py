@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pty
+import re
 import select
 import shlex
 import struct
@@ -45,7 +46,7 @@ SHOTS = (
     Shot("convert examples/storytellers.yml -q Q4_K_M -o demo --overwrite"),
     Shot(
         "chat demo/storytellers-Q4_K_M.gguf --character examples/story/mara.png "
-        "--no-save --experts --seed 5 -n 80",
+        "--no-save --expert-names examples/storytellers.yml --experts --seed 5 -n 80",
         ("Who keeps the light when the fog comes in?", "/experts", "/bye"),
     ),
 )
@@ -57,7 +58,10 @@ def main() -> None:
     for shot in SHOTS:
         picture.print(Text(f"$ franken-gguf {shot.command}", style="bold green"))
         picture.print(screen_of(shot))
-    PICTURE.write_text(picture.export_svg(title="franken-gguf"), encoding="utf-8")
+    drawing = picture.export_svg(title="franken-gguf")
+    # rich names fonts on a server; without them a viewer takes its own fixed-width font.
+    drawing = re.sub(r"@font-face \{.*?\}\s*", "", drawing, flags=re.DOTALL)
+    PICTURE.write_text(drawing, encoding="utf-8")
 
 
 def screen_of(shot: Shot) -> Text:
