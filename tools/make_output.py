@@ -32,7 +32,7 @@ from franken_gguf.runner.ui.convert_screen import size_and_types
 from support.shapes import MIXTRAL_4X7B, sparse_model
 
 ROOT = Path(__file__).resolve().parent.parent
-PAGES = ("README.md", "docs/plan.md")
+PAGES = ("README.md", "docs/demo.md", "docs/plan.md")
 TYPES = ("F16", "Q8_0", "Q4_K_M")
 WIDTH = "100"
 BLOCK = re.compile(
