@@ -9,9 +9,8 @@ from pathlib import Path
 import pytest
 
 from franken_gguf.quantize.common.errors import FrankenError
-from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Message, Sessions, load
+from franken_gguf.runner import Answer, Chat, Message
 from franken_gguf.runner.chat.dialogue import Dialogue
-from franken_gguf.runner.chat.replay import Replay
 from franken_gguf.runner.commands.command_table import (
     COMMANDS,
     completions,
@@ -22,44 +21,20 @@ from franken_gguf.runner.commands.command_table import (
 )
 from franken_gguf.runner.commands.general_commands import Copy, Edit, Leave
 from franken_gguf.runner.sampling.settings import Sampling
-from support.models import ROOT, smollm2
-
-FRANCE, PARIS = "What is the capital of France?", "The capital of France is Paris."
-ITALY, ROME = "What is the capital of Italy?", "The capital of Italy is Rome."
+from support.dialogues import FRANCE, ITALY, PARIS, ROME, do, new_dialogue, said, small_chat
+from support.models import ROOT
 
 
 @pytest.fixture(scope="module")
 def chat() -> Iterator[Chat]:
-    options = LoadOptions(n_ctx=512, n_threads=1, n_gpu_layers=0)
-    with load(smollm2(), options) as chat:
+    with small_chat(512) as chat:
         yield chat
 
 
 @pytest.fixture
 def dialogue(chat: Chat, tmp_path: Path) -> Iterator[Dialogue]:
-    chat.conversation = Conversation("Be brief.")
-    chat.sampling = Sampling(temperature=0, seed=1)
-    chat.max_tokens = None
-    made = Dialogue(chat, "smollm2.gguf", Sessions(tmp_path / "sessions"), autosave=True)
-    yield made
-    made.close()
-
-
-def do(dialogue: Dialogue, line: str) -> str:
-    """What a line brings, as text: a notice, or an answer once it has come."""
-    outcome = respond(dialogue, line)
-    if isinstance(outcome, Answer):
-        outcome.read()
-        dialogue.save()
-        return outcome.text
-    if isinstance(outcome, Replay):
-        return "\n".join([outcome.notice, *(line.text for line in outcome.lines)])
-    assert isinstance(outcome, str)
-    return outcome
-
-
-def said(dialogue: Dialogue) -> list[str]:
-    return [message.content for message in dialogue.chat.conversation.messages]
+    with new_dialogue(chat, tmp_path, system="Be brief.") as dialogue:
+        yield dialogue
 
 
 def test_a_line_is_a_question_and_an_empty_one_is_nothing(dialogue: Dialogue) -> None:

@@ -10,52 +10,31 @@ from pathlib import Path
 import pytest
 
 from franken_gguf.quantize.common.errors import FrankenError
-from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Message, Sessions, load
+from franken_gguf.runner import Answer, Chat, Conversation, Message
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.impersonation import Draft
-from franken_gguf.runner.chat.replay import Replay
 from franken_gguf.runner.commands.command_table import completions, respond
 from franken_gguf.runner.commands.general_commands import Edit
 from franken_gguf.runner.commands.history_commands import change
 from franken_gguf.runner.conversation.swipes import swipes
 from franken_gguf.runner.sampling.settings import Sampling
 from franken_gguf.runner.story.saved_story import begin
-from support.models import smollm2
+from support.dialogues import FRANCE, ITALY, PARIS, ROME, do, new_dialogue, said, small_chat
 
-FRANCE, PARIS = "What is the capital of France?", "The capital of France is Paris."
-ITALY, ROME = "What is the capital of Italy?", "The capital of Italy is Rome."
 RAIN = "Write a line about rain."
 NEXT_TURN = "<|im_end|>\n<|im_start|>user\n{}<|im_end|>\n<|im_start|>assistant\n"
 
 
 @pytest.fixture(scope="module")
 def chat() -> Iterator[Chat]:
-    options = LoadOptions(n_ctx=1024, n_threads=1, n_gpu_layers=0)
-    with load(smollm2(), options) as chat:
+    with small_chat(1024) as chat:
         yield chat
 
 
 @pytest.fixture
 def dialogue(chat: Chat, tmp_path: Path) -> Iterator[Dialogue]:
-    chat.conversation = Conversation("Be brief.")
-    chat.sampling = Sampling(temperature=0, seed=1)
-    chat.max_tokens = 24
-    made = Dialogue(chat, "smollm2.gguf", Sessions(tmp_path / "sessions"), autosave=True)
-    yield made
-    made.close()
-
-
-def do(dialogue: Dialogue, line: str, edit: Edit | None = None) -> str:
-    """What a line brings, as text: a notice, or an answer once it has come."""
-    outcome = respond(dialogue, line, edit)
-    if isinstance(outcome, Answer):
-        outcome.read()
-        outcome = outcome.text
-    if isinstance(outcome, Replay):
-        outcome = "\n".join([outcome.notice, *(line.text for line in outcome.lines)])
-    assert isinstance(outcome, str)
-    dialogue.save()
-    return outcome
+    with new_dialogue(chat, tmp_path, system="Be brief.", max_tokens=24) as dialogue:
+        yield dialogue
 
 
 def asked(dialogue: Dialogue, line: str) -> Answer:
@@ -63,10 +42,6 @@ def asked(dialogue: Dialogue, line: str) -> Answer:
     assert isinstance(outcome, Answer)
     outcome.read()
     return outcome
-
-
-def said(dialogue: Dialogue) -> list[str]:
-    return [message.content for message in dialogue.chat.conversation.messages]
 
 
 def saved(dialogue: Dialogue) -> list[dict[str, object]]:

@@ -10,17 +10,15 @@ from typing import Any
 import pytest
 
 from franken_gguf.quantize.common.errors import FrankenError
-from franken_gguf.runner import Answer, Chat, Conversation, LoadOptions, Sessions, load
+from franken_gguf.runner import Chat, Conversation
 from franken_gguf.runner.chat.dialogue import Dialogue
-from franken_gguf.runner.chat.replay import Replay
 from franken_gguf.runner.commands.command_table import completions, respond
 from franken_gguf.runner.commands.story_commands import parsed_note
-from franken_gguf.runner.sampling.settings import Sampling
 from franken_gguf.runner.story.author_note import Note
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.story.saved_story import begin
 from support.cards import V2, V3, png, text_chunk
-from support.models import smollm2
+from support.dialogues import do, new_dialogue, small_chat
 
 BO = {"name": "Bo", "description": "{{char}} rows the boat.", "first_mes": "Ahoy, {{user}}."}
 SHORT = {"sticky": 2, "scanDepth": 1}
@@ -35,18 +33,14 @@ LORE = {
 
 @pytest.fixture(scope="module")
 def chat() -> Iterator[Chat]:
-    options = LoadOptions(n_ctx=2048, n_threads=1, n_gpu_layers=0)
-    with load(smollm2(), options, max_tokens=8) as chat:
+    with small_chat(2048) as chat:
         yield chat
 
 
 @pytest.fixture
 def dialogue(chat: Chat, tmp_path: Path) -> Iterator[Dialogue]:
-    chat.sampling = Sampling(temperature=0, seed=1)
-    made = Dialogue(chat, "smollm2.gguf", Sessions(tmp_path / "sessions"), autosave=True)
-    made.go_on(None, Conversation())
-    yield made
-    made.close()
+    with new_dialogue(chat, tmp_path, max_tokens=8) as dialogue:
+        yield dialogue
 
 
 def tell(dialogue: Dialogue, folder: Path, *cards: dict[str, Any], lore: object = None) -> None:
@@ -61,19 +55,6 @@ def tell(dialogue: Dialogue, folder: Path, *cards: dict[str, Any], lore: object 
     conversation = Conversation()
     begin(conversation, paths, books, "Ann")
     dialogue.go_on(None, conversation)
-
-
-def do(dialogue: Dialogue, line: str) -> str:
-    outcome = respond(dialogue, line)
-    if isinstance(outcome, Answer):
-        outcome.read()
-        dialogue.totals.add(outcome)
-        dialogue.save()
-        return outcome.text
-    if isinstance(outcome, Replay):
-        return "\n".join([outcome.notice, *(line.text for line in outcome.lines)])
-    assert isinstance(outcome, str)
-    return outcome
 
 
 def read(dialogue: Dialogue) -> list[str]:
