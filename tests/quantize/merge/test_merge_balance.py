@@ -177,7 +177,7 @@ def test_states_that_are_no_numbers_name_the_base_model(models: Path) -> None:
         ({"calibration_text": ["tales.txt"]}, r"calibration_text: .* no such file"),
         ({"load_bound": 0}, r"load_bound: 0 is not from 0\.01 to 1"),
         ({"load_bound": 1.5}, r"load_bound: 1\.5 is not from"),
-        ({"load_bound": float("nan")}, r"load_bound: nan is no number"),
+        ({"load_bound": float("nan")}, r"load_bound: nan is not a number"),
         ({"load_bound": 0.2, "gate_mode": "hidden"}, r"are for gate_mode balanced"),
         ({"calibration_text": "tales.txt", "gate_mode": "random"}, r"are for gate_mode balanced"),
     ],
