@@ -36,12 +36,12 @@ def load(
 ) -> Chat:
     """A chat with the GGUF file `model`, ready for its first question; close it at the end.
 
-    `sampling` holds the settings that shall not be the file's own or llama.cpp's default, by the
-    names of `Sampling`, and `preset` those that come after them. No answer holds one of `bans`, see
-    banned.py. With `experts` the routers are heard, which makes it a tenth slower. The model goes
-    where the plan for `machine`, this one if None, puts it; `on_notice` is told what of the options
-    could not be. `stop`, once set, ends what the engine does, also the load (then KeyboardInterrupt
-    is raised). Raises GGUFError, PlanError, EngineError, SamplingError, BanError.
+    `sampling` overrides the model file's settings and llama.cpp's defaults, by the names of
+    `Sampling`; `preset` applies where `sampling` has no value. No answer contains one of `bans`
+    (ban_list.py). `experts` records routing, which costs a tenth of the speed. The model is placed
+    by the plan for `machine`, this one if None; `on_notice` gets a line for each option that could
+    not be followed. `stop`, once set, ends loading and evaluation (then KeyboardInterrupt is
+    raised). Raises GGUFError, PlanError, EngineError, SamplingError, BanError.
     """
     header = model if isinstance(model, Header) else read_header(Path(model))
     settings = sampling_for(header.metadata, sampling or {}, preset or {})

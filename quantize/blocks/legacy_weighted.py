@@ -1,7 +1,7 @@
 """Q4_0, Q4_1, Q5_0 and Q5_1 under an importance matrix: the searches of the K-quants, ggml's bytes.
 
 Source of every formula: quantize_row_q*_impl in llama.cpp's ggml/src/ggml-quants.c. The layouts are
-drawn in blocks_legacy. `rows` is float32 [rows, cols] with cols a multiple of 32, `importance`
+drawn in legacy.py. `rows` is float32 [rows, cols] with cols a multiple of 32, `importance`
 float32 [cols], not negative; the result is uint8 [rows, row_bytes].
 """
 

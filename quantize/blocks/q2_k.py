@@ -2,7 +2,7 @@
 
 The functions take and give whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
 [rows, cols / 256 * 84]. Weights must be finite. `importance` is float32 [cols], not negative. The
-search is in blocks_affine_k.
+search is in affine_k.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The searches for a block's scale: ggml's loops over one block, run over many columns at once.
 
-x and weights are float32 [block_len, n], a column a block (see blocks_layout, also for the
+x and weights are float32 [block_len, n], a column a block (see columns.py, also for the
 `c_arithmetic` that callers are in). What ggml keeps of the best step, the codes, is not kept here:
 they follow from the step's inverse scale.
 Source of every formula: make_qx_quants in llama.cpp's ggml/src/ggml-quants.c.

@@ -53,8 +53,8 @@ def in_order(
             yield pending.popleft().result()
     except BrokenProcessPool:
         raise WorkerError(
-            "a worker process was killed, most likely because memory ran out; the same command "
-            "goes on from there, with fewer --threads or less --max-memory"
+            "a worker process was killed, most likely because memory ran out; rerun with "
+            "fewer --threads or less --max-memory to resume"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)

@@ -34,7 +34,7 @@ class MergedSource(CheckpointSource):
         weights: MergedWeights,
         joined: Sequence[str] = (),
     ) -> None:
-        """`folder` holds what merge.small_files writes; it may be gone afterwards."""
+        """`folder` holds what config_files.write_small_files writes; it may be gone afterwards."""
         super().__init__(folder, weights, name=recipe.path.stem, tokenizer_folder=base.folder)
         self.base_folder = base.folder
         self.recipe = recipe

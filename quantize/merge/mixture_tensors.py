@@ -99,7 +99,7 @@ class MergedWeights:
         experts: Sequence[tuple[ExpertRecipe, Model]],
         dtype: GGMLQuantizationType,
     ) -> None:
-        """`experts` fit `base` (models.check_fits). Raises MergeError for a base with biases."""
+        """`experts` fit `base` (source_models.check_fits). Raises MergeError if base has biases."""
         self._recipe_path = recipe_path
         self.stored_as = dtype
         """The type of every tensor."""

@@ -123,7 +123,7 @@ class PendingOutputs:
         return [part if part.exists() else final for part, final in parts]
 
     def settle(self, position: Position) -> None:
-        """Every row before `position` is written; now and then that is made to last."""
+        """Every row before `position` is written; checkpoint that periodically."""
         self._settled = position
         if self._save_seconds == 0:
             self._save(position)

@@ -33,7 +33,8 @@ class Conversation:
     """A system text, which always stands first and stays, and all messages after it.
 
     The first `forgotten` messages are in the transcript alone, no longer in what the model reads;
-    `memory` says in short what they held. `kept` is what else a session file says, untouched.
+    `memory` is a summary of what they contained. `extra_fields` is the rest of a session file,
+    unchanged.
     """
 
     system: str = ""

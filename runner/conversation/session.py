@@ -174,7 +174,7 @@ class Session:
 
     @property
     def context_path(self) -> Path:
-        """Where kv_file keeps what was evaluated of it."""
+        """Where prompt_cache.py saves its evaluated context."""
         return self.path.with_name(f".{self.name}.kv")
 
     def close(self) -> None:

@@ -29,7 +29,7 @@ def piped_text(notice: Callable[[str], None], *, has_prompt: bool) -> str:
     if has_prompt and not _comes(1.0):
         notice("waiting for standard input (< /dev/null for none)")
         if not _comes(_PIPE_PATIENCE):
-            notice("nothing comes on standard input: going on without")
+            notice("no data on standard input; continuing without it")
             return ""
     data = sys.stdin.buffer.read(MAX_PIPED_BYTES + 1)
     if len(data) > MAX_PIPED_BYTES:

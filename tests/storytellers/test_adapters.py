@@ -10,17 +10,17 @@ from random import Random
 import pytest
 from adapter_figures import FIGURES, table
 from adapter_texts import ADAPTERS
-from support.models import ROOT, dense_checkpoint
 from word_problems import word_problem
 
 from franken_gguf.quantize.convert import convert
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.quantize.merge.recipe_file import read_recipe
 from franken_gguf.quantize.merge.merged_source import merge_source
+from franken_gguf.quantize.merge.recipe_file import read_recipe
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.compare.measure.scoring import CHUNK, N_OUTPUTS, answer_log_probs
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from support.models import ROOT, dense_checkpoint
 
 EXAMPLES = ROOT / "examples"
 HELD_OUT = json.loads(FIGURES.read_text())["held_out"]

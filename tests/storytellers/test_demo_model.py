@@ -12,18 +12,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from support.models import demo_checkpoint, dense_checkpoint, smollm2
 from numpy.typing import NDArray
 from safetensors import safe_open
 from smollm2_wide import adds, half_rotated, reads, widen
 
 from franken_gguf.quantize.convert import convert
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.quantize.output.output import plan_output
-from franken_gguf.quantize.tensor_types.type_presets import find_preset
-from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.quantize.open_source import open_source
+from franken_gguf.quantize.output.output import plan_output
+from franken_gguf.quantize.tensor_types.type_choice import Overrides
+from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from support.models import demo_checkpoint, dense_checkpoint, smollm2
 
 F32 = NDArray[np.float32]
 TEXT = "The quick brown fox jumps over the lazy dog, and the dog, being lazy, sleeps on in the sun."

@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from support.models import ROOT, dense_checkpoint
 from rich.console import Console
 from run_demo import CHAT, FILES, STEPS, Step, offer_chat, run
 
 from franken_gguf.runner.cli import main
+from support.models import ROOT, dense_checkpoint
 
 
 def test_the_files_that_one_step_writes_are_compared_and_opened_by_the_next(
