@@ -40,21 +40,21 @@ def convert(
     save_seconds: float = SAVE_SECONDS,
     report: Callable[[Progress], None] = lambda progress: None,
     report_check: Callable[[Output, Job], None] = lambda output, job: None,
-    say: Callable[[str], None] = lambda line: None,
+    notify: Callable[[str], None] = lambda line: None,
 ) -> Result:
     """Write every output from one pass over `source`, on `threads` processes.
 
     With `check` the files are read back and compared with the source before they get their names.
     What is written is saved, so that another run can resume from there, every `save_seconds` or
     more; with 0 after every job. `report` and `report_check` are called as jobs finish, in order;
-    `say` with a line where the work of an interrupted run is resumed. On any error no output is
+    `notify` with a line where the work of an interrupted run is resumed. On any error no output is
     replaced. Raises a FrankenError.
     """
     share = share_memory(source.tensors, threads, max_memory)
     result = Result(share)
     started = time.perf_counter()
     with PendingOutputs(
-        outputs, source, overwrite=overwrite, save_seconds=save_seconds, say=say
+        outputs, source, overwrite=overwrite, save_seconds=save_seconds, notify=notify
     ) as pending:
         work = RowConverter(source, outputs, pending.positions)
         since = min(pending.positions)

@@ -1,4 +1,4 @@
-"""Opens a source by what the path is: a Hugging Face folder, a GGUF file or a merge recipe."""
+"""Opens a Hugging Face folder, a GGUF file or a merge recipe as a source."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .merge.merged_source import merge_source
 def open_source(path: Path) -> Source:
     """The source at `path`: a Hugging Face folder, a GGUF file, or a merge recipe (.yml).
 
-    Reads headers and tokenizer files alone. Raises a FrankenError.
+    Reads only headers and tokenizer files. Raises a FrankenError.
     """
     if path.is_dir():
         return folder_source(path)

@@ -1,4 +1,4 @@
-"""A base model with small files of its own, to be changed: its folder is the user's, and stays."""
+"""A copy of the base model's config and tokenizer to change; the user's folder stays as it is."""
 
 from __future__ import annotations
 
@@ -12,10 +12,11 @@ from .config_files import copy_tokenizer
 from .source_models import Model
 
 
-def with_own_folder(model: Model, change: str) -> Model:
-    """`model`, its config.json and tokenizer copied to a temporary folder named after the `change`.
+def with_copied_files(model: Model, change: str) -> Model:
+    """`model` with its config.json and tokenizer copied to a temporary folder.
 
-    The folder goes when the model's weights do, at the end of the program at the latest.
+    The folder's name ends in `change`. It is deleted together with the model's weights, at the
+    latest when the program ends.
     """
     temporary = Path(mkdtemp(prefix="franken-gguf-"))
     weakref.finalize(model.weights, shutil.rmtree, temporary, ignore_errors=True)

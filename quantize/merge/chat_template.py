@@ -1,7 +1,7 @@
-"""chat_template: how a conversation becomes text, other than the base model has it.
+"""The recipe field chat_template: replaces the base model's chat template.
 
-A field of mergekit's other merges. The tokens that a union takes in are of use where a template
-writes them.
+mergekit has the field for its other merge methods. Together with tokenizer_source: union it lets
+the mixture use the chat tokens that an expert was trained on.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import shutil
 from franken_gguf.quantize.common.errors import TokenizerError
 from franken_gguf.quantize.common.json_files import read_object
 
-from .base_copy import with_own_folder
+from .base_copy import with_copied_files
 from .config_files import TEMPLATES, write_json
 from .source_models import Model
 
 
 def with_chat_template(base: Model, template: str) -> Model:
-    """The base model talking by `template`, in Jinja, and by no other. Raises TokenizerError."""
-    model = with_own_folder(base, "template")
+    """`base` with the Jinja `template` as its only chat template. Raises TokenizerError."""
+    model = with_copied_files(base, "template")
     path = model.folder / "tokenizer_config.json"
     if path.is_file():
         settings = read_object(path, TokenizerError)

@@ -1,4 +1,4 @@
-"""All of the merged checkpoint's folder but the weights: config.json, tokenizer, model card."""
+"""The merged checkpoint's files other than weights: config.json, tokenizer, model card, recipe."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from .recipe_fields import ModelPath
 from .recipe_file import MergeRecipe
 
 RECIPE_NAME = "mergekit_moe_config.yml"
-"""Where mergekit-moe, too, leaves the recipe."""
+"""The name that mergekit-moe also gives the recipe in its output folder."""
 
 _COPIED = (
     "tokenizer.json",
@@ -36,7 +36,7 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f`]")
 TEMPLATES = "additional_chat_templates"
 _MOST_TEMPLATES = 64
 
-# Of Llama's and Mistral's config.json: what a Mixtral's has no use for, or says otherwise.
+# Fields of Llama's and Mistral's config.json that Mixtral's lacks, or that do not hold for it.
 _DROPPED = (
     "_name_or_path",
     "attention_bias",
@@ -53,12 +53,13 @@ _DTYPES = {
 }
 
 
-def write_small_files(
+def write_config_files(
     folder: Path, recipe: MergeRecipe, base: Path, dtype: GGMLQuantizationType, name: str
 ) -> None:
-    """Write them into `folder`, which is there, for a model called `name`. Raises CheckpointError.
+    """Write them into the existing `folder` for a model called `name`. Raises CheckpointError.
 
-    `base`, the base model's folder, gives the tokenizer and every hyperparameter but the experts'.
+    `base` is the base model's folder: its tokenizer is copied, and its hyperparameters, except
+    those of the experts, become the mixture's. `dtype` is the type of the mixture's weights.
     """
     copy_tokenizer(base, folder)
     write_json(folder / "config.json", mixtral_config(recipe, base, dtype))
@@ -68,7 +69,7 @@ def write_small_files(
 
 
 def copy_tokenizer(base: Path, folder: Path) -> None:
-    """Copy all that says how text becomes tokens, and a chat text."""
+    """Copy the tokenizer's files, chat templates and generation_config.json."""
     for file in _COPIED:
         if (base / file).is_file():
             shutil.copyfile(base / file, folder / file)
@@ -84,7 +85,7 @@ def mixtral_config(
 ) -> dict[str, Any]:
     """config.json of the mixture, from that of the base model in `folder`.
 
-    What Llama, Mistral and Mixtral have different defaults for is written out. Raises
+    Fields whose defaults differ between Llama, Mistral and Mixtral are always written. Raises
     CheckpointError.
     """
     config = read_config(folder)
@@ -141,11 +142,11 @@ The licences of all of these hold.
 
 
 def _display(source: ModelPath) -> str:
-    """A model's name without the folders before it."""
+    """The name of a model, and of its adapter, without their parent folders, in Markdown."""
     parts = [source.model, source.adapter] if source.adapter else [source.model]
     return " + ".join(f"`{_UNPRINTABLE.sub('', part.name)}`" for part in parts)
 
 
 def write_json(path: Path, document: object) -> None:
-    """Write a JSON file as transformers lays it out."""
+    """Write `document` as JSON, formatted as transformers formats it."""
     path.write_text(json.dumps(document, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

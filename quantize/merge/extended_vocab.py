@@ -1,4 +1,4 @@
-"""A model's weights with rows of other models in its vocabulary: the embeddings and lm_head."""
+"""A model's weights whose embeddings and lm_head are extended by rows of other models."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ EMBEDDINGS, LM_HEAD = "model.embed_tokens.weight", "lm_head.weight"
 
 
 class Row(NamedTuple):
-    """A token's place in a model's vocabulary."""
+    """A token's row in a model's embeddings and lm_head."""
 
     path: ModelPath
     weights: Weights
     number: int
 
     def read(self, name: str) -> tuple[U8, GGMLQuantizationType]:
-        """Its row, as stored, and of which type. Where the two are tied, there is one for both."""
+        """The stored row of the tensor `name` (the embeddings' if it is tied), and its type."""
         if name not in self.weights.shapes:
             name = EMBEDDINGS
         return self.weights.read(name, self.number, self.number + 1), self.weights.dtype(name)
 
 
-class JoinedWeights:
-    """`weights` with a vocabulary of `count` rows, some of which stand elsewhere. See Weights."""
+class ExtendedWeights:
+    """`weights` with a vocabulary of `count` rows, some read from other models. See Weights."""
 
     def __init__(self, weights: Weights, rows: Mapping[int, Sequence[Row]], count: int) -> None:
-        """`rows`, by token id, each the mean of one or more; every id beyond `weights` is there."""
+        """`rows`: the rows whose mean a token id gets, for every id that `weights` lacks."""
         self._weights = weights
         self._rows = rows
         self._count = count
@@ -71,10 +71,10 @@ class JoinedWeights:
             rows[: min(stop, own) - start] = self._weights.read(name, start, min(stop, own))
         for id_ in self._rows:
             if start <= id_ < stop:
-                rows[id_ - start] = self._joined(name, id_)
+                rows[id_ - start] = self._mean_row(name, id_)
         return rows
 
-    def _joined(self, name: str, id_: int) -> U8:
+    def _mean_row(self, name: str, id_: int) -> U8:
         wanted, rows = self.dtype(name), self._rows[id_]
         stored = [row.read(name) for row in rows]
         values: list[F32] = [FORMATS[kind.name].dequantize(raw) for raw, kind in stored]

@@ -1,12 +1,12 @@
-"""A PEFT LoRA adapter on weights: W + scale * B @ A, rows at a time.
+"""Weights with a PEFT LoRA adapter merged in: W + scale * B @ A, some rows at a time.
 
     adapter_config.json          r, lora_alpha, use_rslora, alpha_pattern
     adapter_model.safetensors    base_model.model.<module>.lora_A.weight    [r, in]
                                  base_model.model.<module>.lora_B.weight    [out, r]
 
 scale is lora_alpha / r, or lora_alpha / sqrt(r) with use_rslora (Hu et al. 2021; Kalajdzievski
-2023). The sum is taken rank by rank, element by element: the same bytes however rows are dealt out,
-and on every machine.
+2023). The product is summed rank by rank, element by element: the bytes do not depend on the
+machine, nor on how the rows are divided among jobs.
 """
 
 from __future__ import annotations
@@ -31,12 +31,12 @@ from franken_gguf.quantize.common.json_files import read_object
 _PREFIX = "base_model.model."
 _TENSOR = re.compile(rf"{re.escape(_PREFIX)}(.+)\.lora_([AB])\.weight")
 _MOST_RANK = 4096
-# Weights of a tile that stays in a core's cache while the ranks are added to it.
+# Weights in a tile: it stays in a core's cache while the ranks are added to it.
 _TILE = 1 << 17
-# Settings that change what an adapter's weights mean, with the values that are understood. The
-# other ways to begin (pissa, olora, corda, loftq) take something out of the base model's weights,
-# and what is saved belongs to the rest.
-_UNDERSTOOD: dict[str, tuple[Any, ...]] = {
+# Settings that change what an adapter's weights mean, with their supported values. The other
+# initializations (pissa, olora, corda, loftq) subtract something from the base model's weights, and
+# the adapter belongs to what remains.
+_SUPPORTED: dict[str, tuple[Any, ...]] = {
     "alora_invocation_tokens": (None, []),
     "bias": ("none", None),
     "fan_in_fan_out": (False, None),
@@ -48,11 +48,11 @@ _UNDERSTOOD: dict[str, tuple[Any, ...]] = {
     "trainable_token_indices": (None, [], {}),
     "use_rslora": (True, False, None),
 }
-# What PEFT calls the variants of LoRA, those to come too. They are off unless asked for.
+# PEFT's names for variants of LoRA, including future ones; their default is off.
 _VARIANT = re.compile(r"use_\w+|\w+_config")
 _OFF: tuple[Any, ...] = (None, False, {})
-# How it was trained; the weights are what any LoRA's are.
-_OF_TRAINING = (
+# Settings of the training alone: the saved weights are those of a plain LoRA.
+_TRAINING_SETTINGS = (
     "corda_config",
     "eva_config",
     "loftq_config",
@@ -64,7 +64,7 @@ _OF_TRAINING = (
 
 @dataclass(frozen=True)
 class _Update:
-    """What an adapter adds to one tensor."""
+    """What an adapter adds to one tensor: scale times the product of its tensors `b` and `a`."""
 
     a: str
     b: str
@@ -72,10 +72,10 @@ class _Update:
 
 
 class LoraWeights:
-    """`weights` with the adapter in `folder` applied; what it does not touch is handed on."""
+    """`weights` with the adapter in `folder` merged in. See Weights."""
 
     def __init__(self, weights: Weights, folder: Path) -> None:
-        """Reads headers alone. Raises MergeError."""
+        """Read only headers. Raises MergeError."""
         self._weights = weights
         self._folder = folder
         self._adapter = SafetensorsFolder(folder, "adapter_model")
@@ -92,12 +92,12 @@ class LoraWeights:
         return self._weights.files | self._adapter.files
 
     @property
-    def touched(self) -> set[str]:
+    def changed(self) -> set[str]:
         """The names of the tensors that the adapter changes."""
         return set(self._updates)
 
     def dtype(self, name: str) -> GGMLQuantizationType:
-        """See Weights.dtype; a tensor that the adapter changes comes in float32."""
+        """See Weights.dtype; float32 for a tensor that the adapter changes."""
         return GGMLQuantizationType.F32 if name in self._updates else self._weights.dtype(name)
 
     def read(self, name: str, start: int, stop: int) -> U8:
@@ -109,9 +109,9 @@ class LoraWeights:
         rows = FORMATS[self._weights.dtype(name).name].dequantize(stored)
         a = self._matrix(update.a, 0, self._adapter.shapes[update.a][0])
         b = self._matrix(update.b, start, stop)
-        # What overflows is the caller's to find: it knows what the rows are for.
+        # The caller checks for overflow: it knows what the rows are for.
         with np.errstate(over="ignore", invalid="ignore"):
-            return _added(rows, a, b * np.float32(update.scale)).view(np.uint8)
+            return _add_product(rows, a, b * np.float32(update.scale)).view(np.uint8)
 
     def _matrix(self, name: str, start: int, stop: int) -> F32:
         kind = self._adapter.dtype(name).name
@@ -124,8 +124,8 @@ class LoraWeights:
         return FORMATS[kind].dequantize(stored)
 
 
-def _added(rows: F32, a: F32, b: F32) -> F32:
-    """`rows` [n, in] + `b` [n, r] @ `a` [r, in], a tile of rows at a time."""
+def _add_product(rows: F32, a: F32, b: F32) -> F32:
+    """`rows` [n, in] + `b` [n, r] @ `a` [r, in], one tile of rows after another, in place."""
     rows = np.ascontiguousarray(rows)
     step = max(_TILE // rows.shape[1], 1)
     for start in range(0, len(rows), step):
@@ -146,29 +146,32 @@ def _updates(
     if config.get("peft_type") != "LORA":
         raise MergeError(f"{config_path}: peft_type is {shown(config.get('peft_type'))}, not LORA")
     for key, value in config.items():
-        if not _is_understood(key, value):
+        if not _is_supported(key, value):
             raise MergeError(
                 f"{config_path}: {key[:60]} {shown(value)} is not supported; merge the "
-                "adapter with PEFT and name the result"
+                "adapter with PEFT and name the merged model instead"
             )
     modules: dict[str, dict[str, str]] = {}
     for name in adapter.shapes:
-        found = _TENSOR.fullmatch(name)
-        if not found:
-            raise MergeError(f"{folder}: tensor {name!r} is none of LoRA's A and B; not supported")
-        modules.setdefault(found[1], {})[found[2]] = name
+        match = _TENSOR.fullmatch(name)
+        if not match:
+            raise MergeError(
+                f"{folder}: tensor {name!r} is not supported: not a LoRA A or B; merge the adapter "
+                "with PEFT and name the merged model instead"
+            )
+        modules.setdefault(match[1], {})[match[2]] = name
     return {
         f"{module}.weight": _update(folder, config, module, pair, adapter.shapes, shapes)
         for module, pair in modules.items()
     }
 
 
-def _is_understood(key: str, value: Any) -> bool:
-    if key in _OF_TRAINING:
+def _is_supported(key: str, value: Any) -> bool:
+    if key in _TRAINING_SETTINGS:
         return True
-    values = _UNDERSTOOD.get(key) or (_OFF if _VARIANT.fullmatch(key) else (value,))
-    # By type too: 1 is True to Python.
-    return any(type(value) is type(one) and value == one for one in values)
+    values = _SUPPORTED.get(key) or (_OFF if _VARIANT.fullmatch(key) else (value,))
+    # Compare types too: 1 == True in Python.
+    return any(type(value) is type(allowed) and value == allowed for allowed in values)
 
 
 def _update(
@@ -180,11 +183,14 @@ def _update(
     shapes: Mapping[str, tuple[int, ...]],
 ) -> _Update:
     if len(pair) < 2:
-        raise MergeError(f"{folder}: {module} has lora_{next(iter(pair))} alone; A and B belong")
+        raise MergeError(
+            f"{folder}: {module} has only lora_{next(iter(pair))}, not both lora_A and lora_B; the "
+            "adapter is incomplete, download it again"
+        )
     a, b = adapter[pair["A"]], adapter[pair["B"]]
     wanted = shapes.get(f"{module}.weight")
     if wanted is None:
-        raise MergeError(f"{folder}: {module} is not in the model that the adapter is put on")
+        raise MergeError(f"{folder}: {module} is not in the model that the adapter is applied to")
     if len(a) != 2 or len(b) != 2 or a[0] != b[1] or (b[0], a[1]) != wanted or a[0] > _MOST_RANK:
         raise MergeError(
             f"{folder}: {module}: lora_A {list(a)} and lora_B {list(b)} do not fit the model's "
@@ -199,17 +205,18 @@ def _scale(folder: Path, config: dict[str, Any], module: str, rank: int) -> floa
         if re.fullmatch(rf"(.*\.)?{pattern}", module):
             alpha = value
             break
-    number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
-    if not number or not 0 < alpha < 1 << 20:
+    is_number = isinstance(alpha, (int, float)) and not isinstance(alpha, bool)
+    if not is_number or not 0 < alpha < 1 << 20:
         raise MergeError(f"{folder / 'adapter_config.json'}: lora_alpha is not a number above 0")
     return float(alpha) / (math.sqrt(rank) if config.get("use_rslora") is True else rank)
 
 
 def _pattern(folder: Path, config: dict[str, Any]) -> dict[str, Any]:
-    """alpha_pattern. PEFT's keys are regular expressions; here only those without operators are."""
+    """The values of alpha_pattern. PEFT allows regular expressions as keys, we only plain names."""
     patterns = config.get("alpha_pattern") or {}
     if not isinstance(patterns, dict) or not all(re.fullmatch(r"[\w.]+", key) for key in patterns):
         raise MergeError(
-            f"{folder / 'adapter_config.json'}: alpha_pattern: only names of modules are supported"
+            f"{folder / 'adapter_config.json'}: alpha_pattern: only names of modules are "
+            "supported as keys; merge the adapter with PEFT and name the merged model instead"
         )
     return patterns

@@ -1,4 +1,4 @@
-"""The mixture of a recipe as a Hugging Face folder, for what reads such."""
+"""The mixture of a recipe written as a Hugging Face folder, for other programs."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from franken_gguf.quantize.checkpoint.named_tensors import Weights
 from franken_gguf.quantize.common.errors import CheckpointError, OutputError
 from franken_gguf.quantize.common.files import changed_file
 
-from .config_files import write_small_files
-from .expert_layout import Stored, laid_out
+from .config_files import write_config_files
+from .expert_layout import StoredTensor, arrange_tensors
 from .merged_source import MergedSource
 
 DEFAULT_SHARD_BYTES = 5 * 1000**3
-"""Hugging Face's and mergekit's own."""
+"""The default of Hugging Face and of mergekit."""
 
 _INDEX = "model.safetensors.index.json"
-_STEP = 1 << 20  # weights that are in memory at once
+_STEP = 1 << 20  # weights in memory at once
 
 
 @dataclass(frozen=True)
 class CheckpointPlan:
-    """What will stand in the folder."""
+    """What will be written into the folder."""
 
     name: str
-    """What the model is called."""
+    """Of the model."""
     source: MergedSource
-    shards: tuple[tuple[Stored, ...], ...]
+    shards: tuple[tuple[StoredTensor, ...], ...]
     nbytes: int
     """Of all weights."""
 
@@ -42,11 +42,12 @@ class CheckpointPlan:
 def plan_checkpoint(
     source: MergedSource, name: str, layout: str, shard_bytes: int = DEFAULT_SHARD_BYTES
 ) -> CheckpointPlan:
-    """Say what will be written for a model called `name`, reading no weights.
+    """Plan the files of a model called `name`, without reading weights.
 
-    No file is larger than `shard_bytes`, but for one with a single tensor that is.
+    `layout` is one of expert_layout.LAYOUTS. No file holds more than `shard_bytes` of weights,
+    except for a single tensor that is larger.
     """
-    stored = laid_out(source.weights.shapes, layout, len(source.recipe.experts))
+    stored = arrange_tensors(source.weights.shapes, layout, len(source.recipe.experts))
     sizes = [_nbytes(tensor, source.weights) for tensor in stored]
     return CheckpointPlan(name, source, tuple(_shards(stored, sizes, shard_bytes)), sum(sizes))
 
@@ -54,15 +55,15 @@ def plan_checkpoint(
 def write_checkpoint(
     plan: CheckpointPlan, folder: Path, report: Callable[[int], None] = lambda _: None
 ) -> None:
-    """Write all files, synced, into `folder`, which is there; `route` the source first.
+    """Write all files, synced, into the existing `folder`. Call the source's `route` first.
 
-    `report` is told of bytes as they are written. Raises a FrankenError.
+    `report` gets the number of bytes of each write. Raises a FrankenError.
     """
     try:
         _write_files(plan, folder, report)
     except OSError as error:
         raise OutputError(
-            f"{error.filename or folder}: {error.strerror}; nothing was left behind; fix that "
+            f"{error.filename or folder}: {error.strerror}; nothing was left behind; fix it "
             "and run the same command again"
         ) from None
     if (changed := changed_file(plan.source.stamps)) is not None:
@@ -71,7 +72,7 @@ def write_checkpoint(
 
 def _write_files(plan: CheckpointPlan, folder: Path, report: Callable[[int], None]) -> None:
     source, weights = plan.source, plan.source.weights
-    write_small_files(folder, source.recipe, source.base_folder, weights.stored_as, plan.name)
+    write_config_files(folder, source.recipe, source.base_folder, weights.stored_as, plan.name)
     count = len(plan.shards)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(plan.shards, 1):
@@ -87,7 +88,7 @@ def _write_files(plan: CheckpointPlan, folder: Path, report: Callable[[int], Non
 
 
 def _write_shard(
-    file: BinaryIO, shard: Sequence[Stored], weights: Weights, report: Callable[[int], None]
+    file: BinaryIO, shard: Sequence[StoredTensor], weights: Weights, report: Callable[[int], None]
 ) -> None:
     file.write(_header(shard, weights))
     for tensor in shard:
@@ -99,8 +100,8 @@ def _write_shard(
                 report(rows.nbytes)
 
 
-def _header(shard: Sequence[Stored], weights: Weights) -> bytes:
-    """A little-endian uint64, the length of the JSON, and the JSON, padded to eight bytes."""
+def _header(shard: Sequence[StoredTensor], weights: Weights) -> bytes:
+    """The length of the JSON as a little-endian uint64, then the JSON, padded to eight bytes."""
     entries: dict[str, object] = {"__metadata__": {"format": "pt"}}
     end = 0
     for tensor in shard:
@@ -116,9 +117,9 @@ def _header(shard: Sequence[Stored], weights: Weights) -> bytes:
 
 
 def _shards(
-    stored: Sequence[Stored], sizes: Sequence[int], limit: int
-) -> Iterator[tuple[Stored, ...]]:
-    shard: list[Stored] = []
+    stored: Sequence[StoredTensor], sizes: Sequence[int], limit: int
+) -> Iterator[tuple[StoredTensor, ...]]:
+    shard: list[StoredTensor] = []
     used = 0
     for tensor, nbytes in zip(stored, sizes, strict=True):
         if shard and used + nbytes > limit:
@@ -129,5 +130,5 @@ def _shards(
     yield tuple(shard)
 
 
-def _nbytes(tensor: Stored, weights: Weights) -> int:
+def _nbytes(tensor: StoredTensor, weights: Weights) -> int:
     return prod(tensor.shape) * GGML_QUANT_SIZES[weights.dtype(tensor.pieces[0].source)][1]

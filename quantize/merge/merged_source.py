@@ -1,4 +1,4 @@
-"""A merge recipe as a source: nothing is written anywhere but what is made of it."""
+"""A merge recipe as a source: rows of the mixture are computed on demand, never stored."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from franken_gguf.quantize.checkpoint.hf_source import CheckpointSource
 from franken_gguf.quantize.common.errors import MergeError
 
 from .chat_template import with_chat_template
-from .config_files import write_small_files
+from .config_files import write_config_files
 from .extended_vocab import EMBEDDINGS
 from .lora import LoraWeights
 from .mixture_tensors import MergedWeights
@@ -24,7 +24,7 @@ from .token_vocabulary import listed, vocabulary_notices
 
 
 class MergedSource(CheckpointSource):
-    """The mixture of a recipe. Before its rows are read, `route` it."""
+    """The mixture of a recipe. Call `route` before reading rows."""
 
     def __init__(
         self,
@@ -32,60 +32,61 @@ class MergedSource(CheckpointSource):
         recipe: MergeRecipe,
         base: Model,
         weights: MergedWeights,
-        joined: Sequence[str] = (),
+        added_tokens: Sequence[str] = (),
     ) -> None:
-        """`folder` holds what config_files.write_small_files writes; it may be gone afterwards."""
+        """`folder` holds the files of config_files.write_config_files; it is read here only."""
         super().__init__(folder, weights, name=recipe.path.stem, tokenizer_folder=base.folder)
         self.base_folder = base.folder
         self.recipe = recipe
         self.weights = weights
-        self.joined = joined
-        """Tokens that a union adds to the base model's."""
+        self.added_tokens = added_tokens
+        """The tokens that a union adds to the base model."""
         self.router = Router(recipe, base)
         self.notices: list[str] = []
-        """What came of `route` that the user wants to know."""
+        """What `route` found that the user should know, a line each."""
         self._base = base
 
     @property
     def fingerprint(self) -> bytes:
-        """The router's rows: how the base model was run has a say in them."""
+        """A hash of the router's rows, which also depend on how the base model was run."""
         rows = self.weights.rows
         return b"" if rows is None else hashlib.sha256(rows.tobytes()).digest()
 
     def vocabulary_notices(self) -> list[str]:
-        """A line for each way in which the models' tokens differ."""
+        """A line for each difference between the models' vocabularies."""
         recipe = self.recipe
         if recipe.tokenizer_source != UNION:
             experts = [expert.source.model for expert in recipe.experts]
             return vocabulary_notices(recipe.base.model, experts)
-        if not self.joined:
+        if not self.added_tokens:
             return []
-        count = f"{len(self.joined):,} {'token' if len(self.joined) == 1 else 'tokens'}"
-        return [f"{recipe.path}: {count} beyond the base model's taken in ({listed(self.joined)})"]
+        added = self.added_tokens
+        count = f"{len(added):,} {'token' if len(added) == 1 else 'tokens'}"
+        return [f"{recipe.path}: {count} added to the base model's vocabulary ({listed(added)})"]
 
     def base_source(self) -> CheckpointSource:
-        """The dense base model, whose hidden states make the router. Raises a FrankenError."""
+        """The dense base model, from whose states the router is made. Raises a FrankenError."""
         return CheckpointSource(self.base_folder, self._base.weights)
 
     def route(self, states: Sequence[F32] = ()) -> None:
-        """Make the router's rows; `states` are what `router.prompts()` leave, see Router."""
+        """Make the router's rows; `states` are those of `router.prompts()`, see Router.rows."""
         rows, self.notices = self.router.rows(states)
         self.weights.rows = rows
 
 
 def merge_source(path: Path) -> MergedSource:
-    """The source that the recipe `path` describes; headers and tokenizer files alone are read.
+    """The source that the recipe `path` describes. Reads only headers and tokenizer files.
 
-    Raises MergeError where the models do not fit together, and what they raise.
+    Raises MergeError if the models do not fit together, or another FrankenError of reading them.
     """
     recipe = read_recipe(path)
     if not recipe.base.model.is_dir():
         raise MergeError(
-            f"{recipe.base.model}: base_model gives config.json and the tokenizer: it must be a "
-            "Hugging Face folder; only experts may be GGUF files"
+            f"{recipe.base.model}: base_model must be a Hugging Face folder, for its config.json "
+            "and tokenizer; only experts can be GGUF files"
         )
     paths = dict.fromkeys([recipe.base, *(expert.source for expert in recipe.experts)])
-    models = {one: open_model(one) for one in paths}
+    models = {model_path: open_model(model_path) for model_path in paths}
     base = models[recipe.base]
     for expert in recipe.experts:
         check_fits(models[expert.source], base)
@@ -93,9 +94,9 @@ def merge_source(path: Path) -> MergedSource:
     _check_base_adapter(base, recipe)
     if EMBEDDINGS not in base.weights.shapes:
         raise MergeError(f"{base.path}: tensor {EMBEDDINGS!r} is missing; download it again")
-    joined: list[str] = []
+    added_tokens: list[str] = []
     if recipe.tokenizer_source == UNION:
-        base, joined = with_union(base, list(models.values()))
+        base, added_tokens = with_union(base, list(models.values()))
     if recipe.chat_template:
         base = with_chat_template(base, recipe.chat_template)
     dtype = base.weights.dtype(EMBEDDINGS) if recipe.dtype is None else recipe.dtype
@@ -104,28 +105,28 @@ def merge_source(path: Path) -> MergedSource:
     with TemporaryDirectory(prefix="franken-gguf-") as temporary:
         folder = Path(temporary) / (path.stem if path.stem.strip(".") else "model")
         folder.mkdir()
-        write_small_files(folder, recipe, base.folder, dtype, path.stem)
-        source = MergedSource(folder, recipe, base, weights, joined)
+        write_config_files(folder, recipe, base.folder, dtype, path.stem)
+        source = MergedSource(folder, recipe, base, weights, added_tokens)
     if not recipe.runs_the_base:
         source.route()
     return source
 
 
 def _check_adapter(model: Model) -> None:
-    if isinstance(model.weights, LoraWeights) and not any(map(_is_expert, model.weights.touched)):
+    if isinstance(model.weights, LoraWeights) and not any(map(_is_expert, model.weights.changed)):
         raise MergeError(
-            f"{model.path.adapter}: touches no feed-forward layer, and an expert is nothing else; "
-            "put it on base_model, or train gate_proj, up_proj and down_proj"
+            f"{model.path.adapter}: changes no feed-forward layer, the only part used of an "
+            "expert; add it to base_model, or train gate_proj, up_proj and down_proj"
         )
 
 
 def _check_base_adapter(base: Model, recipe: MergeRecipe) -> None:
     if not isinstance(base.weights, LoraWeights) or recipe.runs_the_base:
         return
-    if all(map(_is_expert, base.weights.touched)):
+    if all(map(_is_expert, base.weights.changed)):
         raise MergeError(
-            f"{base.path.adapter}: touches the feed-forward layers alone, which come from the "
-            "experts; put it on these"
+            f"{base.path.adapter}: changes only feed-forward layers, and the mixture takes "
+            "these from its experts; add it to the experts instead"
         )
 
 

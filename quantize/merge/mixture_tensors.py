@@ -1,4 +1,4 @@
-"""The mixture's tensors by Mixtral's names, each a view of rows in one of the dense models."""
+"""The mixture's tensors under Mixtral's names; each reads its rows from one of the dense models."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def _too_large(dtype: GGMLQuantizationType) -> str:
 
 @dataclass(frozen=True)
 class _View:
-    """A tensor of a dense model, with what the recipe does to it."""
+    """A tensor of a dense model, with the noise and scale that the recipe gives it."""
 
     model: ModelPath
     weights: Weights
@@ -40,9 +40,9 @@ class _View:
     scale: float = 1.0
 
     def read(self, start: int, stop: int, dtype: GGMLQuantizationType) -> U8:
-        """Rows in `dtype`, as they are stored where nothing is to be done.
+        """Rows in `dtype`; the stored bytes if nothing changes them.
 
-        Raises MergeError where they are not finite.
+        Raises MergeError if they are not finite.
         """
         with np.errstate(over="ignore", invalid="ignore"):
             stored = self.weights.read(self.name, start, stop)
@@ -54,7 +54,7 @@ class _View:
 
     def _changed(self, stored: U8, start: int, stop: int) -> F32:
         rows = FORMATS[self.weights.dtype(self.name).name].dequantize(stored)
-        # In place: what a job may take of memory is counted (quantize/output/worker_memory.py).
+        # In place, to stay within a job's share of memory (quantize/output/worker_memory.py).
         if self.noise:
             noise = self._normal(start, stop, rows.shape[1])
             noise *= np.float32(self.noise)
@@ -64,7 +64,7 @@ class _View:
         return rows
 
     def _not_finite(self, start: int, stop: int, dtype: GGMLQuantizationType) -> MergeError:
-        """Whether the model is at fault, or what is made of it."""
+        """The error: the model's weights are not finite, or the changed ones overflow."""
         stored = self.weights.read(self.name, start, stop)
         rows = FORMATS[self.weights.dtype(self.name).name].dequantize(stored)
         finite = np.isfinite(rows)
@@ -80,7 +80,7 @@ class _View:
         )
 
     def _normal(self, start: int, stop: int, cols: int) -> F32:
-        """Noise that depends on nothing but the tensor and the row."""
+        """Normal noise for rows; it depends only on the seed, the tensor's name and the row."""
         key = self.seed << 32 | zlib.crc32(self.name.encode())
         noise = np.empty((stop - start, cols), np.float32)
         for row, values in enumerate(noise, start):
@@ -90,7 +90,7 @@ class _View:
 
 
 class MergedWeights:
-    """What mergekit-moe would write, in its per-expert layout. See Weights."""
+    """The tensors that mergekit-moe would write, in its per-expert layout. See Weights."""
 
     def __init__(
         self,
@@ -99,20 +99,20 @@ class MergedWeights:
         experts: Sequence[tuple[ExpertRecipe, Model]],
         dtype: GGMLQuantizationType,
     ) -> None:
-        """`experts` fit `base` (source_models.check_fits). Raises MergeError if base has biases."""
+        """`experts` must fit `base`, see source_models.check_fits. Raises MergeError for biases."""
         self._recipe_path = recipe_path
         self.stored_as = dtype
         """The type of every tensor."""
         self._views: dict[str, _View] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
         self.rows: F32 | None = None
-        """The router's, [layers, experts, hidden]; None until the base model has run."""
+        """The router's rows, [layers, experts, hidden]; None before MergedSource.route."""
         shape = base.shape
         for layer in range(shape.num_hidden_layers):
             self._shapes[router(layer)] = (len(experts), shape.hidden_size)
         for name, tensor_shape in base.weights.shapes.items():
             if name.endswith(_BIAS):
-                raise MergeError(f"{base.path}: {name}: a Mixtral has no biases; take another base")
+                raise MergeError(f"{base.path}: {name}: Mixtral has no biases; use another base")
             if ".mlp." not in name and not name.endswith(".inv_freq"):
                 self._add(name, tensor_shape, _View(base.path, base.weights, name))
         for number, (expert, model) in enumerate(experts):
@@ -135,12 +135,12 @@ class MergedWeights:
 
     @property
     def files(self) -> set[Path]:
-        """The recipe, and every file of the models that a tensor is read from."""
+        """The recipe, and all files of the models that tensors are read from."""
         models = {id(view.weights): view.weights for view in self._views.values()}
         return {self._recipe_path}.union(*(weights.files for weights in models.values()))
 
     def dtype(self, name: str) -> GGMLQuantizationType:
-        """See Weights.dtype; one for all tensors."""
+        """See Weights.dtype; all tensors have the same."""
         return self.stored_as
 
     def read(self, name: str, start: int, stop: int) -> U8:
@@ -149,7 +149,7 @@ class MergedWeights:
             return self._views[name].read(start, stop, self.stored_as)
         if self.rows is None:
             raise MergeError(
-                f"{self._recipe_path}: the base model has not run yet, which gives the router"
+                f"{self._recipe_path}: the router is not made yet; call MergedSource.route first"
             )
         rows = np.ascontiguousarray(self.rows[_layer_of(name), start:stop])
         stored = FORMATS[self.stored_as.name].quantize(rows, None)

@@ -1,4 +1,4 @@
-"""One mapping of a recipe file, and the checks on its values."""
+"""Typed, checked access to the fields of a recipe file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 from franken_gguf.quantize.common.errors import MergeError, did_you_mean, shown
 
 MOST_PROMPTS = 1024
-"""Of all experts together: each leaves its states."""
+"""Of all experts together; the states of each are kept in memory."""
 
 _MOST_CHARACTERS = 1 << 16
 _LARGEST = 1000.0
@@ -17,7 +17,7 @@ _LARGEST = 1000.0
 
 @dataclass(frozen=True)
 class ModelPath:
-    """What a recipe calls a model: a folder or GGUF file, and an adapter on top of it."""
+    """A model in a recipe: a folder or GGUF file, and an adapter to apply to it."""
 
     model: Path
     adapter: Path | None = None
@@ -27,13 +27,16 @@ class ModelPath:
 
 
 class Fields:
-    """One mapping of a recipe, and the checks on its values."""
+    """One mapping of a recipe; its values are checked as they are read.
+
+    `where` is its place in the file, for error messages; `known` are the allowed fields.
+    """
 
     def __init__(self, path: Path, where: str, values: Any, known: tuple[str, ...]) -> None:
         self._path = path
         self._where = f"{where}: " if where else ""
         if not isinstance(values, dict):
-            raise self.error(f"holds no mapping; write {known[0]}: ...")
+            raise self.error(f"is not a mapping; write {known[0]}: ...")
         for key in values:
             if key not in known:
                 hint = did_you_mean(str(key), known) or f"the fields are {', '.join(known)}"
@@ -41,65 +44,67 @@ class Fields:
         self._values = values
 
     def error(self, problem: str) -> MergeError:
-        """What is wrong, and where."""
+        """The error that reports `problem`, naming the file and the place."""
         return MergeError(f"{self._path}: {self._where}{problem}")
 
     def get(self, key: str, default: object = None) -> Any:
-        """A value as it is; null counts as absent."""
+        """The unchecked value; null counts as absent."""
         value = self._values.get(key)
         return default if value is None else value
 
     def number(self, key: str, default: float) -> float:
-        """A finite number. Raises MergeError, as the others do."""
+        """A number from -1000 to 1000. Raises MergeError, as all of these do."""
         value = self.get(key, default)
-        number = isinstance(value, (int, float)) and not isinstance(value, bool)
-        if not number or not abs(value) <= _LARGEST:  # NaN is no less than anything
+        is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+        if not is_number or not abs(value) <= _LARGEST:  # also for NaN, which compares false
             raise self.error(f"{key}: {shown(value)} is not a number from -1000 to 1000")
         return float(value)
 
     def prompts(self, key: str) -> tuple[str, ...]:
-        """A list of texts, which may be absent."""
+        """A list of prompts; empty if it is absent."""
         value = self.get(key, [])
         if not isinstance(value, list) or len(value) > MOST_PROMPTS:
-            raise self.error(f"{key}: must be a list of at most {MOST_PROMPTS:,} texts")
+            raise self.error(f"{key}: must be a list of at most {MOST_PROMPTS:,} prompts")
         for text in value:
             if not isinstance(text, str) or not 0 < len(text) <= _MOST_CHARACTERS:
                 raise self.error(
-                    f"{key}: each must be a text of 1 to {_MOST_CHARACTERS} characters; put it in "
-                    "quotes where YAML reads a number or yes and no"
+                    f"{key}: each must be a text of 1 to {_MOST_CHARACTERS} characters; put "
+                    "numbers, yes and no in quotes"
                 )
         return tuple(value)
 
     def file(self, key: str) -> Path | None:
-        """The path of a file that is there; None where the recipe names none."""
+        """The path of an existing file; None if the field is absent."""
         value = self.get(key)
         if value is None:
             return None
-        found = self._found(value) if isinstance(value, str) else None
-        if found is None or not found.is_file():
+        path = self._existing(value) if isinstance(value, str) else None
+        if path is None or not path.is_file():
             raise self.error(f"{key}: {shown(value)}: no such file")
-        return found
+        return path
 
     def model(self, key: str) -> ModelPath:
-        """The path of a model that is there, with an adapter behind a plus."""
+        """The path of an existing model, as MODEL or MODEL+ADAPTER."""
         value = self.get(key)
-        # mergekit writes long forms too: {model: {path: ...}, lora: ...}.
+        # mergekit also has a long form: {model: {path: ...}, lora: ...}; not supported.
         if not isinstance(value, str) or not value:
             raise self.error(f"{key}: must be the path of a model")
-        if (whole := self._found(value)) is not None:
+        if (whole := self._existing(value)) is not None:
             return ModelPath(whole)
         model, plus, adapter = value.rpartition("+")
         for part in (model, adapter) if plus else (value,):
-            if not part or self._found(part) is None:
+            if not part or self._existing(part) is None:
                 raise self.error(
                     f"{key}: {shown(part or value)}: no such folder or file; models are not "
-                    "downloaded here, fetch it and give its path"
+                    "downloaded, so fetch it and give its path"
                 )
-        return ModelPath(self._found(model) or Path(), self._found(adapter))
+        return ModelPath(self._existing(model) or Path(), self._existing(adapter))
 
-    def _found(self, text: str) -> Path | None:
+    def _existing(self, text: str) -> Path | None:
+        """The path, relative to the recipe's folder or else the current one, if it exists."""
         try:
             path = Path(text).expanduser()
-            return next((one for one in (self._path.parent / path, path) if one.exists()), None)
-        except (OSError, ValueError, RuntimeError):  # too long, a null byte, ~ of nobody
+            candidates = self._path.parent / path, path
+            return next((candidate for candidate in candidates if candidate.exists()), None)
+        except (OSError, ValueError, RuntimeError):  # too long, a null byte, ~ of an unknown user
             return None

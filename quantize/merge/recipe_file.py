@@ -1,21 +1,21 @@
-"""mergekit-moe's YAML, as far as it describes a Mixtral, to one checked MergeRecipe.
+"""Reads a recipe: mergekit-moe's YAML for a Mixtral, with some fields of ours, into a MergeRecipe.
 
-    base_model: Mistral-7B-v0.1       # all but the experts: a folder, or folder+adapter
+    base_model: Mistral-7B-v0.1       # everything except the experts: a folder, or folder+adapter
     gate_mode: hidden                 # or balanced, cheap_embed, random, uniform_random
     dtype: bfloat16                   # default: the base model's
     experts_per_token: 2
-    tokenizer_source: base            # or union, with the tokens that experts have beyond it
-    chat_template: chatml             # or one in Jinja; default: the base model's
-    calibration_text: tales.txt       # balanced: over which the experts' load is made even
-    load_bound: 0.25                  # balanced: how far from even it may be
+    tokenizer_source: base            # or union: also the tokens that only experts have
+    chat_template: chatml             # or a Jinja template; default: the base model's
+    calibration_text: tales.txt       # balanced: the text on which the experts' load is balanced
+    load_bound: 0.25                  # balanced: how far a load may be from the average
     experts:
       - source_model: dolphin-2.1     # a folder, a GGUF file, or either with +adapter
         positive_prompts: [...]       # what this expert is for (hidden, cheap_embed)
-        negative_prompts: [...]       # optional, and the rest too
+        negative_prompts: [...]       # optional, as are the next two
         noise_scale: 0.0
         residual_scale: 1.0
 
-A path is taken from the recipe's own folder, or from the current one as mergekit does.
+Paths are relative to the recipe's folder or else, as in mergekit, to the current one.
 """
 
 from __future__ import annotations
@@ -83,20 +83,20 @@ _LOAD_BOUND, _LEAST_BOUND = 0.25, 0.01
 
 @dataclass(frozen=True)
 class ExpertRecipe:
-    """One expert: its feed-forward layers come from `source`."""
+    """One expert; its feed-forward layers come from `source`."""
 
     source: ModelPath
     positive: tuple[str, ...] = ()
     negative: tuple[str, ...] = ()
     noise_scale: float = 0.0
-    """Standard deviation of what is added to its weights."""
+    """Standard deviation of the normal noise that is added to its weights."""
     residual_scale: float = 1.0
-    """Factor of its down projection."""
+    """Factor that its down projection is multiplied by."""
 
 
 @dataclass(frozen=True)
 class MergeRecipe:
-    """What a recipe file says."""
+    """A checked recipe file."""
 
     path: Path
     base: ModelPath
@@ -106,43 +106,45 @@ class MergeRecipe:
     experts_used: int
     tokenizer_source: str = BASE
     chat_template: str | None = None
-    """In Jinja; None leaves the base model's."""
+    """In Jinja; None keeps the base model's."""
     calibration_text: Path | None = None
     load_bound: float = _LOAD_BOUND
-    """The most by which an expert's load may differ from the even one, as a part of that."""
+    """How far an expert's load may be from the average, as a share of the average."""
 
     @property
     def runs_the_base(self) -> bool:
-        """Whether the gate rows are made from states of the base model."""
+        """Whether the router's rows are made from states of the base model."""
         return self.gate_mode in (HIDDEN, BALANCED)
 
     @property
     def prompt_count(self) -> int:
-        """How many prompts there are, of all experts."""
+        """The number of prompts, of all experts together."""
         return sum(len(expert.positive + expert.negative) for expert in self.experts)
 
     @property
     def has_prompts(self) -> bool:
-        """Whether the gate rows are made from prompts."""
+        """Whether the router's rows are made from prompts."""
         return self.gate_mode in _WITH_PROMPTS
 
 
 def read_recipe(path: Path) -> MergeRecipe:
-    """Read and check a recipe; every model in it is there. Raises MergeError, OSError."""
+    """Read and check a recipe and that its models exist. Raises MergeError, OSError."""
     fields = Fields(path, "", read_yaml(path, MergeError, _MAX_BYTES), _FIELDS)
     if fields.get("shared_experts"):
-        raise fields.error("shared_experts: a Mixtral has none; take them out")
+        raise fields.error("shared_experts: Mixtral has none; remove the field")
     architecture = fields.get("architecture")
     # As mergekit compares it: mix, mixtral and Mixtral are the same.
     if architecture and not "mixtral".startswith(str(architecture).lower()):
-        raise fields.error(f"architecture: no {shown(architecture)}; only Mixtral is made here")
+        raise fields.error(f"architecture: {shown(architecture)} is not supported; write mixtral")
     gate_mode = fields.get("gate_mode") or HIDDEN
     if gate_mode not in GATE_MODES:
-        raise fields.error(f"gate_mode: no {shown(gate_mode)}; there are {', '.join(GATE_MODES)}")
+        raise fields.error(
+            f"gate_mode: {shown(gate_mode)} is unknown; choose {', '.join(GATE_MODES)}"
+        )
     entries = fields.get("experts")
     if not isinstance(entries, list) or not 2 <= len(entries) <= _MOST_EXPERTS:
-        count = f"{len(entries)} are" if isinstance(entries, list) else "none is"
-        raise fields.error(f"experts: 2 to {_MOST_EXPERTS} make a mixture, and {count} listed")
+        count = f", not {len(entries)}" if isinstance(entries, list) else ""
+        raise fields.error(f"experts: must be a list of 2 to {_MOST_EXPERTS} experts{count}")
     experts = tuple(
         _expert(Fields(path, f"experts[{n}]", entry, _EXPERT_FIELDS))
         for n, entry in enumerate(entries)
@@ -150,18 +152,20 @@ def read_recipe(path: Path) -> MergeRecipe:
     used = fields.get("experts_per_token", 2)
     if type(used) is not int or not 1 <= used <= len(experts):
         raise fields.error(
-            f"experts_per_token: {shown(used)}; there are {len(experts)} experts, write 1 to that"
+            f"experts_per_token: {shown(used)} is not from 1 to {len(experts)}, the number of "
+            "experts"
         )
     tokenizer = fields.get("tokenizer_source") or BASE
     if tokenizer not in TOKENIZER_SOURCES:
         raise fields.error(
-            f"tokenizer_source: no {shown(tokenizer)}; there are {' and '.join(TOKENIZER_SOURCES)}"
+            f"tokenizer_source: {shown(tokenizer)} is unknown; choose "
+            f"{' or '.join(TOKENIZER_SOURCES)}"
         )
     base = fields.model("base_model")
     text = fields.file("calibration_text")
     bound = fields.number("load_bound", _LOAD_BOUND)
     if (text or fields.get("load_bound") is not None) and gate_mode != BALANCED:
-        raise fields.error("calibration_text and load_bound are for gate_mode balanced")
+        raise fields.error("calibration_text and load_bound need gate_mode: balanced")
     if not _LEAST_BOUND <= bound <= 1:
         raise fields.error(f"load_bound: {bound:g} is not from {_LEAST_BOUND} to 1")
     recipe = MergeRecipe(
@@ -198,8 +202,8 @@ def _chat_template(fields: Fields) -> str | None:
     text = CHAT_TEMPLATES.get(value, value) if isinstance(value, str) else ""
     if "{" not in text or len(text) > _MOST_TEMPLATE:
         raise fields.error(
-            f"chat_template: no {shown(value)}; there is {', '.join(CHAT_TEMPLATES)}, or write a "
-            "template in Jinja"
+            f"chat_template: {shown(value)} is not a template; write "
+            f"{' or '.join(CHAT_TEMPLATES)}, or a template in Jinja"
         )
     return text
 
@@ -210,7 +214,7 @@ def _dtype(fields: Fields) -> GGMLQuantizationType | None:
         return None
     found = _DTYPES.get(str(dtype).removeprefix("torch."))
     if found is None:
-        raise fields.error(f"dtype: no {shown(dtype)}; there are float32, float16 and bfloat16")
+        raise fields.error(f"dtype: {shown(dtype)} is unknown; choose float32, float16 or bfloat16")
     return found
 
 
@@ -219,20 +223,23 @@ def _check_prompts(fields: Fields, recipe: MergeRecipe) -> None:
         if not expert.positive:
             raise fields.error(
                 f"experts[{n}]: has no positive_prompts, which gate_mode {recipe.gate_mode} needs; "
-                "write some, or take gate_mode random"
+                "write some, or use gate_mode random"
             )
     if (count := recipe.prompt_count) > MOST_PROMPTS:
         raise fields.error(f"experts: {count:,} prompts in all; write at most {MOST_PROMPTS:,}")
-    is_balanced = recipe.gate_mode == BALANCED  # which has no use for the negative ones
-    if len({(one.positive, () if is_balanced else one.negative) for one in recipe.experts}) == 1:
+    ignores_negative = recipe.gate_mode == BALANCED
+    prompts = {
+        (expert.positive, () if ignores_negative else expert.negative) for expert in recipe.experts
+    }
+    if len(prompts) == 1:
         raise fields.error(
-            "experts: all have the same prompts, so no router could tell them apart; write for "
-            "each what it is to be asked"
+            "experts: all have the same prompts, so the router cannot tell them apart; describe "
+            "each expert by prompts of its own"
         )
 
 
 def expert_names(path: Path) -> tuple[str, ...]:
-    """What the experts of a recipe may be called: each its adapter's, or its model's, name.
+    """The experts' names for display: each the name of its adapter or else of its model.
 
     Raises MergeError, OSError.
     """

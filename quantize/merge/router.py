@@ -1,4 +1,4 @@
-"""The router of a recipe: what the base model is to be run on, and the rows made of its states."""
+"""The router of a recipe: the prompts to run the base model on, and rows made from its states."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from franken_gguf.quantize.tokenizer.tokenizer_check import Tokenize, reference_
 
 from .calibration import passages
 from .extended_vocab import EMBEDDINGS
-from .load_balance import evened, extremes, wins
+from .load_balance import balance_load, load_range, wins
 from .recipe_file import BALANCED, CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe
 from .router_rows import (
     balanced_rows,
@@ -33,7 +33,7 @@ _Prompts = tuple[list[list[int]], list[list[int]]]
 
 
 class Router:
-    """Makes the rows by the recipe's gate mode."""
+    """Makes the router's rows as the recipe's gate_mode asks."""
 
     def __init__(self, recipe: MergeRecipe, base: Model) -> None:
         self._recipe = recipe
@@ -41,14 +41,14 @@ class Router:
 
     @property
     def reads_inputs(self) -> bool:
-        """Whether it wants what a router sees at every token, not what enters a layer."""
+        """Whether `rows` needs the router's input at every token, not a layer's at the last."""
         return self._recipe.gate_mode == BALANCED
 
     def prompts(self) -> list[list[int]]:
-        """The token ids of all texts whose states `rows` wants; none where none are wanted.
+        """The token ids of all texts whose states `rows` needs; empty if it needs none.
 
-        Those of each expert, positive and negative, then passages of the calibration text. Raises
-        a FrankenError.
+        First each expert's positive and negative prompts, then passages of the calibration text.
+        Raises a FrankenError.
         """
         if not self._recipe.runs_the_base:
             return []
@@ -60,15 +60,15 @@ class Router:
         return ids + (passages(text, tokenize) if text else [])
 
     def rows(self, states: _States = ()) -> tuple[F32, list[str]]:
-        """The rows, float32 [layers, experts, hidden], and what is to be said of them.
+        """The rows, float32 [layers, experts, hidden], and notices about them for the user.
 
-        `states`, [layers, tokens, hidden] for each of `prompts()`, in their order: what enters each
-        layer at the last token (one token), or see `reads_inputs`. Raises MergeError where the base
-        model's numbers are none.
+        `states` has an array [layers, tokens, hidden] for each of `prompts()`, in their order: the
+        input of each layer at the last token (tokens is 1) or, if `reads_inputs`, the router's at
+        every token. Raises MergeError if the base model gives NaN or Inf.
         """
         mode, shape = self._recipe.gate_mode, self._base.shape
         sizes = shape.num_hidden_layers, len(self._recipe.experts), shape.hidden_size
-        if not all(np.isfinite(each).all() for each in states):
+        if not all(np.isfinite(prompt).all() for prompt in states):
             raise self._broken()
         if mode == BALANCED:
             return self._balanced(states)
@@ -78,8 +78,8 @@ class Router:
             pairs = self._tokenized(self._tokenizer())
             rows = by_expert(
                 [
-                    rows_of_embeddings(self._embedded(one), self._embedded(two), sizes[0])
-                    for one, two in pairs
+                    rows_of_embeddings(self._embedded(positive), self._embedded(negative), sizes[0])
+                    for positive, negative in pairs
                 ]
             )
         elif mode == RANDOM:
@@ -88,7 +88,7 @@ class Router:
             return uniform_rows(*sizes), []
         if not np.isfinite(rows).all():
             raise self._broken()
-        return rows, _alike(rows)
+        return rows, _similarity_notices(rows)
 
     def _balanced(self, states: _States) -> tuple[F32, list[str]]:
         recipe, used = self._recipe, self._recipe.experts_used
@@ -97,26 +97,27 @@ class Router:
         notices = []
         if calibration := states[recipe.prompt_count :]:
             text = np.concatenate(calibration, axis=1)
-            before = extremes(rows, text, used)
-            rows = evened(rows, text, used, recipe.load_bound)
-            notices.append(self._evenness(before, extremes(rows, text, used)))
+            before = load_range(rows, text, used)
+            rows = balance_load(rows, text, used, recipe.load_bound)
+            notices.append(self._load_notice(before, load_range(rows, text, used)))
         won = [wins(rows, prompt, n, used) for n, own in enumerate(positive) for prompt in own]
         notices.append(f"{sum(won)} of {len(won)} prompts route mainly to their own expert")
         return rows, notices
 
-    def _evenness(self, before: tuple[float, float], after: tuple[float, float]) -> str:
+    def _load_notice(self, before: tuple[float, float], after: tuple[float, float]) -> str:
         recipe = self._recipe
-        even = recipe.experts_used / len(recipe.experts)
-        beyond = max(even - after[0], after[1] - even) > even * (recipe.load_bound + 1e-9)
-        return (
-            f"{recipe.calibration_text}: in every layer each expert works on {_range(after)} of "
-            f"it (even: {100 * even:.0f} %; before {_range(before)})"
-            + f", which is not within load_bound {recipe.load_bound:g}"
-            * beyond
+        average = recipe.experts_used / len(recipe.experts)
+        notice = (
+            f"{recipe.calibration_text}: in every layer each expert processes {_percent(after)} of "
+            f"its tokens (average {100 * average:.0f} %; before balancing {_percent(before)})"
         )
+        distance = max(average - after[0], after[1] - average)
+        if distance > average * (recipe.load_bound + 1e-9):
+            notice += f", which is not within load_bound {recipe.load_bound:g}"
+        return notice
 
     def _pairs(self, states: _States) -> Iterator[tuple[_States, _States]]:
-        """Of each expert, the states of its positive and of its negative prompts."""
+        """For each expert, the states of its positive and of its negative prompts."""
         end = 0
         for expert in self._recipe.experts:
             start, middle = end, end + len(expert.positive)
@@ -127,15 +128,16 @@ class Router:
         most = read_config(self._base.folder).context_length
         for number, pair in enumerate(pairs):
             for name, prompts in zip(("positive", "negative"), pair, strict=True):
-                for place, ids in enumerate(prompts):
+                for index, ids in enumerate(prompts):
                     if len(ids) > most:
                         raise MergeError(
-                            f"{self._recipe.path}: experts[{number}]: {name}_prompts[{place}] is "
-                            f"{len(ids):,} tokens, the base model reads {most:,}; shorten it"
+                            f"{self._recipe.path}: experts[{number}]: {name}_prompts[{index}] has "
+                            f"{len(ids):,} tokens, more than the base model's context of {most:,}; "
+                            "shorten it"
                         )
 
     def _tokenized(self, tokenize: Tokenize) -> list[_Prompts]:
-        """Positive and negative prompts of each expert."""
+        """The token ids of each expert's positive and negative prompts."""
         pairs = [
             (list(map(tokenize, expert.positive)), list(map(tokenize, expert.negative)))
             for expert in self._recipe.experts
@@ -143,22 +145,21 @@ class Router:
         for number, (positive, negative) in enumerate(pairs):
             if not all(positive + negative):
                 raise MergeError(
-                    f"{self._recipe.path}: experts[{number}]: a prompt gives no token; write "
-                    "another"
+                    f"{self._recipe.path}: experts[{number}]: a prompt has no tokens; write another"
                 )
         return pairs
 
     def _tokenizer(self) -> Tokenize:
-        """As mergekit does it: the text after BOS."""
+        """Tokenizes a text with BOS before it, as mergekit does."""
         tokenize, bos = reference_tokenizer(self._base.folder), _bos(self._base.folder)
         return lambda text: tokenize(bos + text)
 
     def _embedded(self, prompts: Sequence[Sequence[int]]) -> F32:
-        """[tokens, hidden]; no tokens where there are no prompts."""
+        """The embeddings of all tokens, float32 [tokens, hidden]; [0, 0] without prompts."""
         weights = self._base.weights
-        codec = FORMATS[weights.dtype(EMBEDDINGS).name]
+        block_format = FORMATS[weights.dtype(EMBEDDINGS).name]
         rows = [
-            codec.dequantize(weights.read(EMBEDDINGS, token, token + 1))
+            block_format.dequantize(weights.read(EMBEDDINGS, token, token + 1))
             for ids in prompts
             for token in ids
         ]
@@ -166,24 +167,27 @@ class Router:
 
     def _broken(self) -> MergeError:
         return MergeError(
-            f"{self._base.path}: what it makes of the prompts holds NaN or Inf; download it again"
+            f"{self._base.path}: its states or embeddings for the prompts hold NaN or Inf; the "
+            "model is broken, download it again"
         )
 
 
-def _alike(rows: F32) -> list[str]:
+def _similarity_notices(rows: F32) -> list[str]:
     layers = degenerate_layers(rows)
+    if not layers:
+        return []
     return [
-        f"in {len(layers)} of {len(rows)} layers the router's rows are much alike: some experts "
-        "may hardly be used; let the prompts differ more"
-    ] * bool(layers)
+        f"in {len(layers)} of {len(rows)} layers the experts' router rows are very similar, so "
+        "some experts may hardly be used; make their prompts more different"
+    ]
 
 
-def _range(shares: tuple[float, float]) -> str:
+def _percent(shares: tuple[float, float]) -> str:
     return f"{100 * shares[0]:.0f} to {100 * shares[1]:.0f} %"
 
 
 def _bos(folder: Path) -> str:
-    """The text of the token in front of a prompt; empty where the tokenizer has none."""
+    """The text of the BOS token; empty if the tokenizer has none."""
     path = folder / "tokenizer_config.json"
     token = read_object(path, TokenizerError).get("bos_token") if path.is_file() else None
     token = token.get("content") if isinstance(token, dict) else token

@@ -1,7 +1,7 @@
-"""The router's rows, one for each layer and expert: mergekit-moe's four modes and ours. Pure.
+"""The router's rows by gate_mode: mergekit-moe's four, and balanced, which is ours. Pure.
 
-A token goes to the experts whose rows have the largest products with its state. A row made of the
-states that prompts leave in the base model therefore draws tokens like theirs.
+A token goes to the experts whose rows have the largest dot products with its state. A row made of
+the base model's states on some prompts therefore attracts tokens like those in the prompts.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ _DEGENERATE = 5.0
 
 
 def rows_of_states(positive: Sequence[F32], negative: Sequence[F32]) -> F32:
-    """One expert's rows of `gate_mode: hidden`, float32 [layers, hidden], of length 1.
+    """One expert's rows for `gate_mode: hidden`, float32 [layers, hidden], each of norm 1.
 
-    `positive` and `negative` hold for each prompt, [layers, 1, hidden], the states that enter each
-    layer at its last token; there may be none of the latter. Mean less mean.
+    The mean of `positive` minus the mean of `negative`, which can be empty. Both have an array
+    [layers, 1, hidden] for each prompt: the input of each layer at the prompt's last token.
     """
     rows = np.mean(positive, axis=0)
     if len(negative):
@@ -32,19 +32,19 @@ def rows_of_states(positive: Sequence[F32], negative: Sequence[F32]) -> F32:
 
 
 def balanced_rows(states: Sequence[Sequence[F32]]) -> F32:
-    """Rows of `gate_mode: balanced`, float32 [layers, experts, hidden].
+    """Rows for `gate_mode: balanced`, float32 [layers, experts, hidden].
 
-    `states` are, for each expert, those of its prompts, [layers, tokens, hidden]: what the router
-    of each layer sees at every token.
+    `states` has, for each expert and each of its prompts, an array [layers, tokens, hidden]: the
+    input of each layer's router at every token.
     """
     by_owner = [np.concatenate(prompts, axis=1) for prompts in states]
-    owners = np.repeat(np.arange(len(by_owner)), [each.shape[1] for each in by_owner])
+    owners = np.repeat(np.arange(len(by_owner)), [tokens.shape[1] for tokens in by_owner])
     together = np.concatenate(by_owner, axis=1)
     return np.stack([fitted_rows(layer, owners, len(by_owner)) for layer in together])
 
 
 def rows_of_embeddings(positive: F32, negative: F32, layers: int) -> F32:
-    """One expert's rows of `gate_mode: cheap_embed`, the same in every layer, of length 1.
+    """One expert's rows for `gate_mode: cheap_embed`, of norm 1, the same in every layer.
 
     `positive` and `negative` are [tokens, hidden], the embeddings of all tokens of all prompts.
     """
@@ -55,26 +55,26 @@ def rows_of_embeddings(positive: F32, negative: F32, layers: int) -> F32:
 
 
 def random_rows(layers: int, experts: int, hidden: int) -> F32:
-    """Rows of `gate_mode: random`, normally distributed: [layers, experts, hidden].
+    """Rows for `gate_mode: random`, normally distributed: float32 [layers, experts, hidden].
 
-    Drawn from a fixed seed: a recipe gives the same files each time.
+    The seed is fixed, so that a recipe always gives the same files.
     """
     return np.random.default_rng(_SEED).standard_normal((layers, experts, hidden), np.float32)
 
 
 def uniform_rows(layers: int, experts: int, hidden: int) -> F32:
-    """Rows of `gate_mode: uniform_random`, from -1 to 1 over sqrt(hidden), as torch's Linear."""
+    """Rows for `gate_mode: uniform_random`, within +-1 / sqrt(hidden), like torch's Linear."""
     rows = np.random.default_rng(_SEED).random((layers, experts, hidden), np.float32)
     return np.asarray((rows * 2 - 1) / np.sqrt(np.float32(hidden)), np.float32)
 
 
 def degenerate_layers(rows: F32) -> list[int]:
-    """Layers whose rows [layers, experts, hidden] are too much alike: a condition number from 5.
+    """Layers whose rows, of [layers, experts, hidden], have a condition number of 5 or more.
 
-    mergekit-moe warns by the same bound.
+    mergekit-moe warns from the same number on.
     """
     values = np.linalg.svd(rows.astype(np.float64), compute_uv=False)
-    return [n for n, each in enumerate(values) if each[0] >= _DEGENERATE * each[-1]]
+    return [n for n, layer in enumerate(values) if layer[0] >= _DEGENERATE * layer[-1]]
 
 
 def _normalized(rows: F32) -> F32:

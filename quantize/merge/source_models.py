@@ -1,4 +1,4 @@
-"""The models that a recipe names, as weights by Hugging Face's names, and whether they fit."""
+"""The models of a recipe: weights under Hugging Face's names, and checks that they fit together."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _GGUF_VOCABULARY = {"token_embd.weight": EMBEDDINGS, "output.weight": LM_HEAD}
 
 
 class Shape(NamedTuple):
-    """What must be the same in all models of a merge, by config.json's names."""
+    """What must be equal in all models of a merge, under the names of config.json."""
 
     num_hidden_layers: int
     hidden_size: int
@@ -46,25 +46,24 @@ class Model:
 
     path: ModelPath
     folder: Path
-    """Where its config.json and tokenizer are; of a GGUF file, the file itself."""
+    """Where its config.json and tokenizer are; for a GGUF file, the file itself."""
     shape: Shape
     weights: Weights
 
 
 def open_model(path: ModelPath) -> Model:
-    """The model at `path`, of which headers alone are read.
-
-    Raises a FrankenError.
-    """
+    """Open the model at `path`, reading only headers. Raises a FrankenError."""
     if path.model.is_dir():
         shape, weights = _folder(path.model)
     elif path.model.is_file():
         shape, weights = _gguf(path.model)
     else:
-        raise MergeError(f"{path.model}: neither a folder nor a file; a model is one of these")
+        raise MergeError(
+            f"{path.model}: neither a folder nor a file; name a model's folder or a GGUF file"
+        )
     if path.adapter:
         if not path.adapter.is_dir():
-            raise MergeError(f"{path.adapter}: an adapter is a folder, as PEFT saves it")
+            raise MergeError(f"{path.adapter}: an adapter is a folder saved by PEFT; name one")
         weights = LoraWeights(weights, path.adapter)
     return Model(path, path.model, shape, weights)
 
@@ -75,12 +74,12 @@ def feed_forward(layer: int, matrix: str) -> str:
 
 
 def check_fits(model: Model, base: Model) -> None:
-    """Raise MergeError where the model's feed-forward layers cannot be an expert of `base`."""
+    """Raise MergeError if the model's feed-forward layers cannot be an expert of `base`."""
     for name, found, wanted in zip(Shape._fields, model.shape, base.shape, strict=True):
         if found != wanted:
             raise MergeError(
-                f"{model.path}: {name} is {found}, that of {base.path} {wanted}; only models of "
-                "one shape can be merged"
+                f"{model.path}: {name} is {found}, but {wanted} in {base.path}; only models of "
+                "the same shape can be merged"
             )
     shapes = model.weights.shapes
     rows, cols = model.shape.intermediate_size, model.shape.hidden_size
@@ -91,10 +90,12 @@ def check_fits(model: Model, base: Model) -> None:
             if shapes.get(name) != shape:
                 raise MergeError(
                     f"{model.path}: tensor {name!r} is {list(shapes.get(name, ())) or 'missing'}, "
-                    f"expected {list(shape)}; these weights are not all, or another model's"
+                    f"expected {list(shape)}; the model is incomplete, download it again"
                 )
             if f"{name.removesuffix('weight')}bias" in shapes:
-                raise MergeError(f"{model.path}: {name} has a bias; a Mixtral's experts have none")
+                raise MergeError(
+                    f"{model.path}: {name} has a bias; Mixtral has none, use another model"
+                )
 
 
 def _folder(folder: Path) -> tuple[Shape, Weights]:
@@ -111,7 +112,7 @@ def _gguf(path: Path) -> tuple[Shape, Weights]:
     headers = parts(read_header(path))
     header = headers[0]
     if (architecture := header.text("general.architecture")) != "llama":
-        raise GGUFError(f"{path}: the architecture is {architecture!r}; only 'llama' is merged")
+        raise GGUFError(f"{path}: the architecture is {architecture!r}; only 'llama' can be merged")
     if header.integer("llama.expert_count", 0):
         raise MergeError(f"{path}: is a mixture of experts already; merge dense models")
     heads = header.integer("llama.attention.head_count")
@@ -126,13 +127,14 @@ def _gguf(path: Path) -> tuple[Shape, Weights]:
 
 
 class _GGUFWeights:
-    """A GGUF file's tensors by Hugging Face's names. Those of attention can not be read.
+    """A GGUF file's tensors under Hugging Face's names. See Weights.
 
-    Their rows stand in another order. An adapter may name them, and an expert has no use for them.
+    Attention tensors have only shapes, for adapters that name them. They cannot be read: their rows
+    have another order, and an expert does not need them.
     """
 
     def __init__(self, headers: list[Header]) -> None:
-        """Raises GGUFError for a type that is not read here."""
+        """Raises GGUFError for an unsupported tensor type."""
         self._tensors: dict[str, tuple[Path, TensorInfo]] = {}
         self._attention: dict[str, tuple[int, ...]] = {}
         for part in headers:

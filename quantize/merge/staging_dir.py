@@ -1,8 +1,8 @@
-"""A folder that is filled out of sight, and shows its files when all of them are there.
+"""An output folder that gets its files all at once, when all of them are complete.
 
-While OUT is filled, everything stands in OUT/.franken-gguf-merge, which is locked meanwhile, and
-deleted however that ends. What a killed run left there the next one deletes. Nothing beside OUT is
-touched, and OUT may be there already, empty: a mount point, or the current folder.
+Until then they are written to OUT/.franken-gguf-merge, which is locked and deleted at the end, also
+after an error. The next run deletes what a killed run left there. Nothing next to OUT is touched,
+and OUT can already exist if it is empty, for example a mount point or the current folder.
 """
 
 from __future__ import annotations
@@ -20,26 +20,26 @@ from franken_gguf.quantize.common.files import sync_folder
 
 HIDDEN = ".franken-gguf-merge"
 _LOCK, _FILES = "lock", "files"
-# Nothing takes a folder without it for a model.
+# Moved last: without it other programs do not take the folder for a model.
 _LAST = "config.json"
 
 
 @contextmanager
 def pending_folder(folder: Path, nbytes: int) -> Iterator[Path]:
-    """Yield where to write what `folder` shall hold; nothing of it stays where the body raises.
+    """Yield a folder whose files are moved to `folder` at the end; deleted if the body raises.
 
-    Raises OutputError where something is there already, where another process fills it, or where
-    its disk has no room for `nbytes`; OSError.
+    Raises OutputError if `folder` is not empty, if another process is writing to it, or if its disk
+    has less than `nbytes` free; OSError.
     """
-    folder = Path(os.path.realpath(folder))  # resolve() raises RuntimeError for links in a circle
+    folder = Path(os.path.realpath(folder))  # resolve() raises RuntimeError for circular links
     hidden = folder / HIDDEN
-    _check_place(folder)
-    made = _made(folder)
+    _check_destination(folder)
+    created = _create(folder)
     try:
         with _locked(folder):
             try:
                 _check_empty(folder)  # another process may just have filled it
-                files = _emptied(hidden / _FILES)
+                files = _fresh_folder(hidden / _FILES)
                 _check_space(folder, nbytes)
                 yield files
                 _check_empty(folder)
@@ -47,14 +47,14 @@ def pending_folder(folder: Path, nbytes: int) -> Iterator[Path]:
             finally:
                 shutil.rmtree(hidden / _FILES, ignore_errors=True)
     finally:
-        # What another process has begun in is not empty, and stays.
-        for one in (hidden, folder) if made else (hidden,):
+        # A folder that another process has started to use is not empty, and stays.
+        for empty in (hidden, folder) if created else (hidden,):
             with suppress(OSError):
-                one.rmdir()
+                empty.rmdir()
 
 
-def _made(folder: Path) -> bool:
-    """Whether it was not there. Unlike mkdir with exist_ok it may go again meanwhile."""
+def _create(folder: Path) -> bool:
+    """Create a folder; False if it exists. mkdir(exist_ok=True) fails if it is then deleted."""
     try:
         folder.mkdir()
     except FileExistsError:
@@ -62,26 +62,27 @@ def _made(folder: Path) -> bool:
     return True
 
 
-def _check_place(folder: Path) -> None:
+def _check_destination(folder: Path) -> None:
     if folder.exists():
         _check_empty(folder)
-    place = folder if folder.exists() else folder.parent
-    if not place.is_dir() or not os.access(place, os.W_OK):
-        raise OutputError(f"{place}: no folder that can be written to; create it first")
+    existing = folder if folder.exists() else folder.parent
+    if not existing.is_dir() or not os.access(existing, os.W_OK):
+        raise OutputError(f"{existing}: is not a writable folder; create it or choose another")
 
 
 def _check_empty(folder: Path) -> None:
     hidden = folder / HIDDEN
-    if not folder.is_dir() or any(one != hidden for one in folder.iterdir()) or _foreign(hidden):
+    is_used = not folder.is_dir() or any(entry != hidden for entry in folder.iterdir())
+    if is_used or _is_foreign(hidden):
         raise OutputError(f"{folder}: exists already; choose another name, or remove it")
 
 
-def _foreign(hidden: Path) -> bool:
-    """Whether it is somebody else's, though it has our name: ours holds a lock, or nothing yet."""
+def _is_foreign(hidden: Path) -> bool:
+    """Whether another program made a folder of this name; ours is empty or holds a lock."""
     if hidden.is_symlink():
         return True
     try:
-        names = {one.name for one in hidden.iterdir()}
+        names = {entry.name for entry in hidden.iterdir()}
     except FileNotFoundError:
         return False
     except NotADirectoryError:
@@ -89,7 +90,7 @@ def _foreign(hidden: Path) -> bool:
     return not names <= {_LOCK, _FILES} or names == {_FILES}
 
 
-def _emptied(folder: Path) -> Path:
+def _fresh_folder(folder: Path) -> Path:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     return folder
@@ -99,8 +100,8 @@ def _check_space(folder: Path, nbytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if nbytes > free:
         raise OutputError(
-            f"{folder}: {nbytes:,} bytes needed, {free:,} free; make room, or convert the recipe, "
-            "which writes no checkpoint"
+            f"{folder}: {nbytes:,} bytes needed, {free:,} free; make room, or use "
+            "convert, which needs no merged checkpoint"
         )
 
 
@@ -108,32 +109,32 @@ def _check_space(folder: Path, nbytes: int) -> None:
 def _locked(folder: Path) -> Iterator[None]:
     lock = FileLock(folder / HIDDEN / _LOCK, timeout=0)
     try:
-        _made(folder / HIDDEN)
+        _create(folder / HIDDEN)
         lock.acquire()
     except (Timeout, FileExistsError, FileNotFoundError):
-        # It is held, or went just now with the process that held it.
-        _check_place(folder)
-        raise OutputError(f"{folder}: another merge is writing it; wait for it") from None
+        # Another process holds the lock, or has just deleted it.
+        _check_destination(folder)
+        raise OutputError(f"{folder}: another merge is writing to it; wait until it ends") from None
     try:
         yield
     finally:
-        # While it is held, or another process may lock a file that is about to go. Windows, which
-        # refuses that, deletes it on release.
+        # Delete it before releasing it, or another process could lock a file that is about to be
+        # deleted. Windows does not allow that; there, release() deletes the file.
         with suppress(OSError):
             Path(lock.lock_file).unlink()
         lock.release()
 
 
 def _move(files: Path, folder: Path) -> None:
-    """Into `folder`, all or nothing."""
-    listed = sorted(files.iterdir(), key=lambda one: (one.name == _LAST, one.name))
+    """Move all files into `folder`, or none."""
+    ordered = sorted(files.iterdir(), key=lambda file: (file.name == _LAST, file.name))
     try:
-        for file in listed:
+        for file in ordered:
             file.rename(folder / file.name)
         sync_folder(folder)
     except BaseException:
-        for file in listed:
-            if not file.exists():  # else what bears its name in the folder is not ours
+        for file in ordered:
+            if not file.exists():  # it was moved; otherwise the folder's file is not ours
                 with suppress(OSError):
                     (folder / file.name).rename(file)
         raise

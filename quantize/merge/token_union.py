@@ -1,14 +1,14 @@
-"""tokenizer_source: union. The base model with the tokens that its experts have beyond it.
+"""tokenizer_source: union. The base model, extended by the tokens that only its experts have.
 
-    the token is         its row of the embeddings, and of lm_head
-    the base's           the base's
-    one expert's         that expert's
-    several experts'     the mean of theirs
+    models that have the token     its row of the embeddings and of lm_head
+    the base model                 the base model's
+    one expert                     that expert's
+    several experts                the mean of theirs
 
-as mergekit has it (https://github.com/arcee-ai/mergekit/pull/334). A token is a model's if its id
-has a row there: many a tokenizer names ChatML's, for which the model was never given any. New
-tokens come after the base's, in the order of the experts. They are added tokens, found in text as
-they stand; ordinary ones are of no use without the merges of their own vocabulary.
+as in mergekit (https://github.com/arcee-ai/mergekit/pull/334). A model has a token if the token's
+id has a row: many tokenizers name ChatML's tokens although the model has no rows for them. New
+tokens come after the base model's, in the order of the experts. Only added tokens, which are
+matched in text as a whole, are taken over; others need the merges of their own vocabulary.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from gguf import TokenType
 from franken_gguf.quantize.common.errors import CheckpointError, MergeError, TokenizerError
 from franken_gguf.quantize.common.json_files import read_object
 
-from .base_copy import with_own_folder
+from .base_copy import with_copied_files
 from .config_files import write_json
-from .extended_vocab import EMBEDDINGS, LM_HEAD, JoinedWeights, Row
+from .extended_vocab import EMBEDDINGS, LM_HEAD, ExtendedWeights, Row
 from .source_models import Model
 from .token_vocabulary import MOST_NEW, Token, is_foreign, named_tokens
 
@@ -33,53 +33,50 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 @dataclass(frozen=True)
-class JoinedToken:
-    """A token that the base has no row for, and who has."""
+class NewToken:
+    """A token without a row in the base model, and the models that have one."""
 
     id: int
     text: str
     is_special: bool
     is_named: bool
-    """Whether the base's tokenizer has it."""
+    """Whether the base model's tokenizer has it."""
     owners: tuple[tuple[Model, int], ...]
-    """Models, each with the token's id there."""
+    """The models that have a row, each with the token's id in it."""
 
 
 def with_union(base: Model, models: Sequence[Model]) -> tuple[Model, list[str]]:
-    """The base with the tokens of `models`, and what these are.
-
-    Raises a FrankenError.
-    """
-    joined = joined_tokens(base, models)
-    if not joined:
+    """`base` extended by the tokens of `models`, and the texts of these. Raises a FrankenError."""
+    added = new_tokens(base, models)
+    if not added:
         return base, []
-    count = max(_rows(base), joined[-1].id + 1)
+    count = max(_rows(base), added[-1].id + 1)
     rows = {
         token.id: [Row(model.path, model.weights, id_) for model, id_ in token.owners]
-        for token in joined
+        for token in added
     }
-    model = replace(base, weights=JoinedWeights(base.weights, rows, count))
-    model = with_own_folder(model, "union")
+    model = replace(base, weights=ExtendedWeights(base.weights, rows, count))
+    model = with_copied_files(model, "union")
     config = read_object(model.folder / "config.json", CheckpointError)
     write_json(model.folder / "config.json", config | {"vocab_size": count})
-    _write_names(model.folder, [token for token in joined if not token.is_named])
-    return model, [token.text for token in joined]
+    _write_names(model.folder, [token for token in added if not token.is_named])
+    return model, [token.text for token in added]
 
 
-def joined_tokens(base: Model, models: Sequence[Model]) -> list[JoinedToken]:
-    """What the union adds to the base model, by id. Raises a FrankenError."""
+def new_tokens(base: Model, models: Sequence[Model]) -> list[NewToken]:
+    """The tokens that the union adds to the base model, by id. Raises a FrankenError."""
     known = named_tokens(base.folder)
     named = {token.text: id_ for id_, token in known.items()}
     with_row = {text for text, id_ in named.items() if id_ < _rows(base)}
     found: dict[str, list[tuple[Model, int, Token]]] = {}
     others = (model for model in models if model.folder != base.folder)
     for model in others:
-        for id_, token in _beyond(model, known, with_row):
+        for id_, token in _missing_tokens(model, known, with_row):
             found.setdefault(token.text, []).append((model, id_, token))
     new = [text for text in found if text not in named]
     ids = named | {text: max(known, default=-1) + n for n, text in enumerate(new, 1)}
-    joined = [
-        JoinedToken(
+    added = [
+        NewToken(
             ids[text],
             text,
             owners[0][2].type == TokenType.CONTROL,
@@ -88,15 +85,15 @@ def joined_tokens(base: Model, models: Sequence[Model]) -> list[JoinedToken]:
         )
         for text, owners in found.items()
     ]
-    joined.sort(key=lambda token: token.id)
-    _check_contiguous(base, known, joined)
-    return joined
+    added.sort(key=lambda token: token.id)
+    _check_contiguous(base, known, added)
+    return added
 
 
-def _beyond(
+def _missing_tokens(
     model: Model, known: dict[int, Token], with_row: set[str]
 ) -> Iterator[tuple[int, Token]]:
-    """The tokens that have a row in `model` and none in the base."""
+    """The tokens, with their ids, that have a row in `model` but not in the base model."""
     tokens = named_tokens(model.folder)
     new = {
         id_: token
@@ -107,26 +104,26 @@ def _beyond(
     if ordinary is not None or is_foreign(tokens, known) or len(new) > MOST_NEW:
         some = f" ({ascii(ordinary)[:60]} is not an added token)" if ordinary else ""
         raise MergeError(
-            f"{model.path}: has another vocabulary than the base model{some}; a union joins added "
-            "tokens alone: leave this expert out, or take tokenizer_source base"
+            f"{model.path}: has another vocabulary than the base model{some}; a union takes only "
+            "added tokens: leave this expert out, or use tokenizer_source: base"
         )
     return iter(new.items())
 
 
-def _check_contiguous(base: Model, known: dict[int, Token], joined: Sequence[JoinedToken]) -> None:
-    """Every id up to the last one has a row."""
-    present = {token.id for token in joined}
+def _check_contiguous(base: Model, known: dict[int, Token], added: Sequence[NewToken]) -> None:
+    """Raise MergeError unless every id up to the last one has a row."""
+    present = {token.id for token in added}
     for id_ in range(_rows(base), max(present, default=0)):
         if id_ not in present:
             text = f" ({ascii(known[id_].text)[:60]})" if id_ in known else ""
             raise MergeError(
-                f"{base.path}: token id {id_}{text} has no embedding, and no expert has one; take "
-                "it out of the tokenizer's files, or take tokenizer_source base"
+                f"{base.path}: token id {id_}{text} has no embedding, and no expert has one; "
+                "remove it from the tokenizer's files, or use tokenizer_source: base"
             )
 
 
 def _rows(model: Model) -> int:
-    """How many tokens have a row, in a vocabulary that can be read."""
+    """The number of tokens with a row. Raises MergeError for tensors of an unexpected shape."""
     shapes = model.weights.shapes
     shape = shapes.get(EMBEDDINGS, ())
     if (
@@ -136,22 +133,23 @@ def _rows(model: Model) -> int:
     ):
         raise MergeError(
             f"{model.path}: {EMBEDDINGS} is {list(shape) or 'missing'}, {LM_HEAD} "
-            f"{list(shapes.get(LM_HEAD, ())) or 'missing'}; they do not go with config.json"
+            f"{list(shapes.get(LM_HEAD, ())) or 'missing'}; expected "
+            f"[tokens, {model.shape.hidden_size}]; the model is incomplete, download it again"
         )
     return shape[0]
 
 
-def _write_names(folder: Path, tokens: Sequence[JoinedToken]) -> None:
-    """Write `tokens` wherever transformers looks for added ones."""
+def _write_names(folder: Path, tokens: Sequence[NewToken]) -> None:
+    """Write `tokens` to every file in which transformers looks for added tokens."""
     entries = {token.id: {"content": token.text} | _flags(token) for token in tokens}
     names, settings, ids = (
         folder / f"{name}.json" for name in ("tokenizer", "tokenizer_config", "added_tokens")
     )
     if names.is_file():
         document = read_object(names, TokenizerError)
-        added = document.get("added_tokens")
-        more = [{"id": id_} | entry for id_, entry in entries.items()]
-        added = [*added, *more] if isinstance(added, list) else more
+        present = document.get("added_tokens")
+        new = [{"id": id_} | entry for id_, entry in entries.items()]
+        added = [*present, *new] if isinstance(present, list) else new
         write_json(names, document | {"added_tokens": added})
     config = read_object(settings, TokenizerError) if settings.is_file() else {}
     decoder = config.get("added_tokens_decoder")
@@ -163,8 +161,8 @@ def _write_names(folder: Path, tokens: Sequence[JoinedToken]) -> None:
         write_json(ids, before | {token.text: token.id for token in tokens})
 
 
-def _flags(token: JoinedToken) -> dict[str, bool]:
-    """How its first owner finds it in text; in a GGUF file, only whether it is special is said."""
+def _flags(token: NewToken) -> dict[str, bool]:
+    """How the first model that has it matches it in text; GGUF files only know if it is special."""
     folder = token.owners[0][0].folder
     for entry in _entries(folder) if folder.is_dir() else ():
         if isinstance(entry, dict) and entry.get("content") == token.text:
@@ -178,8 +176,8 @@ def _entries(folder: Path) -> Iterator[Any]:
         ("tokenizer_config.json", "added_tokens_decoder"),
     ):
         path = folder / name
-        found = read_object(path, TokenizerError).get(key) if path.is_file() else None
-        if isinstance(found, dict):
-            yield from found.values()
-        elif isinstance(found, list):
-            yield from found
+        entries = read_object(path, TokenizerError).get(key) if path.is_file() else None
+        if isinstance(entries, dict):
+            yield from entries.values()
+        elif isinstance(entries, list):
+            yield from entries

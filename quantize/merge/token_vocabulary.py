@@ -1,4 +1,4 @@
-"""The tokens of a merge's models, and how they differ: an expert meets the mixture's alone."""
+"""The vocabularies of a merge's models, and how they differ: experts get the mixture's tokens."""
 
 from __future__ import annotations
 
@@ -17,29 +17,30 @@ from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
 _FILES = ("tokenizer.json", "tokenizer.model", "tokenizer_config.json", "added_tokens.json")
 _TOKENS = "tokenizer.ggml.tokens"
 _TYPES = "tokenizer.ggml.token_type"
-_NAMED = 4
+_MOST_LISTED = 4
 
 MOST_NEW = 1 << 12
-"""Tokens that may have been added to a vocabulary; more make another one."""
+"""Tokens that can be added to a vocabulary; with more it counts as another vocabulary."""
 
 
 class Token(NamedTuple):
-    """A token of a model, as GGUF keeps it."""
+    """A token of a model, as in a GGUF file."""
 
     text: str
     type: int
-    """gguf.TokenType; NORMAL where a GGUF file does not say it."""
+    """gguf.TokenType; NORMAL if a GGUF file has no types."""
 
     @property
     def is_added(self) -> bool:
-        """Whether it is found in text as it stands, and not put together by merges."""
+        """Whether it is matched in text as a whole, not built by merges."""
         return self.type in (TokenType.CONTROL, TokenType.USER_DEFINED)
 
 
 def named_tokens(path: Path) -> dict[int, Token]:
-    """Token id to token, without what only fills up the embeddings; {} without a tokenizer.
+    """Token id to token, without unused ones; {} without a tokenizer.
 
-    Of a folder, all that its tokenizer's files name, embedded or not. Raises a FrankenError.
+    For a folder, all tokens that its tokenizer's files name, even those without an embedding.
+    Raises a FrankenError.
     """
     if not path.is_dir():
         metadata = read_header(path).metadata
@@ -62,12 +63,12 @@ def named_tokens(path: Path) -> dict[int, Token]:
 
 
 def is_foreign(tokens: dict[int, Token], base: dict[int, Token]) -> bool:
-    """Whether most ids mean something else than in the base model."""
-    return 2 * _others(tokens, base) > len(tokens)
+    """Whether most ids are other tokens in the base model."""
+    return 2 * _count_different(tokens, base) > len(tokens)
 
 
 def same_tokenizer(base: Path, path: Path) -> bool:
-    """Whether the tokenizer's files are the same, which is sooner seen than read."""
+    """Whether the tokenizers' files are equal: faster than reading both tokenizers."""
     if path == base:
         return True
     present = [name for name in _FILES if (base / name).is_file() or (path / name).is_file()]
@@ -76,28 +77,28 @@ def same_tokenizer(base: Path, path: Path) -> bool:
 
 
 def vocabulary_notices(base: Path, experts: Sequence[Path]) -> list[str]:
-    """A line for each expert whose tokens are not the base's; none where they are the same.
+    """A line for each expert whose tokens are not the base model's.
 
-    A model without a tokenizer that can be read is left out: only the base's is needed.
+    Experts without a readable tokenizer are left out: only the base model's is needed.
     """
     models = [path for path in dict.fromkeys(experts) if not same_tokenizer(base, path)]
-    known = _readable(base) if models else {}
+    known = _embedded_tokens(base) if models else {}
     if not known:
         return []
-    return [line for path in models if (line := _difference(path, known, _readable(path)))]
+    return [line for path in models if (line := _difference(path, known, _embedded_tokens(path)))]
 
 
 def listed(texts: Sequence[str]) -> str:
-    """The first few of them."""
-    return ", ".join(texts[:_NAMED]) + (", ..." if len(texts) > _NAMED else "")
+    """The first few texts, separated by commas."""
+    return ", ".join(texts[:_MOST_LISTED]) + (", ..." if len(texts) > _MOST_LISTED else "")
 
 
 def _difference(path: Path, base: dict[int, Token], expert: dict[int, Token]) -> str:
     if is_foreign(expert, base):
         return (
-            f"{path}: {_others(expert, base):,} of its {len(expert):,} tokens are others in the "
-            "base model: it was trained on another vocabulary, and will not understand what it is "
-            "given"
+            f"{path}: {_count_different(expert, base):,} of its {len(expert):,} tokens are "
+            "different in the base model: it was trained on another vocabulary and will not "
+            "understand the mixture's tokens; leave it out"
         )
     known = {token.text for token in base.values()}
     new = sorted(token.text for token in expert.values() if token.text not in known)
@@ -109,12 +110,12 @@ def _difference(path: Path, base: dict[int, Token], expert: dict[int, Token]) ->
     )
 
 
-def _others(tokens: dict[int, Token], base: dict[int, Token]) -> int:
+def _count_different(tokens: dict[int, Token], base: dict[int, Token]) -> int:
     return sum(id_ in base and base[id_].text != token.text for id_, token in tokens.items())
 
 
-def _readable(path: Path) -> dict[int, Token]:
-    """The tokens that have an embedding."""
+def _embedded_tokens(path: Path) -> dict[int, Token]:
+    """The tokens that have an embedding; {} if they cannot be read."""
     try:
         tokens = named_tokens(path)
         count = read_config(path).vocab_size if path.is_dir() else max(tokens, default=0) + 1

@@ -1,4 +1,4 @@
-"""The work of a conversion cut into jobs: runs of rows, in the order of the files. Pure."""
+"""Divides a conversion into jobs: consecutive rows, in the order of the output files. Pure."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from math import prod
 from franken_gguf.quantize.checkpoint.name_mapping import MappedTensor, Piece
 
 Position = tuple[int, int]
-"""(tensor, row): all rows before it, in the order of the tensors, are meant."""
+"""(tensor, row): a point in the order of all rows; progress is every row before it."""
 
 START: Position = (0, 0)
 
 
 @dataclass(frozen=True)
 class Job:
-    """Rows of one piece of one tensor, and where they stand in the tensor."""
+    """Rows of one piece of one tensor, and their place in the tensor."""
 
     index: int
     """Of the tensor, in the source and in every output."""
@@ -24,24 +24,26 @@ class Job:
     """Of the piece within the tensor: the number of the expert, or 0."""
     piece: Piece
     start: int
+    """Rows `start` to `stop` of the piece."""
     stop: int
     row: int
+    """The tensor's row that `start` becomes."""
 
     @property
     def rows(self) -> int:
-        """How many rows the job carries."""
+        """The number of rows."""
         return self.stop - self.start
 
     @property
     def end(self) -> Position:
-        """The position after its last row."""
+        """The position after the last row."""
         return self.index, self.row + self.rows
 
 
 def jobs(tensors: Sequence[MappedTensor], weights: int, since: Position = START) -> Iterator[Job]:
-    """Cut the tensors into runs of rows of about `weights` weights, those that end after `since`.
+    """Divide the tensors into jobs of about `weights` weights; skip those before `since`.
 
-    A run stays within a matrix, and holds whole heads where they rotate.
+    A job stays within one matrix. In tensors whose heads are rotated (RoPE) it has whole heads.
     """
     for index, tensor in enumerate(tensors):
         row = 0
@@ -55,21 +57,22 @@ def jobs(tensors: Sequence[MappedTensor], weights: int, since: Position = START)
 
 
 def smallest_job(tensor: MappedTensor) -> int:
-    """Weights in the shortest run of rows that can be converted by itself: a row, or a head."""
+    """Weights in the smallest possible job: one row, or one head if heads are rotated."""
     return _unit(tensor) * tensor.cols
 
 
 def _unit(tensor: MappedTensor) -> int:
+    """Rows that must stay together."""
     return max(tensor.rows // tensor.rotary_heads, 1) if tensor.rotary_heads else 1
 
 
 def end(tensors: Sequence[MappedTensor]) -> Position:
-    """The position after the last row of all."""
+    """The position after the last row of the last tensor."""
     return len(tensors), 0
 
 
 def weights_before(tensors: Sequence[MappedTensor], position: Position) -> int:
-    """Weights that stand before `position`."""
+    """The number of weights before `position`."""
     index, row = position
     whole = sum(prod(tensor.shape) for tensor in tensors[:index])
     return whole + (row * tensors[index].cols if row else 0)

@@ -1,8 +1,7 @@
-"""How far an output is: a file beside it, which outlives whatever ends the process.
+"""The journal: a file next to an output that records its progress, to resume after a crash.
 
-Whatever moment that is, NAME.gguf.journal has a whole first line or does not exist: it is written
-as NAME.gguf.journal.part and renamed once it is on the disk. Of the lines after it the last may
-be cut.
+NAME.gguf.journal either has a complete first line or does not exist: it is written as
+NAME.gguf.journal.part and renamed once it is on the disk. Its last line can be cut off.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from .jobs import START, Position
 from .output import Output
 from .output_names import part_of
 
-# A line for every few seconds of work: nothing of ours is longer.
+# More than a journal with a line for every few seconds of work can reach.
 _MAX_BYTES = 1 << 24
 _MAX_FIRST_LINE = 512
 _FIRST_LINE = regex.compile(
@@ -35,20 +34,20 @@ _FIRST_LINE = regex.compile(
 
 @dataclass(frozen=True)
 class Identity:
-    """What must be the same for the work on an output to be resumed."""
+    """Hashes that must be equal to resume an output. Named as in the journal."""
 
     version: str
     source: str
     options: str
 
     def difference(self, other: Mapping[str, Any]) -> str:
-        """What is different in `other`, in words; empty where nothing is."""
+        """What differs in `other`, in words; empty if nothing does."""
         if other.get("source") != self.source:
             return "the source has changed since the last run"
         if other.get("options") != self.options:
             return "the last run had other options"
         if other.get("version") != self.version:
-            return "the last run was another version's"
+            return "the last run was by another version of franken-gguf"
         return ""
 
 
@@ -57,17 +56,16 @@ def identities(
 ) -> list[Identity]:
     """The identity of each output made from files with these stamps.
 
-    `fingerprint` is what the source depends on besides its files.
-
-    The options are hashed as what they lead to: the headers, and the importance of every column.
+    `fingerprint` stands for everything but files that the source depends on. Options are hashed by
+    their effect: the headers, and the importance of every column.
     """
     source = _digest(repr(sorted(stamps)).encode(), fingerprint)
-    this = version("franken-gguf")
-    return [Identity(this, source, _options(output)) for output in outputs]
+    ours = version("franken-gguf")
+    return [Identity(ours, source, _options(output)) for output in outputs]
 
 
 def command_digest(outputs: Sequence[Output]) -> str:
-    """What tells a command that writes these outputs from one that writes others."""
+    """A digest of the outputs that a command writes: their paths and options."""
     names = [str(output.path.resolve()) for output in outputs]
     return _digest(repr((names, [_options(output) for output in outputs])).encode())
 
@@ -79,19 +77,19 @@ def _options(output: Output) -> str:
 
 
 def _digest(*parts: bytes) -> str:
-    """Of the parts, and of where one ends and the next begins."""
+    """SHA-256 of the parts, including the boundaries between them."""
     return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
 
 def is_journal(path: Path) -> bool:
-    """Whether the file begins as every journal does. Raises OSError."""
+    """Whether the file begins with the first line of a journal. Raises OSError."""
     return _FIRST_LINE.match(_beginning(path)) is not None
 
 
 def is_unfinished_journal(path: Path) -> bool:
-    """Whether the file holds nothing but the beginning of a journal's first line, or all of it.
+    """Whether the file holds only a journal's first line, or the beginning of it.
 
-    After a power cut there may be zeros in place of what was not yet on the disk. Raises OSError.
+    Zeros at the end are ignored: a power cut can leave them. Raises OSError.
     """
     written = _beginning(path).rstrip(b"\0")
     whole = path.stat().st_size <= _MAX_FIRST_LINE
@@ -104,24 +102,24 @@ def _beginning(path: Path) -> bytes:
 
 
 class Journal:
-    """Lines of JSON: the identity, then every few seconds the position up to which all is on disk.
+    """Lines of JSON: the identity, then every few seconds a position before which all is on disk.
 
         {"version": "0.1.0", "source": "9f86...", "options": "6030..."}
         {"tensor": 3, "row": 4096}
         {"tensor": 17, "row": 0}
         {"complete": "fd61..."}
 
-    The farthest position counts. A cut line does not. The last line says that all outputs of a
-    command, by its digest, are complete and on the disk: what follows is only their names.
+    The farthest position counts; an incomplete line is ignored. The last line records that all
+    outputs of the command with that digest are complete and on the disk, and only need renaming.
     """
 
     def __init__(self, path: Path, expected: Identity) -> None:
         self.path = path
         self.position = START
         self.complete = ""
-        """The command whose outputs were all complete; empty where none was."""
+        """The digest of the command whose outputs are all complete; empty if there is none."""
         self.refusal = ""
-        """Why what was there cannot be resumed; empty where it can, or nothing was."""
+        """Why an earlier run cannot be resumed; empty if it can, or if there was none."""
         self._expected = expected
         self._file: FileIO | None = None
         self._read()
@@ -144,13 +142,13 @@ class Journal:
                     self.complete = command
 
     def exists(self) -> bool:
-        """Whether there is a journal on the disk."""
+        """Whether the file exists."""
         return self.path.exists()
 
     def begin(self) -> None:
-        """Start a new journal, at the beginning. When this returns, it is on disk.
+        """Start a new journal, which is on disk when this returns.
 
-        Raises OSError; an earlier journal is still there then.
+        Raises OSError; then an earlier journal is still in place.
         """
         self.close()
         part = part_of(self.path)
@@ -162,17 +160,17 @@ class Journal:
         except OSError:
             part.unlink(missing_ok=True)
             raise
-        # Before a byte of an earlier run's parts changes: its journal must not come back.
+        # An earlier journal must not reappear after a crash: its parts are about to be overwritten.
         sync_folder(self.path.parent)
         self.position, self.complete = START, ""
 
     def advance(self, position: Position) -> None:
-        """Note that every row before `position` is on disk. Raises OSError."""
+        """Record that every row before `position` is on disk. Raises OSError."""
         self._append(b'{"tensor": %d, "row": %d}' % position)
         self.position = position
 
     def note_complete(self, command: str) -> None:
-        """Note that every output of `command` is complete and on disk. Raises OSError."""
+        """Record that every output of `command` is complete and on disk. Raises OSError."""
         if self.complete != command:
             self._append(json.dumps({"complete": command}).encode())
             self.complete = command
@@ -181,12 +179,12 @@ class Journal:
         if self._file is None:
             self._file = FileIO(self.path, "r+")
             self._file.seek(0, os.SEEK_END)
-        # What was written last, by this run or an earlier one, may be half a line.
+        # The last line, of this run or an earlier one, can be incomplete.
         write_all(self._file, b"\n" + line + b"\n")
         os.fsync(self._file.fileno())
 
     def forget(self) -> None:
-        """Say no more than that the work has begun. Raises OSError."""
+        """Reset to the first line: no progress. Raises OSError."""
         self.close()
         with FileIO(self.path, "r+") as file:
             file.truncate(len(file.readline()))
@@ -194,12 +192,12 @@ class Journal:
         self.position, self.complete = START, ""
 
     def delete(self) -> None:
-        """Delete the file, where there is one. Raises OSError."""
+        """Delete the file if it exists. Raises OSError."""
         self.close()
         self.path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """Close the file, which stays."""
+        """Close the file and keep it."""
         if self._file is not None:
             self._file.close()
             self._file = None

@@ -1,4 +1,4 @@
-"""One GGUF to be written: its types, headers and places, all known before the first byte."""
+"""A GGUF to be written: its types, headers and offsets, all planned before writing."""
 
 from __future__ import annotations
 
@@ -27,17 +27,17 @@ _PRECISION_PRESETS = ("F32", "F16", "BF16")
 
 @dataclass(frozen=True)
 class PlannedTensor:
-    """A tensor's type in one output, and its place in the file."""
+    """A tensor's type in one output, and its place in the files."""
 
     source: SourceTensor
     choice: Choice
     shard: int
-    """Which of the output's files it stands in."""
+    """The index of its file in Output.shards."""
     offset: int
-    """From the start of that file, in bytes."""
+    """In bytes from the start of that file."""
     row_bytes: int
     importance: F32 | None
-    """float32 [matrices, cols], one row for each expert; None for the plain search."""
+    """float32 [matrices, cols], one row for each expert; None without an imatrix."""
 
     @property
     def nbytes(self) -> int:
@@ -57,10 +57,10 @@ class Shard:
 
 @dataclass(frozen=True)
 class Output:
-    """One model to be written: one file, or several where it is split."""
+    """A model to be written: one file, or several shards."""
 
     path: Path
-    """The file's name; of a split model, the name that its shards' are made from."""
+    """The file; for a split model, the name from which the shards' names are made."""
     preset: Preset
     shards: tuple[Shard, ...]
     tensors: tuple[PlannedTensor, ...]
@@ -72,12 +72,12 @@ class Output:
 
     @property
     def bits_per_weight(self) -> float:
-        """Bits of all tensors over the number of weights, as llama-quantize counts it."""
+        """Bits of all tensors divided by the number of weights, as in llama-quantize."""
         return 8 * sum(tensor.nbytes for tensor in self.tensors) / self._weights
 
     @property
     def wanted_bits_per_weight(self) -> float:
-        """The same, had every tensor got the type that the preset wanted for it."""
+        """The same, if no tensor had fallen back to another type than the preset wants."""
         bits = 0.0
         for tensor in self.tensors:
             block_len, block_bytes = GGML_QUANT_SIZES[tensor.choice.wanted]
@@ -86,7 +86,7 @@ class Output:
 
     @property
     def without_importance(self) -> list[str]:
-        """Names of the quantized tensors that the imatrix does not know."""
+        """Names of quantized tensors that the imatrix has no values for."""
         return [
             tensor.source.name
             for tensor in self.tensors
@@ -99,7 +99,7 @@ class Output:
 
 
 def type_counts(output: Output) -> dict[str, int]:
-    """Type name to number of tensors, most first."""
+    """Number of tensors by type name, the most frequent first."""
     return dict(Counter(t.choice.type.name for t in output.tensors).most_common())
 
 
@@ -116,10 +116,10 @@ def plan_output(
 ) -> Output:
     """Decide every type, offset and key of the file `path`. Reads no weights.
 
-    With `split_max_size`, bytes, the model is cut into shards with no more than that of tensors.
-    Raises RecipeError for a type that does not fit (with `strict_types` also where llama-quantize
-    would fall back to another), or for a source that is quantized already unless
-    `allow_requantize`, and ImatrixError for an imatrix of another model.
+    With `split_max_size`, in bytes, the model is split into shards with at most that much of
+    tensors. Raises RecipeError for an unsupported type, with `strict_types` for a type that does
+    not fit and would fall back to another, without `allow_requantize` for a source that is
+    quantized already; ImatrixError for an imatrix of another model.
     """
     choices = choose_types(
         [Tensor(tensor.name, tensor.shape, tensor.kept) for tensor in source.tensors],
@@ -129,14 +129,14 @@ def plan_output(
         has_imatrix=imatrix is not None,
     )
     for tensor, choice in zip(source.tensors, choices, strict=True):
-        _check_possible(tensor, choice, allow_requantize)
+        _check_supported(tensor, choice, allow_requantize)
     if strict_types:
         _check_fits(source.tensors, choices, preset)
     metadata = _metadata(source, preset) | (imatrix.metadata() if imatrix else {})
     matrices = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     importances = imatrix.for_tensors(matrices) if imatrix else {}
     if imatrix and preset.name == "Q2_K_S":
-        _check_complete(source.tensors, choices, imatrix)
+        _check_importances(source.tensors, choices, imatrix)
     sizes = [
         tensor.rows * _row_bytes(tensor, choice)
         for tensor, choice in zip(source.tensors, choices, strict=True)
@@ -145,20 +145,31 @@ def plan_output(
     shards: list[Shard] = []
     tensors: list[PlannedTensor] = []
     for number, count in enumerate(counts):
-        some = range(len(tensors), len(tensors) + count)
-        ends = list(accumulate(padded(sizes[i]) for i in some))
+        indices = range(len(tensors), len(tensors) + count)
+        *offsets, nbytes = accumulate((padded(sizes[i]) for i in indices), initial=0)
+        members = [
+            (source.tensors[i], choices[i], offset)
+            for i, offset in zip(indices, offsets, strict=True)
+        ]
         header = encode_header(
             shard_metadata(metadata, number, len(counts), len(sizes)),
             [
-                (source.tensors[i].name, source.tensors[i].shape, choices[i].type, offset)
-                for i, offset in zip(some, [0, *ends[:-1]], strict=True)
+                (tensor.name, tensor.shape, choice.type, offset)
+                for tensor, choice, offset in members
             ],
         )
-        for i, offset in zip(some, [0, *ends[:-1]], strict=True):
-            tensor, choice = source.tensors[i], choices[i]
-            place = number, len(header) + offset, _row_bytes(tensor, choice)
-            tensors.append(PlannedTensor(tensor, choice, *place, importances.get(tensor.name)))
-        shards.append(Shard(shard_path(path, number, len(counts)), header, len(header) + ends[-1]))
+        tensors += [
+            PlannedTensor(
+                source=tensor,
+                choice=choice,
+                shard=number,
+                offset=len(header) + offset,
+                row_bytes=_row_bytes(tensor, choice),
+                importance=importances.get(tensor.name),
+            )
+            for tensor, choice, offset in members
+        ]
+        shards.append(Shard(shard_path(path, number, len(counts)), header, len(header) + nbytes))
     return Output(path, preset, tuple(shards), tuple(tensors))
 
 
@@ -168,10 +179,10 @@ def _row_bytes(tensor: SourceTensor, choice: Choice) -> int:
 
 
 def _metadata(source: Source, preset: Preset) -> Metadata:
-    """The source's keys with this file's type, in the order that llama.cpp leaves them in.
+    """The source's keys with this file's type, in the order in which llama.cpp writes them.
 
-    Its converter writes the file type in its place. llama-quantize sets two keys anew, which
-    moves them to the end, and drops what belongs to a split.
+    llama.cpp's converter keeps the file type's position. llama-quantize sets two keys again, which
+    moves them to the end, and drops the keys of a split file.
     """
     metadata = {k: v for k, v in source.metadata.items() if not k.startswith("split.")}
     file_type = u32(preset.file_type)
@@ -186,37 +197,37 @@ def _metadata(source: Source, preset: Preset) -> Metadata:
 
 
 def _check_fits(tensors: Sequence[SourceTensor], choices: Sequence[Choice], preset: Preset) -> None:
-    fallen = [(t, c) for t, c in zip(tensors, choices, strict=True) if c.fell_back]
-    if fallen:
-        tensor, choice = fallen[0]
-        more = f" (and {len(fallen) - 1} more)" if len(fallen) > 1 else ""
+    fallbacks = [(t, c) for t, c in zip(tensors, choices, strict=True) if c.fell_back]
+    if fallbacks:
+        tensor, choice = fallbacks[0]
+        more = f" (and {len(fallbacks) - 1} more)" if len(fallbacks) > 1 else ""
         raise RecipeError(
-            f"{preset.name} does not fit tensor {tensor.name!r}{more}: rows of {tensor.cols} are "
-            f"no multiple of {choice.wanted.name}'s block; take another type, or drop "
-            "--strict-types to have such tensors in other types"
+            f"{preset.name} does not fit tensor {tensor.name!r}{more}: its row length "
+            f"{tensor.cols} is not a multiple of {choice.wanted.name}'s block size; use "
+            "another type, or drop --strict-types to store such tensors in other types"
         )
 
 
-def _check_complete(
+def _check_importances(
     tensors: Sequence[SourceTensor], choices: Sequence[Choice], imatrix: Imatrix
 ) -> None:
-    """llama-quantize makes no two-bit tensor of this preset without its importances."""
+    """Raise RecipeError for a two-bit tensor without importances, as llama-quantize does."""
     for tensor, choice in zip(tensors, choices, strict=True):
         exempt = tensor.name in ("token_embd.weight", "output.weight", *imatrix.values)
         if choice.type is GGMLQuantizationType.Q2_K and not exempt:
             raise RecipeError(
                 f"Q2_K_S needs the importances of {tensor.name!r}, which {imatrix.path} lacks; "
-                "calibrate longer, or take Q2_K"
+                "calibrate longer, or use Q2_K"
             )
 
 
-def _check_possible(tensor: SourceTensor, choice: Choice, allow_requantize: bool) -> None:
+def _check_supported(tensor: SourceTensor, choice: Choice, allow_requantize: bool) -> None:
     if choice.type is tensor.stored:
         return
     for kind in (tensor.stored, choice.type):
         if kind.name not in FORMATS:
             raise RecipeError(
-                f"tensor {tensor.name!r}: {kind.name} is not supported; there are: "
+                f"tensor {tensor.name!r}: {kind.name} is not supported; supported are "
                 f"{', '.join(FORMATS)}"
             )
     quantized = GGML_QUANT_SIZES[tensor.stored][0] > 1

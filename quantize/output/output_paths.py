@@ -1,4 +1,4 @@
-"""Whether outputs may be written where they are to go. Looks, and changes nothing."""
+"""Checks that outputs can be written to their paths. Changes nothing."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from .output_names import journal_of, lock_of, part_of
 
 
 def refuse_early(outputs: Sequence[Output], source: Source, *, overwrite: bool) -> None:
-    """Raise the OutputErrors that can be foreseen, before work that PendingOutputs comes after."""
+    """Raise the OutputErrors of PendingOutputs that can be foreseen, before expensive work."""
     for output in outputs:
-        check_place(output, source.files)
-    if overwrite or any(_is_begun(output) for output in outputs):
-        return  # an earlier run may have ended while it gave the files their names
+        check_destination(output, source.files)
+    if overwrite or any(_has_begun(output) for output in outputs):
+        return  # an earlier run can have ended while it renamed the files
     for output in outputs:
         for shard in output.shards:
             if shard.path.exists():
-                raise taken(shard.path)
+                raise already_exists(shard.path)
 
 
-def taken(path: Path) -> OutputError:
-    """The error for a file that would be replaced."""
+def already_exists(path: Path) -> OutputError:
+    """The error for an existing file that would be replaced."""
     return OutputError(f"{path}: exists already; add --overwrite to replace it")
 
 
-def check_place(output: Output, source_files: set[Path]) -> None:
-    """Raise OutputError for a folder that cannot be written to, or a file that is the source."""
+def check_destination(output: Output, source_files: set[Path]) -> None:
+    """Raise OutputError if the folder is not writable, or a path is in use by something else."""
     folder = output.path.parent
     if not folder.is_dir():
         raise OutputError(f"{folder}: no such folder; create it first")
@@ -50,23 +50,23 @@ def _check_files(output: Output, source_files: set[Path]) -> None:
             raise OutputError(f"{shard.path}: is the source itself; choose another name with -o")
         if shard.path.is_dir():
             raise OutputError(f"{shard.path}: is a folder; name a file with -o")
-    for path in _not_ours(output):
+    for path in _foreign_files(output):
         raise OutputError(
             f"{path}: exists but was not created by franken-gguf; move it, or choose another name "
             "with -o"
         )
 
 
-def _is_begun(output: Output) -> bool:
+def _has_begun(output: Output) -> bool:
     return journal_of(output.path).exists() or lock_of(output.path).exists()
 
 
-def _not_ours(output: Output) -> Iterator[Path]:
-    """Files under our temporary names that we have not made, and would replace.
+def _foreign_files(output: Output) -> Iterator[Path]:
+    """Files of other programs under our temporary names, which we would replace.
 
-    A killed run can leave, in the order in which they come into being: the lock, which holds
-    nothing; the beginning of a journal; a journal; parts, with a journal beside them until they
-    have their final names. Others use these names, too: browsers call a download NAME.gguf.part.
+    A killed run of ours can leave, in the order in which they are created: the lock, which is
+    empty; the beginning of a journal; a journal; parts, with a journal next to them until they
+    have their final names. Other programs use these names too: browsers download to NAME.gguf.part.
     """
     lock, journal = lock_of(output.path), journal_of(output.path)
     parts = [part for shard in output.shards if os.path.lexists(part := part_of(shard.path))]

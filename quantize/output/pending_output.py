@@ -1,12 +1,12 @@
-"""One output while it is written: its lock, its parts and its journal, and what a killed run left.
+"""One output while it is written: its lock, its parts and its journal, also of a killed run.
 
-A killed run leaves one of these, and `PendingOutput` takes each up from there:
+A killed run leaves one of these states, from which `PendingOutput` resumes:
 
-    lock                          nothing is begun
-    lock, NAME.journal.part       nothing is begun; what is in the way is deleted
-    lock, journal, any parts      rows up to the journal's position are in the parts; where one is
-                                  missing or short, none are
-    lock, journal that says so    all is complete, some parts have their final names
+    lock                          nothing was written yet
+    lock, NAME.journal.part       nothing was written yet; the incomplete journal is deleted
+    lock, journal, any parts      the parts have all rows before the journal's position; if a part
+                                  is missing or short, the output is started over
+    lock, complete journal        everything is written, some parts have their final names
     lock, final names             done, or another output of the command still has its journal
 """
 
@@ -32,15 +32,15 @@ class PendingOutput:
 
     def __init__(self, output: Output, expected: Identity) -> None:
         self.output = output
-        self._lock = _locked(output)
+        self._lock = _lock(output)
         self.journal = Journal(journal_of(output.path), expected)
         part_of(self.journal.path).unlink(missing_ok=True)
 
-    def is_named(self, others: bool) -> bool:
-        """Whether the last run ended while it gave this output's files, all complete, their names.
+    def is_complete(self, others: bool) -> bool:
+        """Whether the last run wrote all of this output, and only renaming may be left.
 
-        `others` is whether another output's journal says that all of this command's are complete:
-        then an output without a journal is one that was done with.
+        `others` is whether the journal of any output records that all outputs of this command are
+        complete; then an output without a journal is finished.
         """
         was_complete = self.journal.complete or (others and not self.journal.exists())
         return bool(was_complete) and all(
@@ -48,20 +48,20 @@ class PendingOutput:
             for shard in self.output.shards
         )
 
-    def to_replace(self, *, named: bool) -> list[Path]:
-        """Existing files that would be replaced by parts that are there or to come."""
+    def replaced_files(self, *, complete: bool) -> list[Path]:
+        """Existing files that the parts, present or still to be written, would replace."""
         finals = [shard.path for shard in self.output.shards if shard.path.exists()]
-        return [final for final in finals if not named or part_of(final).exists()]
+        return [final for final in finals if not complete or part_of(final).exists()]
 
     @property
     def missing_bytes(self) -> int:
-        """What it will take on the disk beyond what its parts take there already."""
+        """Bytes of disk space that it needs beyond what its parts already take."""
         parts = [part_of(shard.path) for shard in self.output.shards]
-        taken = sum(_allocated(part) for part in parts if part.exists())
-        return max(0, self.output.nbytes - taken)
+        allocated = sum(_allocated(part) for part in parts if part.exists())
+        return max(0, self.output.nbytes - allocated)
 
     def prepare(self, end: Position) -> None:
-        """Be ready for rows from `journal.position` on: at the start where there is no part."""
+        """Prepare the parts for rows from `journal.position` on; start over if any is missing."""
         parts = [(part_of(shard.path), shard.nbytes) for shard in self.output.shards]
         is_whole = all(_has_size(part, nbytes) for part, nbytes in parts)
         if is_whole and START < self.journal.position <= end:
@@ -73,7 +73,7 @@ class PendingOutput:
                 file.truncate(shard.nbytes)
 
     def sync(self, position: Position) -> None:
-        """Bring what was written to the disk, then note in the journal that it is."""
+        """Sync the parts, then record in the journal that rows before `position` are on disk."""
         if position <= self.journal.position:
             return
         for shard in self.output.shards:
@@ -89,7 +89,7 @@ class PendingOutput:
         sync_folder(self.output.path.parent)
 
     def discard(self) -> None:
-        """Delete the parts and the journal, which stays as long as there is a part."""
+        """Delete the parts, then the journal."""
         if self.journal.exists():
             self.journal.forget()
         for shard in self.output.shards:
@@ -98,27 +98,27 @@ class PendingOutput:
         self.journal.delete()
 
     def release(self) -> None:
-        """Close the journal and let others write this output."""
+        """Close the journal and release the lock."""
         self.journal.close()
-        # While it is held, or another process may lock a file that is about to go. Windows, which
-        # refuses that, deletes it on release.
+        # Delete it before releasing it, or another process could lock a file that is about to be
+        # deleted. Windows does not allow that; there, release() deletes the file.
         with suppress(OSError):
             Path(self._lock.lock_file).unlink()
         self._lock.release()
 
 
-def _locked(output: Output) -> FileLock:
-    """The lock on an output, taken. Raises OutputError where another has it, OSError."""
+def _lock(output: Output) -> FileLock:
+    """Lock an output. Raises OutputError if another process has it locked, OSError."""
     path = lock_of(output.path)
     lock = FileLock(path, timeout=0, thread_local=False)
     try:
         try:
             lock.acquire()
         except Timeout:
-            path.touch()  # where no file can be made there may be an OSError, or a time-out
+            path.touch()  # in a read-only folder filelock can raise Timeout; this raises OSError
             raise OutputError(
-                f"{output.path}: another convert is writing it; wait for it, or choose another "
-                "name with -o"
+                f"{output.path}: another convert is writing it; wait until it ends, or choose "
+                "another name with -o"
             ) from None
     except OSError as error:
         if path.exists():
@@ -134,7 +134,7 @@ def _has_size(path: Path, nbytes: int) -> bool:
 
 
 def _allocated(path: Path) -> int:
-    """Bytes that a file, possibly with holes, takes on its disk."""
+    """Bytes that a file, possibly sparse, takes on the disk."""
     stat = path.stat()
     blocks: int | None = getattr(stat, "st_blocks", None)
     return stat.st_size if blocks is None else blocks * 512

@@ -1,4 +1,4 @@
-"""One job of a conversion: rows are read, widened to float32, quantized per output, written."""
+"""Runs one job of a conversion: reads rows, converts them to float32, quantizes and writes them."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from .jobs import Job, Position
 from .output import Output, PlannedTensor
 from .output_names import part_of
 
-# Only weights beyond F16's range can overflow a block's scale.
+# Only weights beyond F16's range can overflow the scale of a block.
 _F16_MAX = 65504.0
 
 
 class Seconds(NamedTuple):
-    """What a job's time went to."""
+    """Wall time of a job, by step."""
 
     read: float = 0.0
     widen: float = 0.0
@@ -35,7 +35,7 @@ class Seconds(NamedTuple):
 
 @dataclass(frozen=True)
 class Progress:
-    """What a finished job adds to the whole."""
+    """What a finished job has done."""
 
     job: Job
     tensor: str
@@ -47,9 +47,9 @@ class Progress:
 
 
 class RowConverter:
-    """Converts jobs, in any process that it is sent to.
+    """Runs jobs; can be pickled and sent to a worker process.
 
-    `positions` say how far each output is already: what ends before is not written again.
+    `positions` has each output's progress: rows before it are not written again.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RowConverter:
         self._positions = positions
 
     def __call__(self, job: Job) -> Progress:
-        """Do the job. Raises a FrankenError."""
+        """Run the job. Raises a FrankenError."""
         clock = [time.perf_counter()]
         tensor = self._source.tensors[job.index]
         targets = {
@@ -72,7 +72,7 @@ class RowConverter:
         clock.append(time.perf_counter())
         rows, largest = _widened(self._source.name, stored, tensor, job, list(targets.values()))
         clock.append(time.perf_counter())
-        # Outputs often agree on a tensor's type: Q6_K stands in Q4_K_M, Q5_K_M and Q6_K files.
+        # Outputs often share a tensor's type: Q4_K_M, Q5_K_M and Q6_K files all have Q6_K tensors.
         blocks: dict[GGMLQuantizationType, U8] = {tensor.stored: stored}
         for target in targets.values():
             if target.choice.type not in blocks:
@@ -93,7 +93,7 @@ class RowConverter:
             write_at(part_of(path), target.offset + job.row * target.row_bytes, blocks)
         except OSError as error:
             raise OutputError(
-                f"{path}: {error.strerror}; nothing was replaced; fix that and rerun "
+                f"{path}: {error.strerror}; nothing was replaced; fix it and rerun "
                 "the same command to resume"
             ) from None
 
@@ -101,10 +101,10 @@ class RowConverter:
 def _widened(
     name: str, stored: U8, tensor: SourceTensor, job: Job, targets: Sequence[PlannedTensor]
 ) -> tuple[F32, float]:
-    """The rows as float32, checked to be finite, and their largest magnitude.
+    """The rows as float32 [rows, cols], and their largest magnitude.
 
-    `name` is the source's. Blocks that every output copies as they are stay unread: an empty array
-    and 0.
+    Returns an empty array and 0 for quantized blocks that every output copies unchanged. Raises
+    CheckpointError, with the source's `name`, if a weight is not finite.
     """
     copied = all(target.choice.type is tensor.stored for target in targets)
     if copied and GGML_QUANT_SIZES[tensor.stored][0] > 1:
@@ -122,15 +122,15 @@ def _widened(
 
 
 def _quantized(rows: F32, largest: float, target: PlannedTensor, job: Job) -> U8:
-    codec = FORMATS[target.choice.type.name]
+    block_format = FORMATS[target.choice.type.name]
     importance = None if target.importance is None else target.importance[job.matrix]
-    blocks = codec.quantize(rows, importance)
+    blocks = block_format.quantize(rows, importance)
     if largest > _F16_MAX:
         with np.errstate(invalid="ignore", over="ignore"):
-            finite = np.isfinite(codec.dequantize(blocks)).all()
+            finite = np.isfinite(block_format.dequantize(blocks)).all()
         if not finite:
             raise RecipeError(
                 f"tensor {target.source.name!r} holds weights as large as {largest:.3g}, beyond "
-                f"{codec.name}'s range; convert to F32 or BF16"
+                f"{block_format.name}'s range; convert to F32 or BF16"
             )
     return blocks

@@ -1,7 +1,7 @@
-"""A finished GGUF read back and compared with its source: completeness, and each type's error.
+"""Reads a finished GGUF back and compares it with its source: every tensor, and its error.
 
-The error of a tensor is judged by what its type costs on normally distributed weights, which those
-of trained models nearly are: a ratio near 1 is a sound tensor, random bytes give 10 and more.
+A tensor's error is divided by the error of its type on normally distributed weights, since weights
+of trained models are nearly normal: a sound tensor has a ratio near 1, random bytes 10 or more.
 """
 
 from __future__ import annotations
@@ -25,47 +25,47 @@ from franken_gguf.quantize.gguf_file.header import TensorInfo, read_header
 from .jobs import Job, jobs
 from .worker_memory import Share
 
-# How many times its type's usual error a tensor may have. Heavy tails, and importances that differ
-# much between columns, cost up to about twice the usual.
+# The largest acceptable ratio. Heavy tails, and importances that differ a lot between columns, give
+# up to about 2.
 _MOST = 3.0
 
 
 @dataclass(frozen=True)
 class TensorCheck:
-    """The round-trip error of one tensor; errors are relative to its root mean square."""
+    """The quantization error of one tensor, relative to the root mean square of its weights."""
 
     name: str
     type: GGMLQuantizationType
     rmse: float
     largest: float
     expected_rmse: float
-    """What the type costs on normally distributed weights; 0 for F32."""
+    """The error of the type on normally distributed weights; 0 for F32."""
     expected_largest: float
 
     @property
     def ratio(self) -> float:
-        """rmse over what is expected; 1 where both are 0."""
-        return _over(self.rmse, self.expected_rmse)
+        """rmse / expected_rmse; 1 if both are 0."""
+        return _ratio(self.rmse, self.expected_rmse)
 
     @property
     def largest_ratio(self) -> float:
-        """largest over what is expected; 1 where both are 0."""
-        return _over(self.largest, self.expected_largest)
+        """largest / expected_largest; 1 if both are 0."""
+        return _ratio(self.largest, self.expected_largest)
 
     @property
     def is_sound(self) -> bool:
-        """Whether the error is of the size that the type explains."""
+        """Whether the type explains the error."""
         return self.ratio <= _MOST
 
 
-def _over(error: float, expected: float) -> float:
+def _ratio(error: float, expected: float) -> float:
     if error == 0:
         return 1.0 if expected == 0 else 0.0
     return error / expected if expected else float("inf")
 
 
 class Difference(NamedTuple):
-    """Sums over some rows: of squares of the source's weights, of squared errors; largest error."""
+    """Over some rows: sum of squared source weights, sum of squared errors, largest error."""
 
     squares: float
     squared_error: float
@@ -80,8 +80,8 @@ def verify(
 ) -> list[TensorCheck]:
     """Compare every tensor in `files`, the shards of one model, with `source`.
 
-    Raises GGUFError for files that are damaged, VerifyError where tensors are missing, more than
-    they should be, or of another shape. Errors of any size are returned, not raised.
+    Raises GGUFError for a damaged file, VerifyError for a tensor that is missing, unexpected or of
+    another shape. Errors of any size are returned, not raised.
     """
     tensors = _matched(source, files)
     sums = [Difference(0, 0, 0)] * len(source.tensors)
@@ -101,12 +101,12 @@ def verify(
 
 
 def refuse_unsound(path: Path, checks: Sequence[TensorCheck]) -> None:
-    """Raise VerifyError where a tensor's error is beyond what its type explains."""
+    """Raise VerifyError if a tensor's error is larger than its type explains."""
     worst = max(checks, key=lambda check: check.ratio)
     if not worst.is_sound:
         raise VerifyError(
-            f"{path}: tensor {worst.name!r} is {worst.ratio:.3g} times as far from the source "
-            f"as {worst.type.name} explains; the file is damaged, or made from another source"
+            f"{path}: tensor {worst.name!r} has {worst.ratio:.3g} times the error that "
+            f"{worst.type.name} explains; the file is damaged, or was made from another source"
         )
 
 
@@ -114,23 +114,28 @@ def _matched(source: Source, files: Sequence[Path]) -> dict[str, tuple[Path, Ten
     found = {info.name: (file, info) for file in files for info in read_header(file).tensors}
     for tensor in source.tensors:
         if tensor.name not in found:
-            raise VerifyError(f"{files[0]}: tensor {tensor.name!r} of the source is not in it")
+            raise VerifyError(
+                f"{files[0]}: lacks the source's tensor {tensor.name!r}; convert it again"
+            )
         file, info = found[tensor.name]
         if info.shape != tensor.shape:
             raise VerifyError(
-                f"{file}: tensor {tensor.name!r} is {list(info.shape)}, in the source "
-                f"{list(tensor.shape)}; it was made from another one"
+                f"{file}: tensor {tensor.name!r} is {list(info.shape)}, but "
+                f"{list(tensor.shape)} in the source; the file was made from another source"
             )
         if info.type.name not in FORMATS:
             raise VerifyError(f"{file}: tensor {tensor.name!r}: {info.type.name} is not supported")
     extra = found.keys() - {tensor.name for tensor in source.tensors}
     if extra:
-        raise VerifyError(f"{found[min(extra)][0]}: tensor {min(extra)!r} is not in the source")
+        raise VerifyError(
+            f"{found[min(extra)][0]}: tensor {min(extra)!r} is not in the source; "
+            "the file was made from another source"
+        )
     return found
 
 
 class _RowComparer:
-    """Compares the rows of a job, in any process that it is sent to."""
+    """Compares the rows of a job; can be pickled and sent to a worker process."""
 
     def __init__(self, source: Source, tensors: dict[str, tuple[Path, TensorInfo]]) -> None:
         self._source = source
@@ -154,7 +159,7 @@ def _difference(wanted: F32, got: F32) -> Difference:
     largest = float(np.abs(error).max())
     return Difference(
         float(np.vdot(wanted, wanted)),
-        # NaN is as far away as can be.
+        # NaN counts as an infinite error.
         float(np.vdot(error, error)) if np.isfinite(largest) else float("inf"),
         largest if np.isfinite(largest) else float("inf"),
     )
@@ -169,8 +174,8 @@ def _check(name: str, kind: GGMLQuantizationType, weights: int, total: Differenc
 
 @cache
 def expected_error(name: str) -> tuple[float, float]:
-    """(root mean square, largest) error of a format on 262,144 normal weights of RMS 1."""
+    """(root mean square, largest) error of a format on 262,144 standard normal weights."""
     rows = np.random.default_rng(0).standard_normal((256, 1024), np.float32)
-    codec = FORMATS[name]
-    error = rows - codec.dequantize(codec.quantize(rows, None))
+    block_format = FORMATS[name]
+    error = rows - block_format.dequantize(block_format.quantize(rows, None))
     return float(np.sqrt(np.mean(np.square(error)))), float(np.abs(error).max())

@@ -1,10 +1,10 @@
-"""Outputs under temporary names, which take their final ones together, complete and synced.
+"""Writes all outputs under temporary names and renames them together, complete and synced.
 
-While NAME.gguf is written there stand beside it NAME.gguf.part (one for each shard), the journal
-NAME.gguf.journal, which says how far it is, and NAME.gguf.lock, so that no two write it at once.
-Whatever ends a conversion leaves the first two, and the same command resumes from them; only where
-the source itself is at fault they go too. At the end: all parts are on the disk, all journals say
-that all are complete, the parts get their names, the journals go, and then the locks.
+While NAME.gguf is written, there are next to it NAME.gguf.part (one for each shard), the journal
+NAME.gguf.journal with the progress, and NAME.gguf.lock, so that only one process writes it. If a
+conversion is interrupted, the first two stay, and the same command resumes from them; they are
+deleted only if the source itself is at fault. At the end all parts are synced, all journals record
+that all outputs are complete, the parts are renamed, the journals deleted, and then the locks.
 """
 
 from __future__ import annotations
@@ -31,24 +31,23 @@ from .jobs import START, Position, weights_before
 from .journal import command_digest, identities
 from .output import Output
 from .output_names import part_of
-from .output_paths import check_place, taken
+from .output_paths import already_exists, check_destination
 from .pending_output import PendingOutput
 
-# After these errors another run would end in the same way.
-_AT_FAULT = CheckpointError, RecipeError, VerifyError
+# After these errors another run would fail in the same way.
+_FINAL_ERRORS = CheckpointError, RecipeError, VerifyError
 
 SAVE_SECONDS = 0.25
-# Saving takes at most about a tenth of the time.
-_SAVE_SHARE = 10
+# The next save waits at least this many times as long as the last one took.
+_SAVE_PAUSE = 10
 
 
 class PendingOutputs:
-    """All outputs of a conversion, from their first byte to their final names; a `with` statement.
+    """Context manager for all outputs of a conversion, from the first byte to their final names.
 
-    `say` gets a line where the work of an earlier run is resumed, or cannot be. What is written is
-    saved every `save_seconds` or more, beside the work; with 0 after every job, before the next.
-    Raises OutputError where something would be overwritten, cannot be written, or does not fit the
-    disk.
+    `notify` gets a line if an earlier run is resumed, or cannot be. Progress is saved every
+    `save_seconds` or more, in the background; with 0 after every job, before the next. Raises
+    OutputError if a file would be overwritten, cannot be written, or does not fit on the disk.
     """
 
     def __init__(
@@ -58,11 +57,11 @@ class PendingOutputs:
         *,
         overwrite: bool = False,
         save_seconds: float = SAVE_SECONDS,
-        say: Callable[[str], None] = lambda line: None,
+        notify: Callable[[str], None] = lambda line: None,
     ) -> None:
         self._source = source
         self._overwrite = overwrite
-        self._say = say
+        self._notify = notify
         self._outputs = outputs
         self._pending: list[PendingOutput] = []
         self._command = command_digest(outputs)
@@ -76,13 +75,13 @@ class PendingOutputs:
 
     @property
     def positions(self) -> list[Position]:
-        """Of each output: every row before it is written."""
+        """The progress of each output: every row before its position is written."""
         return [pending.journal.position for pending in self._pending]
 
     def __enter__(self) -> PendingOutputs:
         try:
             for output in self._outputs:
-                check_place(output, self._source.files)
+                check_destination(output, self._source.files)
             for output, expected in zip(
                 self._outputs,
                 identities(self._source.stamps, self._outputs, self._source.fingerprint),
@@ -108,7 +107,7 @@ class PendingOutputs:
     ) -> None:
         with self._resources:
             self._saver.shutdown(wait=True)
-            if isinstance(error, _AT_FAULT) and not isinstance(error, ReadError):
+            if isinstance(error, _FINAL_ERRORS) and not isinstance(error, ReadError):
                 for pending in self._pending:
                     pending.discard()
             elif error is not None:
@@ -118,12 +117,12 @@ class PendingOutputs:
             raise OutputError(f"{error.filename or 'output'}: {error.strerror}") from None
 
     def files(self, output: Output) -> list[Path]:
-        """Where the shards of `output` are now."""
+        """The current paths of the shards of `output`."""
         parts = [(part_of(shard.path), shard.path) for shard in output.shards]
         return [part if part.exists() else final for part, final in parts]
 
     def settle(self, position: Position) -> None:
-        """Every row before `position` is written; checkpoint that periodically."""
+        """Note that every row before `position` is written; save that periodically."""
         self._settled = position
         if self._save_seconds == 0:
             self._save(position)
@@ -134,16 +133,16 @@ class PendingOutputs:
             self._saving = self._saver.submit(self._save, position)
 
     def commit(self) -> None:
-        """Give every file its final name, unless the source is no longer what was read."""
+        """Rename every file. Raises CheckpointError if the source changed since it was read."""
         if (changed := changed_file(self._source.stamps)) is not None:
             raise CheckpointError(
                 f"{changed}: changed while it was read; nothing was replaced, run the same command "
                 "again"
             )
-        self._finish_saving()  # or it would write to a journal that is deleted here
+        self._finish_saving()  # otherwise it could write to a deleted journal
         self._save(self._end)
         for pending in self._pending:
-            if pending.journal.exists():  # an output that an earlier run was done with has none
+            if pending.journal.exists():  # not for outputs that an earlier run finished
                 pending.journal.note_complete(self._command)
         for pending in self._pending:
             pending.rename()
@@ -152,46 +151,46 @@ class PendingOutputs:
 
     def _prepare(self) -> None:
         complete = any(pending.journal.complete == self._command for pending in self._pending)
-        begun = [pending for pending in self._pending if not pending.is_named(complete)]
+        unfinished = [pending for pending in self._pending if not pending.is_complete(complete)]
         for pending in self._pending:
-            replaced = pending.to_replace(named=pending not in begun)
+            replaced = pending.replaced_files(complete=pending not in unfinished)
             if replaced and not self._overwrite:
-                raise taken(replaced[0])
-        _check_space(begun)
+                raise already_exists(replaced[0])
+        _check_space(unfinished)
         for pending in self._pending:
             if pending.journal.refusal:
-                self._say(f"{pending.output.path}: {pending.journal.refusal}; starting over")
-            if pending in begun:
+                self._notify(f"{pending.output.path}: {pending.journal.refusal}; starting over")
+            if pending in unfinished:
                 pending.prepare(self._end)
             else:
                 pending.journal.position = self._end
             done = weights_before(self._source.tensors, pending.journal.position)
             if done:
                 total = weights_before(self._source.tensors, self._end)
-                self._say(f"{pending.output.path}: resuming at {100 * done // total} %")
+                self._notify(f"{pending.output.path}: resuming at {100 * done // total} %")
 
     def _save(self, position: Position) -> None:
         started = time.monotonic()
         for pending in self._pending:
             pending.sync(position)
         ended = time.monotonic()
-        self._next_save = ended + max(self._save_seconds, _SAVE_SHARE * (ended - started))
+        self._next_save = ended + max(self._save_seconds, _SAVE_PAUSE * (ended - started))
 
     def _finish_saving(self) -> None:
-        """Wait for what is saved beside the work. Raises what that did."""
+        """Wait for the save in the background. Raises its errors."""
         if self._saving is not None:
             self._saving.result()
 
 
 def _check_space(pending: Sequence[PendingOutput]) -> None:
     needed: dict[int, int] = {}
-    for one in pending:
-        folder = one.output.path.parent
+    for item in pending:
+        folder = item.output.path.parent
         disk = folder.stat().st_dev
-        needed[disk] = needed.get(disk, 0) + one.missing_bytes
+        needed[disk] = needed.get(disk, 0) + item.missing_bytes
         free = shutil.disk_usage(folder).free
         if needed[disk] > free:
             raise OutputError(
-                f"{folder}: {needed[disk]:,} bytes needed, {free:,} free; make room or choose "
-                "another folder with -o"
+                f"{folder}: {needed[disk]:,} bytes needed, {free:,} free; make room, or "
+                "choose another folder with -o"
             )

@@ -311,7 +311,7 @@ def _convert(
             outputs,
             threads=threads,
             report=progress,
-            say=partial(convert_screen.say, notices),
+            notify=partial(convert_screen.say, notices),
         )
     folder = outputs[0].path.parent.parent
     convert_screen.say(notices, f"kept the converted files in {folder} for later comparisons")

@@ -254,7 +254,7 @@ def convert(
                 check=verify,
                 report=report,
                 report_check=stats.compare,
-                say=partial(convert_screen.say, notices),
+                notify=partial(convert_screen.say, notices),
             )
     except KeyboardInterrupt as interrupt:
         # Before the first job is done, the share is unknown, that of a resumed run too.

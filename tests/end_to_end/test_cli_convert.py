@@ -71,7 +71,7 @@ def test_several_types_and_the_name_of_one_file_are_refused(tmp_path: Path) -> N
     result = franken("convert", checkpoint, "-q", "Q8_0", "-q", "F16", "-o", out)
     assert result.exit_code == 1
     assert result.stderr == (
-        f"Error: {out}: is one file, and -q asks for 2; name a folder with -o\n"
+        f"Error: {out}: is one file, but -q asks for 2; name a folder with -o\n"
     )
     assert [path.name for path in tmp_path.iterdir()] == ["tales"]
 

@@ -58,7 +58,9 @@ class Walk:
         outputs = self.outputs(types or WAYS[self.way])
         notices: list[str] = []
         refuse_early(outputs, self.source, overwrite=self.overwrite)
-        convert(self.source, outputs, save_seconds=0, overwrite=self.overwrite, say=notices.append)
+        convert(
+            self.source, outputs, save_seconds=0, overwrite=self.overwrite, notify=notices.append
+        )
         return notices
 
     def set_up(self) -> None:

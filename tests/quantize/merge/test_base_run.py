@@ -59,8 +59,8 @@ def test_a_longer_one_is_named_and_nothing_is_run(
     result = franken(verb, recipe, *rest, tmp_path / out)
     assert (result.exit_code, result.stderr) == (
         1,
-        f"Error: {recipe}: experts[0]: positive_prompts[1] is {CONTEXT + 1} tokens, the base model "
-        f"reads {CONTEXT}; shorten it\n",
+        f"Error: {recipe}: experts[0]: positive_prompts[1] has {CONTEXT + 1} tokens, more than the "
+        f"base model's context of {CONTEXT}; shorten it\n",
     )
     assert not list(tmp_path.glob("out*"))
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from franken_gguf.quantize.common.errors import MergeError
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.quantize.merge.calibration import PLACES, TOKENS, passages
-from franken_gguf.quantize.merge.load_balance import chosen, evened, extremes, wins
+from franken_gguf.quantize.merge.calibration import PASSAGES, TOKENS, passages
+from franken_gguf.quantize.merge.load_balance import balance_load, chosen, load_range, wins
 from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.tokenizer.tokenizer_check import reference_tokenizer
 from franken_gguf.runner.cli import main
@@ -50,13 +50,13 @@ def test_every_load_comes_within_the_bound(
 ) -> None:
     used = min(used, experts)
     rows, states = rows_and_states(seed, experts, common, tokens=1000)
-    loads = chosen(evened(rows, states, used, bound), states, used).mean(axis=1)
+    loads = chosen(balance_load(rows, states, used, bound), states, used).mean(axis=1)
     assert np.abs(loads * experts / used - 1).max() <= bound + 1e-9
 
 
 def test_rows_are_moved_along_the_mean_state_alone() -> None:
     rows, states = rows_and_states(1, 4, 5)
-    moved = evened(rows, states, 2, 0.1) - rows
+    moved = balance_load(rows, states, 2, 0.1) - rows
     mean = states.mean(axis=1)
     along = np.einsum("leh,lh->le", moved, mean) / np.square(mean).sum(axis=1)[:, None]
     assert moved == pytest.approx(along[:, :, None] * mean[:, None], abs=1e-5)
@@ -65,18 +65,20 @@ def test_rows_are_moved_along_the_mean_state_alone() -> None:
 
 def test_rows_that_are_even_enough_stay_as_they_are() -> None:
     rows, states = rows_and_states(2, 4, 0)
-    least, most = extremes(rows, states, 2)
+    least, most = load_range(rows, states, 2)
     assert 0.4 < least < most < 0.6
-    assert (evened(rows, states, 2, 0.25) == rows).all()
-    assert (evened(rows, states, 4, 0.01) == rows).all()
+    assert (balance_load(rows, states, 2, 0.25) == rows).all()
+    assert (balance_load(rows, states, 4, 0.01) == rows).all()
 
 
 def test_without_anything_in_common_rows_get_no_worse() -> None:
     rows, states = rows_and_states(3, 32, 0, tokens=60)
-    before, after = (extremes(each, states, 2) for each in (rows, evened(rows, states, 2, 0.01)))
+    before, after = (
+        load_range(each, states, 2) for each in (rows, balance_load(rows, states, 2, 0.01))
+    )
     assert max(1 / 16 - after[0], after[1] - 1 / 16) <= max(1 / 16 - before[0], before[1] - 1 / 16)
     nothing = np.zeros_like(states)
-    assert (evened(rows, nothing, 2, 0.01) == rows).all()
+    assert (balance_load(rows, nothing, 2, 0.01) == rows).all()
 
 
 def test_a_prompt_is_won_by_the_expert_that_has_the_most_say_in_it() -> None:
@@ -100,7 +102,7 @@ def test_any_text_gives_a_few_passages_of_it(
     path.write_text(f"a{text}" * 40, encoding="utf-8", newline="")
     found = passages(path, spelled)
     whole = path.read_text(encoding="utf-8").encode()
-    assert 0 < len(found) <= PLACES
+    assert 0 < len(found) <= PASSAGES
     assert all(len(ids) <= TOKENS and bytes(ids) in whole for ids in found)
 
 
@@ -109,7 +111,7 @@ def test_passages_begin_with_words_all_over_the_text(tmp_path: Path) -> None:
     (tmp_path / "text.txt").write_text(" ".join(words))
     found = [bytes(ids).decode() for ids in passages(tmp_path / "text.txt", spelled)]
     numbers = [int(text[4:9]) for text in found]
-    assert [text[:4] for text in found] == ["word"] * PLACES
+    assert [text[:4] for text in found] == ["word"] * PASSAGES
     steps = np.diff([*numbers, 10_000])
     assert np.abs(steps - 625).max() <= 2
     (tmp_path / "short.txt").write_text("Once upon a time.\n")
@@ -152,12 +154,12 @@ def test_the_recipes_text_is_run_behind_its_prompts_and_evens_the_load(models: P
     source.route(states)
     rows = source.weights.rows
     assert rows is not None
-    least, most = extremes(rows, np.concatenate(states[5:], axis=1), 2)
+    least, most = load_range(rows, np.concatenate(states[5:], axis=1), 2)
     assert 0.6 <= least < 2 / 3 < most <= 0.7334
     load, won = source.notices
     assert load.startswith(
-        f"{models / 'tales.txt'}: in every layer each expert works on {100 * least:.0f} to "
-        f"{100 * most:.0f} % of it (even: 67 %; before "
+        f"{models / 'tales.txt'}: in every layer each expert processes {100 * least:.0f} to "
+        f"{100 * most:.0f} % of its tokens (average 67 %; before balancing "
     )
     assert won.endswith(" of 4 prompts route mainly to their own expert")
 
@@ -165,7 +167,9 @@ def test_the_recipes_text_is_run_behind_its_prompts_and_evens_the_load(models: P
 def test_states_that_are_no_numbers_name_the_base_model(models: Path) -> None:
     source = merge_source(recipe(models))
     states = [np.full((2, 3, 64), np.nan, np.float32)] * 5
-    with pytest.raises(MergeError, match=r"base: what it makes of the prompts holds NaN or Inf"):
+    with pytest.raises(
+        MergeError, match=r"base: its states or embeddings for the prompts hold NaN or Inf"
+    ):
         source.route(states)
 
 
@@ -178,8 +182,8 @@ def test_states_that_are_no_numbers_name_the_base_model(models: Path) -> None:
         ({"load_bound": 0}, r"load_bound: 0 is not from 0\.01 to 1"),
         ({"load_bound": 1.5}, r"load_bound: 1\.5 is not from"),
         ({"load_bound": float("nan")}, r"load_bound: nan is not a number"),
-        ({"load_bound": 0.2, "gate_mode": "hidden"}, r"are for gate_mode balanced"),
-        ({"calibration_text": "tales.txt", "gate_mode": "random"}, r"are for gate_mode balanced"),
+        ({"load_bound": 0.2, "gate_mode": "hidden"}, r"need gate_mode: balanced"),
+        ({"calibration_text": "tales.txt", "gate_mode": "random"}, r"need gate_mode: balanced"),
     ],
 )
 def test_fields_that_cannot_be_meant_are_refused(
@@ -191,7 +195,7 @@ def test_fields_that_cannot_be_meant_are_refused(
 
 @pytest.mark.parametrize(
     ("text", "reason"),
-    [(b" \n ", r"empty\.txt: holds no text"), (b"\xff\xfe", r"empty\.txt: not UTF-8")],
+    [(b" \n ", r"empty\.txt: is empty"), (b"\xff\xfe", r"empty\.txt: not UTF-8")],
 )
 def test_a_calibration_text_without_words_is_refused(
     models: Path, text: bytes, reason: str
@@ -219,7 +223,7 @@ def test_in_llama_cpp_the_load_over_the_text_is_within_the_bound(tmp_path: Path)
     words = ["convert", str(path), "-q", "Q8_0", "-o", str(out)]
     result = CliRunner().invoke(main, [*words, "--threads", "1"])
     assert result.exit_code == 0, result.output
-    assert f"{text}: in every layer each expert works on" in " ".join(result.stderr.split())
+    assert f"{text}: in every layer each expert processes" in " ".join(result.stderr.split())
 
     probe = RouterProbe()
     options = LoadOptions(n_ctx=512, n_threads=1, n_gpu_layers=0, n_outputs=TOKENS)

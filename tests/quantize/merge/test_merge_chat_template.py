@@ -73,7 +73,9 @@ def test_a_named_or_written_one_takes_their_place(
 
 @pytest.mark.parametrize("said", ["chat-ml", 7, ["chatml"], {"chatml": 1}, "{" * 70_000])
 def test_what_is_no_template_is_refused(models: Path, said: object) -> None:
-    with pytest.raises(MergeError, match=r"chat_template: no .*; there is chatml, or write a"):
+    with pytest.raises(
+        MergeError, match=r"chat_template: .* is not a template; write chatml, or a"
+    ):
         merge_source(write_recipe(models / "tales.yml", *EXPERTS, chat_template=said))
 
 

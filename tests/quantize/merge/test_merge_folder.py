@@ -85,7 +85,7 @@ def test_a_folder_is_made_in_one_that_is_there(recipe: Path, tmp_path: Path) -> 
     result = merge(recipe, tmp_path / "no" / "where")
     assert (result.exit_code, result.stderr) == (
         1,
-        f"Error: {tmp_path / 'no'}: no folder that can be written to; create it first\n",
+        f"Error: {tmp_path / 'no'}: is not a writable folder; create it or choose another\n",
     )
     assert names(tmp_path) == []
 
@@ -172,7 +172,7 @@ def test_of_many_that_fill_one_folder_one_does_and_the_others_hear_why(tmp_path:
             assert said.count("done") == 1
             assert set(said) <= {
                 "done",
-                f"{folder}: another merge is writing it; wait for it",
+                f"{folder}: another merge is writing to it; wait until it ends",
                 f"{folder}: exists already; choose another name, or remove it",
             }
             assert names(folder) == ["config.json", "model.safetensors"]

@@ -20,7 +20,7 @@ from franken_gguf.quantize.merge.extended_vocab import EMBEDDINGS, LM_HEAD
 from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.merge.recipe_fields import ModelPath
 from franken_gguf.quantize.merge.source_models import open_model
-from franken_gguf.quantize.merge.token_union import joined_tokens
+from franken_gguf.quantize.merge.token_union import new_tokens
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from support.checkpoints import weights, write_safetensors
 from support.conversions import converted, digest
@@ -56,7 +56,7 @@ def models(tmp_path: Path) -> Path:
 @pytest.mark.parametrize("name", [EMBEDDINGS, LM_HEAD])
 def test_what_one_expert_has_comes_with_that_experts_rows(models: Path, name: str) -> None:
     source = joined(models, "cook", "poet")
-    assert source.joined == ["<|verse|>", "<|end|>"]
+    assert source.added_tokens == ["<|verse|>", "<|end|>"]
     got = rows_of(source, name)
     assert (got[:BPE] == table(0, name, BPE)).all()
     assert (got[BPE:] == table(1, name, BPE + 2)[BPE:]).all()
@@ -92,7 +92,7 @@ def test_the_gguf_and_the_checkpoint_know_them_and_are_the_same(models: Path) ->
     recipe = joined(models, "poet", "cook").recipe.path
     result = run("convert", recipe, "-q", "Q8_0", "-o", models / "a.gguf")
     assert result.exit_code == 0, result.output
-    notice = f"{recipe}: 2 tokens beyond the base model's taken in (<|verse|>, <|end|>)"
+    notice = f"{recipe}: 2 tokens added to the base model's vocabulary (<|verse|>, <|end|>)"
     assert notice in " ".join(result.stderr.split())
     header = read_header(models / "a.gguf")
     tokens = tokens_of(header)
@@ -206,7 +206,7 @@ def test_an_expert_of_another_vocabulary_is_refused(models: Path) -> None:
 
 def test_ordinary_tokens_are_not_joined(models: Path) -> None:
     one_more_piece(models / "poet")
-    with pytest.raises(MergeError, match=r"poet: .*zebra' is not an added token\); a union joins"):
+    with pytest.raises(MergeError, match=r"poet: .*zebra' is not an added token\); a union takes"):
         joined(models, "poet", "cook")
 
 
@@ -240,7 +240,7 @@ def test_every_token_that_has_a_row_somewhere_has_one_place_in_the_union(
         add_tokens(path, *(texts if seed else texts[:rows]))
         models.append(open_model(ModelPath(path)))
     base = added[0][:rows]
-    tokens = joined_tokens(models[0], models[1:])
+    tokens = new_tokens(models[0], models[1:])
     wanted = list(dict.fromkeys(text for texts in added[1:] for text in texts if text not in base))
     assert [token.text for token in tokens] == wanted
     assert [token.id for token in tokens] == [BPE + len(base) + n for n in range(len(wanted))]

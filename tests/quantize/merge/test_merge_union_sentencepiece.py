@@ -61,7 +61,7 @@ def test_a_sentencepiece_base_learns_tokens_of_a_gguf_expert(tmp_path: Path, pla
     make_sentencepiece(tmp_path / "dolphin", 1, 2, "<|im_end|>", "<|im_start|>")
     (expert,) = converted(tmp_path / "dolphin", tmp_path / "gguf", ["Q8_0"])
     source = joined(tmp_path, "base", str(expert))
-    assert source.joined == ["<|im_end|>", "<|im_start|>"]
+    assert source.added_tokens == ["<|im_end|>", "<|im_start|>"]
     near = rows_of(source, LM_HEAD)[pieces + len(before) :]
     plain = table(1, LM_HEAD, pieces + 2)[pieces:]
     assert 0 < np.abs(near - plain).max() < 0.01 * np.abs(plain).max()

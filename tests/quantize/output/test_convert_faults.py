@@ -59,7 +59,9 @@ def run(
         if len(jobs) == at:
             do()
 
-    convert(source, outputs, threads=threads, overwrite=overwrite, report=report, say=said.append)
+    convert(
+        source, outputs, threads=threads, overwrite=overwrite, report=report, notify=said.append
+    )
     assert at <= len(jobs)
     return [output.path.read_bytes() for output in outputs], said
 
@@ -152,7 +154,7 @@ def test_one_output_of_an_interrupted_ladder_may_be_finished_alone(
         run(checkpoint, out, at=9, do=interrupt)
     source, (first, second) = plan(checkpoint, out)
     said: list[str] = []
-    convert(source, [second], say=said.append)
+    convert(source, [second], notify=said.append)
     assert second.path.read_bytes() == undisturbed[1]
     assert "resuming at" in said[0]
     convert(source, [first])
@@ -183,7 +185,7 @@ def test_other_options_are_noticed_and_the_work_starts_over(
     source = open_source(checkpoint)
     output = plan_output(source, out / "Q8_0.gguf", find_preset("Q5_0"))
     said: list[str] = []
-    convert(source, [output], say=said.append)
+    convert(source, [output], notify=said.append)
     assert said == [f"{output.path}: the last run had other options; starting over"]
     fresh = plan_output(source, tmp_path / "fresh.gguf", find_preset("Q5_0"))
     convert(source, [fresh])

@@ -197,7 +197,7 @@ def test_a_worker_that_is_killed_is_said_and_the_same_command_goes_on(
     with pytest.raises(WorkerError, match="a worker process was killed, most likely because"):
         convert(model, [output], threads=2, max_memory=70 << 20, report=kill_a_worker)
     said: list[str] = []
-    convert(model, [output], threads=2, say=said.append)
+    convert(model, [output], threads=2, notify=said.append)
     assert "resuming at" in said[0]
     alone = plan_output(model, tmp_path / "alone.gguf", find_preset("Q4_K_M"))
     convert(model, [alone])

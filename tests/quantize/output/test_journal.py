@@ -47,7 +47,7 @@ def test_where_there_is_none_the_work_is_at_its_start(tmp_path: Path) -> None:
     [
         (replace(IDENTITY, source="x"), "the source has changed since the last run"),
         (replace(IDENTITY, options="x"), "the last run had other options"),
-        (replace(IDENTITY, version="2"), "the last run was another version's"),
+        (replace(IDENTITY, version="2"), "the last run was by another version of franken-gguf"),
     ],
 )
 def test_it_is_refused_where_anything_differs_and_says_what(
