@@ -75,7 +75,7 @@ class ExtendedWeights:
         return rows
 
     def _mean_row(self, name: str, id_: int) -> U8:
-        wanted, rows = self.dtype(name), self._rows[id_]
+        dtype, rows = self.dtype(name), self._rows[id_]
         stored = [row.read(name) for row in rows]
         values: list[F32] = [FORMATS[kind.name].dequantize(raw) for raw, kind in stored]
         for row, value in zip(rows, values, strict=True):
@@ -84,6 +84,6 @@ class ExtendedWeights:
                     f"{row.path}: tensor {name!r} holds NaN or Inf in row {row.number}; the model "
                     "is broken, download or merge it again"
                 )
-        if len(rows) == 1 and stored[0][1] is wanted:
+        if len(rows) == 1 and stored[0][1] is dtype:
             return stored[0][0]
-        return FORMATS[wanted.name].quantize(np.mean(values, axis=0, dtype=np.float32), None)
+        return FORMATS[dtype.name].quantize(np.mean(values, axis=0, dtype=np.float32), None)

@@ -188,13 +188,13 @@ def _update(
             "adapter is incomplete, download it again"
         )
     a, b = adapter[pair["A"]], adapter[pair["B"]]
-    wanted = shapes.get(f"{module}.weight")
-    if wanted is None:
+    expected = shapes.get(f"{module}.weight")
+    if expected is None:
         raise MergeError(f"{folder}: {module} is not in the model that the adapter is applied to")
-    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or (b[0], a[1]) != wanted or a[0] > _MOST_RANK:
+    if len(a) != 2 or len(b) != 2 or a[0] != b[1] or (b[0], a[1]) != expected or a[0] > _MOST_RANK:
         raise MergeError(
             f"{folder}: {module}: lora_A {list(a)} and lora_B {list(b)} do not fit the model's "
-            f"{list(wanted)}; the adapter was trained on another model"
+            f"{list(expected)}; the adapter was trained on another model"
         )
     return _Update(pair["A"], pair["B"], _scale(folder, config, module, a[0]))
 

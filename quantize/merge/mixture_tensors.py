@@ -47,16 +47,16 @@ class _View:
         with np.errstate(over="ignore", invalid="ignore"):
             stored = self.weights.read(self.name, start, stop)
             if self.weights.dtype(self.name) is not dtype or self.noise or self.scale != 1:
-                stored = FORMATS[dtype.name].quantize(self._changed(stored, start, stop), None)
+                stored = FORMATS[dtype.name].quantize(self._perturbed(stored, start, stop), None)
         if not is_finite(stored, dtype.name):
             raise self._not_finite(start, stop, dtype)
         return stored
 
-    def _changed(self, stored: U8, start: int, stop: int) -> F32:
+    def _perturbed(self, stored: U8, start: int, stop: int) -> F32:
         rows = FORMATS[self.weights.dtype(self.name).name].dequantize(stored)
         # In place, to stay within a job's share of memory (quantize/output/worker_memory.py).
         if self.noise:
-            noise = self._normal(start, stop, rows.shape[1])
+            noise = self._noise_rows(start, stop, rows.shape[1])
             noise *= np.float32(self.noise)
             rows = np.add(noise, rows, out=noise)
         if self.scale != 1:
@@ -79,7 +79,7 @@ class _View:
             f"{np.abs(rows).max():.3g}, {_too_large(dtype)}"
         )
 
-    def _normal(self, start: int, stop: int, cols: int) -> F32:
+    def _noise_rows(self, start: int, stop: int, cols: int) -> F32:
         """Normal noise for rows; it depends only on the seed, the tensor's name and the row."""
         key = self.seed << 32 | zlib.crc32(self.name.encode())
         noise = np.empty((stop - start, cols), np.float32)

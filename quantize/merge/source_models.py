@@ -75,10 +75,10 @@ def feed_forward(layer: int, matrix: str) -> str:
 
 def check_fits(model: Model, base: Model) -> None:
     """Raise MergeError if the model's feed-forward layers cannot be an expert of `base`."""
-    for name, found, wanted in zip(Shape._fields, model.shape, base.shape, strict=True):
-        if found != wanted:
+    for name, value, required in zip(Shape._fields, model.shape, base.shape, strict=True):
+        if value != required:
             raise MergeError(
-                f"{model.path}: {name} is {found}, but {wanted} in {base.path}; only models of "
+                f"{model.path}: {name} is {value}, but {required} in {base.path}; only models of "
                 "the same shape can be merged"
             )
     shapes = model.weights.shapes

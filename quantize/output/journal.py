@@ -183,7 +183,7 @@ class Journal:
         write_all(self._file, b"\n" + line + b"\n")
         os.fsync(self._file.fileno())
 
-    def forget(self) -> None:
+    def reset(self) -> None:
         """Reset to the first line: no progress. Raises OSError."""
         self.close()
         with FileIO(self.path, "r+") as file:

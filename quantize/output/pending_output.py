@@ -91,7 +91,7 @@ class PendingOutput:
     def discard(self) -> None:
         """Delete the parts, then the journal."""
         if self.journal.exists():
-            self.journal.forget()
+            self.journal.reset()
         for shard in self.output.shards:
             part_of(shard.path).unlink(missing_ok=True)
         sync_folder(self.output.path.parent)

@@ -144,21 +144,21 @@ class _RowComparer:
     def __call__(self, job: Job) -> tuple[Job, Difference]:
         tensor = self._source.tensors[job.index]
         stored = self._source.read(tensor, job.piece, job.start, job.stop)
-        wanted = FORMATS[tensor.stored.name].dequantize(stored)
+        expected = FORMATS[tensor.stored.name].dequantize(stored)
         file, info = self._tensors[tensor.name]
         block_len, block_bytes = GGML_QUANT_SIZES[info.type]
         row_bytes = tensor.cols // block_len * block_bytes
         offset = info.offset + job.row * row_bytes
         raw = read_at(file, offset, job.rows * row_bytes, tensor.name)
-        got = FORMATS[info.type.name].dequantize(raw.reshape(job.rows, row_bytes))
-        return job, _difference(wanted, got)
+        actual = FORMATS[info.type.name].dequantize(raw.reshape(job.rows, row_bytes))
+        return job, _difference(expected, actual)
 
 
-def _difference(wanted: F32, got: F32) -> Difference:
-    error = wanted - got
+def _difference(expected: F32, actual: F32) -> Difference:
+    error = expected - actual
     largest = float(np.abs(error).max())
     return Difference(
-        float(np.vdot(wanted, wanted)),
+        float(np.vdot(expected, expected)),
         # NaN counts as an infinite error.
         float(np.vdot(error, error)) if np.isfinite(largest) else float("inf"),
         largest if np.isfinite(largest) else float("inf"),

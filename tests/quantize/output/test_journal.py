@@ -62,7 +62,7 @@ def test_it_says_for_which_command_all_is_complete(tmp_path: Path) -> None:
     journal.note_complete("c0")
     assert Journal(journal.path, IDENTITY).complete == "c0"
     assert Journal(journal.path, replace(IDENTITY, source="x")).complete == ""
-    journal.forget()
+    journal.reset()
     again = Journal(journal.path, IDENTITY)
     assert (again.position, again.complete, again.refusal) == (START, "", "")
     assert is_journal(journal.path)
