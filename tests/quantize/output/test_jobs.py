@@ -86,7 +86,7 @@ def test_with_less_memory_jobs_shrink_first_then_workers_go() -> None:
 
 
 def test_memory_that_no_worker_could_work_in_is_refused_with_what_it_needs() -> None:
-    with pytest.raises(OutputError, match=r"too few for this model's rows; give 28MiB or more"):
+    with pytest.raises(OutputError, match=r"not enough for this model's rows; give 28MiB or more"):
         share_memory(BIG, 2, 1 << 20)
     heads = [MappedTensor("q", (4096, 4096), (Piece("s", 0, 4096),), rotary_heads=2)]
     with pytest.raises(OutputError, match="give 152MiB or more"):
