@@ -32,13 +32,13 @@ class Kind(NamedTuple):
     plain: Grid
     weighted: Grid
     sigma2: float
-    """By what the mean square of a super-block enters its weights under an importance matrix."""
+    """Factor of a super-block's mean square in ggml's weights under an importance matrix."""
     chunk: int
     """Super-blocks searched at once."""
     stored: Callable[[U8, U8], tuple[U8, U8]]
-    """Scales and minimums [blocks, n] as they come back from the bytes that ggml writes for codes
-    beyond `top`. Its weighted search makes them of negative scales, which fits of blocks with
-    hardly any weight can have."""
+    """Scales and minimums [blocks, n] as decoded from the bytes that ggml writes for codes beyond
+    `top`. Its weighted search makes such codes from negative scales, which a fit can give for
+    blocks whose importance is nearly 0."""
 
 
 class Blocks(NamedTuple):
@@ -86,7 +86,7 @@ def quantized_chunks(
 
 
 def _search(rows: F32, importance: F32 | None, kind: Kind, batch: slice) -> tuple[Affine, F32]:
-    """Scales and minimums of a batch, and the sums of weights that they stand for: [blocks, n]."""
+    """Scales and minimums of a batch, and the sums of the weights of their blocks: [blocks, n]."""
     length = kind.length
     table = rows.reshape(-1, SUPER)
     results = np.empty((5, SUPER // length, batch.stop - batch.start), np.float32)
@@ -117,7 +117,7 @@ def _plain_weights(x: F32, absolute: bool) -> F32:
 
 
 def _fit_scales(scales: F32, strength: F32, top: int) -> tuple[U8, U8]:
-    """As `_round_scales`, by a search in which each scale counts as its block's weights do."""
+    """As `_round_scales`, by a search that weights each scale by its block's sum of weights."""
     unit, codes = search_unsigned(scales, strength, top)
     return codes.astype(np.uint8), half(unit)
 

@@ -17,8 +17,8 @@ _INFINITY = {"F32": 0x7F800000, "F16": 0x7C00, "BF16": 0x7F80}
 def is_finite(blocks: U8, name: str) -> bool:
     """Whether weights that are stored as F32, F16 or BF16 hold neither Inf nor NaN.
 
-    As integers those are the largest there are: the positive ones where the sign is read as one,
-    the negative ones where it is read as the highest bit. Takes no longer than a copy would.
+    Read as integers those have the largest values: the positive ones as signed integers, the
+    negative ones as unsigned integers. Takes no longer than a copy.
     """
     item_bytes, infinity = (4 if name == "F32" else 2), _INFINITY[name]
     negative = infinity + (1 << 8 * item_bytes - 1)
@@ -32,7 +32,7 @@ def quantize_f32(rows: F32, importance: F32 | None = None) -> U8:
 
 
 def dequantize_f32(blocks: U8) -> F32:
-    """The reverse, without a copy."""
+    """uint8 [n, 4 * cols] to float32 [n, cols], without a copy."""
     return blocks.view("<f4")
 
 
@@ -45,9 +45,9 @@ def quantize_f16(rows: F32, importance: F32 | None = None) -> U8:
 def dequantize_f16(blocks: U8) -> F32:
     """Half precision to float32, exact.
 
-    Sign, exponent and mantissa are moved to where float32 has them, and the exponent's bias made
-    good by a product with 2**112, subnormal numbers included: a quarter of numpy's own time. Inf
-    and NaN come out as 65536 and more, and then numpy's way is taken.
+    Sign, exponent and mantissa are shifted to their places in float32, and the exponent's bias is
+    corrected by multiplying by 2**112, which is right for subnormals too; this takes a quarter of
+    the time of numpy's cast. Inf and NaN give 65536 and more, and then numpy's cast is used.
     """
     bits = blocks.view("<i2").astype(np.int32)
     bits <<= 13

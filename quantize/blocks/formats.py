@@ -38,7 +38,9 @@ class BlockFormat:
     def row_bytes(self, cols: int) -> int:
         """Bytes of one row of `cols` weights; `cols` must be a multiple of `block_len`."""
         if cols % self.block_len:
-            raise ValueError(f"{cols} columns are no multiple of {self.name}'s {self.block_len}")
+            raise ValueError(
+                f"{cols} columns are not a multiple of {self.name}'s block of {self.block_len}"
+            )
         return cols // self.block_len * self.block_bytes
 
 

@@ -2,7 +2,7 @@
 
 Source of every formula: quantize_row_iq4_nl_impl in llama.cpp's ggml/src/ggml-quants.c.
 
-Each pair of functions takes and gives whole rows: float32 [rows, cols] with cols a multiple of the
+Each pair of functions converts whole rows: float32 [rows, cols] with cols a multiple of the
 (super-)block, and uint8 [rows, row_bytes]. Weights must be finite. `importance` is float32 [cols],
 not negative; without it every error is weighted by x squared.
 """

@@ -2,7 +2,7 @@
 
 Source of every formula: quantize_row_*_ref in llama.cpp's ggml/src/ggml-quants.c.
 
-Each pair of functions takes and gives whole rows: float32 [rows, cols] with cols a multiple of 32,
+Each pair of functions converts whole rows: float32 [rows, cols] with cols a multiple of 32,
 and uint8 [rows, cols / 32 * block_bytes]. Weights must be finite.
 """
 
@@ -35,7 +35,7 @@ _LOW_BITS = np.uint32(0x01010101)
 
 
 def quantize_q8_0(rows: F32, importance: F32 | None = None) -> U8:
-    """Scale max|x| to 127 and round half away from zero. `importance` changes nothing."""
+    """Scale max|x| to 127 and round half away from zero. `importance` is ignored."""
     out = np.empty((rows.size // _LEN, 34), np.uint8)
     with c_arithmetic():
         for blocks, x in _quad_chunks(rows):
@@ -113,7 +113,7 @@ def _symmetric(rows: F32, bits: int) -> U8:
             x *= np.repeat(reciprocal(d), 4)
             x += np.float32(zero + 0.5)
             codes = _words(x)
-            # As far on the other side as the largest weight would be 2 * zero, one too many.
+            # A weight as large with the opposite sign gives 2 * zero, one too many.
             excess = codes >> bits
             excess &= _LOW_BITS
             codes -= excess
@@ -141,8 +141,8 @@ def _affine(rows: F32, bits: int) -> U8:
 def _quad_chunks(rows: F32) -> Iterator[tuple[slice, F32]]:
     """(which blocks, their weights as float32 [8, 4 * n]): [k, 4 * b + i] is weight 4k + i of b.
 
-    No sums are taken here, so no order must be kept, and moving four weights at once is three times
-    as fast as moving each to a column of its own. The buffer is overwritten by the next chunk.
+    No sums are taken here, so the order is free, and moving four weights at once is three times as
+    fast as moving each to a column of its own. The buffer is overwritten by the next chunk.
     """
     quads = rows.view("V16").reshape(-1, _LEN // 4)
     buffer = np.empty(_LEN * min(_CHUNK, len(quads)), np.float32)
@@ -192,22 +192,22 @@ def _first_minimum(x: F32) -> F32:
 
 
 def _put_half(values: F32, out: U8) -> None:
-    """float32 [n] as little-endian F16 into out [n, 2]; what is too large becomes infinite."""
+    """float32 [n] as little-endian F16 into out [n, 2]; values too large become infinite."""
     out.view("<f2")[:, 0] = values
 
 
 def _words(x: F32) -> U32:
     """x [8, 4 * n] as the words uint32 [8, n] of four int8 codes, the first in the low byte.
 
-    Rounded toward zero, as C casts float to int and that to int8_t: what is no number becomes 0.
+    Rounded toward zero, as C casts float to int and that to int8_t: NaN becomes 0.
     """
     return x.astype(np.int8).view("<u4")
 
 
 def _pack(codes: U32, out: U8) -> None:
-    """Words [8, n] of codes of 4 or 5 bits into out [n, 16 or 20]; scribbles on the codes."""
+    """Words [8, n] of codes of 4 or 5 bits into out [n, 16 or 20]; overwrites the codes."""
     if out.shape[1] > 16:
-        # One product puts the bits of four bytes side by side, above whatever else it holds.
+        # One product puts the bits of the four bytes side by side in the top byte.
         fifth = codes >> 4
         fifth &= _LOW_BITS
         fifth *= np.uint32(0x01020408)

@@ -1,8 +1,8 @@
 """Q4_0, Q4_1, Q5_0 and Q5_1 under an importance matrix: the searches of the K-quants, ggml's bytes.
 
-Source of every formula: quantize_row_q*_impl in llama.cpp's ggml/src/ggml-quants.c. The layouts are
-drawn in legacy.py. `rows` is float32 [rows, cols] with cols a multiple of 32, `importance`
-float32 [cols], not negative; the result is uint8 [rows, row_bytes].
+Source of every formula: quantize_row_q*_impl in llama.cpp's ggml/src/ggml-quants.c. legacy.py
+shows the layouts. `rows` is float32 [rows, cols] with cols a multiple of 32, `importance` float32
+[cols], not negative; the result is uint8 [rows, row_bytes].
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def _weighted_chunks(rows: F32, importance: F32) -> Iterator[tuple[slice, F32, F
         sigma2 = np.repeat(sum_of_squares(batch) / np.float32(cols), cols // _LEN)
         first = start * cols // _LEN
         for blocks, x, spread in sub_block_chunks(batch, _LEN, _CHUNK, importance, size=_LEN):
-            assert spread is not None  # since there is an importance
+            assert spread is not None  # because importance is given
             w = weigh(x, spread, sigma2[blocks]).reshape(_LEN, -1)
             yield slice(first + blocks.start, first + blocks.stop), x.reshape(_LEN, -1), w
 

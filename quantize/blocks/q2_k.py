@@ -1,8 +1,8 @@
 """Q2_K: super-blocks of 256 weights in blocks of 16, ggml's bytes.
 
-The functions take and give whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
-[rows, cols / 256 * 84]. Weights must be finite. `importance` is float32 [cols], not negative. The
-search is in affine_k.py.
+The functions convert whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
+[rows, cols / 256 * 84]. Weights must be finite. `importance` is float32 [cols], not negative.
+affine_k.py has the search.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from .subblocks import SUPER
 
 
 def _spilled(scales: U8, minimums: U8) -> tuple[U8, U8]:
-    """What the bytes give back for scales beyond 15: their upper bits are those of the minimums."""
+    """Scales beyond 15 as decoded from the bytes: their upper bits overlap the minimums."""
     return scales & np.uint8(15), minimums | scales >> np.uint8(4)
 
 

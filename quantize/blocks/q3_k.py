@@ -3,7 +3,7 @@
 Source of every formula: quantize_row_q3_K_ref (plain) and _impl (with an importance matrix) in
 llama.cpp's ggml/src/ggml-quants.c.
 
-The functions take and give whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
+The functions convert whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
 [rows, cols / 256 * 110]. Weights must be finite. `importance` is float32 [cols], not negative.
 """
 
@@ -17,7 +17,7 @@ from .search_refined import SEGMENT, search_signed
 from .subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
 
 _LEN = 16
-# Super-blocks searched at once: the plain search's last rounds are few blocks of many.
+# Super-blocks searched at once. In the plain search's last rounds few of them are still active.
 _PLAIN, _WEIGHTED = 4096, 512
 _BYTES = 110
 
@@ -36,7 +36,7 @@ _BYTES = 110
 
 
 def quantize_q3_k(rows: F32, importance: F32 | None = None) -> U8:
-    """Codes of 3 bits; the plain search moves single codes, the weighted one tries 19 scales."""
+    """Codes of 3 bits; the plain search changes single codes, the weighted one tries 19 scales."""
     out = np.empty((rows.size // SUPER, _BYTES), np.uint8)
     table = rows.reshape(-1, SUPER)
     chunk = _PLAIN if importance is None else _WEIGHTED

@@ -1,8 +1,8 @@
 """Q4_K and Q5_K: super-blocks of 256 weights in blocks of 32, ggml's bytes.
 
-The functions take and give whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
+The functions convert whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
 [rows, cols / 256 * block_bytes]. Weights must be finite. `importance` is float32 [cols], not
-negative. The search is in affine_k.py.
+negative. affine_k.py has the search.
 """
 
 from __future__ import annotations
@@ -38,14 +38,14 @@ from .subblocks import SUPER
 
 
 def _spilled(scales: U8, minimums: U8) -> tuple[U8, U8]:
-    """What Q4_K's bytes give back for scales beyond 63: their upper bits are those of others."""
+    """Scales beyond 63 as decoded from Q4_K's bytes: their upper bits overlap those of others."""
     stored = scales & np.uint8(63)
     stored[4:] = scales[4:] & 15 | (scales[:4] >> 6 | scales[4:] >> 4 & 3) << 4
     return stored, minimums
 
 
 def _limited(scales: U8, minimums: U8) -> tuple[U8, U8]:
-    """Q5_K limits them to 63."""
+    """Scales limited to 63, as ggml does for Q5_K."""
     return np.minimum(scales, np.uint8(63)), minimums
 
 

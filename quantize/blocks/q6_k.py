@@ -3,7 +3,7 @@
 Source of every formula: quantize_row_q6_K_ref (plain) and _impl (with an importance matrix) in
 llama.cpp's ggml/src/ggml-quants.c.
 
-The functions take and give whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
+The functions convert whole rows: float32 [rows, cols] with cols a multiple of 256, and uint8
 [rows, cols / 256 * 210]. Weights must be finite. `importance` is float32 [cols], not negative.
 """
 
@@ -42,7 +42,7 @@ def quantize_q6_k(rows: F32, importance: F32 | None = None) -> U8:
             w = None if weights is None else weights.reshape(16, -1)
             scale, codes = search_symmetric(x.reshape(16, -1), 32, w)
             scales, q = scale.reshape(16, -1), codes.reshape(x.shape)
-            # Sums that overflowed: no comparison of C's chooses that scale, and its code is 0.
+            # NaN from sums that overflowed: no comparison in C selects it, and its code is 0.
             scales[np.isnan(scales)] = 0
             largest = first_extreme(scales)
             dead = np.abs(largest) < _EPSILON

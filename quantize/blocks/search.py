@@ -1,8 +1,8 @@
-"""The searches for a block's scale: ggml's loops over one block, run over many columns at once.
+"""Search for the scale of a block: ggml's loop over one block, run over many blocks at once.
 
-x and weights are float32 [block_len, n], a column a block (see columns.py, also for the
-`c_arithmetic` that callers are in). What ggml keeps of the best step, the codes, is not kept here:
-they follow from the step's inverse scale.
+x and weights are float32 [block_len, n], one column per block (see columns.py, also for
+`c_arithmetic`, in which callers run this). ggml stores the codes of the best try; here only its
+inverse scale is stored, from which the codes are computed at the end.
 Source of every formula: make_qx_quants in llama.cpp's ggml/src/ggml-quants.c.
 """
 
@@ -15,7 +15,7 @@ from .columns import F32, first_extreme
 # ggml's GROUP_MAX_EPS: a block whose magnitudes are all below it is a block of zeros.
 _EPSILON = np.float32(1e-15)
 _STEPS = np.array([0, *range(-9, 0), *range(1, 10)], np.float32)
-# Weights whose tries are made together: five arrays of so many lie in the level-2 cache.
+# Weights processed at once: five arrays of this size fit in the level-2 cache.
 _TILE = 1 << 15
 
 
@@ -32,7 +32,7 @@ def search_symmetric(x: F32, nmax: int, weights: F32 | None = None) -> tuple[F32
     inverses = -reaches[:, None] / extreme
     sum_lx, sum_l2 = _correlations(x, weights, inverses, reaches, nmax)
 
-    # A try's scale is sum_lx / sum_l2, and what it takes off the error scale * sum_lx.
+    # A try's scale is sum_lx / sum_l2; it reduces the squared error by scale * sum_lx.
     scales = sum_lx / sum_l2
     scales[0, sum_l2[0] == 0] = 0
     gains = scales * sum_lx
@@ -56,7 +56,7 @@ def search_symmetric(x: F32, nmax: int, weights: F32 | None = None) -> tuple[F32
 def _correlations(x: F32, weights: F32 | None, inverses: F32, reaches: F32, nmax: int) -> F32:
     """The sums of w*x*q and of w*q*q, [2, tries, n], for the codes that each inverse scale gives.
 
-    `reaches` is what becomes of the largest magnitude in each try.
+    `reaches` [tries] is the largest |x| times |inverse scale| of each try.
     """
     length, n = x.shape
     sums = np.empty((2, *inverses.shape), np.float32)

@@ -1,8 +1,8 @@
-"""Searches that start from one scale and then move one code after another while the fit improves.
+"""Searches that start from one scale, then change single codes while the fit improves.
 
 Source of the formulas: make_q3_quants and make_qp_quants in llama.cpp's ggml/src/ggml-quants.c.
-Each code is judged with what the codes before it have become, so the loop over a block stays a loop
-here; it runs over many blocks at once, and drops those where a whole round changed nothing.
+Each change depends on the codes changed before it, so the loop over a block remains a loop here. It
+runs over many blocks at once, and drops those in which a whole round changed nothing.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from .subblocks import round_as_ggml, round_to_codes
 _EPSILON = np.float32(1e-15)
 _ROUNDS = 5
 SEGMENT = 16384
-"""Blocks that the first round takes at once: a row of all its arrays lies in the level-2 cache."""
+"""Blocks per pass of the first round: one row of each of its arrays fits in the level-2 cache."""
 _UINT8 = np.float32(256)
 _ANY = -(1 << 22)
 """No lower bound: ggml's nearest_int gives no less."""
@@ -29,7 +29,7 @@ def search_signed(x: F32, nmax: int, scratch: F32) -> tuple[F32, F32]:
 
     x is float32 [block_len, n]. Returns (scale [n], q [block_len, n]); a block of zeros has the
     scale 0 and, as in ggml, the codes -nmax. `scratch`, float32 of x.size and 4 * block_len *
-    SEGMENT more, is where q comes to lie: fresh pages every time would cost as much as the search.
+    SEGMENT more, is reused memory, and holds q: new pages each time would double the cost.
     """
     codes = scratch[: x.size].reshape(x.shape)
     extreme = first_extreme(x)
@@ -50,7 +50,7 @@ def search_unsigned(x: F32, w: F32, nmax: int) -> tuple[F32, F32]:
     """Scales for x = scale * q, q in 0..nmax, errors weighted by w.
 
     x and w are float32 [block_len, n]. Returns (scale [n], q [block_len, n]), after 9 tries around
-    the scale that puts the largest x on nmax, and the moves of single codes. x should not be
+    the scale that maps the largest x to nmax, and changes of single codes. x should not be
     negative; for one that is, q is what ggml's uint8_t makes of the negative code, up to 255.
     """
     largest: F32 = np.fmax.reduce(x, axis=0, initial=np.float32(0))
@@ -81,10 +81,10 @@ def search_unsigned(x: F32, w: F32, nmax: int) -> tuple[F32, F32]:
 
 
 def _refine(x: F32, w: F32 | None, codes: F32, low: int, high: int, work: F32) -> F32:
-    """Move single codes within low..high, in place, while (sum w*x*l)^2 / (sum w*l*l) grows.
+    """Change single codes in low..high, in place, while (sum w*x*l)^2 / (sum w*l*l) grows.
 
-    Without w it is x squared. `work` is memory for 4 * x.size numbers, or for those of SEGMENT
-    blocks. Returns the two sums, [2, n], for the codes at the end.
+    Without w the weights are x squared. `work` is memory for 4 * x.size numbers, or for those of
+    SEGMENT blocks. Returns the two sums, [2, n], for the codes at the end.
     """
     sums = np.empty((2, x.shape[1]), np.float32)
     zero = np.float32(0)
@@ -98,11 +98,11 @@ def _refine(x: F32, w: F32 | None, codes: F32, low: int, high: int, work: F32) -
         np.add.reduce(fit.lx, axis=0, out=fit.sum_lx, initial=zero)
         np.add.reduce(fit.l2, axis=0, out=fit.sum_l2, initial=zero)
         if low == 0 and near_codes.min() < 0:
-            # From here on ggml reads them back from uint8_t, with sums that they no longer give.
+            # From here on ggml reads the codes from uint8_t, but its sums are those from before.
             near_codes %= _UINT8
             fit = _Fit(near, near_w, near_codes, sums[:, part], spare)
         found.append(start + fit.improve(low, high))
-    # The few that changed go on together, since in their rounds it is calls that cost.
+    # The few blocks that changed continue together: their rounds cost mostly call overhead.
     changed = np.concatenate(found)
     for _ in range(1, _ROUNDS):
         if not changed.size:
@@ -118,7 +118,7 @@ def _refine(x: F32, w: F32 | None, codes: F32, low: int, high: int, work: F32) -
 
 
 class _Fit:
-    """Blocks, their codes, and the sums [2, n] by which the codes are judged."""
+    """Blocks, their codes, and the sums [2, n] that measure their fit."""
 
     def __init__(self, x: F32, w: F32, codes: F32, sums: F32, work: Sequence[F32]) -> None:
         self.x, self.w, self.codes = x, w, codes
@@ -135,7 +135,7 @@ class _Fit:
         changed = np.zeros(self.x.shape[1], np.bool_)
         lx, l2, best = np.empty((3, self.x.shape[1]), np.float32)
         for i, code in enumerate(self.codes):
-            # The sums without this code, and what is best beside them.
+            # The sums without this code, and the best code given the others.
             np.subtract(self.sum_lx, self.lx[i], out=lx)
             np.subtract(self.sum_l2, self.l2[i], out=l2)
             np.multiply(self.x[i], l2, out=best)
@@ -150,7 +150,7 @@ class _Fit:
     def _move(
         self, i: int, blocks: NDArray[np.intp], code: F32, lx: F32, l2: F32, unsigned: bool
     ) -> NDArray[np.intp]:
-        """Give code i of these blocks the value `code` where the fit improves.
+        """Set code i of these blocks to `code` where that improves the fit.
 
         lx and l2 are the sums without code i. Returns the blocks that changed.
         """
@@ -171,7 +171,7 @@ class _Fit:
         return moved
 
     def _wrap(self, i: int, blocks: NDArray[np.intp], code: F32) -> None:
-        """Give code i of these blocks what a uint8_t makes of a negative one."""
+        """Set code i of these blocks to the negative `code` cast to uint8_t, as in ggml."""
         code = code % _UINT8
         self.codes[i][blocks] = code
         self.lx[i][blocks] = self.wx[i].take(blocks) * code

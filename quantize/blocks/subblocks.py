@@ -1,4 +1,4 @@
-"""What the K-quants share: super-blocks as columns of small blocks, and ggml's way to round."""
+"""Shared by the K-quants: super-blocks as columns of small blocks, and ggml's rounding."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def sub_block_chunks(
         part = table[start : min(start + chunk, last)]
         x = buffer[: part.size].reshape(length, size // length, len(part))
         for near in range(0, len(part), _NEAR):
-            # What is read stays in the cache until the last of its columns is written.
+            # Few enough that what is read stays in the cache until all of it is written.
             some = slice(near, near + _NEAR)
             np.copyto(x[:, :, some], part[some].transpose(2, 1, 0))
         blocks = slice(start, start + len(part))
@@ -72,9 +72,9 @@ def weigh(x: F32, importance: F32, sigma2: F32) -> F32:
 
 
 def round_as_ggml(values: F32) -> None:
-    """In place ggml's nearest_int, which adds 1.5 * 2**23 and reads the integer off the mantissa.
+    """ggml's nearest_int, in place: adds 1.5 * 2**23 and takes the integer from the mantissa.
 
-    Half to even up to 2**22; beyond it, and for inf and NaN, other integers that ggml writes too.
+    Rounds half to even up to 2**22; beyond it, and for inf and NaN, gives the integers ggml gives.
     """
     bits = (values + _MAGIC).view(np.int32)
     bits &= 0x7FFFFF

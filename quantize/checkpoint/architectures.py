@@ -1,4 +1,4 @@
-"""What differs between model families, as data: the config.json classes and one ModelConfig."""
+"""The supported model families as data, and the ModelConfig that describes one model."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Family:
-    """What a Hugging Face class means when its config.json leaves a field out.
+    """A Hugging Face model class and its defaults for fields that config.json leaves out.
 
     The defaults are those of the configuration classes in transformers 5, through which llama.cpp's
     converter reads every config.json.
@@ -18,9 +18,9 @@ class Family:
     rope_theta: float
     rms_norm_eps: float
     kv_heads: int | None
-    """None: as many as query heads."""
+    """None for as many as there are query heads."""
     writes_head_dim: bool
-    """True when the class always has a head_dim, so that the GGUF states key and value lengths."""
+    """True when the class always has a head_dim, so the GGUF has key_length and value_length."""
 
 
 _LLAMA = Family(
@@ -56,7 +56,7 @@ FAMILIES = {
 
 @dataclass(frozen=True)
 class RopeScaling:
-    """How the rotary frequencies are stretched (config.json `rope_scaling` / `rope_parameters`)."""
+    """Scaling of the rotary frequencies (config.json's `rope_scaling` or `rope_parameters`)."""
 
     kind: str
     """"linear", "yarn" or "llama3"."""
@@ -83,14 +83,14 @@ class ModelConfig:
     kv_heads: int
     head_dim: int
     states_head_dim: bool
-    """True when the GGUF says key and value length, False when they are hidden_size / heads."""
+    """True if the GGUF has key_length and value_length, False if they are hidden_size / heads."""
     vocab_size: int
     context_length: int
     rms_norm_eps: float
     rope_theta: float
     rope_scaling: RopeScaling | None
     tied: bool
-    """True when the checkpoint has no lm_head.weight and the embeddings serve as output."""
+    """True when the checkpoint has no lm_head.weight and uses the embeddings as output matrix."""
     experts: int
     """0 for a dense model."""
     experts_used: int

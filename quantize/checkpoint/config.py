@@ -1,4 +1,4 @@
-"""config.json, of transformers 4 or 5, to one checked ModelConfig."""
+"""Read config.json, of transformers 4 or 5, as a checked ModelConfig."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from franken_gguf.quantize.common.json_files import read_object
 
 from .architectures import FAMILIES, Family, ModelConfig, RopeScaling
 
-# What llama.cpp can load at most (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS in src/llama-hparams.h).
+# llama.cpp's limits (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS in src/llama-hparams.h).
 _MAX_LAYERS = 512
 _MAX_EXPERTS = 1024
 _MAX_HEADS = 1 << 16
@@ -25,11 +25,11 @@ _MAX_F32 = float(np.finfo(np.float32).max)
 def read_config(folder: Path) -> ModelConfig:
     """Read and check `folder`/config.json.
 
-    Understood are both generations of names: `rope_theta` and `rope_scaling` (transformers 4),
-    `rope_parameters` (transformers 5). A field that is absent takes the default of its class, as
-    in transformers; the sizes of the model have no defaults.
-    Raises CheckpointError, in one line, for an unknown architecture, an unsupported rope scaling
-    or activation, quantized weights, and for fields that are missing, of the wrong type or absurd.
+    Both generations of names are understood: `rope_theta` and `rope_scaling` (transformers 4),
+    `rope_parameters` (transformers 5). A missing field gets the default of its class, as in
+    transformers; the sizes of the model have no defaults. Raises CheckpointError for an unknown
+    architecture, an unsupported rope scaling or activation, quantized weights, and for fields that
+    are missing, of the wrong type or out of range.
     """
     fields = _Fields(folder / "config.json", read_object(folder / "config.json", CheckpointError))
     architecture = _architecture(fields)
@@ -46,7 +46,7 @@ def read_config(folder: Path) -> ModelConfig:
             raise fields.error(f"hidden_size {hidden} is not a multiple of {heads} attention heads")
         head_dim = hidden // heads
     if head_dim % 2:
-        raise fields.error(f"head_dim {head_dim} is odd; rotary positions turn pairs")
+        raise fields.error(f"head_dim {head_dim} is odd; rotary embeddings need an even one")
     context_length = fields.integer("max_position_embeddings", default=family.context_length)
     rope_theta, rope_scaling = _rope(fields, family, context_length)
     experts, experts_used = _experts(fields) if family.moe else (0, 0)
@@ -91,11 +91,11 @@ class _Fields:
             if default is None:
                 raise self.error(f"{key} is missing")
             return default
-        # JSON's true is no 1, although Python's is.
+        # In Python, but not in JSON, true is the integer 1.
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(f"{key} is {shown(value)}, not an integer")
         if not 1 <= value <= most:
-            raise self.error(f"{key} is {shown(value)}; possible are 1 to {most}")
+            raise self.error(f"{key} is {shown(value)}, not in the range 1 to {most}")
         return value
 
     def number(self, key: str, *, default: float | None = None, most: float = _MAX_F32) -> float:
@@ -108,7 +108,7 @@ class _Fields:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             raise self.error(f"{key} is {shown(value)}, not a number")
         if not 0 < value <= most or math.isnan(value):
-            raise self.error(f"{key} is {shown(value)}; possible is what lies above 0")
+            raise self.error(f"{key} is {shown(value)}, not above 0 and at most {most:g}")
         return float(value)
 
     def optional_number(self, key: str) -> float | None:
@@ -133,14 +133,14 @@ def _architecture(fields: _Fields) -> str:
     classes = fields.values.get("architectures")
     known = ", ".join(sorted(FAMILIES))
     if not isinstance(classes, list) or not classes or not isinstance(classes[0], str):
-        raise fields.error(f"names no class under architectures; supported are {known}")
+        raise fields.error(f"architectures names no class; supported are {known}")
     if classes[0] not in FAMILIES:
         raise fields.error(f"unknown architecture {shown(classes[0])}; supported are {known}")
     return classes[0]
 
 
 def _refuse_what_llama_cpp_would_ignore(fields: _Fields) -> None:
-    """GGUF's llama architecture has no key for these: the model would load and talk rubbish."""
+    """Reject what GGUF's llama architecture cannot express: the output would be garbage."""
     activation = fields.values.get("hidden_act")
     if activation not in (None, "silu", "swish"):
         raise fields.error(f"hidden_act {shown(activation)} is not supported; only silu is")
@@ -169,7 +169,7 @@ def _experts(fields: _Fields) -> tuple[int, int]:
 
 
 def _rope(fields: _Fields, family: Family, context_length: int) -> tuple[float, RopeScaling | None]:
-    """(theta, scaling). A rope_scaling that says something goes before rope_parameters."""
+    """(theta, scaling). A rope_scaling that is not empty takes precedence over rope_parameters."""
     theta = fields.number("rope_theta", default=family.rope_theta)
     partial = fields.values.get("partial_rotary_factor")
     rope = fields.inner("rope_scaling") or fields.inner("rope_parameters")
@@ -177,7 +177,7 @@ def _rope(fields: _Fields, family: Family, context_length: int) -> tuple[float, 
         theta = rope.number("rope_theta", default=theta)
         partial = rope.values.get("partial_rotary_factor", partial)
     if partial not in (None, 1, 1.0):
-        raise fields.error(f"partial_rotary_factor {shown(partial)} is not supported")
+        raise fields.error(f"partial_rotary_factor {shown(partial)} is not supported; only 1 is")
     if rope is None:
         return theta, None
 
@@ -213,5 +213,5 @@ def _rope(fields: _Fields, family: Family, context_length: int) -> tuple[float, 
             high_freq_factor=high,
         )
     raise rope.error(
-        f"rope scaling {shown(kind)} is not supported; possible are default, linear, yarn, llama3"
+        f"rope scaling {shown(kind)} is not supported; only default, linear, yarn and llama3 are"
     )

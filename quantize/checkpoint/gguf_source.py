@@ -1,4 +1,4 @@
-"""A GGUF file as a source: quantized again, or copied."""
+"""A GGUF file as a source, to be requantized or copied."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from franken_gguf.quantize.common.errors import GGUFError
 from franken_gguf.quantize.common.files import file_stamp, read_at
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.gguf_file.split_files import model_name, parts
-from franken_gguf.quantize.tensor_types.type_choice import ModelShape, file_order
+from franken_gguf.quantize.tensor_types.type_choice import PolicyModel, file_order
 
 from .name_mapping import Piece, SourceTensor
 
 
 class GGUFSource:
-    """A GGUF file of the architecture `llama`, or the first of several, to be quantized again."""
+    """A GGUF of the architecture `llama`; of a split model, its first file. Raises GGUFError."""
 
     is_gguf = True
     tokenizer_folder: Path | None = None
@@ -31,19 +31,22 @@ class GGUFSource:
         architecture = header.text("general.architecture")
         if architecture != "llama":
             raise GGUFError(
-                f"{path}: the architecture {architecture!r} is not converted; only 'llama' is "
+                f"{path}: the architecture {architecture!r} is not supported; only 'llama' is "
                 "(Llama, Mistral and Mixtral models)"
             )
         heads = header.integer("llama.attention.head_count")
         kv_heads = header.integer("llama.attention.head_count_kv", heads)
         if heads < 1 or kv_heads < 1:
-            raise GGUFError(f"{path}: llama.attention.head_count is {heads} and {kv_heads}")
+            raise GGUFError(
+                f"{path}: llama.attention.head_count {heads} and head_count_kv {kv_heads} "
+                "must be at least 1; the file is damaged"
+            )
         self._places = {
             tensor.name: (part.path, tensor.offset) for part in headers for tensor in part.tensors
         }
         self.name = model_name(path)
         self.metadata = header.metadata
-        self.model = ModelShape(
+        self.model = PolicyModel(
             header.integer("llama.block_count"),
             header.integer("llama.expert_count", 0),
             heads,

@@ -1,4 +1,4 @@
-"""A checkpoint of Hugging Face's making as a source: a folder, or what stands for one."""
+"""A Hugging Face checkpoint as a source: a folder, or weights computed from several."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from gguf import GGMLQuantizationType
 from franken_gguf.quantize.blocks.formats import F32, U8
 from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.common.files import file_stamp
-from franken_gguf.quantize.tensor_types.type_choice import ModelShape, file_order, is_quantizable
+from franken_gguf.quantize.tensor_types.type_choice import PolicyModel, file_order, is_quantizable
 
 from .config import read_config
 from .metadata import folder_metadata, rope_freqs
@@ -20,7 +20,7 @@ from .safetensors_folder import SafetensorsFolder
 
 
 class CheckpointSource:
-    """Weights of Mixtral, Llama or Mistral architecture, with the small files that go with them."""
+    """A Mixtral, Llama or Mistral checkpoint: its weights and the folder of its config files."""
 
     is_gguf = False
 
@@ -32,7 +32,7 @@ class CheckpointSource:
         name: str = "",
         tokenizer_folder: Path | None = None,
     ) -> None:
-        """`folder` holds config.json, the model card and, where no other does, the tokenizer.
+        """`folder` holds config.json, the model card and, by default, the tokenizer.
 
         Raises CheckpointError, TokenizerError.
         """
@@ -41,7 +41,7 @@ class CheckpointSource:
         self._weights = weights
         self.stamps = [file_stamp(file) for file in self.files]
         config = read_config(folder)
-        self.model = ModelShape(config.layers, config.experts, config.heads, config.kv_heads)
+        self.model = PolicyModel(config.layers, config.experts, config.heads, config.kv_heads)
         self._computed: dict[str, F32] = {}
         self.tensors = [self._typed(t) for t in map_tensors(config, weights.shapes)]
         if (freqs := rope_freqs(config)) is not None:
@@ -74,8 +74,8 @@ class CheckpointSource:
         if len(dtypes) > 1:
             names = " and ".join(sorted(dtype.name for dtype in dtypes))
             raise CheckpointError(
-                f"{tensor.name}: its experts are stored as {names}; save the checkpoint in "
-                "one dtype"
+                f"{tensor.name}: its experts are stored in {names}; save the checkpoint "
+                "in one dtype"
             )
         (stored,) = dtypes
         # llama.cpp's converter keeps vectors, norms and routers in float32.
@@ -87,12 +87,12 @@ class CheckpointSource:
 
 
 def folder_source(folder: Path) -> CheckpointSource:
-    """The source that a Hugging Face folder is. Raises CheckpointError, TokenizerError."""
+    """Open a Hugging Face folder as a source. Raises CheckpointError, TokenizerError."""
     return CheckpointSource(folder, SafetensorsFolder(folder))
 
 
 def _interleaved(rows: U8, tensor: SourceTensor) -> U8:
-    """Whole heads from Hugging Face's half-split rotary layout to llama.cpp's pairs.
+    """Reorder the rows of whole heads, from Hugging Face's rotary halves to llama.cpp's pairs.
 
     Row t*half + j of a head (t = 0, 1; j < half) becomes row 2*j + t. A bias, [1, row_bytes],
     is treated as a column.

@@ -1,4 +1,4 @@
-"""The metadata of a GGUF, key by key in the order in which llama.cpp's converter writes it."""
+"""The metadata of a checkpoint's GGUF, in the order of llama.cpp's converter."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
 from .architectures import ModelConfig
 
 _ARCHITECTURE = "llama"
-"""Mixtral, Mistral and Llama are one architecture to llama.cpp."""
+"""llama.cpp's architecture for Mixtral, Mistral and Llama."""
 
 _MAX_CARD = 1 << 20
-"""Characters of README.md that are parsed. YAML is slow, and front matter is short."""
+"""Characters of README.md at most: YAML is slow to parse, and front matter is short."""
 
 
 def folder_metadata(
@@ -34,12 +34,11 @@ def folder_metadata(
     shapes: Mapping[str, tuple[int, ...]],
     tokenizer_folder: Path | None = None,
 ) -> Metadata:
-    """Everything that the converter writes for an F16 file (general.file_type is 1).
+    """All keys that the converter writes for an F16 file (general.file_type is 1).
 
     `shapes` are the GGUF tensors' names and numpy shapes; they give general.size_label. The
-    tokenizer is in `folder` where no other is named.
-    Raises CheckpointError for a model card or generation_config.json that cannot be used, and
-    TokenizerError for the tokenizer's files.
+    tokenizer is read from `folder` by default. Raises CheckpointError for an invalid model card or
+    generation_config.json, and TokenizerError for invalid tokenizer files.
     """
     return {
         "general.architecture": string(_ARCHITECTURE),
@@ -52,7 +51,7 @@ def folder_metadata(
 
 
 def model_metadata(config: ModelConfig) -> Metadata:
-    """The hyperparameters, `llama.*`, and general.file_type among them as in the converter."""
+    """The hyperparameters, `llama.*`, with general.file_type among them as in the converter."""
     keys: Metadata = {
         "block_count": u32(config.layers),
         "context_length": u32(config.context_length),
@@ -79,7 +78,7 @@ def model_metadata(config: ModelConfig) -> Metadata:
 
 
 def _rope_scaling(config: ModelConfig) -> Metadata:
-    """linear and yarn have keys; llama3 is a tensor instead (rope_freqs)."""
+    """Keys for linear and yarn; llama3 has a tensor instead (rope_freqs)."""
     scaling = config.rope_scaling
     if scaling is None or scaling.kind == "llama3":
         return {}
@@ -106,7 +105,7 @@ def _rope_scaling(config: ModelConfig) -> Metadata:
 
 
 def rope_freqs(config: ModelConfig) -> F32 | None:
-    """The factors of llama3 scaling, float32 [head_dim / 2], or None for every other model.
+    """The factors of llama3 scaling, float32 [head_dim / 2], or None for other models.
 
     llama.cpp divides each rotary frequency by its factor (tensor `rope_freqs.weight`). Short waves
     keep their frequency, waves longer than the original context are stretched by `factor`, and
@@ -136,9 +135,10 @@ def rope_freqs(config: ModelConfig) -> F32 | None:
 
 
 def general_metadata(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Metadata:
-    """Name, size, licence, base models and tags, `general.*`, the sampling advice before them.
+    """The `general.*` keys: sampling defaults, then name, size, licence, base models and tags.
 
-    gguf.Metadata finds them in README.md's front matter, config.json and the folder's name.
+    gguf.Metadata finds the latter in README.md's front matter, config.json and the folder's name.
+    Raises CheckpointError.
     """
     if folder.name in ("", ".."):
         folder = folder.resolve()
@@ -148,7 +148,10 @@ def general_metadata(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Met
     writer = GGUFWriter(None, _ARCHITECTURE)
     card_path = folder / "README.md"
     if card_path.is_file() and len(read_text(card_path, CheckpointError)) > _MAX_CARD:
-        raise CheckpointError(f"{card_path}: too long for a model card; take it out of the folder")
+        raise CheckpointError(
+            f"{card_path}: longer than {_MAX_CARD:,} characters; shorten it "
+            "or remove it from the folder"
+        )
     try:
         with _quiet_gguf():
             card = gguf.Metadata.load_model_card(folder)
@@ -160,10 +163,10 @@ def general_metadata(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Met
             if found.size_label is None and total > 0:
                 found.size_label = gguf.size_label(total, shared, per_expert, experts)
             found.set_gguf_meta_model(writer)
-    except Exception as problem:  # The class trusts its files, and PyYAML has errors of its own.
+    except Exception as problem:  # gguf does not validate, and PyYAML raises many kinds.
         reason = ascii(" ".join(str(problem).split()))[1:-1][:200]
         raise CheckpointError(
-            f"{card_path}: the front matter (between the --- lines) cannot be used ({reason}); "
+            f"{card_path}: the front matter (between the --- lines) is invalid ({reason}); "
             "fix it, or remove README.md from the folder"
         ) from None
     metadata = sampling_metadata(folder)
@@ -191,10 +194,10 @@ _SAMPLING = {
 
 
 def sampling_metadata(folder: Path) -> Metadata:
-    """What generation_config.json advises, `general.sampling.*`; {} without such a file.
+    """The defaults in generation_config.json as `general.sampling.*`; {} without that file.
 
-    Not read through gguf.Metadata: release 0.19 does not know Hugging Face's own name for the
-    penalty, `repetition_penalty`, and the class beside llama.cpp's converter does.
+    gguf.Metadata is not used here: release 0.19 ignores `repetition_penalty`, Hugging Face's name,
+    which the version in llama.cpp's repository reads. Raises CheckpointError.
     """
     path = folder / "generation_config.json"
     if not path.is_file():
@@ -209,7 +212,7 @@ def sampling_metadata(folder: Path) -> Metadata:
 
 
 def parameter_counts(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, int, int]:
-    """(all weights, those outside experts, those of one expert, number of experts)."""
+    """Numbers of (all weights, weights outside experts, weights of one expert, experts)."""
     shared = per_expert = everything = experts = 0
     for name, shape in shapes.items():
         size = math.prod(shape)
@@ -224,7 +227,7 @@ def parameter_counts(shapes: Mapping[str, tuple[int, ...]]) -> tuple[int, int, i
 
 @contextmanager
 def _quiet_gguf() -> Iterator[None]:
-    """gguf.Metadata logs what it cannot read; a library that is asked for values prints nothing."""
+    """Disable gguf.Metadata's log: a library should not print."""
     logger = logging.getLogger("metadata")
     before = logger.disabled
     logger.disabled = True
@@ -235,13 +238,13 @@ def _quiet_gguf() -> Iterator[None]:
 
 
 def _checked(path: Path, key: str, data: Any, kind: GGUFValueType) -> Value:
-    """The value, if it has the type that the key has in a GGUF. YAML and JSON promise none."""
+    """`data` as a value of the GGUF type `kind`. Raises CheckpointError if it does not fit."""
     number = isinstance(data, (int, float)) and not isinstance(data, bool)
     if kind is GGUFValueType.ARRAY:
         if isinstance(data, list) and data and all(isinstance(item, str) for item in data):
             return Value(kind, data, GGUFValueType.STRING)
     elif kind is GGUFValueType.STRING:
-        # `version: 1.0` in YAML is a number, and was meant as text.
+        # In YAML, `version: 1.0` is a number, but is meant as text.
         if number or isinstance(data, str):
             return Value(kind, str(data))
     elif kind is GGUFValueType.FLOAT32:

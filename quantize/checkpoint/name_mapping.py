@@ -1,4 +1,4 @@
-"""Checkpoint names to GGUF names, experts stacked, rows located: pure, from shapes alone."""
+"""Map checkpoint tensors to GGUF tensors: names, stacked experts, ranges of rows. Pure."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ Shapes = Mapping[str, tuple[int, ...]]
 
 @dataclass(frozen=True)
 class Piece:
-    """Rows `start` to `stop` of one checkpoint tensor, all but its last axis counted as rows.
+    """Rows `start` to `stop` of one checkpoint tensor, whose axes but the last are flattened.
 
     A piece is one matrix: an expert's, or the whole of a two-dimensional tensor.
     """
@@ -30,18 +30,18 @@ class Piece:
 
 @dataclass(frozen=True)
 class MappedTensor:
-    """A GGUF tensor: the checkpoint rows that make it, one piece after the other."""
+    """A GGUF tensor, and the pieces of the checkpoint that it consists of, in order."""
 
     name: str
     shape: tuple[int, ...]
     """numpy order: (rows, cols), (experts, rows, cols) or (cols,)."""
     pieces: tuple[Piece, ...]
     rotary_heads: int = 0
-    """Query or key heads whose rows llama.cpp wants interleaved; 0 for every other tensor."""
+    """Number of query or key heads whose rows must be interleaved; 0 for other tensors."""
 
     @property
     def rows(self) -> int:
-        """All axes but the last, multiplied."""
+        """The product of all axes but the last."""
         return prod(self.shape[:-1])
 
     @property
@@ -52,17 +52,17 @@ class MappedTensor:
 
 @dataclass(frozen=True)
 class SourceTensor(MappedTensor):
-    """A tensor of the GGUF to be."""
+    """A tensor of a source, with its type there and its type if it is not quantized."""
 
     stored: GGMLQuantizationType = GGMLQuantizationType.F32
     """The type its rows have in the source."""
     kept: GGMLQuantizationType = GGMLQuantizationType.F32
-    """The type it is written in where the recipe does not quantize it."""
+    """The type it is written in if it is not quantized."""
 
 
 @dataclass(frozen=True)
 class _Rule:
-    """How one GGUF tensor is found in a checkpoint."""
+    """A GGUF tensor that is one whole checkpoint tensor: its name and expected shape."""
 
     name: str
     source: str
@@ -74,11 +74,11 @@ class _Rule:
 def map_tensors(config: ModelConfig, shapes: Shapes) -> list[MappedTensor]:
     """Every tensor of the GGUF, in llama-quantize's order (by layer, then by name).
 
-    `shapes` are the checkpoint's tensors. Both expert layouts give the same list: one tensor an
+    `shapes` are the checkpoint's tensors. Both expert layouts give the same list: one tensor per
     expert (`block_sparse_moe.experts.E.w1/w2/w3`) or all experts in one (`mlp.experts.gate_up_proj`
     [E, 2*ff, hidden] with the gate's rows first, `mlp.experts.down_proj` [E, hidden, ff]).
-    Raises CheckpointError for a tensor that is missing, has another shape than config.json says,
-    or has no place in this architecture.
+    Raises CheckpointError for a tensor that is missing, differs from the shape in config.json, or
+    does not belong to this architecture.
     """
     mapped = [
         _whole(rule, shapes)
@@ -181,18 +181,18 @@ def _check_shape(name: str, shape: tuple[int, ...], shapes: Shapes) -> None:
         )
     if shapes[name] != shape:
         raise CheckpointError(
-            f"tensor {name!r} has the shape {list(shapes[name])}, config.json asks for "
+            f"tensor {name!r} has the shape {list(shapes[name])}, but config.json asks for "
             f"{list(shape)}; the weights and config.json do not belong together"
         )
 
 
 def _check_all_used(mapped: list[MappedTensor], shapes: Shapes) -> None:
     used = {piece.source for tensor in mapped for piece in tensor.pieces}
-    # Old exports carry the rotary frequencies; every loader computes them.
+    # Old exports store the rotary frequencies, which every loader computes.
     left = [name for name in shapes if name not in used and not name.endswith(".inv_freq")]
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
         raise CheckpointError(
-            f"tensor {left[0]!r}{more} has no place in this architecture; check num_hidden_layers "
-            "and num_local_experts in config.json"
+            f"tensor {left[0]!r}{more} does not belong to this architecture; check "
+            "num_hidden_layers and num_local_experts in config.json"
         )

@@ -1,4 +1,4 @@
-"""Named tensors in Hugging Face's names, whose rows are read on demand, wherever they stand."""
+"""The protocol for weights under Hugging Face names whose rows are read on demand."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from franken_gguf.quantize.blocks.formats import U8
 
 
 class Weights(Protocol):
-    """A folder of safetensors, or what gives rows as one would. It can be pickled."""
+    """A folder of safetensors, or an object that returns rows as one does. Can be pickled."""
 
     @property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
@@ -23,7 +23,7 @@ class Weights(Protocol):
         """Every file that is read."""
 
     def dtype(self, name: str) -> GGMLQuantizationType:
-        """The type that a tensor's rows have."""
+        """The type of a tensor's rows."""
 
     def read(self, name: str, start: int, stop: int) -> U8:
         """Rows `start` to `stop` (all axes but the last, flattened): uint8 [rows, row_bytes]."""

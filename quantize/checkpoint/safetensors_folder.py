@@ -1,4 +1,4 @@
-"""A folder of safetensors as named tensors whose rows are read on demand."""
+"""The tensors of a folder of safetensors, whose rows are read on demand."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.common.files import read_at
 from franken_gguf.quantize.common.json_files import read_text
 
-# safetensors' own bound on the JSON in front of the data.
+# safetensors' own limit on its JSON header.
 MAX_HEADER_BYTES = 100_000_000
 
 _ITEM_BYTES = {"BF16": 2, "F16": 2, "F32": 4}
@@ -30,20 +30,22 @@ class SafetensorsFolder:
     """
 
     def __init__(self, folder: Path, stem: str = "model") -> None:
-        """`stem` is what the files are called: <stem>.safetensors. Raises CheckpointError."""
+        """The files are <stem>.safetensors or shards of it. Raises CheckpointError."""
         self.tensors: dict[str, _Tensor] = {}
         for file, expected in _files(folder, stem).items():
             tensors = _read_header(file)
             for name in expected:
                 if name not in tensors:
                     raise CheckpointError(
-                        f"{file}: tensor {name!r} is not in it, though the index says so; "
+                        f"{file}: tensor {name!r} is missing, although the index lists it here; "
                         "download this shard again"
                     )
             for name, tensor in tensors.items():
                 if name in self.tensors:
                     other = self.tensors[name].file.name
-                    raise CheckpointError(f"{file}: tensor {name!r} stands also in {other}")
+                    raise CheckpointError(
+                        f"{file}: tensor {name!r} is also in {other}; download the shards again"
+                    )
                 self.tensors[name] = tensor
 
     @property
@@ -80,20 +82,20 @@ class _Tensor:
 
 
 def _files(folder: Path, stem: str) -> dict[Path, list[str]]:
-    """The safetensors files, each with the tensor names that the index promises in it."""
+    """The safetensors files, each with the names of the tensors that the index lists in it."""
     index = folder / f"{stem}.safetensors.index.json"
     single = folder / f"{stem}.safetensors"
     if index.is_file():
         files: dict[Path, list[str]] = {}
         for name, file_name in _weight_map(index).items():
-            # The index comes with the download: it may only name its neighbours.
+            # The index is untrusted: it may only name files in its own folder.
             if not isinstance(file_name, str) or Path(file_name).name != file_name:
-                raise CheckpointError(f"{index}: {name!r} is not in a file of this folder")
+                raise CheckpointError(f"{index}: {name!r} is not mapped to a file of this folder")
             files.setdefault(folder / file_name, []).append(name)
         for file in files:
             if not file.is_file():
                 raise CheckpointError(
-                    f"{file}: this shard is missing, though {index.name} names it; download it"
+                    f"{file}: this shard is missing, although {index.name} lists it; download it"
                 )
         return files
     if single.is_file():
@@ -105,10 +107,10 @@ def _files(folder: Path, stem: str) -> dict[Path, list[str]]:
         )
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise CheckpointError(
-            f"{folder}: has pickled weights only, which can run code when read; save it again "
-            "with safetensors"
+            f"{folder}: has only pickled weights, which can run code when loaded; save it as "
+            "safetensors"
         )
-    raise CheckpointError(f"{folder}: no {single.name} in it; is this the model's folder?")
+    raise CheckpointError(f"{folder}: has no {single.name}; give the folder of a model")
 
 
 def _weight_map(index: Path) -> dict[str, Any]:
@@ -116,7 +118,7 @@ def _weight_map(index: Path) -> dict[str, Any]:
         weight_map = json.loads(read_text(index, CheckpointError))["weight_map"]
     except (ValueError, KeyError, TypeError, RecursionError):
         raise CheckpointError(
-            f"{index}: no JSON object with a weight_map; download it again"
+            f"{index}: not a JSON object with a weight_map; download it again"
         ) from None
     if not isinstance(weight_map, dict) or not weight_map:
         raise CheckpointError(f"{index}: its weight_map is empty; download it again")
@@ -129,15 +131,15 @@ def _read_header(file: Path) -> dict[str, _Tensor]:
         length = int.from_bytes(stream.read(8), "little")
         if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
             raise CheckpointError(
-                f"{file}: its header is said to be {length} bytes long, the file is {size}; it is "
-                "cut or no safetensors file, download it again"
+                f"{file}: the header's length is {length} bytes, but the file has {size}; it is "
+                "truncated or not a safetensors file, download it again"
             )
         try:
             header = json.loads(stream.read(length))
         except (ValueError, RecursionError):
             header = None
     if not isinstance(header, dict):
-        raise CheckpointError(f"{file}: its header is no JSON object; download it again")
+        raise CheckpointError(f"{file}: the header is not a JSON object; download it again")
     header.pop("__metadata__", None)
     data = 8 + length
     tensors = {name: _tensor(file, name, entry, data) for name, entry in header.items()}
@@ -150,13 +152,16 @@ def _tensor(file: Path, name: str, entry: Any, data: int) -> _Tensor:
         case {"dtype": str(dtype), "shape": list(shape), "data_offsets": [int(start), int(stop)]}:
             pass
         case _:
-            raise CheckpointError(f"{file}: tensor {name!r} has no dtype, shape or offsets")
+            raise CheckpointError(
+                f"{file}: tensor {name!r} has no valid dtype, shape or data_offsets; "
+                "download it again"
+            )
     if dtype not in _ITEM_BYTES:
         raise CheckpointError(
-            f"{file}: tensor {name!r} is {dtype[:16]}; only BF16, F16 and F32 weights are converted"
+            f"{file}: tensor {name!r} is {dtype[:16]}; only BF16, F16 and F32 are supported"
         )
     if not all(type(n) is int and 0 < n < 1 << 48 for n in shape) or len(shape) > 4:
-        raise CheckpointError(f"{file}: tensor {name!r} has the impossible shape {shape[:8]}")
+        raise CheckpointError(f"{file}: tensor {name!r} has the invalid shape {shape[:8]}")
     tensor = _Tensor(file, dtype, tuple(shape), data + start)
     if stop - start != tensor.nbytes or start < 0:
         raise CheckpointError(
@@ -178,6 +183,6 @@ def _check_layout(file: Path, tensors: dict[str, _Tensor], size: int) -> None:
         name, last = by_offset[-1]
         if last.offset + last.nbytes > size:
             raise CheckpointError(
-                f"{file}: tensor {name!r} ends at byte {last.offset + last.nbytes}, the file at "
-                f"{size}; it is cut, download it again"
+                f"{file}: tensor {name!r} ends at byte {last.offset + last.nbytes}, but the "
+                f"file ends at {size}; it is truncated, download it again"
             )

@@ -1,4 +1,4 @@
-"""A source of weights, whatever its form: metadata, GGUF names, and rows on demand."""
+"""The protocol for sources: metadata, tensors under GGUF names, and rows on demand."""
 
 from __future__ import annotations
 
@@ -8,25 +8,25 @@ from typing import Protocol
 from franken_gguf.quantize.blocks.formats import U8
 from franken_gguf.quantize.common.files import FileStamp
 from franken_gguf.quantize.gguf_file.values import Metadata
-from franken_gguf.quantize.tensor_types.type_choice import ModelShape
+from franken_gguf.quantize.tensor_types.type_choice import PolicyModel
 
 from .name_mapping import Piece, SourceTensor
 
 
 class Source(Protocol):
-    """What `convert` needs of a checkpoint, a GGUF file or a merge recipe."""
+    """A checkpoint, a GGUF file or a merge recipe, as `convert` reads it. Can be pickled."""
 
     name: str
     metadata: Metadata
-    model: ModelShape
+    model: PolicyModel
     tensors: list[SourceTensor]
     """In llama-quantize's order: by layer, then by name."""
     is_gguf: bool
     tokenizer_folder: Path | None
-    """Where the tokenizer's own files are; None where there are none, as for a GGUF file."""
+    """The folder of the tokenizer files; None if there are none, as for a GGUF file."""
 
     stamps: list[FileStamp]
-    """Of every file that is read, when it was opened."""
+    """The stamp of every file that is read, taken when it was opened."""
 
     @property
     def files(self) -> set[Path]:
@@ -34,11 +34,10 @@ class Source(Protocol):
 
     @property
     def fingerprint(self) -> bytes:
-        """What its rows depend on besides those files."""
+        """Bytes that change with anything else the rows depend on, such as a merge recipe."""
 
     def read(self, tensor: SourceTensor, piece: Piece, start: int, stop: int) -> U8:
         """Rows `start` to `stop` of one piece, as stored: uint8 [rows, row_bytes].
 
-        Rotary tensors are read by whole heads. A source can be pickled, so that other processes
-        read from it too.
+        Rotary tensors must be read in whole heads.
         """

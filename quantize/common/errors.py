@@ -1,4 +1,4 @@
-"""What can go wrong with a user's input, as exceptions whose text is the one line that is shown."""
+"""Exceptions for errors that a user can cause; the text of each is the one line that is shown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ class FrankenError(Exception):
 
 
 class CheckpointError(FrankenError):
-    """The source is missing, cut, inconsistent, or holds what cannot be converted."""
+    """The source is missing, truncated or inconsistent, or cannot be converted."""
 
 
 class ReadError(CheckpointError):
-    """A file of the source cannot be read now; it may be later."""
+    """A file of the source could not be read this time; a retry may succeed."""
 
 
 class MergeError(CheckpointError):
@@ -23,11 +23,11 @@ class MergeError(CheckpointError):
 
 
 class TokenizerError(FrankenError):
-    """The tokenizer files are missing, unknown, or disagree with the written GGUF."""
+    """The tokenizer files are missing, unknown, or do not match the written GGUF."""
 
 
 class GGUFError(FrankenError):
-    """A GGUF file is cut, lies about itself, or asks for more than it can hold."""
+    """A GGUF file is truncated or damaged, or its header contradicts its contents."""
 
 
 class RecipeError(FrankenError):
@@ -35,31 +35,31 @@ class RecipeError(FrankenError):
 
 
 class ImatrixError(FrankenError):
-    """An importance matrix is cut, nonsensical, or made for another model."""
+    """An importance matrix is truncated, has invalid values, or was made for another model."""
 
 
 class OutputError(FrankenError):
-    """An output exists, does not fit on the disk, or would overwrite its own source."""
+    """An output already exists, does not fit on the disk, or would overwrite its own source."""
 
 
 class WorkerError(FrankenError):
-    """A worker process ended before its work did."""
+    """A worker process ended before it finished its work."""
 
 
 class VerifyError(FrankenError):
-    """A finished file is not what its source says it should be."""
+    """A finished file differs from what its source should give."""
 
 
 def shown(value: object) -> str:
-    """A value from a file for an error's line: short, and without control characters."""
+    """An untrusted value as text for an error: at most 60 characters, none a control character."""
     try:
         text = ascii(value)
-    except ValueError:  # Python writes no whole number of so many digits
+    except ValueError:  # Python refuses to print an integer of thousands of digits
         return "a number of many digits"
     return text if len(text) <= 60 else f"{text[:57]}..."
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
-    """The words "did you mean X?" with X the nearest of `known`, or "" if none is near."""
+    """The text "did you mean X?", X being the closest of `known`, or "" if none is close."""
     near = get_close_matches(name, known, n=1)
     return f"did you mean {near[0]}?" if near else ""

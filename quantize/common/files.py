@@ -1,15 +1,17 @@
-"""Bytes at a place in a file, read and written, and whether a file has changed.
+"""Read and write bytes at an offset, replace a file atomically, notice changes to a file.
 
-Every call opens the file anew: nothing is shared between processes or has to be closed, and a
-file that vanishes is noticed. Reading is not by mmap, whose touched pages count as memory used.
+read_at and write_at open the file on every call: no handle is shared between processes or left
+open, and a deleted file is noticed. mmap is not used: its touched pages count as memory in use.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
+from secrets import token_hex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,24 +24,29 @@ FileStamp = tuple[str, int, int]
 
 
 def file_stamp(path: Path) -> FileStamp:
-    """What changes when a file does."""
+    """The file's current stamp, which differs once the file has changed. Raises OSError."""
     stat = path.stat()
     return str(path.resolve()), stat.st_size, stat.st_mtime_ns
 
 
 def changed_file(stamps: Iterable[FileStamp]) -> str | None:
-    """The first of these files that is not as it was. Raises ReadError for one that is gone."""
+    """The first of these files that has changed. Raises ReadError if one cannot be found."""
     for stamp in stamps:
         try:
             if file_stamp(Path(stamp[0])) != stamp:
                 return stamp[0]
         except OSError as error:
-            raise ReadError(f"{stamp[0]}: {error.strerror}; bring it back and run again") from None
+            raise ReadError(
+                f"{stamp[0]}: {error.strerror}; restore it and rerun the same command"
+            ) from None
     return None
 
 
 def read_at(path: Path, offset: int, count: int, what: str) -> U8:
-    """`count` bytes from `offset`. Raises ReadError naming `what`, CheckpointError at its end."""
+    """`count` bytes from `offset`; errors name `what`, such as a tensor.
+
+    Raises ReadError if the file cannot be read, CheckpointError if it ends too early.
+    """
     buffer = np.empty(count, np.uint8)
     view, done = buffer.data, 0
     try:
@@ -54,28 +61,49 @@ def read_at(path: Path, offset: int, count: int, what: str) -> U8:
         ) from None
     if done < count:
         raise CheckpointError(
-            f"{path}: ends at byte {offset + done} inside {what!r}; the file changed or was cut "
+            f"{path}: ends at byte {offset + done}, inside {what!r}; it was truncated or replaced "
             "while it was read"
         )
     return buffer
 
 
 def write_at(path: Path, offset: int, data: U8) -> None:
-    """Write all of `data` (C-contiguous) at `offset` of a file that exists. Raises OSError."""
+    """Write all of `data` (C-contiguous) at `offset` of an existing file. Raises OSError."""
     with FileIO(path, "rb+") as file:
         file.seek(offset)
         write_all(file, data.data.cast("B"))
 
 
 def write_all(file: FileIO, data: bytes | memoryview) -> None:
-    """Write all of `data` where the file stands, however the system cuts it. Raises OSError."""
+    """Write all of `data` at the current position, in as many calls as needed. Raises OSError."""
     view, done = memoryview(data), 0
     while done < len(view):
         done += file.write(view[done:])
 
 
+@contextmanager
+def replacing(path: Path, *, mode: int = 0o666, fsync: bool = False) -> Iterator[Path]:
+    """A temporary file beside `path` to write to, renamed to `path` at the end.
+
+    On an error it is removed, and `path` stays as it was. `mode` is reduced by the umask. With
+    `fsync` both the data and the new name survive a power cut. Raises OSError.
+    """
+    part = path.with_name(f".{token_hex(8)}.part")
+    os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
+    try:
+        yield part
+        if fsync:
+            with part.open("rb+") as file:
+                os.fsync(file.fileno())
+        part.replace(path)
+        if fsync:
+            sync_folder(path.parent)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def sync_folder(folder: Path) -> None:
-    """Make what was created, renamed and deleted in it last. Windows does not need this."""
+    """Make files created, renamed and deleted in it durable. Does nothing on Windows."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)

@@ -1,4 +1,4 @@
-"""JSON files of a checkpoint, which are untrusted: read within bounds."""
+"""Read the JSON and text files of a checkpoint: untrusted, so their size is limited."""
 
 from __future__ import annotations
 
@@ -9,38 +9,40 @@ from typing import Any
 from .errors import FrankenError
 
 MAX_BYTES = 1 << 28
-"""256 MiB. The largest tokenizer.json in use (a vocabulary of 262,144) has 35 MB."""
+"""256 MiB. The largest known tokenizer.json (a vocabulary of 262,144) has 35 MB."""
 
 
 def read_object(path: Path, error: type[FrankenError]) -> dict[str, Any]:
     """The JSON object in a UTF-8 file.
 
-    Raises `error`, in one line that names the file, when the file is missing, larger than
-    MAX_BYTES, no UTF-8, no JSON, nested too deeply, or JSON that is no object.
+    Raises `error`, naming the file, if the file is missing, larger than MAX_BYTES, not UTF-8, not
+    valid JSON, nested too deeply, or if its top level is not an object.
     """
     text = read_text(path, error)
     try:
         document = json.loads(text)
     except RecursionError:
-        raise error(f"{path}: nested too deeply to be one of a checkpoint's files") from None
+        raise error(f"{path}: JSON nested too deeply; download the file again") from None
     except ValueError as problem:
         raise error(f"{path}: not valid JSON ({problem}); download the file again") from None
     if not isinstance(document, dict):
-        raise error(f"{path}: holds no JSON object; download the file again")
+        raise error(f"{path}: not a JSON object; download the file again")
     return document
 
 
 def read_text(path: Path, error: type[FrankenError]) -> str:
-    """The text of a UTF-8 file with universal newlines; raises `error` as read_object does."""
+    """A UTF-8 file's text, every line break as a newline; raises `error` as read_object does."""
     try:
         with path.open("rb") as file:
             raw = file.read(MAX_BYTES + 1)
     except FileNotFoundError:
         raise error(f"{path}: file not found; download the complete checkpoint") from None
     except OSError as problem:
-        raise error(f"{path}: cannot be read ({problem.strerror or problem})") from None
+        raise error(
+            f"{path}: cannot be read ({problem.strerror or problem}); check its permissions"
+        ) from None
     if len(raw) > MAX_BYTES:
-        raise error(f"{path}: larger than {MAX_BYTES >> 20} MiB, which no such file is")
+        raise error(f"{path}: larger than {MAX_BYTES >> 20} MiB; download the file again")
     try:
         text = raw.decode("utf-8")
     except UnicodeDecodeError as problem:

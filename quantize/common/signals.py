@@ -1,4 +1,4 @@
-"""Signals, and work that they may not interrupt just anywhere."""
+"""Delay signal handlers while code runs that they must not interrupt."""
 
 from __future__ import annotations
 
@@ -10,43 +10,43 @@ from types import FrameType
 
 # Windows has no SIGHUP.
 ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(signal, name)]
-"""Signals that end a program in good order: asked to, or its terminal is gone."""
+"""Signals on which the program exits cleanly: asked to terminate, or its terminal closed."""
 
 
 @contextmanager
-def signals_held(came: threading.Event | None = None) -> Iterator[None]:
-    """The handlers of signals run at the end of this, not amid what an exception must not cross.
+def signals_held(arrived: threading.Event | None = None) -> Iterator[None]:
+    """Handlers of signals that arrive in this block run at its end.
 
-    Such as llama.cpp: Python runs a handler inside the next function that C code calls back, where
-    ctypes prints what it raises and drops it. `came` is set while one waits, for the work to be
-    cut short.
+    For calls into C such as llama.cpp's: Python would run the handler inside a callback from C,
+    where ctypes prints and discards its exception. `arrived` is set while a signal waits, so that
+    the work can stop early. Does nothing outside the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
-        yield  # handlers run in the main thread alone
+        yield  # Python runs handlers in the main thread only
         return
     held: list[tuple[int, FrameType | None]] = []
     holding = True
 
     def hold(number: int, frame: FrameType | None) -> None:
-        if not holding:  # one that comes while the handlers are put back
+        if not holding:  # arrived while the handlers are being restored
             handlers[number](number, frame)
             return
         held.append((number, frame))
-        if came:
-            came.set()
+        if arrived:
+            arrived.set()
 
-    found = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDINGS)}
-    handlers = {number: handler for number, handler in found.items() if callable(handler)}
+    installed = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDINGS)}
+    handlers = {number: handler for number, handler in installed.items() if callable(handler)}
     try:
         for number in handlers:
             signal.signal(number, hold)
         yield
     finally:
         holding = False
-        with ExitStack() as at_end:  # whose last is done first, and all of it where some raises
+        with ExitStack() as at_end:  # runs last to first, and all of them even if one raises
             for signal_and_frame in held:
                 at_end.callback(hold, *signal_and_frame)
             for number, handler in handlers.items():
                 at_end.callback(signal.signal, number, handler)
-            if came:
-                came.clear()
+            if arrived:
+                arrived.clear()

@@ -1,4 +1,4 @@
-"""Work spread over processes: numpy's calls are too short for threads that share an interpreter."""
+"""Run work in several processes: numpy's calls are too short for threads under one GIL."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .signals import signals_held
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-# Items that are under way for each worker: enough that none waits while the first is still busy.
+# Items submitted per worker: enough that none is idle while the oldest is still running.
 _AHEAD = 6
 
 _work: Callable[[Any], Any]
@@ -30,11 +30,11 @@ _work: Callable[[Any], Any]
 def in_order(
     work: Callable[[Item], Result], items: Iterable[Item], workers: int
 ) -> Iterator[Result]:
-    """work(item) for each item, in their order; `work` is sent once to each of `workers` processes.
+    """work(item) for each item, in the order of the items; `work` is pickled once per process.
 
-    One worker is this process itself. None starts a new item after an error. Raises what `work`
-    does, and WorkerError where a process was killed. A script that asks for several workers needs
-    the usual `if __name__ == "__main__":`.
+    With one worker, everything runs in this process. After an error no new item is started. Raises
+    what `work` raises, and WorkerError if a process was killed. A script that uses several workers
+    needs the usual `if __name__ == "__main__":`.
     """
     if workers == 1:
         yield from map(work, items)
@@ -54,32 +54,32 @@ def in_order(
     except BrokenProcessPool:
         raise WorkerError(
             "a worker process was killed, most likely because memory ran out; rerun with "
-            "fewer --threads or less --max-memory to resume"
+            "fewer --threads or a smaller --max-memory to resume"
         ) from None
     finally:
         pool.shutdown(wait=True, cancel_futures=True)
 
 
 def _start(work: Callable[[Any], Any]) -> None:
-    global _work  # noqa: PLW0603 - what an initializer leaves for the calls that follow it
+    global _work  # noqa: PLW0603 - set once per process, used by every _do
     _work = work
-    # Ctrl-C reaches every process of a terminal; the parent decides what comes of it.
+    # Ctrl-C reaches every process of the terminal; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _keep_freed_memory()
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 
 def _keep_freed_memory() -> None:
-    """Have the C library keep what is freed for the next item, instead of asking for pages anew.
+    """Have the C library reuse freed memory for the next item instead of requesting new pages.
 
-    glibc gives memory above a threshold back at once, and raises the threshold, to 32 MiB at most,
-    when a larger block is freed: this one, which is never touched.
+    glibc returns blocks above a threshold to the system at once. Freeing a larger block raises the
+    threshold, to 32 MiB at most; this one is never touched.
     """
     np.empty((32 << 20) - (64 << 10), np.uint8)
 
 
 def end_with_parent() -> None:
-    """End with the parent process: if it was killed, the work has no reader."""
+    """Exit when the parent process does: if it was killed, the results are not needed."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -92,12 +92,12 @@ def _do(item: Any) -> Any:
 
 @contextmanager
 def ctrl_c_held_back() -> Iterator[None]:
-    """Processes that start in here are deaf to Ctrl-C from their first moment; ours comes after."""
-    with signals_held():  # and does not leave one half started
+    """Processes started in this block never see Ctrl-C; this process handles it after the block."""
+    with signals_held():  # so that no process is left half started
         if not hasattr(signal, "pthread_sigmask"):
             yield
             return
-        # What a process starts with is the mask of the thread that starts it.
+        # A new process inherits the signal mask of the thread that starts it.
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             yield

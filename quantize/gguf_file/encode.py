@@ -1,7 +1,7 @@
-"""Metadata and tensor table to the bytes that open a GGUF file.
+"""Encode metadata and tensor table as the header of a GGUF file.
 
-gguf.GGUFWriter writes straight to a file, drops empty arrays and puts general.architecture first;
-here the exact size must be known before anything is written, and a copied header must not change.
+gguf.GGUFWriter writes straight to a file, drops empty arrays and puts general.architecture first.
+Here the exact size must be known before anything is written, and a copied header must not change.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Read the header of a GGUF file, metadata and tensor table, bounded, without its weights."""
+"""Read an untrusted GGUF header (metadata and tensor table) without reading the weights."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from franken_gguf.quantize.common.errors import GGUFError
 
 from .values import Metadata, Value
 
-# Bounds on what a header may ask for. llama.cpp's own limits where it has one (tensor names,
-# dimensions, key lengths); otherwise several times the largest model known.
+# Limits on an untrusted header: llama.cpp's own where it has one (tensor names, dimensions, key
+# lengths), otherwise several times what the largest known model needs.
 MAX_HEADER_BYTES = 1 << 30
 MAX_KEYS = 1 << 16
 MAX_TENSORS = 1 << 20
 MAX_KEY_BYTES = (1 << 16) - 1
 MAX_TENSOR_NAME_BYTES = 63
 MAX_DIMS = 4
-# Bytes of an array of strings that are read at once: so many for each string that is missing (most
-# tokens and merges need less), and so many at most.
+# An array of strings is read in blocks of 64 bytes for each string still to come (most tokens and
+# merges are shorter), 1 MiB at most.
 _READ_AHEAD_EACH, _READ_AHEAD = 64, 1 << 20
 
 SCALARS: dict[GGUFValueType, str] = {
@@ -50,7 +50,7 @@ class TensorInfo:
 
     name: str
     shape: tuple[int, ...]
-    """numpy order: the row length is last (GGUF stores it first)."""
+    """In numpy order: the row length is last (GGUF stores it first)."""
     type: GGMLQuantizationType
     offset: int
     """From the start of the file, in bytes."""
@@ -59,7 +59,7 @@ class TensorInfo:
 
 @dataclass(frozen=True)
 class Header:
-    """Everything a GGUF file says before its weights."""
+    """The contents of a GGUF file apart from its weights."""
 
     path: Path
     version: int
@@ -69,22 +69,22 @@ class Header:
     file_bytes: int
 
     def integer(self, key: str, default: int | None = None) -> int:
-        """The integer under `key`, or `default` where it is absent; GGUFError otherwise."""
+        """The integer under `key`, or `default` if absent. Raises GGUFError for any other value."""
         data = self.metadata[key].data if key in self.metadata else default
         if isinstance(data, bool) or not isinstance(data, int):
-            raise GGUFError(f"{self.path}: metadata key {key!r} is missing or no integer")
+            raise GGUFError(f"{self.path}: metadata key {key!r} is missing or not an integer")
         return data
 
     def text(self, key: str, default: str | None = None) -> str:
-        """The string under `key`, or `default` where it is absent; GGUFError otherwise."""
+        """The string under `key`, or `default` if absent. Raises GGUFError for any other value."""
         data = self.metadata[key].data if key in self.metadata else default
         if not isinstance(data, str):
-            raise GGUFError(f"{self.path}: metadata key {key!r} is missing or no text")
+            raise GGUFError(f"{self.path}: metadata key {key!r} is missing or not a UTF-8 string")
         return data
 
 
 class _Cursor:
-    """Reads little-endian values from a file and refuses to pass its end or the header's bound."""
+    """Reads little-endian values; raises GGUFError at the end of the file or MAX_HEADER_BYTES."""
 
     def __init__(self, file: BinaryIO, path: Path) -> None:
         self.file = file
@@ -95,11 +95,14 @@ class _Cursor:
     def take(self, count: int, what: str) -> bytes:
         if count > self.size - self.position:
             raise GGUFError(
-                f"{self.path}: {what} needs {count} bytes at {self.position}, the file ends at "
-                f"{self.size}; it is cut or damaged, fetch it again"
+                f"{self.path}: {what} needs {count} bytes at byte {self.position}, but the file "
+                f"ends at {self.size}; it is truncated or damaged, download it again"
             )
         if self.position + count > MAX_HEADER_BYTES:
-            raise GGUFError(f"{self.path}: the header is larger than {MAX_HEADER_BYTES} bytes")
+            raise GGUFError(
+                f"{self.path}: the header is larger than {MAX_HEADER_BYTES} bytes; "
+                "the file is damaged, download it again"
+            )
         self.position += count
         return self.file.read(count)
 
@@ -110,11 +113,12 @@ class _Cursor:
         return int(struct.unpack("<Q", self.take(8, what))[0])
 
     def count(self, what: str, least_bytes: int, bound: int | None = None) -> int:
-        """A number of items of which each takes at least `least_bytes` of what is left."""
+        """A number of items, checked: each takes at least `least_bytes` of the rest of the file."""
         count = self.u64(what)
         if count * least_bytes > self.size - self.position or (bound is not None and count > bound):
             raise GGUFError(
-                f"{self.path}: {what} is {count}, more than the file can hold; it is damaged"
+                f"{self.path}: {what} is {count}, more than the file can hold; it is "
+                "damaged, download it again"
             )
         return count
 
@@ -127,7 +131,7 @@ class _Cursor:
             return raw
 
     def texts(self, count: int, what: str) -> list[str | bytes]:
-        """`count` times `text`, at a third of the time: cut out of blocks that are read ahead."""
+        """`text` repeated `count` times, three times as fast: parsed from blocks read ahead."""
         length_at = struct.Struct("<Q").unpack_from
         found: list[str | bytes] = []
         while missing := count - len(found):
@@ -150,14 +154,14 @@ class _Cursor:
             self.position += end
             self.file.seek(self.position)
             if len(found) < count:
-                # The block cuts this one, or the file does: the bounded read tells which.
+                # The block, or the file, ends inside this string; the checked read tells which.
                 found.append(self.text(what))
         return found
 
     def name(self, what: str, bound: int) -> str:
         text = self.text(what, bound)
         if isinstance(text, bytes) or not text:
-            raise GGUFError(f"{self.path}: {what} is empty or no UTF-8; the file is damaged")
+            raise GGUFError(f"{self.path}: {what} is empty or not UTF-8; the file is damaged")
         return text
 
     def value_type(self, what: str) -> GGUFValueType:
@@ -166,7 +170,7 @@ class _Cursor:
             return GGUFValueType(number)
         except ValueError:
             raise GGUFError(
-                f"{self.path}: {what} is {number}, which GGUF does not define; the file is damaged"
+                f"{self.path}: {what} is {number}, which is not a GGUF type; the file is damaged"
             ) from None
 
     def value(self, key: str) -> Value:
@@ -177,7 +181,9 @@ class _Cursor:
             return Value(kind, self.numbers(kind, 1, key)[0])
         item = self.value_type(f"the item type of {key!r}")
         if item is GGUFValueType.ARRAY:
-            raise GGUFError(f"{self.path}: {key!r} is an array of arrays, which llama.cpp refuses")
+            raise GGUFError(
+                f"{self.path}: {key!r} is an array of arrays, which llama.cpp cannot load"
+            )
         if item is GGUFValueType.STRING:
             count = self.count(f"the number of items of {key!r}", 8)
             return Value(kind, self.texts(count, f"an item of {key!r}"), item)
@@ -194,15 +200,15 @@ class _Cursor:
 def read_header(path: Path) -> Header:
     """Read and check everything before the weights of the GGUF file `path`.
 
-    Format: ggml's docs/gguf.md, versions 2 and 3, little-endian. Counts and lengths are held
-    against the bytes that are left, and every tensor against the file's end and its neighbours,
-    so a Header never points outside its file. Raises GGUFError.
+    Format: ggml's docs/gguf.md, versions 2 and 3, little-endian. Counts and lengths are
+    checked against the size of the file, and every tensor against the file's end and the other
+    tensors, so a Header never points outside its file. Raises GGUFError.
     """
     try:
         with path.open("rb") as file:
             return _read(_Cursor(file, path))
     except FileNotFoundError:
-        raise GGUFError(f"{path}: no such file") from None
+        raise GGUFError(f"{path}: file not found") from None
     except OSError as error:
         raise GGUFError(f"{path}: cannot be read: {error.strerror or error}") from None
 
@@ -215,8 +221,10 @@ def _read(cursor: _Cursor) -> Header:
     version = cursor.u32("the version")
     if version not in (2, 3):
         if version & 0xFFFF == 0 and version:
-            raise GGUFError(f"{path}: big-endian GGUF is not read; fetch the little-endian file")
-        raise GGUFError(f"{path}: GGUF version {version} is not read, only 2 and 3 are")
+            raise GGUFError(
+                f"{path}: big-endian GGUF is not supported; download the little-endian file"
+            )
+        raise GGUFError(f"{path}: GGUF version {version} is not supported; only 2 and 3 are")
     # A tensor's entry takes at least 8 + 1 + 4 + 8 + 4 + 8 bytes, a key's 8 + 1 + 4 + 1.
     tensor_count = cursor.count("the number of tensors", 33, MAX_TENSORS)
     key_count = cursor.count("the number of metadata keys", 14, MAX_KEYS)
@@ -225,7 +233,7 @@ def _read(cursor: _Cursor) -> Header:
     for _ in range(key_count):
         key = cursor.name("a metadata key", MAX_KEY_BYTES)
         if key in metadata:
-            raise GGUFError(f"{path}: metadata key {key!r} stands twice; the file is damaged")
+            raise GGUFError(f"{path}: metadata key {key!r} appears twice; the file is damaged")
         metadata[key] = cursor.value(key)
 
     alignment_value = metadata.get("general.alignment")
@@ -244,10 +252,13 @@ def _tensor_entry(cursor: _Cursor) -> tuple[str, tuple[int, ...], int, int]:
     name = cursor.name("a tensor name", MAX_TENSOR_NAME_BYTES)
     n_dims = cursor.u32(f"the dimensions of {name!r}")
     if not 1 <= n_dims <= MAX_DIMS:
-        raise GGUFError(f"{cursor.path}: tensor {name!r} has {n_dims} dimensions; 1 to 4 can be")
+        raise GGUFError(
+            f"{cursor.path}: tensor {name!r} has {n_dims} dimensions, not 1 to 4; "
+            "the file is damaged"
+        )
     shape = tuple(cursor.u64(f"the shape of {name!r}") for _ in range(n_dims))[::-1]
     if not all(shape) or prod(shape) >= 1 << 62:
-        raise GGUFError(f"{cursor.path}: tensor {name!r} has the impossible shape {shape}")
+        raise GGUFError(f"{cursor.path}: tensor {name!r} has the invalid shape {shape}")
     return name, shape, cursor.u32(f"the type of {name!r}"), cursor.u64(f"the offset of {name!r}")
 
 
@@ -262,16 +273,19 @@ def _placed(
     block_len, block_bytes = GGML_QUANT_SIZES[kind]
     if shape[-1] % block_len:
         raise GGUFError(
-            f"{cursor.path}: tensor {name!r} has rows of {shape[-1]}, no multiple of "
-            f"{kind.name}'s block of {block_len}; the file is damaged"
+            f"{cursor.path}: tensor {name!r} has rows of {shape[-1]} weights, not a multiple "
+            f"of {kind.name}'s block of {block_len}; the file is damaged"
         )
     nbytes = prod(shape) // block_len * block_bytes
     if offset % alignment:
-        raise GGUFError(f"{cursor.path}: tensor {name!r} starts at {offset}, not at {alignment}s")
+        raise GGUFError(
+            f"{cursor.path}: tensor {name!r} has offset {offset}, not a multiple of "
+            f"general.alignment {alignment}; the file is damaged"
+        )
     if start + offset + nbytes > cursor.size:
         raise GGUFError(
-            f"{cursor.path}: tensor {name!r} ends at byte {start + offset + nbytes}, the file at "
-            f"{cursor.size}; it is cut or damaged, fetch it again"
+            f"{cursor.path}: tensor {name!r} ends at byte {start + offset + nbytes}, but "
+            f"the file ends at {cursor.size}; it is truncated or damaged, download it again"
         )
     return TensorInfo(name, shape, kind, start + offset, nbytes)
 
@@ -279,9 +293,9 @@ def _placed(
 def _check_layout(tensors: tuple[TensorInfo, ...], path: Path) -> None:
     names = {tensor.name for tensor in tensors}
     if len(names) != len(tensors):
-        raise GGUFError(f"{path}: a tensor name stands twice; the file is damaged")
-    for one, other in pairwise(sorted(tensors, key=lambda tensor: tensor.offset)):
-        if one.offset + one.nbytes > other.offset:
+        raise GGUFError(f"{path}: a tensor name appears twice; the file is damaged")
+    for first, second in pairwise(sorted(tensors, key=lambda tensor: tensor.offset)):
+        if first.offset + first.nbytes > second.offset:
             raise GGUFError(
-                f"{path}: tensors {one.name!r} and {other.name!r} overlap; the file is damaged"
+                f"{path}: tensors {first.name!r} and {second.name!r} overlap; the file is damaged"
             )

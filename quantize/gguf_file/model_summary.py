@@ -1,4 +1,4 @@
-"""What a GGUF header says of its model: parameters, experts, sizes, types. Pure."""
+"""Summarize a model from its GGUF header: parameters, experts, sizes, types. Pure."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ _GROUPS = (
 
 @dataclass(frozen=True)
 class Group:
-    """Tensors that do one job."""
+    """Tensors with one role in the model, such as attention."""
 
     name: str
     tensors: int
     parameters: int
     nbytes: int
     types: dict[str, int]
-    """Type name to number of tensors, most first."""
+    """Type name -> number of tensors, the most frequent first."""
 
 
 @dataclass(frozen=True)
 class Summary:
-    """A model as its header describes it. Sizes in bytes, parameters in single weights."""
+    """A model as its header describes it. Sizes are in bytes; a parameter is one weight."""
 
     file: str
     file_bytes: int
@@ -54,7 +54,7 @@ class Summary:
     experts_used: int
     parameters: int
     active_parameters: int
-    """Weights that take part in one token: all but those of the experts not chosen for it."""
+    """Weights used for one token: all except those of the experts that are not selected."""
     bits_per_weight: float
     groups: list[Group]
     types: dict[str, int]
@@ -62,7 +62,7 @@ class Summary:
 
 
 def summarize(header: Header) -> Summary:
-    """Describe the model behind `header`. Raises GGUFError where a key it needs has no number."""
+    """Summarize `header`'s model. Raises GGUFError if a key has a value of the wrong type."""
     architecture = header.text("general.architecture", "unknown")
     experts = header.integer(f"{architecture}.expert_count", 0)
     used = header.integer(f"{architecture}.expert_used_count", 0)
@@ -89,7 +89,7 @@ def summarize(header: Header) -> Summary:
 
 
 def tensor_group(name: str) -> str:
-    """The job that the tensor called `name` does: attention, experts, router and so on."""
+    """The role of the tensor `name`: "attention", "experts", "router" and so on, or "other"."""
     for group, patterns in _GROUPS:
         if any(pattern in name for pattern in patterns):
             return group
@@ -118,7 +118,7 @@ def _types(tensors: tuple[TensorInfo, ...]) -> dict[str, int]:
 
 
 def _shown(value: Value) -> Any:
-    """A value fit for JSON: long arrays by their length and first items, bytes as escaped text."""
+    """A value for JSON: of a long array its length and first items, bytes as escaped text."""
     kind = value.item_type or value.type
     if not isinstance(value.data, list):
         return _item(value.data, kind)
@@ -132,7 +132,7 @@ def _item(item: Any, kind: GGUFValueType) -> Any:
     if isinstance(item, bytes):
         return item.decode(errors="backslashreplace")
     if isinstance(item, float):
-        # JSON has no NaN and no infinity; a float32 reads best as its shortest decimal.
+        # JSON has neither NaN nor infinity; a float32 is shown as its shortest decimal.
         short = str(np.float32(item)) if kind is GGUFValueType.FLOAT32 else str(item)
         return float(short) if isfinite(item) else short
     return item

@@ -1,4 +1,4 @@
-"""A model in several files, cut, named and marked as llama.cpp's gguf-split does. Pure.
+"""Split a model into several files, with the names and keys of llama.cpp's gguf-split. Pure.
 
 Source: tools/gguf-split/gguf-split.cpp and llama_split_path in llama.cpp.
 """
@@ -19,11 +19,11 @@ _MAX_SHARDS = 65535  # split.count has 16 bits
 
 
 def shard_counts(names: Sequence[str], sizes: Sequence[int], limit: int | None) -> list[int]:
-    """How many tensors each shard takes, in their order, so that none exceeds `limit` bytes.
+    """The number of tensors in each shard, in file order, so that no shard exceeds `limit` bytes.
 
-    `sizes` are the tensors' bytes; padding counts, a shard's header does not. Without a limit one
-    shard takes all. Raises RecipeError for a tensor that is larger by itself (gguf-split writes a
-    shard beyond the limit then).
+    `sizes` are the tensors' bytes; padding counts, a shard's header does not. Without a limit there
+    is one shard. Raises RecipeError if one tensor alone exceeds the limit (gguf-split then writes a
+    larger shard).
     """
     if limit is None:
         return [len(sizes)]
@@ -32,7 +32,7 @@ def shard_counts(names: Sequence[str], sizes: Sequence[int], limit: int | None) 
         if nbytes > limit:
             raise RecipeError(
                 f"tensor {name!r} is {nbytes:,} bytes, more than --split-max-size {limit:,}; "
-                "give at least that"
+                f"give at least {nbytes:,}"
             )
         if used + nbytes > limit:
             counts.append(0)
@@ -40,12 +40,15 @@ def shard_counts(names: Sequence[str], sizes: Sequence[int], limit: int | None) 
         counts[-1] += 1
         used += nbytes
     if len(counts) > _MAX_SHARDS:
-        raise RecipeError(f"--split-max-size {limit:,} makes {len(counts):,} shards; give more")
+        raise RecipeError(
+            f"--split-max-size {limit:,} makes {len(counts):,} shards, more than "
+            f"{_MAX_SHARDS:,}; give a larger size"
+        )
     return counts
 
 
 def shard_path(path: Path, number: int, count: int) -> Path:
-    """`path` itself where it is the only one, else <stem>-00001-of-00003.gguf."""
+    """`path` itself if `count` is 1, else <stem>-00001-of-00003.gguf; `number` counts from 0."""
     if count == 1:
         return path
     stem = path.stem if path.suffix == ".gguf" else path.name
@@ -53,7 +56,7 @@ def shard_path(path: Path, number: int, count: int) -> Path:
 
 
 def shard_metadata(metadata: Metadata, number: int, count: int, tensors: int) -> Metadata:
-    """The keys of shard `number`: all of them in the first, and what makes it a shard in each."""
+    """The keys of shard `number`: `split.*` in every shard, all others in the first only."""
     if count == 1:
         return metadata
     return (metadata if number == 0 else {}) | {

@@ -1,4 +1,4 @@
-"""GGUF metadata as values: a key maps to a Value, and the order of the keys is the file's order."""
+"""GGUF metadata in memory: a dict of key to typed Value, in the order of the file."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ class Value:
 
     type: GGUFValueType
     data: Any
-    """int, float, bool, str, bytes (a string that is no UTF-8), or a list of these."""
+    """int, float, bool, str, bytes (a string that is not UTF-8), or a list of these."""
     item_type: GGUFValueType | None = None
     """The element type when `type` is ARRAY."""
 

@@ -1,4 +1,4 @@
-"""Importance matrices: how much each column of each weight matrix matters, in both file formats.
+"""Read importance matrices, in both of llama.cpp's file formats.
 
     GGUF, general.type "imatrix"                     legacy .dat, little-endian
     imatrix.datasets, .chunk_count, .chunk_size      int32 number of entries
@@ -7,8 +7,8 @@
                                                      then, optional: int32 chunks,
                                                            int32 length, dataset
 
-A value is the sum of the squared inputs of a column over the number of tokens that were summed
-(llama.cpp, common/imatrix-loader.cpp and tools/quantize/quantize.cpp).
+An importance is the mean square of a column's input: the sum of squares divided by the number of
+tokens (llama.cpp, common/imatrix-loader.cpp and tools/quantize/quantize.cpp).
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from franken_gguf.quantize.common.errors import ImatrixError
 from franken_gguf.quantize.gguf_file.header import Header, TensorInfo, read_header
 from franken_gguf.quantize.gguf_file.values import Metadata, Value, u32
 
-# llama-quantize hands these two strings on in a field of 128 bytes.
+# llama-quantize passes on the file and dataset names in fields of 128 bytes, the last one zero.
 _MAX_TEXT_BYTES = 127
 _MAX_ENTRIES = 1 << 20
 _MAX_NAME_BYTES = 4096
@@ -36,13 +36,13 @@ _MAX_NAME_BYTES = 4096
 
 @dataclass(frozen=True)
 class Imatrix:
-    """A file of importances."""
+    """The contents of an importance matrix file."""
 
     path: Path
     values: Mapping[str, F32]
     """By tensor name: float32 [matrices * cols], one matrix for each expert."""
     unreached: Mapping[str, tuple[int, ...]]
-    """By tensor name: the experts that no token of the calibration went to; their values are 1."""
+    """By tensor name: the experts that no calibration token was routed to; their values are 1."""
     chunks: int
     dataset: bytes | None
 
@@ -59,14 +59,14 @@ class Imatrix:
     def for_tensors(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, F32]:
         """By tensor name: float32 [matrices, cols], for the tensors that have importances.
 
-        `shapes` are the model's matrices in numpy order. Raises ImatrixError when no name
-        matches, or when an entry has another size than its tensor (but for the token embeddings,
-        which llama-quantize forgives).
+        `shapes` are the model's matrices in numpy order. Raises ImatrixError if no name matches, or
+        if an entry's size does not fit its tensor. An entry of the wrong size for the token
+        embeddings is ignored, as by llama-quantize.
         """
         if not self.values.keys() & shapes.keys():
             raise ImatrixError(
-                f"{self.path}: none of its {len(self.values)} entries is a tensor of this model; "
-                "it was made for another one"
+                f"{self.path}: none of its {len(self.values)} entries matches a tensor of this "
+                "model; use an importance matrix made for this model"
             )
         found = {}
         for name in self.values.keys() & shapes.keys():
@@ -76,8 +76,8 @@ class Imatrix:
                 found[name] = self.values[name].reshape(prod(matrices), cols)
             elif name != "token_embd.weight":
                 raise ImatrixError(
-                    f"{self.path}: {name!r} has {self.values[name].size} values, the tensor needs "
-                    f"{expected}; the imatrix was made for another model"
+                    f"{self.path}: {name!r} has {self.values[name].size} values, but the tensor "
+                    f"needs {expected}; use an importance matrix made for this model"
                 )
         return found
 
@@ -99,22 +99,29 @@ def _read_gguf(path: Path, header: Header) -> Imatrix:
     sums = _by_suffix(header.tensors, ".in_sum2")
     counts = _by_suffix(header.tensors, ".counts")
     if not sums or "imatrix.chunk_count" not in header.metadata:
-        raise ImatrixError(f"{path}: a GGUF, but no importance matrix")
+        raise ImatrixError(f"{path}: a GGUF file, but not an importance matrix")
     if lone := sums.keys() ^ counts.keys():
-        raise ImatrixError(f"{path}: {min(lone)!r} has sums or counts only; the file is damaged")
+        raise ImatrixError(
+            f"{path}: {min(lone)!r} lacks its sums or its counts; the file is damaged"
+        )
     values: dict[str, F32] = {}
     unreached: dict[str, tuple[int, ...]] = {}
     for name in sums:
         count = np.rint(_floats(path, counts[name]))
         if not np.isfinite(count).all():
-            raise ImatrixError(f"{path}: {name!r} has infinite or NaN counts; make it again")
+            raise ImatrixError(
+                f"{path}: {name!r} has infinite or NaN counts; run llama-imatrix again"
+            )
         total = _floats(path, sums[name])
         if total.size % count.size:
-            raise ImatrixError(f"{path}: {name!r} has {count.size} counts for {total.size} sums")
+            raise ImatrixError(
+                f"{path}: {name!r} has {count.size} counts for {total.size} sums; "
+                "the file is damaged"
+            )
         per_expert = total.reshape(count.size, -1)
         reached = count > 0
         ones = np.ones_like(per_expert)
-        with np.errstate(all="ignore"):  # what comes of damaged sums is refused below
+        with np.errstate(all="ignore"):  # invalid results are rejected below
             np.divide(per_expert, count[:, None], out=ones, where=reached[:, None])
         values[name] = _checked(path, name, ones.reshape(-1))
         if not reached.all():
@@ -149,15 +156,15 @@ def _read_legacy(path: Path, file: BinaryIO) -> Imatrix:
         number = struct.unpack("<i", raw)[0] if len(raw) == 4 else -1
         if not 0 <= number <= most:
             raise ImatrixError(
-                f"{path}: no importance matrix, or a damaged one: {what} is "
-                f"{number if len(raw) == 4 else 'cut off'}"
+                f"{path}: not an importance matrix, or damaged: {what} is "
+                f"{number if len(raw) == 4 else 'missing'}"
             )
         return int(number)
 
     def raw(count: int, what: str) -> bytes:
         data = file.read(count)
         if len(data) < count:
-            raise ImatrixError(f"{path}: ends inside {what}; fetch it again")
+            raise ImatrixError(f"{path}: ends inside {what}; it is truncated, download it again")
         return data
 
     values: dict[str, F32] = {}
@@ -170,11 +177,11 @@ def _read_legacy(path: Path, file: BinaryIO) -> Imatrix:
         calls = integer(f"the number of calls of {name!r}", (1 << 31) - 1)
         count = integer(f"the number of values of {name!r}", size // 4)
         entry = np.frombuffer(raw(4 * count, repr(name)), "<f4").astype(np.float32)
-        with np.errstate(all="ignore"):  # what comes of damaged sums is refused here
+        with np.errstate(all="ignore"):  # invalid results are rejected below
             mean = entry / np.float32(calls) if calls else entry
         values[name] = _checked(path, name, mean)
     if not values:
-        raise ImatrixError(f"{path}: an importance matrix without entries")
+        raise ImatrixError(f"{path}: the importance matrix has no entries; run llama-imatrix again")
     chunks, dataset = 0, None
     if tail := file.read(8):
         chunks = struct.unpack("<i", tail[:4])[0] if len(tail) >= 4 else 0
@@ -185,7 +192,9 @@ def _read_legacy(path: Path, file: BinaryIO) -> Imatrix:
 
 def _checked(path: Path, name: str, values: F32) -> F32:
     if not (np.isfinite(values).all() and (values >= 0).all()):
-        raise ImatrixError(f"{path}: {name!r} has negative, infinite or NaN values; make it again")
+        raise ImatrixError(
+            f"{path}: {name!r} has negative, infinite or NaN values; run llama-imatrix again"
+        )
     return values
 
 

@@ -31,17 +31,18 @@ _FALLBACKS = {
 
 @dataclass(frozen=True)
 class Tensor:
-    """What the policy needs to know of a tensor: `shape` in numpy order, rows last."""
+    """What the policy needs to know about a tensor."""
 
     name: str
     shape: tuple[int, ...]
+    """In numpy order: the row length is last."""
     type: Type
-    """Its type in the source, kept where the tensor is not quantized."""
+    """Its type in the source, kept if the tensor is not quantized."""
 
 
 @dataclass(frozen=True)
-class ModelShape:
-    """What the policy needs to know of the model."""
+class PolicyModel:
+    """What the policy needs to know about the model."""
 
     layers: int
     experts: int
@@ -56,10 +57,10 @@ class ModelShape:
 
 @dataclass(frozen=True)
 class Overrides:
-    """llama-quantize's flags that overrule a preset."""
+    """llama-quantize's options that override a preset."""
 
     tensor_types: tuple[tuple[str, Type], ...] = ()
-    """(regex, type): the first pattern found in a tensor's name wins."""
+    """(regular expression, type): the first that matches a part of a tensor's name applies."""
     token_embedding: Type | None = None
     output: Type | None = None
     pure: bool = False
@@ -78,14 +79,14 @@ class Overrides:
 
 @dataclass(frozen=True)
 class Choice:
-    """The type a tensor gets, and the type it should have got where its rows do not fit that."""
+    """The type that a tensor gets, and the type chosen for it before any fallback."""
 
     type: Type
     wanted: Type
 
     @property
     def fell_back(self) -> bool:
-        """True where the rows are no multiple of the wanted type's block."""
+        """True if the row length is not a multiple of the wanted type's block."""
         return self.type is not self.wanted
 
 
@@ -96,12 +97,12 @@ def layer_of(name: str) -> int:
 
 
 def file_order(name: str) -> tuple[int, bytes]:
-    """The sort key of llama-quantize's files: by layer, then by name."""
+    """The sort key for llama-quantize's tensor order: by layer, then by name."""
     return layer_of(name), name.encode()
 
 
 def is_quantizable(name: str, shape: tuple[int, ...], leave_output: bool = False) -> bool:
-    """Whether llama-quantize would touch the tensor: matrices, but no norm and no router.
+    """Whether llama-quantize would quantize the tensor: a matrix that is not a norm or a router.
 
     A matrix of one row is a vector to ggml, which does not count trailing dimensions of 1.
     """
@@ -116,7 +117,7 @@ def is_quantizable(name: str, shape: tuple[int, ...], leave_output: bool = False
 
 def choose_types(
     tensors: Sequence[Tensor],
-    model: ModelShape,
+    model: PolicyModel,
     preset: Preset,
     overrides: Overrides | None = None,
     has_imatrix: bool = False,
@@ -124,14 +125,14 @@ def choose_types(
     """The type of every tensor, in the order given, as llama-quantize would choose it.
 
     Raises RecipeError for Q2_K_S without an imatrix, for a MoE preset on a dense model, for a
-    --tensor-type pattern that matches no tensor (llama-quantize ignores it), and for a type asked
-    for by name or with --pure whose block does not divide the rows.
+    --tensor-type pattern that matches no tensor (llama-quantize ignores it), and for a type given
+    by --output-tensor-type, --token-embedding-type or --pure whose block does not divide the rows.
     """
     overrides = overrides or Overrides()
     if preset.name == "Q2_K_S" and not has_imatrix:
-        raise RecipeError("Q2_K_S needs an importance matrix; add --imatrix FILE or take Q2_K")
+        raise RecipeError("Q2_K_S needs an importance matrix; add --imatrix FILE or use Q2_K")
     if preset.exceptions and model.experts < 2:
-        raise RecipeError(f"{preset.name} is for mixtures of experts; take {preset.like}")
+        raise RecipeError(f"{preset.name} is for mixtures of experts; use {preset.like}")
     _check_patterns(overrides, tensors)
     in_file_order = sorted(tensors, key=lambda tensor: file_order(tensor.name))
     rules = _Rules(
@@ -149,16 +150,16 @@ def choose_types(
 
 @dataclass(frozen=True)
 class _Rules:
-    model: ModelShape
+    model: PolicyModel
     preset: Preset
     overrides: Overrides
     has_imatrix: bool
     tied: bool
     attn_v_count: int
     attn_v: dict[str, int]
-    """Position of each attn_v that the preset decides: llama-quantize counts them, not layers."""
+    """Index of each attn_v that no pattern overrides: llama-quantize counts these, not layers."""
     ffn_down: dict[str, int]
-    """The same of the ffn_down; only a mixture of experts goes by the layer's number."""
+    """The same for ffn_down; only for a mixture of experts the layer's number is used instead."""
 
 
 def _counted(part: str, tensors: Sequence[Tensor], overrides: Overrides) -> dict[str, int]:
@@ -176,14 +177,14 @@ def _choose(tensor: Tensor, rules: _Rules) -> Choice:
         "output.weight": overrides.output,
     }.get(tensor.name)
     if explicit is not None:
-        return _unless_it_does_not_fit(tensor, explicit)
+        return _exactly(tensor, explicit)
     if rules.preset.default in _FULL_PRECISION:
         return Choice(rules.preset.default, rules.preset.default)
     for pattern, kind in overrides.patterns:
         if pattern.search(tensor.name):
             return _fitting(tensor, kind)
     if overrides.pure:
-        return _unless_it_does_not_fit(tensor, rules.preset.default)
+        return _exactly(tensor, rules.preset.default)
     return _fitting(tensor, _by_preset(tensor, rules))
 
 
@@ -211,7 +212,7 @@ def _by_preset(tensor: Tensor, rules: _Rules) -> Type:
 
 
 def _more_bits(i: int, n: int) -> bool:
-    """The first and last eighth of the layers, and every third between."""
+    """The first and last eighth of the layers, and every third in between."""
     return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
 
 
@@ -229,7 +230,7 @@ def _attn_v(i: int, rules: _Rules) -> Type:
         "IQ4_XS": lambda: Type.Q5_K if model.gqa >= 4 else default,
     }
     kind = by_preset.get(rules.preset.rules, lambda: default)()
-    # llama.cpp knows a 70B by its 80 layers and grouped queries.
+    # llama.cpp recognizes a 70B model by its 80 layers and grouped queries.
     if (
         model.layers == 80
         and model.gqa > 1
@@ -269,7 +270,7 @@ def _attn_output(rules: _Rules) -> Type:
 
 
 def _fitting(tensor: Tensor, wanted: Type) -> Choice:
-    """`wanted`, or what llama-quantize falls back to when the rows are no multiple of its block."""
+    """`wanted`, or llama-quantize's fallback if the row length is not a multiple of its block."""
     kind = wanted
     if tensor.shape[-1] % GGML_QUANT_SIZES[kind][0]:
         kind = _FALLBACKS.get(kind, kind)
@@ -278,12 +279,12 @@ def _fitting(tensor: Tensor, wanted: Type) -> Choice:
     return Choice(kind, wanted)
 
 
-def _unless_it_does_not_fit(tensor: Tensor, kind: Type) -> Choice:
+def _exactly(tensor: Tensor, kind: Type) -> Choice:
     block_len = GGML_QUANT_SIZES[kind][0]
     if tensor.shape[-1] % block_len:
         raise RecipeError(
-            f"tensor {tensor.name!r} has rows of {tensor.shape[-1]}, no multiple of {kind.name}'s "
-            f"block of {block_len}; choose another type for it"
+            f"tensor {tensor.name!r} has rows of {tensor.shape[-1]} weights, not a multiple of "
+            f"{kind.name}'s block of {block_len}; choose another type for it"
         )
     return Choice(kind, kind)
 

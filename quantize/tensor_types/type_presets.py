@@ -1,4 +1,4 @@
-"""The names that `-q` and the type options take, and what they stand for. Pure."""
+"""The names that `-q` and the type options accept, and what they mean. Pure."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ Type = GGMLQuantizationType
 
 @dataclass(frozen=True)
 class Preset:
-    """A name that `-q` takes: the type most tensors get, and the file type it is recorded as."""
+    """A preset for `-q`: the type of most tensors, and the file type recorded in the GGUF."""
 
     name: str
     file_type: LlamaFileType
     default: Type
     exceptions: tuple[tuple[str, Type], ...] = ()
-    """(part of a tensor's name, type), the first that fits: the rules of a preset of our own."""
+    """(part of a tensor's name, type), the first match applies; only our own presets have them."""
     like: str = ""
-    """The llama-quantize preset whose rules hold for all that `exceptions` leaves."""
+    """The llama-quantize preset whose rules apply to all other tensors."""
 
     @property
     def rules(self) -> str:
-        """The name under which llama-quantize's policy knows this preset."""
+        """The llama-quantize preset whose rules apply."""
         return self.like or self.name
 
 
@@ -56,9 +56,9 @@ LLAMA_PRESETS: dict[str, Preset] = {
         ("Q2_K_S", _F.MOSTLY_Q2_K_S, Type.Q2_K),
     )
 }
-# Ours, for any number of experts. Keys and values in Q8_0 and the attention's output in Q5_K are
-# what llama-quantize gives to models of exactly 8 experts. The bytes come from the experts' gate
-# and up matrices, half of all weights and the least sensitive. Measured in docs/log.md.
+# Ours, for any number of experts. Keys and values in Q8_0 and the attention output in Q5_K are what
+# llama-quantize chooses for models of exactly 8 experts. The bytes are saved on the experts' gate
+# and up matrices, half of all weights and the least sensitive. Measured in docs/log/tensor-types.md.
 MOE_PRESETS: dict[str, Preset] = {
     "Q4_K_MOE": Preset(
         "Q4_K_MOE",
@@ -80,22 +80,22 @@ _ALIASES = {"Q3_K": "Q3_K_M", "Q4_K": "Q4_K_M", "Q5_K": "Q5_K_M"}
 
 
 def find_preset(name: str) -> Preset:
-    """The preset called `name`, case ignored; RecipeError lists those that exist, nearest first."""
+    """The preset called `name`, case ignored. RecipeError lists the known ones, nearest first."""
     upper = name.upper()
     preset = PRESETS.get(_ALIASES.get(upper, upper))
     if preset is None:
-        raise RecipeError(f"no type {name!r}; there are: {_nearest_first(upper, PRESETS)}")
+        raise RecipeError(f"unknown type {name!r}; known types: {_nearest_first(upper, PRESETS)}")
     return preset
 
 
 def find_type(name: str) -> Type:
-    """The tensor type called `name`, case ignored; RecipeError lists those that exist."""
+    """The tensor type `name`, case ignored. RecipeError lists the known ones, nearest first."""
     known = {preset.default.name: preset.default for preset in PRESETS.values()}
     try:
         return known[name.upper()]
     except KeyError:
         nearest = _nearest_first(name.upper(), known)
-        raise RecipeError(f"no tensor type {name!r}; there are: {nearest}") from None
+        raise RecipeError(f"unknown tensor type {name!r}; known types: {nearest}") from None
 
 
 def _nearest_first(name: str, known: dict[str, Preset] | dict[str, Type]) -> str:

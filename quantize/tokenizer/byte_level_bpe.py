@@ -1,4 +1,4 @@
-"""Byte-level BPE (tokenizer.json) to GGUF: tokens, types, merges, and how text is cut before."""
+"""Byte-level BPE (tokenizer.json) to GGUF: tokens, types, merges and the pre-tokenizer."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from .tokenizer_json import JsonTokenizer, looks_special
 def bpe_vocabulary(
     folder: Path, document: dict[str, Any], config: dict[str, Any], vocab_size: int
 ) -> Metadata:
-    """model, pre, tokens, token types and merges, padded with [PADn] to `vocab_size`.
+    """The keys model, pre, tokens, token_type and merges, padded with [PADn] to `vocab_size`.
 
-    `document` and `config` are tokenizer.json and tokenizer_config.json. Raises TokenizerError for
-    a tokenizer that is no byte-level BPE, whose pre-tokenizer llama.cpp does not know, or that has
-    more tokens than the model.
+    `document` and `config` are tokenizer.json and tokenizer_config.json. Raises TokenizerError if
+    the tokenizer has no merges, has a pre-tokenizer that llama.cpp does not know, or has more
+    tokens than the model.
     """
     tokenizer = JsonTokenizer(folder, document, config)
     tokenizer.check_size(vocab_size)
@@ -44,7 +44,7 @@ def bpe_vocabulary(
 
 
 def _added(tokenizer: JsonTokenizer, token: AddedToken) -> tuple[str, int]:
-    """Text and type of an added token; llama.cpp looks for the text before it normalizes any."""
+    """Text and type of an added token; llama.cpp matches it before it normalizes the input."""
     text: str = token.content
     if not token.normalized:
         text = tokenizer.text(tokenizer.ids(text))
@@ -54,10 +54,12 @@ def _added(tokenizer: JsonTokenizer, token: AddedToken) -> tuple[str, int]:
 
 
 def _merges(tokenizer: JsonTokenizer) -> list[str]:
-    """Merges as "left right"; in pairs, a space within a part becomes its byte-level stand-in."""
+    """Merges as "left right"; a space inside a part is written as "Ġ", its byte-level form."""
     merges = tokenizer.document["model"].get("merges")
     if not merges:
-        raise TokenizerError(f"{tokenizer.path}: has no merges, and llama.cpp's BPE needs them")
+        raise TokenizerError(
+            f"{tokenizer.path}: has no merges, which llama.cpp's BPE needs; use another tokenizer"
+        )
     return [
         merge if isinstance(merge, str) else " ".join(part.replace(" ", "Ġ") for part in merge)
         for merge in merges
@@ -65,7 +67,7 @@ def _merges(tokenizer: JsonTokenizer) -> list[str]:
 
 
 def _pre(tokenizer: JsonTokenizer, config: dict[str, Any]) -> str:
-    """llama.cpp's name for the way in which text is cut before it is merged."""
+    """llama.cpp's name for this pre-tokenizer, found by its ids or by its steps."""
     plain = tokenizer.ids(CHECK_TEXT)
     for ids in (tokenizer.ids(CHECK_TEXT, ends=True), plain, *_with_ends(tokenizer, config, plain)):
         digest = sha256(str(ids).encode()).hexdigest()
@@ -73,22 +75,22 @@ def _pre(tokenizer: JsonTokenizer, config: dict[str, Any]) -> str:
             return PRE_BY_HASH[digest]
     steps = _steps(tokenizer.document.get("pre_tokenizer"))
     pre = PRE_BY_STEPS.get(steps)
-    # llama.cpp's llama-bpe looks a whole word up before it merges; the other three never do.
+    # llama.cpp's llama-bpe looks up whole words before it merges; the other three do not.
     ignores_merges = bool(tokenizer.document["model"].get("ignore_merges"))
     if pre and ignores_merges == (pre == "llama-bpe"):
         return pre
     digest = sha256(str(plain).encode()).hexdigest()
     shown = ascii(" + ".join(kind for kind, _ in steps) or "none")[1:-1]
     raise TokenizerError(
-        f"{tokenizer.path}: llama.cpp has no pre-tokenizer known to cut text as this one does "
-        f"(pre_tokenizer {shown[:80]}, hash {digest[:16]}); convert with a tokenizer that it knows"
+        f"{tokenizer.path}: llama.cpp has no known equivalent of this pre-tokenizer "
+        f"(pre_tokenizer {shown[:80]}, hash {digest[:16]}); use a tokenizer that it supports"
     )
 
 
 def _with_ends(
     tokenizer: JsonTokenizer, config: dict[str, Any], plain: list[int]
 ) -> list[list[int]]:
-    """The ids with the tokens that tokenizer_config.json itself adds around a text."""
+    """`plain` with the bos and eos tokens of tokenizer_config.json around it."""
     bos = tokenizer.token_id(config.get("bos_token"))
     eos = tokenizer.token_id(config.get("eos_token"))
     if bos is None:
@@ -97,7 +99,7 @@ def _with_ends(
 
 
 def _steps(section: Any) -> tuple[tuple[str, Any], ...]:
-    """A pre_tokenizer section as (type, the option that changes where text is cut)."""
+    """A pre_tokenizer section as (type, the option that changes where it splits) for each step."""
     if not isinstance(section, dict):
         return ()
     kind = str(section.get("type"))

@@ -1,9 +1,9 @@
-"""How llama.cpp's converter knows a byte-level BPE tokenizer: by the ids of one awkward text.
+"""How llama.cpp's converter identifies a byte-level BPE pre-tokenizer: by the ids of one text.
 
 Facts of llama.cpp, taken from `get_vocab_base_pre` in conversion/base.py as of llama-cpp-python
 0.3.36: the SHA-256 of the list of ids (written as Python writes it, special tokens included) names
-the `tokenizer.ggml.pre` that cuts text in the same way. Nothing here is computed; a newer
-llama.cpp only adds lines.
+the `tokenizer.ggml.pre` that splits text in the same way. All of this is data; for a newer
+llama.cpp, add its new lines.
 """
 
 from __future__ import annotations
@@ -148,6 +148,6 @@ PRE_BY_STEPS = {
     (("Split", _LLAMA3), ("ByteLevel", False)): "llama-bpe",
     (("Split", _LLAMA3.replace(r"\p{N}{1,3}", r"\p{N}")), ("ByteLevel", False)): "qwen2",
 }
-"""For tokenizers that were trained anew, and so have ids of their own: the commonest sections
-`pre_tokenizer` of tokenizer.json, as (type, the option that matters), and llama.cpp's equal of each
-(src/llama-vocab.cpp keeps the regular expressions beside the names)."""
+"""For tokenizers trained from scratch, whose ids match no hash: the most common `pre_tokenizer`
+sections of tokenizer.json, as (type, the option that matters), and llama.cpp's equivalent of each
+(src/llama-vocab.cpp lists the regular expressions beside the names)."""

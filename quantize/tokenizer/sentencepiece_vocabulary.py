@@ -23,7 +23,7 @@ _PADDING_SCORE = -10000.0
 
 @dataclass(frozen=True)
 class Entry:
-    """One token as GGUF keeps it."""
+    """One token as GGUF stores it."""
 
     text: str
     score: float
@@ -31,10 +31,10 @@ class Entry:
 
 
 def sentencepiece_vocabulary(folder: Path, config: dict[str, Any], vocab_size: int) -> Metadata:
-    """Vocabulary of tokenizer.model and of the tokens that were added to it later.
+    """The vocabulary of tokenizer.model and of the tokens added to it later.
 
-    Ids up to `vocab_size` that nobody names become unused [PADn]; ids beyond it are left out,
-    since the model has no embedding for them. `config` is tokenizer_config.json. Raises
+    Ids below `vocab_size` without a token become unused [PADn]; ids from it on are left out, since
+    the model has no embedding for them. `config` is tokenizer_config.json. Raises
     TokenizerError.
     """
     model = load_sentencepiece(folder)
@@ -52,12 +52,13 @@ def sentencepiece_vocabulary(folder: Path, config: dict[str, Any], vocab_size: i
 def json_vocabulary(
     folder: Path, document: dict[str, Any], config: dict[str, Any], vocab_size: int
 ) -> Metadata:
-    """Vocabulary of a SentencePiece model that is there only as tokenizer.json (`document`).
+    """The vocabulary of a SentencePiece model that exists only as tokenizer.json (`document`).
 
-    Such a file keeps merges where tokenizer.model keeps scores. The best merge comes first, so the
-    score of a token is minus the place where it is first merged, as in the model that it was made
-    from: llama.cpp then merges in the same order. (Its converter gives every token -1000, and text
-    is cut differently.) Padding to `vocab_size` is as in sentencepiece_vocabulary.
+    Such a file has merges where tokenizer.model has scores. The best merge comes first, so the
+    score of a token is minus the index of its first merge, as in the original tokenizer.model, and
+    llama.cpp merges in the same order. (llama.cpp's converter gives every token -1000, which
+    splits text differently.) Padding to `vocab_size` is as in sentencepiece_vocabulary. Raises
+    TokenizerError.
     """
     tokenizer = JsonTokenizer(folder, document, config)
     tokenizer.check_size(vocab_size)
@@ -77,7 +78,7 @@ def json_vocabulary(
 
 
 def is_sentencepiece_json(document: dict[str, Any]) -> bool:
-    """Whether tokenizer.json holds a SentencePiece model: BPE on characters, bytes as fallback."""
+    """Whether tokenizer.json holds a SentencePiece model: BPE on characters with byte fallback."""
     model, decoder = document.get("model"), document.get("decoder")
     return (
         isinstance(model, dict)
@@ -89,19 +90,19 @@ def is_sentencepiece_json(document: dict[str, Any]) -> bool:
 
 
 def load_sentencepiece(folder: Path, space_prefix: bool | None = None) -> SentencePieceProcessor:
-    """tokenizer.model in the sentencepiece library; `space_prefix` overrides what the model says.
+    """Load tokenizer.model; `space_prefix`, if given, overrides its add_dummy_prefix.
 
     Raises TokenizerError.
     """
     path = folder / "tokenizer.model"
-    # Of protobuf messages that stand one behind the other, the fields of the last one count: this
-    # one is ModelProto.normalizer_spec (3) .add_dummy_prefix (3).
+    # Of concatenated protobuf messages, the last value of a field counts. This message is
+    # ModelProto.normalizer_spec (3) .add_dummy_prefix (3).
     override = b"" if space_prefix is None else bytes([0x1A, 2, 0x18, space_prefix])
     try:
-        # The library takes no bytes at all for "load nothing" and then has no pieces.
+        # From zero bytes the library makes a processor without pieces and raises no error.
         if not 0 < path.stat().st_size <= MAX_BYTES:
             raise ValueError
-        # Read here: the library cannot open every path that the system can.
+        # Read here, because the library cannot open every path that Python can.
         return SentencePieceProcessor(model_proto=path.read_bytes() + override)
     except (OSError, RuntimeError, ValueError):
         raise TokenizerError(
@@ -114,9 +115,9 @@ def added_tokens(
 ) -> Iterator[tuple[int, Entry]]:
     """(id, token) from tokenizer.json, added_tokens.json and tokenizer_config.json (`config`).
 
-    An id may come again; the later one counts. tokenizer.json is read for ids beyond the
-    `base_size` pieces of the model alone: llama.cpp's converter does not read it at all, and writes
-    a [PADn] where transformers 5 names a token nowhere else. Raises TokenizerError.
+    An id can occur more than once; the last one counts. tokenizer.json is read only for ids beyond
+    the `base_size` pieces of the model. llama.cpp's converter does not read it, and writes a [PADn]
+    for tokens that transformers 5 stores only there. Raises TokenizerError.
     """
     for id_, token, special in _tokenizer_json(folder):
         if id_ >= base_size:
@@ -148,7 +149,7 @@ def _tokenizer_json(folder: Path) -> Iterator[tuple[int, str, bool]]:
         entry = token if isinstance(token, dict) else {}
         id_, content = entry.get("id"), entry.get("content")
         if isinstance(id_, bool) or not isinstance(id_, int) or not isinstance(content, str):
-            raise TokenizerError(f"{path}: added_tokens has an entry that is not a token")
+            raise TokenizerError(f"{path}: added_tokens has an invalid entry; download it again")
         yield id_, content, bool(entry.get("special"))
 
 
@@ -157,7 +158,9 @@ def _added_tokens_json(folder: Path) -> Iterator[tuple[int, str]]:
     if path.is_file():
         for token, id_ in read_object(path, TokenizerError).items():
             if isinstance(id_, bool) or not isinstance(id_, int) or id_ < 0:
-                raise TokenizerError(f"{path}: {ascii(token)[:60]} has no token id")
+                raise TokenizerError(
+                    f"{path}: {ascii(token)[:60]} has an invalid token id; download it again"
+                )
             yield id_, token
 
 
@@ -165,11 +168,13 @@ def _added_tokens_decoder(folder: Path, config: dict[str, Any]) -> Iterator[tupl
     path = folder / "tokenizer_config.json"
     entries = config.get("added_tokens_decoder") or {}
     if not isinstance(entries, dict):
-        raise TokenizerError(f"{path}: added_tokens_decoder is not an object")
+        raise TokenizerError(f"{path}: added_tokens_decoder is not an object; download it again")
     for id_, entry in entries.items():
         content = entry.get("content") if isinstance(entry, dict) else None
         if not id_.isdecimal() or len(id_) > 10 or not isinstance(content, str):
-            raise TokenizerError(f"{path}: added_tokens_decoder[{ascii(id_)[:60]}] is not a token")
+            raise TokenizerError(
+                f"{path}: added_tokens_decoder[{ascii(id_)[:60]}] is invalid; download it again"
+            )
         yield int(id_), content, bool(entry.get("special"))
 
 
@@ -184,7 +189,7 @@ def _padding(count: int) -> list[Entry]:
 
 
 def _scores_of_merges(merges: list[Any]) -> dict[str, float]:
-    """Token -> score. A token may be made by several merges; the first of them counts."""
+    """Token -> score. If several merges make one token, the first counts."""
     scores: dict[str, float] = {}
     for merge in merges:
         parts = merge.split(" ") if isinstance(merge, str) else merge

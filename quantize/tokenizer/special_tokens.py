@@ -1,9 +1,9 @@
-"""Special tokens: which ids they have, and whether text gets them at its ends.
+"""Special tokens: their ids, and whether they are added at the ends of text.
 
-Ported from the rules of `SpecialVocab` in the gguf-py that stands beside llama.cpp's converter.
-The released gguf 0.19 follows older rules (a ByteLevel post-processor says nothing there, a
-TemplateProcessing does not fill in a missing bos_token, tokenizer_config.json goes before the
-post-processor), so its class cannot be used to write what the converter writes.
+Ported from the rules of `SpecialVocab` in the gguf-py of llama.cpp's repository. The released gguf
+0.19 follows older rules (it ignores a ByteLevel post-processor, does not take a missing bos_token
+from TemplateProcessing, and prefers tokenizer_config.json to the post-processor), so its class does
+not give what the converter writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ ID_KEYS = {
     "eot": "tokenizer.ggml.eot_token_id",
     "eom": "tokenizer.ggml.eom_token_id",
 }
-"""GGUF keys in the order in which the converter looks for the roles (the spelling is GGUF's)."""
+"""GGUF keys, in the converter's order of roles ("seperator" is GGUF's spelling)."""
 
 _ADD_KEYS = {
     "bos": "tokenizer.ggml.add_bos_token",
@@ -41,18 +41,18 @@ _NORMALIZER_KEYS = "tokenizer.ggml.normalizer."
 def special_tokens(
     folder: Path, tokenizer: dict[str, Any], config: dict[str, Any], n_vocab: int | None
 ) -> Metadata:
-    """The ids of the special tokens, then the add_bos_token kind of flags.
+    """The ids of the special tokens, then the flags add_bos_token, add_eos_token, add_sep_token.
 
-    `tokenizer` and `config` are tokenizer.json and tokenizer_config.json ({} where absent). An id
-    not below `n_vocab` is left out; None accepts every id. config.json in `folder` fills in the
-    ids that the tokenizer's files leave open. Raises TokenizerError for malformed files.
+    `tokenizer` and `config` are tokenizer.json and tokenizer_config.json ({} if absent). Ids from
+    `n_vocab` on are left out; None accepts every id. config.json in `folder` supplies the ids that
+    the tokenizer's files do not. Raises TokenizerError for malformed files.
     """
     try:
         reader = _Reader(tokenizer, config)
         ids = list(reader.ids())
         flags = dict(reader.flags())
     except (AttributeError, IndexError, KeyError, TypeError):
-        # These files follow no schema: what is wrong shows only while walking them.
+        # These files have no schema: errors in them show only while they are read.
         raise TokenizerError(
             f"{folder}: post_processor, added_tokens or a special token is malformed in "
             "tokenizer.json or tokenizer_config.json; download them again"
@@ -60,11 +60,14 @@ def special_tokens(
     model = read_object(folder / "config.json", CheckpointError)
     found: dict[str, int] = {}
     for role, id_ in (*ids, *((role, model.get(f"{role}_token_id")) for role in reader.roles)):
-        # An eos_token_id may be a list in config.json; llama.cpp keeps one, the tokenizer's.
+        # config.json can have a list as eos_token_id; GGUF stores one id, the tokenizer's.
         if isinstance(id_, bool) or not isinstance(id_, int):
             continue
         if not 0 <= id_ < 1 << 32:
-            raise TokenizerError(f"{folder}: the {role} token has the impossible id {id_}")
+            raise TokenizerError(
+                f"{folder}: the {role} token has the invalid id {id_}; download "
+                "the tokenizer's files again"
+            )
         if n_vocab is None or id_ < n_vocab:
             found.setdefault(role, id_)
     metadata = {ID_KEYS[role]: u32(id_) for role, id_ in found.items() if role in ID_KEYS}
@@ -72,7 +75,7 @@ def special_tokens(
 
 
 def normalizer_flags(normalizer: Any) -> Metadata:
-    """What GGUF can say of tokenizer.json's `normalizer`: lower-casing and stripping accents."""
+    """The GGUF flags for tokenizer.json's `normalizer`: lower-casing and stripping accents."""
     flags: dict[str, bool] = {}
     for part in _flat(normalizer, "normalizers"):
         if part.get("type") == "Lowercase":
@@ -89,7 +92,7 @@ def normalizer_flags(normalizer: Any) -> Metadata:
 
 
 def _flat(step: Any, inner: str) -> Iterator[dict[str, Any]]:
-    """The steps of a tokenizer.json section, a Sequence's own ones included."""
+    """The steps of a tokenizer.json section; those inside a Sequence follow it."""
     if isinstance(step, dict):
         yield step
         for part in step.get(inner) or []:
@@ -97,13 +100,13 @@ def _flat(step: Any, inner: str) -> Iterator[dict[str, Any]]:
 
 
 class _Reader:
-    """Walks the post-processor first: it may say more about the roles than the config does."""
+    """Reads roles and flags; the post-processor first, which can override the config."""
 
     def __init__(self, tokenizer: dict[str, Any], config: dict[str, Any]) -> None:
         self.roles = list(_ROLES)
         self._added = tokenizer.get("added_tokens") or []
         self._config = dict(config)
-        self._told = bool(config)
+        self._has_config = bool(config)
         self._flags: dict[str, bool] = {}
         if not tokenizer:
             return
@@ -125,7 +128,7 @@ class _Reader:
         by_content: dict[Any, Any] = {}
         for token in self._added:
             by_content.setdefault(token.get("content"), token.get("id"))
-        if self._told:
+        if self._has_config:
             for role in self.roles:
                 entry = self._config.get(f"{role}_token")
                 content = entry.get("content") if isinstance(entry, dict) else entry
@@ -133,13 +136,13 @@ class _Reader:
                     yield role, by_content[content]
 
     def flags(self) -> Iterator[tuple[str, bool]]:
-        """(role, whether text gets the token); the post-processor goes before the config."""
+        """(role, whether the token is added to text); the post-processor overrides the config."""
         flags = dict(self._flags)
-        if self._told:
+        if self._has_config:
             for role in self.roles:
-                said = self._config.get(f"add_{role}_token")
-                if isinstance(said, bool):
-                    flags.setdefault(role, said)
+                is_added = self._config.get(f"add_{role}_token")
+                if isinstance(is_added, bool):
+                    flags.setdefault(role, is_added)
         return ((role, on) for role, on in flags.items() if role in _ADD_KEYS)
 
     def _token(self, role: str) -> Any:
@@ -149,18 +152,18 @@ class _Reader:
         self._config[f"{role}_token"] = token
 
     def _borrow(self, role: str, other: str) -> None:
-        if self._told and not self._token(role) and self._token(other):
+        if self._has_config and not self._token(role) and self._token(other):
             self._set(role, self._token(other))
 
     def _roberta(self, step: dict[str, Any]) -> None:
         self._flags |= {"bos": True, "eos": True, "sep": True}
-        if self._told:
+        if self._has_config:
             for role, end in (("cls", "bos"), ("sep", "eos")):
                 if not self._token(role):
                     self._set(role, step.get(role, [self._token(end)])[0])
 
     def _template(self, single: list[Any], pair: list[Any]) -> None:
-        """A template like [<s> A </s>]: which of its ends are special tokens, and which."""
+        """Read the special tokens at the ends of a template such as [<s> A </s>]."""
         first = last = None
         if len(single) > 1:
             if first := _special(single[0]):
@@ -171,14 +174,14 @@ class _Reader:
 
     def _first(self, token: str) -> None:
         known = (self._token("bos"), self._token("cls"))
-        # An unknown token in front fills whichever of the two roles is free.
-        if not self._told or (token not in known and not all(known)):
-            self._set("cls" if self._told and known[0] else "bos", token)
+        # An unknown token at the start takes whichever of bos and cls is free.
+        if not self._has_config or (token not in known and not all(known)):
+            self._set("cls" if self._has_config and known[0] else "bos", token)
         self._flags["bos"] = token in (self._token("bos"), self._token("cls"))
 
     def _last(self, token: str) -> None:
-        """Another token than eos at the end takes its role; the old eos ends a turn (eot, eom)."""
-        if self._told and token != self._token("eos"):
+        """A last token other than eos becomes eos; the old eos ends a turn (eot, eom)."""
+        if self._has_config and token != self._token("eos"):
             role = next((role for role in ("eot", "eom") if role not in self.roles), None)
             if role:
                 self.roles.append(role)
@@ -187,7 +190,7 @@ class _Reader:
         self._flags["eos"] = True
 
     def _separator(self, pair: list[Any], first: str | None, last: str | None) -> None:
-        """In a pair [<s> A <sep> B </s>], whether something stands between A and B."""
+        """Set the sep flag if a pair [<s> A <sep> B </s>] has a separator between A and B."""
         start = 1 if pair and first and _special(pair[0]) == first else 0
         stop = -1 if pair and last and _special(pair[-1]) == last else None
         middle = pair[start:stop]
@@ -200,7 +203,7 @@ class _Reader:
         if len(between) == 2 and between[1] is not None and between[1] in separators:
             add = True
         self._flags["sep"] = add
-        if add and self._told and not self._token("sep"):
+        if add and self._has_config and not self._token("sep"):
             self._set("sep", self._token("eos"))
 
 

@@ -1,17 +1,18 @@
-"""The same text through the checkpoint's own tokenizer and through the GGUF: the ids must be equal.
+"""Check that the GGUF tokenizes text exactly as the checkpoint's own tokenizer does.
 
-A wrong tokenizer.ggml.pre, merge, score or added token gives a model that loads and talks worse,
-with nothing to see but its answers. The reference are the libraries that the model was trained
-with, sentencepiece and tokenizers, on the files of the checkpoint.
+With a wrong tokenizer.ggml.pre, merge, score or added token a model still loads, but answers worse.
+The reference is the library that the model was trained with, sentencepiece or tokenizers, run on
+the checkpoint's files.
 
-Four things are left out, because there the libraries themselves disagree and no conversion is
-wrong. Spaces beside added tokens that swallow them (lstrip, rstrip): llama.cpp keeps them. Text in
-decomposed Unicode where tokenizer.json asks for NFC: llama.cpp leaves that to the caller.
-Combining marks where the pre-tokenizer's pattern has a rule for them (\\p{M}, as Mistral Nemo's
-has): llama.cpp's patterns have none. And the space that SentencePiece puts in front of text: it
-does so before any text and after every added token, and llama.cpp does as it does, but the
-Metaspace step of a tokenizer.json puts none where a space stands already, and may put none after
-added tokens.
+Four cases are not compared, because llama.cpp differs from these libraries there and no conversion
+could change that:
+- Spaces beside added tokens that strip them (lstrip, rstrip): llama.cpp keeps them.
+- Decomposed Unicode if tokenizer.json asks for NFC: llama.cpp leaves that to the caller.
+- Combining marks if the pre-tokenizer's pattern has a rule for them (\\p{M}, as in Mistral Nemo):
+  llama.cpp's patterns have none.
+- The space before text: SentencePiece and llama.cpp add one before any text and after every added
+  token, but the Metaspace step of a tokenizer.json adds none before an existing space, and possibly
+  none after added tokens.
 """
 
 from __future__ import annotations
@@ -58,43 +59,44 @@ TEXTS = (
     "If you could choose between eternal life and a mortal life that ends, which?",
     "x" * 70 + " " * 20 + "y",
 )
-"""Spaces, lines, digits, scripts, emoji, code: what cuts differ on."""
+"""Spaces, lines, digits, scripts, emoji, code: what pre-tokenizers split differently."""
 
-_PER_TOKEN = 48
-"""So many added tokens are tried one by one; the rest all in one text."""
+_MAX_SINGLE_TOKENS = 48
+"""Added tokens that are tried one by one; the rest are tried together in one text."""
 
 _MAX_WORDS = 8192
-_WORDS_A_TEXT = 32
-"""So many of the vocabulary's own words are tried, and how: each needs its merges to be right."""
+"""Words of the vocabulary that are tried: each tests the merges that make it."""
+_WORDS_PER_TEXT = 32
 
 
 @dataclass(frozen=True)
 class _Reference:
     tokenize: Tokenize
     added: tuple[str, ...]
-    """Added and control tokens as they stand in text."""
+    """Added and control tokens, as written in text."""
     words: tuple[str, ...]
-    """Tokens that are words of ASCII letters, which every pre-tokenizer leaves whole."""
+    """Tokens that are words of ASCII letters, which no pre-tokenizer splits."""
     strips: frozenset[str]
-    """Those that swallow the spaces beside them."""
+    """Added tokens that strip the spaces beside them."""
     metaspace: bool
-    """Whether the space in front is Metaspace's: no comparison then of text that begins with one,
-    or that follows an added token."""
+    """Whether Metaspace adds the first space: then text that begins with a space, or follows an
+    added token, is not compared."""
     nfc: bool
+    """Whether text is normalized to NFC first."""
     marks: bool
     """Whether combining marks can be compared."""
 
 
 def reference_tokenizer(folder: Path) -> Tokenize:
-    """Text to ids by the checkpoint's own files; added tokens are parsed, none are put around."""
+    """The checkpoint's own tokenizer, text to ids; parses added tokens, adds no bos or eos."""
     return _reference(folder).tokenize
 
 
 def check_parity(folder: Path, tokenize: Tokenize) -> int:
-    """Compare `tokenize` with the tokenizer of `folder`; returns how many texts were compared.
+    """Compare `tokenize` with the tokenizer of `folder`; returns the number of texts compared.
 
-    `tokenize` is the written GGUF, loaded for its vocabulary alone: llama_tokenize with
-    parse_special true and add_special false. Raises TokenizerError with the first difference.
+    `tokenize` is that of the written GGUF: llama_tokenize with parse_special true and
+    add_special false. Raises TokenizerError with the first difference.
     """
     reference = _reference(folder)
     texts = _texts(reference)
@@ -115,9 +117,11 @@ def _texts(reference: _Reference) -> list[str]:
     if reference.metaspace:
         texts = [text.lstrip(" ") for text in texts]
     words = reference.words[:: -(-len(reference.words) // _MAX_WORDS) or 1]
-    texts += [" ".join(words[n : n + _WORDS_A_TEXT]) for n in range(0, len(words), _WORDS_A_TEXT)]
+    texts += [
+        " ".join(words[n : n + _WORDS_PER_TEXT]) for n in range(0, len(words), _WORDS_PER_TEXT)
+    ]
     after = "" if reference.metaspace else "the end"
-    for token in reference.added[:_PER_TOKEN]:
+    for token in reference.added[:_MAX_SINGLE_TOKENS]:
         texts += [token, f"so{token}{after}", token * 2]
         if token not in reference.strips:
             texts.append(f"so {token}{after and ' ' + after}")
@@ -138,9 +142,9 @@ def _reference(folder: Path) -> _Reference:
         tuple(t.content for t in added if _is_plain(t.content)),
         _words({t: id_ for t, id_ in tokenizer.vocab.items() if id_ not in tokenizer.added}),
         frozenset(t.content for t in added if t.lstrip or t.rstrip),
-        metaspace=_says(document.get("pre_tokenizer"), "Metaspace"),
-        nfc=_says(document.get("normalizer"), "NFC"),
-        marks=not _says(document.get("pre_tokenizer"), r"\p{M}"),
+        metaspace=_mentions(document.get("pre_tokenizer"), "Metaspace"),
+        nfc=_mentions(document.get("normalizer"), "NFC"),
+        marks=not _mentions(document.get("pre_tokenizer"), r"\p{M}"),
     )
 
 
@@ -148,7 +152,7 @@ def _sentencepiece_reference(folder: Path, config: dict[str, Any]) -> _Reference
     prefix = config.get("add_prefix_space")
     model = load_sentencepiece(folder, prefix if isinstance(prefix, bool) else None)
     symbols = {n: model.IdToPiece(n) for n in range(model.vocab_size()) if _is_symbol(model, n)}
-    # The model has no embedding for ids beyond vocab_size, so they are no part of the GGUF.
+    # The model has no embedding for ids from vocab_size on, so the GGUF leaves them out.
     vocab_size = read_object(folder / "config.json", CheckpointError).get("vocab_size")
     for id_, token in added_tokens(folder, config, model.vocab_size()):
         if not isinstance(vocab_size, int) or id_ < vocab_size:
@@ -169,28 +173,28 @@ def _sentencepiece_reference(folder: Path, config: dict[str, Any]) -> _Reference
 
 
 def _words(vocab: dict[str, int]) -> tuple[str, ...]:
-    """Words among the tokens, in the order of their ids; a leading space is "Ġ" or "▁" there."""
+    """The words among the tokens, in the order of their ids, without the space "Ġ" or "▁"."""
     tokens = (token.lstrip("Ġ▁") for token in sorted(vocab, key=vocab.__getitem__))
     words = (word for word in tokens if len(word) > 1 and word.isascii() and word.isalpha())
     return tuple(dict.fromkeys(words))
 
 
 def _is_symbol(model: Any, id_: int) -> bool:
-    """Control pieces and the unknown piece: llama.cpp parses them, sentencepiece does not."""
+    """True for control pieces and the unknown piece, which only llama.cpp parses in text."""
     return bool(model.IsControl(id_) or model.IsUnknown(id_))
 
 
 def _is_plain(token: str) -> bool:
-    """Not a token of spaces: those are merged or swallowed by rules of their own."""
+    """False for tokens with spaces at an end, which rules of their own merge or strip."""
     return bool(token) and token == token.strip() and "▁" not in token
 
 
-def _says(section: Any, word: str) -> bool:
-    """Whether a text anywhere within a section of tokenizer.json holds `word`."""
+def _mentions(section: Any, word: str) -> bool:
+    """Whether any string in a section of tokenizer.json contains `word`."""
     if isinstance(section, dict):
-        return any(_says(value, word) for value in section.values())
+        return any(_mentions(value, word) for value in section.values())
     if isinstance(section, list):
-        return any(_says(part, word) for part in section)
+        return any(_mentions(part, word) for part in section)
     return isinstance(section, str) and word in section
 
 
@@ -207,7 +211,7 @@ def _difference(folder: Path, text: str, expected: list[int], found: list[int]) 
     if len(shown) > 90:
         shown = f"{shown[:87]}..."
     return (
-        f"{folder}: the GGUF cuts text in another way than the checkpoint's tokenizer: {shown} "
-        f"gives {found[at : at + 4]} instead of {expected[at : at + 4]} from its token {at} on; "
+        f"{folder}: the GGUF tokenizes text differently from the checkpoint: {shown} gives "
+        f"{found[at : at + 4]} instead of {expected[at : at + 4]} from token {at} on; "
         "llama.cpp does not support this tokenizer"
     )

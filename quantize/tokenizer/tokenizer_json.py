@@ -1,4 +1,4 @@
-"""tokenizer.json in the tokenizers library, with its errors as ours."""
+"""tokenizer.json, run by the tokenizers library; its errors become TokenizerError."""
 
 from __future__ import annotations
 
@@ -15,19 +15,19 @@ _FLAGS = ("single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 class JsonTokenizer:
-    """The tokenizer of a tokenizer.json, encoding text of any length as it stands."""
+    """The tokenizer of a tokenizer.json, without truncation or padding."""
 
     def __init__(self, folder: Path, document: dict[str, Any], config: dict[str, Any]) -> None:
         """`document` and `config` are tokenizer.json and tokenizer_config.json of `folder`.
 
-        Tokens that stand in `config` alone are added, as transformers does. Raises TokenizerError.
+        Tokens that only `config` lists are added, as transformers does. Raises TokenizerError.
         """
         self.path = folder / "tokenizer.json"
         self.document = document
         self._check_model(document.get("model"))
         with self._library():
             self._tokenizer = Tokenizer.from_file(str(self.path))
-            # The file may ask to cut or pad what is encoded: that is for training batches.
+            # The file can ask for truncation or padding, which is meant for training batches.
             self._tokenizer.no_truncation()
             self._tokenizer.no_padding()
             for id_, entry in _numbered(config.get("added_tokens_decoder")):
@@ -38,7 +38,7 @@ class JsonTokenizer:
             self.added: dict[int, AddedToken] = self._tokenizer.get_added_tokens_decoder()
 
     def check_size(self, vocab_size: int) -> None:
-        """Raise TokenizerError if an id has no row in the embeddings."""
+        """Raise TokenizerError if an id is not below `vocab_size`, the rows of the embeddings."""
         last = max(self.vocab.values(), default=0)
         if last >= vocab_size:
             raise TokenizerError(
@@ -47,31 +47,33 @@ class JsonTokenizer:
             )
 
     def ids(self, text: str, *, ends: bool = False) -> list[int]:
-        """Token ids of `text`; with `ends`, also the special tokens that go around it."""
+        """Token ids of `text`; with `ends`, also the special tokens added around it."""
         with self._library():
             found: list[int] = self._tokenizer.encode(text, add_special_tokens=ends).ids
         return found
 
     def text(self, ids: list[int]) -> str:
-        """What the ids stand for, special tokens included."""
+        """The text of `ids`, special tokens included."""
         with self._library():
             found: str = self._tokenizer.decode(ids, skip_special_tokens=False)
         return found
 
     def token_id(self, token: Any) -> int | None:
-        """The id of a special token as the config names it: text, or {"content": text}."""
+        """The id of a special token as the config gives it: a string, or {"content": string}."""
         content = token.get("content") if isinstance(token, dict) else token
         return self.vocab.get(content) if isinstance(content, str) else None
 
     def _check_model(self, model: Any) -> None:
-        """Refuse what llama.cpp cannot do (and what makes the library panic before it says so)."""
+        """Reject options that llama.cpp lacks, before they make the library panic."""
         for option in ("continuing_subword_prefix", "end_of_word_suffix", "dropout"):
             if isinstance(model, dict) and model.get(option):
-                raise TokenizerError(f"{self.path}: {option} of its model is not supported")
+                raise TokenizerError(
+                    f"{self.path}: {option} of its model is not supported by llama.cpp"
+                )
 
     @contextmanager
     def _library(self) -> Iterator[None]:
-        """Around calls into Rust: errors come as bare Exceptions, panics as no Exception at all."""
+        """Around calls into Rust: errors are bare Exceptions, panics only BaseExceptions."""
         try:
             yield
         except BaseException as problem:
@@ -79,12 +81,12 @@ class JsonTokenizer:
                 raise
             reason = ascii(" ".join(str(problem).split()))[1:-1][:200]
             raise TokenizerError(
-                f"{self.path}: the tokenizers library cannot use it ({reason})"
+                f"{self.path}: the tokenizers library cannot load or run it ({reason})"
             ) from None
 
 
 def looks_special(token: str) -> bool:
-    """Whether the converter takes an added token as control although it is not marked special."""
+    """Whether the converter treats an added token as control even if it is not marked special."""
     return (
         token in ("<pad>", "<mask>", "<2mass>", "[@BOS@]")
         or (token.startswith("<|") and token.endswith("|>"))
@@ -94,7 +96,7 @@ def looks_special(token: str) -> bool:
 
 
 def _numbered(entries: Any) -> list[tuple[int, dict[str, Any]]]:
-    """The well-formed entries of an added_tokens_decoder, by id."""
+    """The valid entries of an added_tokens_decoder, sorted by id."""
     found = [
         (int(id_), entry)
         for id_, entry in (entries.items() if isinstance(entries, dict) else ())

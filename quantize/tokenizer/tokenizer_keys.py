@@ -1,4 +1,4 @@
-"""Tokenizer files of a checkpoint to the keys `tokenizer.*` of a GGUF, in the converter's order."""
+"""Tokenizer files of a checkpoint to the GGUF keys `tokenizer.*`, in the converter's order."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ _GRANITE_VOCAB = 49152
 def tokenizer_metadata(folder: Path, vocab_size: int) -> Metadata:
     """Vocabulary, special tokens and chat templates of `folder`, for a model of `vocab_size` rows.
 
-    tokenizer.model is used where it is; otherwise tokenizer.json, which may hold a SentencePiece
-    model or a byte-level BPE. Raises TokenizerError, in one line, when neither is there, when they
-    are malformed, or when llama.cpp has no tokenizer of this kind.
+    tokenizer.model is used if it exists; otherwise tokenizer.json, which can hold a SentencePiece
+    model or a byte-level BPE. Raises TokenizerError if neither exists, if they are malformed, or if
+    llama.cpp has no such tokenizer.
     """
     document = _optional(folder / "tokenizer.json")
     config = _optional(folder / "tokenizer_config.json")
@@ -38,7 +38,7 @@ def tokenizer_metadata(folder: Path, vocab_size: int) -> Metadata:
     if (prefix := config.get("add_prefix_space")) is not None:
         if not isinstance(prefix, bool):
             raise TokenizerError(
-                f"{folder / 'tokenizer_config.json'}: add_prefix_space is not true or false"
+                f"{folder / 'tokenizer_config.json'}: add_prefix_space is neither true nor false"
             )
         metadata["tokenizer.ggml.add_space_prefix"] = boolean(prefix)
     n_vocab: int | None = vocab_size
@@ -53,7 +53,7 @@ def tokenizer_metadata(folder: Path, vocab_size: int) -> Metadata:
     metadata |= special_tokens(folder, document, config, n_vocab)
     metadata |= chat_templates(folder, config)
     metadata |= normalizer_flags(document.get("normalizer"))
-    # Two families that the converter knows by the size of their vocabulary.
+    # Two families that the converter recognizes by the size of their vocabulary.
     if vocab_size == _CODE_LLAMA_VOCAB:
         metadata.setdefault("tokenizer.ggml.eot_token_id", u32(_CODE_LLAMA_EOT))
     if vocab_size == _GRANITE_VOCAB:
@@ -62,10 +62,11 @@ def tokenizer_metadata(folder: Path, vocab_size: int) -> Metadata:
 
 
 def chat_templates(folder: Path, config: dict[str, Any]) -> Metadata:
-    """The chat template, and the named ones beside it.
+    """The chat template, and any named ones beside it.
 
-    In this order: `chat_template` in tokenizer_config.json (a string, or a list of named ones);
-    chat_template.jinja with additional_chat_templates/*.jinja; chat_template.json.
+    The first of these that exists: `chat_template` in tokenizer_config.json (a string, or a list of
+    named ones); chat_template.jinja with additional_chat_templates/*.jinja; chat_template.json.
+    Raises TokenizerError.
     """
     found = config.get("chat_template")
     where = folder / "tokenizer_config.json"
@@ -89,7 +90,7 @@ def chat_templates(folder: Path, config: dict[str, Any]) -> Metadata:
 
 
 def _named_templates(where: Path, found: Any) -> dict[str, str]:
-    """Name -> template. Names become parts of keys: all but letters and digits turn to "_"."""
+    """Name -> template. In a name, every character but ASCII letters and digits becomes "_"."""
     if isinstance(found, str):
         return {"default": found}
     allowed = ascii_sets.ascii_letters + ascii_sets.digits
@@ -98,7 +99,9 @@ def _named_templates(where: Path, found: Any) -> dict[str, str]:
         entry = choice if isinstance(choice, dict) else {}
         name, template = entry.get("name"), entry.get("template")
         if not isinstance(name, str) or not isinstance(template, str):
-            raise TokenizerError(f"{where}: chat_template is neither text nor a list of named ones")
+            raise TokenizerError(
+                f"{where}: chat_template is neither text nor a list of named templates"
+            )
         name = "".join(letter if letter in allowed else "_" for letter in name)
         if name:
             named[name] = template
@@ -112,13 +115,13 @@ def _optional(path: Path) -> dict[str, Any]:
 def _check_is_bpe(folder: Path, document: dict[str, Any]) -> None:
     if not document:
         raise TokenizerError(
-            f"{folder}: has neither tokenizer.model nor tokenizer.json; copy the tokenizer's files "
-            "of the base model into the folder"
+            f"{folder}: has neither tokenizer.model nor tokenizer.json; copy the tokenizer files "
+            "of the base model into it"
         )
     model = document.get("model")
     kind = model.get("type") if isinstance(model, dict) else None
     if kind != "BPE":
         raise TokenizerError(
-            f"{folder / 'tokenizer.json'}: a tokenizer of the type {ascii(kind)[:40]} is not "
-            "supported; SentencePiece and byte-level BPE are"
+            f"{folder / 'tokenizer.json'}: the tokenizer type {ascii(kind)[:40]} is not "
+            "supported; only SentencePiece and byte-level BPE are"
         )

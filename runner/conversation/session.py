@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import os
 import re
-import tempfile
 import unicodedata
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 from platformdirs import user_data_path
+
+from franken_gguf.quantize.common import files
 
 from .conversation import Conversation
 from .session_format import SessionError, decode, encode
@@ -203,25 +202,9 @@ def read_chat(path: Path) -> Conversation:
     raise SessionError(f"{path}: {reason}")
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """A new file of mode 0600 to write to, which is on the disk and has the name `path` after."""
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=".", suffix=".part")
-    os.close(handle)
-    part = Path(name)
-    try:
-        yield part
-        with part.open("rb+") as file:
-            os.fsync(file.fileno())
-        part.replace(path)
-        if os.name != "nt":  # the new name, too, must outlive a power cut
-            folder = os.open(path.parent, os.O_RDONLY)
-            try:
-                os.fsync(folder)
-            finally:
-                os.close(folder)
-    finally:
-        part.unlink(missing_ok=True)
+def replacing(path: Path) -> AbstractContextManager[Path]:
+    """files.replacing for a private file (mode 0600) that survives a power cut."""
+    return files.replacing(path, mode=0o600, fsync=True)
 
 
 def file_name(name: str) -> str:

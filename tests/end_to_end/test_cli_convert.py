@@ -135,7 +135,7 @@ def test_a_dry_run_reports_the_same_and_writes_nothing(tmp_path: Path) -> None:
 def test_an_unknown_type_lists_the_known_ones_nearest_first(tmp_path: Path) -> None:
     result = franken("convert", make_checkpoint(tmp_path / "m"), "-q", "Q4_2", "-o", tmp_path)
     assert result.exit_code == 1
-    assert result.stderr.startswith("Error: no type 'Q4_2'; there are: Q4_1, Q4_0")
+    assert result.stderr.startswith("Error: unknown type 'Q4_2'; known types: Q4_1, Q4_0")
 
 
 BAD_SOURCES = {

@@ -146,7 +146,7 @@ def test_a_card_that_cannot_be_used_is_one_clear_line(folder: Path, front_matter
 
 def test_a_card_as_long_as_a_book_is_refused_before_it_is_parsed(folder: Path) -> None:
     (folder / "README.md").write_text("---\n" + "- a\n" * 400_000, encoding="utf-8")
-    with pytest.raises(CheckpointError, match="too long for a model card"):
+    with pytest.raises(CheckpointError, match="longer than 1,048,576 characters"):
         metadata_of(folder)
 
 

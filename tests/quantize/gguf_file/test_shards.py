@@ -110,13 +110,13 @@ def test_parts_that_are_missing_or_stand_for_each_other_are_named(tmp_path: Path
     checkpoint = make_checkpoint(tmp_path / "model")
     output = split(checkpoint, tmp_path / "tales.gguf", 2_000_000)
     first, second, *_ = (shard.path for shard in output.shards)
-    with pytest.raises(GGUFError, match=r"is a part of a split model; name the first"):
+    with pytest.raises(GGUFError, match=r"is a part of a split model; give the first"):
         open_source(second)
     second.write_bytes(first.read_bytes())
-    with pytest.raises(GGUFError, match=r"stands in more than one part"):
+    with pytest.raises(GGUFError, match=r"is in more than one part"):
         open_source(first)
     second.unlink()
-    with pytest.raises(GGUFError, match=re.escape(f"{second.name}: no such file")):
+    with pytest.raises(GGUFError, match=re.escape(f"{second.name}: file not found")):
         open_source(first)
 
 

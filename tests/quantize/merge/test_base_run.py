@@ -68,7 +68,7 @@ def test_a_longer_one_is_named_and_nothing_is_run(
 @pytest.mark.parametrize(
     ("name", "reason"),
     [
-        ("nope", "no type 'nope'; there are: "),
+        ("nope", "unknown type 'nope'; known types: "),
         ("q4_k_moe", "a base model cannot run in Q4_K_MOE; use --base-type Q4_K_M\n"),
         ("Q2_K_S", "a base model cannot run in Q2_K_S; use --base-type Q2_K\n"),
     ],

@@ -141,7 +141,7 @@ def test_a_prompt_that_gives_no_token_is_refused(models: Path) -> None:
 @pytest.mark.parametrize(
     ("prompts", "mode", "reason"),
     [
-        ((["\ud800"], ["salt"]), "hidden", r"tales\.yml, line \d+: holds half a character"),
+        ((["\ud800"], ["salt"]), "hidden", r"tales\.yml, line \d+: holds an unpaired surrogate"),
         ((["moon"] * 600, ["salt"] * 600), "hidden", r"experts: 1,200 prompts in all; write at m"),
     ],
 )

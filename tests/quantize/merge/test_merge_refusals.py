@@ -178,10 +178,10 @@ def test_it_is_refused_in_one_line(models: Path, tmp_path: Path, what: str) -> N
 HOSTILE = {
     "base_model: &a b\nexperts: [*a]": r"line 2: holds a YAML alias",
     "experts: !!python/object/apply:os.system [true]": r"line 1: holds a YAML tag",
-    "a: " + "[" * 5000: r"lists within lists",
+    "a: " + "[" * 5000: r"nests lists or mappings",
     "a: " + "b" * (1 << 20): r"larger than 262144 bytes",
     "- base_model": r"is not a mapping; write base_model",
-    "base_model: [": r"line 1: no YAML",
+    "base_model: [": r"line 1: not valid YAML",
     "experts: [1, 2]": r"experts\[0\]: is not a mapping; write source_model",
 }
 

@@ -100,9 +100,9 @@ def test_values_are_dealt_to_experts() -> None:
 
 def test_an_imatrix_of_another_model_is_refused() -> None:
     imatrix = imatrix_of(a=np.ones(6, F32))
-    with pytest.raises(ImatrixError, match=r"i\.gguf: none of its 1 entries is a tensor"):
+    with pytest.raises(ImatrixError, match=r"i\.gguf: none of its 1 entries matches a tensor"):
         imatrix.for_tensors({"b": (4, 6)})
-    with pytest.raises(ImatrixError, match="'a' has 6 values, the tensor needs 8"):
+    with pytest.raises(ImatrixError, match="'a' has 6 values, but the tensor needs 8"):
         imatrix.for_tensors({"a": (4, 8)})
 
 
@@ -171,7 +171,7 @@ def test_sums_and_counts_that_are_not_finite_are_refused(
     tmp_path: Path, total: float, count: float
 ) -> None:
     entries = {"a": (np.full((1, 2), total), np.array([count]))}
-    with pytest.raises(ImatrixError, match=r"'a' has .*NaN (counts|values); make it again"):
+    with pytest.raises(ImatrixError, match=r"'a' has .*NaN (counts|values); run llama-imatrix"):
         read_imatrix(gguf_imatrix(tmp_path / "i.gguf", entries))
 
 
@@ -195,7 +195,7 @@ def test_a_model_is_no_imatrix(tmp_path: Path) -> None:
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
-    with pytest.raises(ImatrixError, match="a GGUF, but no importance matrix"):
+    with pytest.raises(ImatrixError, match="a GGUF file, but not an importance matrix"):
         read_imatrix(tmp_path / "m.gguf")
     with pytest.raises(ImatrixError, match="cannot be read"):
         read_imatrix(tmp_path / "none.gguf")

@@ -123,7 +123,7 @@ def test_a_pre_tokenizer_that_llama_cpp_lacks_is_an_error_that_names_it(
     document["pre_tokenizer"] = section
     document["model"]["ignore_merges"] = ignore_merges
     write_json(bpe / "tokenizer.json", document)
-    assert "no pre-tokenizer known" in error_of(bpe)
+    assert "no known equivalent of this pre-tokenizer" in error_of(bpe)
 
 
 def test_the_table_of_hashes_holds_what_its_source_says() -> None:

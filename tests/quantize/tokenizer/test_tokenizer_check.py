@@ -151,7 +151,7 @@ def test_combining_marks_are_left_out_where_a_pattern_has_a_rule_for_them(
 
 
 def fails(folder: Path, change: Callable[[Metadata], object]) -> str:
-    with pytest.raises(TokenizerError, match="cuts text in another way") as caught:
+    with pytest.raises(TokenizerError, match="tokenizes text differently") as caught:
         compare(folder, change)
     line = str(caught.value)
     assert line.startswith(str(folder)) and line.isprintable()
