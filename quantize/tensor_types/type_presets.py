@@ -58,7 +58,7 @@ LLAMA_PRESETS: dict[str, Preset] = {
 }
 # Ours, for any number of experts. Keys and values in Q8_0 and the attention output in Q5_K are what
 # llama-quantize chooses for models of exactly 8 experts. The bytes are saved on the experts' gate
-# and up matrices, half of all weights and the least sensitive. Measured in docs/log/tensor-types.md.
+# and up matrices, half of all weights and the least sensitive (see docs/log/tensor-types.md).
 MOE_PRESETS: dict[str, Preset] = {
     "Q4_K_MOE": Preset(
         "Q4_K_MOE",

@@ -140,7 +140,7 @@ def test_an_unknown_type_lists_the_known_ones_nearest_first(tmp_path: Path) -> N
 
 BAD_SOURCES = {
     "nowhere": "nowhere: no such file or folder",
-    "empty": "no model.safetensors in it",
+    "empty": "has no model.safetensors",
     "text.gguf": "not a GGUF file",
 }
 
