@@ -208,7 +208,7 @@ def read_header(path: Path) -> Header:
         with path.open("rb") as file:
             return _read(_Cursor(file, path))
     except FileNotFoundError:
-        raise GGUFError(f"{path}: file not found") from None
+        raise GGUFError(f"{path}: no such file") from None
     except OSError as error:
         raise GGUFError(f"{path}: cannot be read: {error.strerror or error}") from None
 
