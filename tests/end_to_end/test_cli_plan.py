@@ -102,7 +102,7 @@ def test_a_model_in_several_files_is_planned_and_loaded_as_the_whole(tmp_path: P
         everywhere = sum(used["attention"] for used in one["used"].values())
         assert engine.plan.used["CPU"]["attention"] == everywhere
     second = run("plan", rest[0], *machine)
-    assert f"name the first, ...-00001-of-{len(rest) + 1:05}.gguf" in second.stderr
+    assert f"give the first part, ...-00001-of-{len(rest) + 1:05}.gguf" in second.stderr
     rest[0].unlink()
     assert run("plan", first, *machine).stderr == f"Error: {rest[0]}: no such file\n"
 

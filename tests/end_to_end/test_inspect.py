@@ -138,7 +138,7 @@ def test_a_number_that_is_text_is_an_error_and_not_a_traceback(tmp_path: Path) -
     assert result.exit_code == 1
     assert (
         result.stderr
-        == f"Error: {path}: metadata key 'llama.expert_count' is missing or no integer\n"
+        == f"Error: {path}: metadata key 'llama.expert_count' is missing or not an integer\n"
     )
 
 
