@@ -100,8 +100,7 @@ class _Cursor:
             )
         if self.position + count > MAX_HEADER_BYTES:
             raise GGUFError(
-                f"{self.path}: the header is larger than {MAX_HEADER_BYTES} bytes; "
-                "the file is damaged, download it again"
+                f"{self.path}: the header is larger than {MAX_HEADER_BYTES} bytes; it is damaged"
             )
         self.position += count
         return self.file.read(count)
