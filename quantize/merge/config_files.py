@@ -128,12 +128,12 @@ tags:
 # {name}
 
 A mixture of {len(recipe.experts)} experts, {recipe.experts_used} of which work on each token, made
-by franken-gguf after a recipe of mergekit-moe's. Nothing was trained. All but the feed-forward
-layers is {_display(recipe.base)}; those come from
+by franken-gguf from a mergekit-moe recipe. Nothing was trained. Everything but the feed-forward
+layers is from {_display(recipe.base)}; these layers are from
 
 {listed}
 
-The licences of all of these hold.
+The licenses of all of these models apply.
 
 {fence}yaml
 {text.strip()}
