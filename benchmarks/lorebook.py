@@ -58,7 +58,7 @@ def measure(share: float) -> str:
         for _ in range(2):
             texts.insert(0, _text(WORDS, share, words, dice))
         started = time.thread_time()
-        found = lore.called(Moment(texts, budget=2000), count_tokens=lambda text: len(text) // 4)
+        found = lore.matches(Moment(texts, budget=2000), count_tokens=lambda text: len(text) // 4)
         seconds.append(time.thread_time() - started)
         called.append(len(found))
         active.append(sum(one.is_active for one in found))

@@ -1,1 +1,1 @@
-"""A conversation with a model: what is said, kept, saved and shown."""
+"""Chats with a model: prompts, answers and summaries, and the saved session they belong to."""

@@ -1,4 +1,4 @@
-"""A conversation with a model: questions become answers, from the engine and the template."""
+"""A chat with a model: sends the conversation to the engine and returns its answers."""
 
 from __future__ import annotations
 
@@ -58,8 +58,9 @@ class Chat:
         """The model's answer: iterate over it for its pieces. Raises PromptError, EngineError.
 
         Once the conversation outgrows the context, the model no longer reads its oldest turns:
-        as many are left out as free half of the context, so that this is rare and most prompts
-        start with what is evaluated already. The system text stays. An error changes nothing.
+        enough are left out to free half of the context, so that this is rare and most prompts
+        start with text that is already evaluated. The system text stays. If an error is raised,
+        the conversation is unchanged.
         """
         self._tries = 0
         return self._answer(Turn([*self.conversation.messages, Message("user", question, now())]))
@@ -74,7 +75,7 @@ class Chat:
         return self._answer(Turn([*before, Message("user", question, now())]))
 
     def regenerate(self) -> Answer:
-        """Another answer in place of the last one, which stays as a swipe.
+        """Another answer in place of the last one, which becomes a swipe.
 
         Raises ConversationError, and as `ask` does.
         """

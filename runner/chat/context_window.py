@@ -1,4 +1,4 @@
-"""The part of a conversation that the model reads: its prompt, what no longer fits, a summary."""
+"""Fits a conversation into the context: the prompt, what to leave out, and a summary of that."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class ContextWindow:
         return len(self.engine.vocabulary.prompt(text))
 
     def prompt_for(self, messages: list[Message], prefix: str, forgotten: int) -> list[int]:
-        """The tokens of `messages` without the first `forgotten`.
+        """The prompt's tokens for `messages` without the first `forgotten`.
 
         They end where the answer begins, or after `prefix`, the text that the answer starts with.
         Raises PromptError.
@@ -55,8 +55,8 @@ class ContextWindow:
     def fitting(self, messages: list[Message], prefix: str) -> tuple[int, list[int]]:
         """How many of the oldest messages to leave out, and the prompt without them.
 
-        None more than before while the answer has room; otherwise whole turns, until the prompt
-        takes at most half of the context. Raises PromptError.
+        As long as there is room for the answer, no more than before; then whole turns, until the
+        prompt takes at most half of the context. Raises PromptError.
         """
         n_ctx, already = self.engine.n_ctx, self.conversation.forgotten
         room = min(n_ctx // 4, self.max_tokens or n_ctx)
@@ -104,7 +104,7 @@ class ContextWindow:
         prefix = " ".join(filter(None, (self.story.opening, prefix)))
         if not prefix:
             return start
-        # As the template writes an existing answer (some put a space before it).
+        # Rendered as an existing answer: some templates put a space before it.
         read.append(Message("assistant", prefix))
         whole = self.template.render(read, add_generation_prompt=False)
         place = whole.find(prefix, len(start)) if whole.startswith(start) else -1

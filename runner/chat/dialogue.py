@@ -1,4 +1,4 @@
-"""A chat and the session that it is saved to: what the commands of a conversation work on."""
+"""A chat and the session that it is saved to; the slash commands work on this."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .chat import Chat
 
 @dataclass
 class Totals:
-    """What all answers so far took."""
+    """Tokens and seconds of all answers so far."""
 
     answers: int = 0
     tokens: int = 0
@@ -25,7 +25,7 @@ class Totals:
     prompt_reused: int = 0
 
     def add(self, answer: Answer) -> None:
-        """Count one more answer."""
+        """Add the figures of one more answer."""
         done = answer.generation
         self.answers += 1
         self.tokens += done.tokens
@@ -36,7 +36,7 @@ class Totals:
 
 @dataclass
 class Dialogue:
-    """Joins a chat with its session. Without one, `autosave` says whether to begin one."""
+    """A chat and its session. With `autosave`, the first save starts a session if there is none."""
 
     chat: Chat
     model: str
@@ -44,27 +44,27 @@ class Dialogue:
     autosave: bool = False
     session: Session | None = None
     figures: Figures = "short"
-    """What is shown after each answer."""
+    """Which figures are shown after each answer."""
     totals: Totals = field(default_factory=Totals)
 
-    def go_on(self, session: Session | None, conversation: Conversation) -> None:
-        """Go on with what an open session holds, or without one."""
+    def switch_to(self, session: Session | None, conversation: Conversation) -> None:
+        """Continue with `conversation`, which is saved to `session` from now on, if any."""
         self.close()
         self.session = session
         self.chat.conversation = conversation
         self.chat.set_story(opened(conversation))
 
-    def move_to(self, session: Session) -> None:
-        """Save what has been said under another name and go on there. Raises SessionError."""
+    def save_as(self, session: Session) -> None:
+        """Save the conversation to another session and continue there. Raises SessionError."""
         self.close()
         self.session = session
         self.save()
 
     def save(self) -> None:
-        """Bring the session's file to what has been said. Raises SessionError."""
+        """Save the conversation to the session's file. Raises SessionError."""
         conversation = self.chat.conversation
         try:
-            # A file for a chat in which nothing was said would only hide the others.
+            # An empty chat would only clutter the list of sessions.
             if not conversation.messages and not (self.session and self.session.exists()):
                 return
             self.begin_session()
@@ -74,12 +74,12 @@ class Dialogue:
             recorder.forget()
 
     def begin_session(self) -> None:
-        """Have a session to save to, where one is wanted. Raises SessionError."""
+        """Start a session if there is none and `autosave` is set. Raises SessionError."""
         if self.session is None and self.autosave:
             self.session = self.sessions.open_new(self.model)
 
     def close(self) -> None:
-        """Let another chat have the session."""
+        """Release the session, so that another chat can open it."""
         if self.session is not None:
             self.session.close()
             self.session = None

@@ -1,4 +1,4 @@
-"""The user's next line as the model would write it: a prompt that ends where their turn begins."""
+"""Drafts the user's next line: the model continues a prompt that ends where a user turn begins."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ _MAX_TOKENS = 256
 
 
 class Draft:
-    """The user's next line, once `read`; the conversation stays as it is.
+    """A draft of the user's next line; `read` generates it. The conversation does not change.
 
-    No instruction asks for it: after the head of a user's turn, a chat model writes what a user
-    says (https://arxiv.org/abs/2406.08464). So only that head is evaluated. Raises
-    ConversationError where it is not the user's turn, PromptError, EngineError.
+    The model is not instructed to write it: after the header of a user turn, a chat model writes
+    what a user would (https://arxiv.org/abs/2406.08464), so only that header is evaluated. Raises
+    ConversationError if the last message is the user's, PromptError, EngineError.
     """
 
     def __init__(self, chat: Chat) -> None:
-        roles = [one.role for one in chat.conversation.messages[chat.conversation.forgotten :]]
-        if [role for role in roles if role != NOTE][-1:] == ["user"]:
-            raise ConversationError("the last word is yours already; /undo takes it back")
+        messages = chat.conversation.messages[chat.conversation.forgotten :]
+        roles = [message.role for message in messages if message.role != NOTE]
+        if roles[-1:] == ["user"]:
+            raise ConversationError("the last message is yours; /undo removes it")
         self.text = ""
         self._chat = chat
-        head, stop = _users_turn(chat)
+        head, stop = _user_turn(chat)
         names = (f"\n{card.char}:" for card in chat.story.cards)
         self._stops = (*chat.template.stops, *filter(None, [stop]), *names)
         self.generation = chat.engine.generate(
@@ -36,20 +37,21 @@ class Draft:
         )
 
     def read(self) -> str:
-        """Let the model write it; what came of it, where it was stopped."""
-        # Spelled, a control token that ends a user's turn ends the line too.
+        """Generate the draft and return it; if it is stopped, what was written so far."""
+        # Spelled out, so that a control token that ends a user turn matches `stops`.
         spelling = self._chat.engine.vocabulary.spelling
         self.text = "".join(text_of(self.generation, spelling, self._stops)).strip()
         return self.text
 
 
-def _users_turn(chat: Chat) -> tuple[str, str]:
-    """All that stands before the user's next words, and what the template ends a turn with."""
-    words = Message("user", uuid.uuid4().hex)
+def _user_turn(chat: Chat) -> tuple[str, str]:
+    """The prompt up to the user's next words, and the text with which the template ends a turn."""
+    marker = Message("user", uuid.uuid4().hex)
     conversation = chat.conversation
-    said = chat.story.read(conversation, [*conversation.messages, words], conversation.forgotten)
-    text = chat.template.render(said, add_generation_prompt=False)
-    alone = chat.template.render([words], add_generation_prompt=False)
-    head = text.rpartition(words.content)[0]
-    # A token of words brings its own space.
-    return head.rstrip(" "), alone.rpartition(words.content)[2].strip()
+    messages = [*conversation.messages, marker]
+    read = chat.story.read(conversation, messages, conversation.forgotten)
+    text = chat.template.render(read, add_generation_prompt=False)
+    alone = chat.template.render([marker], add_generation_prompt=False)
+    head = text.rpartition(marker.content)[0]
+    # The first token of a word includes its own space.
+    return head.rstrip(" "), alone.rpartition(marker.content)[2].strip()

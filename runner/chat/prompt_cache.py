@@ -1,8 +1,8 @@
-"""The evaluated context of a session on disk, so that a long one starts without evaluating it.
+"""Saves the evaluated context of a session, so that resuming it does not evaluate it again.
 
-llama.cpp takes the state of another model, or of another quant of the same, without a word. So the
-file ends in a hash over all its bytes, keyed by all that must be the same again; one that differs
-in anything is thrown away.
+llama.cpp loads the state of another model, or of another quant of the same model, without an error.
+So the file ends in a hash of all its bytes, keyed by everything that must be the same again. A file
+whose hash does not match is deleted.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _CHUNK = 1 << 20
 
 
 def save_context(engine: Engine, path: Path) -> int:
-    """Write what is in the context to `path`, and give the bytes. Raises EngineError, OSError."""
+    """Write the context to `path` and return its size in bytes. Raises EngineError, OSError."""
     with replacing(path) as part:
         engine.save_state(part)
         digest = _digest(engine, part, part.stat().st_size)
@@ -32,7 +32,7 @@ def save_context(engine: Engine, path: Path) -> int:
 
 
 def load_context(engine: Engine, path: Path) -> bool:
-    """Bring the context to what `save_context` wrote; False, and no file more, where it differs."""
+    """Load what `save_context` wrote. If it does not fit this model, delete it and return False."""
     try:
         with path.open("rb") as file:
             size = max(0, file.seek(0, 2) - _HASH_BYTES)
@@ -61,7 +61,7 @@ def _digest(engine: Engine, path: Path, size: int) -> bytes:
 
 
 def _fingerprint(engine: Engine) -> bytes:
-    """A hash of what a context depends on: the model's file, the library, the context's kind."""
+    """A hash of everything that a context depends on: model file, library, context settings."""
     header = engine.header
     state = header.path.stat()
     settings = (state.st_size, state.st_mtime_ns, llama_cpp.__version__, engine.context_kind)

@@ -1,4 +1,4 @@
-"""An answer as it comes, recorded so that its session can be saved after a crash."""
+"""Records an answer while it streams, so that its session can be saved after a crash."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ _quoted = json.JSONEncoder(ensure_ascii=False).encode
 
 
 def recorded(dialogue: Dialogue, answer: Answer) -> Generator[Piece, None, None]:
-    """The pieces of `answer`. Should the process die meanwhile, what came is saved by another.
+    """The pieces of `answer`. If this process dies meanwhile, the supervisor saves what arrived.
 
-    Until the first word that is the conversation without an answer.
+    Before the first word, that is the conversation without an answer.
     """
     with closing(iter(answer)) as pieces:
         if not recorder.is_read:
@@ -38,9 +38,9 @@ def recorded(dialogue: Dialogue, answer: Answer) -> Generator[Piece, None, None]
 
 
 def _begin(dialogue: Dialogue, answer: Answer, marker: str = "") -> None:
-    """Record the session's file; where the answer stands in it is found by the `marker`.
+    """Record the session's file, split at each `marker`, which stands for the answer.
 
-    There may be several such places: a swipe stands in a list beside the message, too.
+    There can be several: a swipe is also in the message's list of swipes.
     """
     if dialogue.session is None:
         return

@@ -8,13 +8,13 @@ from dataclasses import dataclass, replace
 
 from franken_gguf.runner.terminal.graphemes import columns
 
-# Where a text that is too long may begin: at a paragraph, else a sentence, else a word.
+# Where a shortened text can begin: at a paragraph, else a sentence, else a word.
 _STARTS = tuple(map(re.compile, (r"\n+", r"(?<=[.!?…])[\"”*»)]*\s+", r"\s+", r"")))
 
 
 @dataclass(frozen=True)
 class Line:
-    """One message: the user's, or the model's with its character's name if one plays."""
+    """One message: the user's, or the model's with the name of its character, if any."""
 
     text: str
     speaker: str = ""
@@ -23,7 +23,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Replay:
-    """A notice, then messages. `is_cut`: only as many as the screen has room for."""
+    """A notice, then messages; with `is_cut`, only those that fit the screen."""
 
     notice: str
     lines: tuple[Line, ...]
@@ -31,7 +31,7 @@ class Replay:
 
 
 def fitting(lines: Sequence[Line], width: int, height: int) -> Sequence[Line]:
-    """The last of `lines` that fit a screen, whole; of a longer one its end, after "..."."""
+    """The last `lines` that fit the screen, whole; of a last one that does not, its end."""
     for start in range(len(lines)):
         if sum(_rows(line.text, width) for line in lines[start:]) <= height:
             return lines[start:]

@@ -1,4 +1,4 @@
-"""What the model is asked when turns leave its context: the words of a summary's request; pure."""
+"""The request for a summary of the turns that leave the context; pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def request(text: str, max_tokens: int) -> str:
 
 
 def transcript(memory: str, messages: Sequence[Message]) -> str:
-    """What is to be summarized: the last summary and the messages that leave."""
+    """The text to summarize: the last summary and the messages that leave the context."""
     lines = [
         f"{message.extra_fields.get('name') or message.role.capitalize()}: {message.content}"
         for message in messages

@@ -29,7 +29,9 @@ _OUTPUT_GROUP = "Prompt and output"
 
 def _limit(ctx: click.Context, parameter: click.Parameter, value: int) -> int | None:
     if value == 0:
-        raise click.BadParameter("an answer has at least one token; -1 is no limit")
+        raise click.BadParameter(
+            "an answer has at least 1 token; give 1 or more, or -1 for no limit"
+        )
     return None if value < 0 else value
 
 
@@ -131,7 +133,7 @@ def chat(
     """
     _check_session(session)
     header = read_header(model)
-    # Only now, so that --help and completion do not wait for llama.cpp.
+    # Imported here so that --help and completion do not wait for llama.cpp.
     from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415
 
     from .chat_run import run  # noqa: PLC0415
@@ -157,7 +159,7 @@ def chat(
 
 
 def _question(prompt: str | None, notice: Callable[[str], None]) -> str | None:
-    """What to answer once, piped text first; None where somebody sits at a keyboard."""
+    """The one question to answer, piped text first; None for a chat at a terminal."""
     piped = piped_text(notice, has_prompt=prompt is not None)
     if prompt is None and has_keyboard():
         return None

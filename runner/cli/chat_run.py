@@ -32,9 +32,9 @@ from franken_gguf.runner.ui.model_text import has_colours
 
 
 def run(arguments: ChatArguments, screen: Screen) -> None:
-    """Talk at the terminal, or answer `arguments.question`.
+    """Chat at the terminal, or answer `arguments.question`.
 
-    Raises FrankenError, and KeyboardInterrupt where Ctrl-C stopped the only answer.
+    Raises FrankenError, and KeyboardInterrupt if Ctrl-C stopped the answer to that question.
     """
     machine = _machine(arguments, screen)
     model = arguments.header.path.name
@@ -50,7 +50,7 @@ def run(arguments: ChatArguments, screen: Screen) -> None:
         autosave = arguments.question is None and not arguments.session.no_save
         dialogue = Dialogue(chat, model, sessions, autosave)
         resources.callback(dialogue.close)
-        dialogue.go_on(session, conversation)
+        dialogue.switch_to(session, conversation)
         if session:
             load_context(chat.engine, session.context_path)
         _show_remarks(chat, screen)
@@ -68,12 +68,12 @@ def _machine(arguments: ChatArguments, screen: Screen) -> Machine:
     return machine if arguments.vram is None else with_vram(machine, arguments.vram)
 
 
-def _open_session(sessions: Sessions, wanted: SessionArguments) -> Session | None:
-    if wanted.imported:
-        return sessions.import_file(wanted.imported, wanted.name)
-    if wanted.is_resumed:
-        return sessions.open_saved(wanted.name)
-    return sessions.open(wanted.name) if wanted.name else None
+def _open_session(sessions: Sessions, arguments: SessionArguments) -> Session | None:
+    if arguments.imported:
+        return sessions.import_file(arguments.imported, arguments.name)
+    if arguments.is_resumed:
+        return sessions.open_saved(arguments.name)
+    return sessions.open(arguments.name) if arguments.name else None
 
 
 def _conversation(session: Session | None, arguments: ChatArguments) -> Conversation:
@@ -116,7 +116,7 @@ def _show_remarks(chat: Chat, screen: Screen) -> None:
         screen.notice(remark)
     used, n_ctx = chat.context_used() if chat.story.cards else 0, chat.engine.n_ctx
     if used > n_ctx // 2:
-        screen.notice(f"the story takes {used} of {n_ctx} tokens; -c gives more context")
+        screen.notice(f"the story takes {used} of the context's {n_ctx} tokens; give a larger -c")
 
 
 def _talk(dialogue: Dialogue, screen: Screen, stop: threading.Event) -> None:
@@ -140,7 +140,7 @@ def _talk(dialogue: Dialogue, screen: Screen, stop: threading.Event) -> None:
     else:
         lines = PlainInput(sys.stderr, is_whole)
     chat_screen.talk(dialogue, screen, lines, stop)
-    dialogue.save()  # if that failed after a turn, there may be room now, or it is an error
+    dialogue.save()  # if saving failed after a turn, try once more; now a failure is an error
     if dialogue.session and dialogue.session.exists():
         screen.notice(f"saved as {dialogue.session.name!r}; --continue resumes it")
 
@@ -148,14 +148,14 @@ def _talk(dialogue: Dialogue, screen: Screen, stop: threading.Event) -> None:
 def _show_beginning(dialogue: Dialogue, screen: Screen) -> None:
     for card in dialogue.chat.story.cards:
         if card.creator_notes:
-            screen.notice(f"{card.name}, notes of the creator:\n{card.creator_notes.strip()}\n")
+            screen.notice(f"{card.name}, creator's notes:\n{card.creator_notes.strip()}\n")
     for message in dialogue.chat.conversation.messages:
         story = dialogue.chat.story
-        screen.say(message.content, story.speaker_of(message), story.opening)
+        screen.greeting(message.content, story.speaker_of(message), story.opening)
 
 
 def _history() -> Path | None:
-    """The file of earlier lines, readable by its owner alone; None if it cannot be made."""
+    """The input history, readable only by its owner; None if it cannot be created."""
     path = data_folder() / "history"
     try:
         make_private(path.parent)

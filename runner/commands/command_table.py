@@ -31,7 +31,7 @@ class Command:
 
     @property
     def usage(self) -> str:
-        """The name and what it takes."""
+        """The name and its argument."""
         return f"{self.name} {self.argument}".rstrip()
 
 
@@ -41,17 +41,17 @@ def respond(dialogue: Dialogue, line: str, edit: Edit | None = None) -> Outcome 
     A line with one slash in front is a command; two slashes or """ begin a question. With `edit`
     the line replaces that message. Raises FrankenError.
     '''
-    begun = line.lstrip()
-    if begun.startswith("/") and not begun.startswith("//"):
-        return run(dialogue, begun)
-    text = unquoted(begun.removeprefix("/") if begun.startswith("//") else line)
+    stripped = line.lstrip()
+    if stripped.startswith("/") and not stripped.startswith("//"):
+        return run(dialogue, stripped)
+    text = unquoted(stripped.removeprefix("/") if stripped.startswith("//") else line)
     if not text.strip():
         return None
     return history_commands.change(dialogue, edit, text) if edit else dialogue.chat.ask(text)
 
 
 def run(dialogue: Dialogue, line: str) -> Outcome:
-    """Run a command. Raises CommandError where none has that name."""
+    """Run a command. Raises CommandError if there is none of that name."""
     name, *rest = line.split(maxsplit=1)
     argument = unquoted(unquoted(rest[0].strip()), '"') if rest else ""
     command = find(name)
@@ -63,38 +63,38 @@ def run(dialogue: Dialogue, line: str) -> Outcome:
 
 
 def find(name: str) -> Command:
-    """The command of that name. Raises CommandError, which names the nearest."""
+    """The command of that name. Raises CommandError, which suggests a similar name."""
     names = {n: command for command in COMMANDS for n in (command.name, *command.other_names)}
     if name in names:
         return names[name]
     hint = f"{did_you_mean(name, names)} /help lists them, /{name} sends it as text".lstrip()
-    raise CommandError(f"no command {name}; {hint}")
+    raise CommandError(f"there is no command {name}; {hint}")
 
 
 def completions(dialogue: Dialogue, text: str) -> list[str]:
-    """What a line that begins as `text` may become: commands, then what they take."""
-    name, space, begun = text.partition(" ")
+    """Completions of `text`: command names, then the choices for their arguments."""
+    name, space, argument = text.partition(" ")
     if not space:
-        found = [c.name + " " * bool(c.argument) for c in COMMANDS]
-        found += [other for c in COMMANDS for other in c.other_names]
-        return [one for one in found if text.startswith("/") and one.startswith(text)]
+        names = [c.name + " " * bool(c.argument) for c in COMMANDS]
+        names += [other for c in COMMANDS for other in c.other_names]
+        return [name for name in names if text.startswith("/") and name.startswith(text)]
     return [
         f"{name} {choice}"
         for command in COMMANDS
         if command.name == name
         for choice in command.choices(dialogue)
-        if choice.startswith(begun)
+        if choice.startswith(argument)
     ]
 
 
 def is_whole(text: str) -> bool:
-    '''Whether Enter ends `text`: one that begins with """ goes on until the next.'''
-    begun = text.lstrip()
-    return not begun.startswith(QUOTES) or begun.rstrip().endswith(QUOTES, len(QUOTES))
+    '''Whether Enter sends `text`: one that begins with """ continues until the closing one.'''
+    text = text.strip()
+    return not text.startswith(QUOTES) or text.endswith(QUOTES, len(QUOTES))
 
 
 def unquoted(text: str, quotes: str = QUOTES) -> str:
-    """`text` without the quotes around it, where it has them."""
+    """`text` without the quotes around it, if it has any."""
     inner = text.strip()
     if len(inner) >= 2 * len(quotes) and inner.startswith(quotes) and inner.endswith(quotes):
         return inner[len(quotes) : -len(quotes)].strip("\n")
@@ -102,7 +102,7 @@ def unquoted(text: str, quotes: str = QUOTES) -> str:
 
 
 def help_text(width: int) -> str:
-    """All commands in two columns, or on a terminal too narrow for that each above what it does."""
+    """All commands in two columns; if `width` is too small, each above its explanation."""
     groups = {name: [(c.usage, c.what) for c in commands] for name, commands in _GROUPS.items()}
     groups["Keys"] = [
         ("//...", "send a line that starts with /"),

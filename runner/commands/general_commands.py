@@ -1,4 +1,4 @@
-"""What each command of a conversation does; knows no screen: it gives back what is to be shown."""
+"""What the general commands do, such as /set and /save; they return what a screen shows."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class CommandError(FrankenError):
 
 @dataclass(frozen=True)
 class Edit:
-    """A message to change, in the user's editor or line; `place` is its index."""
+    """A message for the user to edit; `place` is its index."""
 
     text: str
     place: int
@@ -38,13 +38,13 @@ class Edit:
 
 @dataclass(frozen=True)
 class Copy:
-    """This text goes to the clipboard."""
+    """A text for the clipboard."""
 
     text: str
 
 
 class Leave:
-    """The conversation ends."""
+    """The user leaves the chat."""
 
 
 class Help:
@@ -54,11 +54,11 @@ class Help:
 Outcome = (
     str | Answer | Edit | Draft | Copy | Card | Replay | Probabilities | Experts | Help | Leave
 )
-"""A string is a notice, a card is to be looked at."""
+"""What a command returns. A string is a notice; Answer and Draft are not generated yet."""
 
 
 def clear(dialogue: Dialogue, _: str) -> str:
-    """Clear what the model reads of the conversation."""
+    """Clear the context: the model no longer reads the messages so far."""
     dialogue.chat.conversation.clear()
     return "context cleared; the system text and the saved transcript are kept"
 
@@ -80,7 +80,7 @@ def system(dialogue: Dialogue, text: str) -> str:
 
 
 def settings(dialogue: Dialogue) -> dict[str, float | str]:
-    """All settings by their names, as they are shown."""
+    """All settings by name, as /set shows them."""
     chat = dialogue.chat
     found: dict[str, float | str] = asdict(chat.sampling)
     found["samplers"] = ";".join(chat.sampling.samplers)
@@ -94,7 +94,7 @@ def settings(dialogue: Dialogue) -> dict[str, float | str]:
 
 
 def change_setting(dialogue: Dialogue, text: str) -> str:
-    """Change one setting; without any, show all."""
+    """Change one setting, or show all."""
     chat, words = dialogue.chat, text.removeprefix("parameter ").split(maxsplit=1)  # as ollama's
     if not words:
         return _table(settings(dialogue))
@@ -117,7 +117,7 @@ def change_setting(dialogue: Dialogue, text: str) -> str:
 
 
 def show(dialogue: Dialogue, what: str) -> str:
-    """The chat's state, or one of its parts in full."""
+    """The state of the chat, or one part of it in full."""
     conversation = dialogue.chat.conversation
     if what == "system":
         return conversation.system or "no system text"
@@ -156,13 +156,13 @@ def _numbered(messages: Sequence[Message]) -> str:
 
 
 def shortened(text: str) -> str:
-    """A text's beginning, in a line."""
+    """The beginning of a text, in one line."""
     line = " ".join(text[:400].split())
     return beginning(line, 40)
 
 
 def save(dialogue: Dialogue, name: str) -> str:
-    """Save now; with another name, go on under that."""
+    """Save now; with a new name, continue as that session."""
     if not dialogue.chat.conversation.messages:
         raise CommandError("there are no messages yet")
     if name and not (dialogue.session and name == dialogue.session.name):
@@ -170,7 +170,7 @@ def save(dialogue: Dialogue, name: str) -> str:
         if session.exists():
             session.close()
             raise CommandError(f"session {session.name!r} already exists; choose another name")
-        dialogue.move_to(session)
+        dialogue.save_as(session)
     dialogue.save()
     if dialogue.session is None:
         raise CommandError("this chat is not saved; give it a name: /save NAME")
@@ -185,12 +185,12 @@ def load(dialogue: Dialogue, name: str) -> Replay:
     except SessionError:
         session.close()
         raise
-    dialogue.go_on(session, conversation)
+    dialogue.switch_to(session, conversation)
     return resumed(dialogue, *dialogue.chat.story.remarks)
 
 
 def resumed(dialogue: Dialogue, *remarks: str) -> Replay:
-    """A session's name and length, after `remarks`, and its last question with all after it."""
+    """`remarks`, the session's name and length, and its messages from the last question on."""
     conversation, session = dialogue.chat.conversation, dialogue.session
     assert session is not None
     messages = conversation.messages
@@ -202,13 +202,13 @@ def resumed(dialogue: Dialogue, *remarks: str) -> Replay:
 
 
 def as_line(dialogue: Dialogue, message: Message) -> Line:
-    """A message as it is shown again."""
+    """A message to be shown again."""
     speaker = dialogue.chat.story.speaker_of(message)
     return Line(message.content.strip(), speaker, message.role == "user")
 
 
 def sessions(dialogue: Dialogue, _: str) -> str:
-    """The saved chats, the one changed last first."""
+    """The saved chats, the latest first."""
     listed = dialogue.sessions.all()
     if not listed:
         return "no saved chats yet"
@@ -237,10 +237,10 @@ _FIGURES: dict[str, Figures] = {"on": "short", "off": "off", "full": "full"}
 
 
 def stats(dialogue: Dialogue, switch: str) -> str:
-    """Totals of all answers, or which figures are shown after each."""
+    """Totals of all answers, or set which figures are shown after each."""
     if switch:
         if switch not in _FIGURES:
-            raise CommandError("write /stats, or /stats with on, off or full")
+            raise CommandError("use /stats, or /stats on, /stats off or /stats full")
         dialogue.figures = _FIGURES[switch]
         return f"figures after each answer: {switch}"
     totals = dialogue.totals
@@ -256,7 +256,7 @@ def stats(dialogue: Dialogue, switch: str) -> str:
 
 
 def tokens(dialogue: Dialogue, text: str) -> str:
-    """How many tokens the conversation, or a text, has."""
+    """The number of tokens of the conversation, or the tokens of a text."""
     if not text:
         return f"the conversation takes {_context(dialogue)} tokens"
     vocabulary = dialogue.chat.engine.vocabulary

@@ -1,4 +1,4 @@
-"""What the commands for second tries do: other answers, edits, branches; knows no screen."""
+"""What the commands for swipes, edits, branches and imports do; they return what a screen shows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from franken_gguf.runner.chat.impersonation import Draft
 from franken_gguf.runner.chat.replay import Replay
 from franken_gguf.runner.conversation import branches
 from franken_gguf.runner.conversation.session import file_name
-from franken_gguf.runner.conversation.swipes import swipes, turned_to
+from franken_gguf.runner.conversation.swipes import swipes, with_shown
 
 from .general_commands import CommandError, Edit, Outcome, as_line, load, resumed, shortened
 
@@ -24,20 +24,20 @@ def regen(dialogue: Dialogue, _: str) -> Answer:
 
 
 def swipe(dialogue: Dialogue, number: str) -> Outcome:
-    """Turn to another answer that was given; past the last, as in SillyTavern, to a new one."""
+    """Show the next answer, or answer `number`; after the last, generate one, as in SillyTavern."""
     conversation = dialogue.chat.conversation
     last = conversation.last_answer()
     texts, place = swipes(conversation.messages[last])
     if not number and place == len(texts) - 1:
         return regen(dialogue, "")
     place = _number(number, len(texts), "answer") if number else place + 1
-    conversation.messages[last] = turned_to(conversation.messages[last], place)
+    conversation.messages[last] = with_shown(conversation.messages[last], place)
     shown = as_line(dialogue, conversation.messages[last])
     return Replay(f"answer {place + 1} of {len(texts)}", (shown,))
 
 
 def list_swipes(dialogue: Dialogue, _: str) -> str:
-    """All answers to the last question, the one that stands marked."""
+    """All answers to the last question; the one that is shown is marked."""
     conversation = dialogue.chat.conversation
     texts, place = swipes(conversation.messages[conversation.last_answer()])
     return "\n".join(
@@ -47,7 +47,7 @@ def list_swipes(dialogue: Dialogue, _: str) -> str:
 
 
 def edit(dialogue: Dialogue, what: str) -> Outcome:
-    """A message to change, by default the last question; or another question in its place."""
+    """The message to edit, by default the last question; or the answer to a new question."""
     conversation = dialogue.chat.conversation
     if what == "answer":
         place = conversation.last_answer()
@@ -61,9 +61,9 @@ def edit(dialogue: Dialogue, what: str) -> Outcome:
 
 
 def change(dialogue: Dialogue, edit: Edit, text: str) -> Outcome:
-    """Put `text` in the place of the message that was to be changed.
+    """Replace the edited message by `text`.
 
-    A changed last question is asked again; anything else is changed where it stands.
+    If it is the last question, it is asked again; any other message is changed in place.
     """
     if not text.strip():
         raise CommandError("the text is empty: nothing changed; /undo removes the last turn")
@@ -83,7 +83,7 @@ def impersonate(dialogue: Dialogue, _: str) -> Draft:
 
 
 def branch(dialogue: Dialogue, name: str) -> str:
-    """Go on in a branch; the chat that it leaves stays as it is."""
+    """Continue in a copy of the chat; the original stays as it is."""
     conversation = dialogue.chat.conversation
     if not conversation.messages:
         raise CommandError("there are no messages yet")
@@ -91,15 +91,13 @@ def branch(dialogue: Dialogue, name: str) -> str:
     here = dialogue.session
     if here is None:
         raise CommandError("this chat is not saved; give it a name first: /save NAME")
-    made = branches.fork(dialogue.sessions, here, conversation, name, dialogue.model)
-    dialogue.go_on(made, made.read())
-    return (
-        f"now on branch {made.name!r} of {here.name!r}, from message {len(conversation.messages)}"
-    )
+    new = branches.fork(dialogue.sessions, here, conversation, name, dialogue.model)
+    dialogue.switch_to(new, new.read())
+    return f"now on branch {new.name!r} of {here.name!r}, from message {len(conversation.messages)}"
 
 
 def list_branches(dialogue: Dialogue, _: str) -> str:
-    """The tree of saved chats that this one is in."""
+    """The tree of saved chats that contains this one."""
     here = _saved_name(dialogue)
     return "\n".join(
         f"{'*' if name == here else ' '} {'  ' * depth}{name}"
@@ -120,16 +118,16 @@ def checkout(dialogue: Dialogue, name: str) -> Outcome:
 
 
 def branch_names(dialogue: Dialogue) -> list[str]:
-    """The branches that there are to go on in."""
+    """The names of all branches in this chat's tree."""
     if dialogue.session is None:
         return []
     return [name for _, name in branches.tree(dialogue.sessions, dialogue.session.name)]
 
 
 def import_chat(dialogue: Dialogue, name: str) -> Replay:
-    """A new saved chat from a file of SillyTavern's or ours, to go on with."""
+    """Start a saved chat from a file, SillyTavern's or ours."""
     session = dialogue.sessions.import_file(Path(name).expanduser())
-    dialogue.go_on(session, session.read())
+    dialogue.switch_to(session, session.read())
     return resumed(dialogue)
 
 

@@ -1,4 +1,4 @@
-"""What the commands about sampling do: presets, bans, odds, experts; knows no screen."""
+"""What the commands for presets, bans, probabilities and experts do; they know no screen."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from franken_gguf.runner.sampling.settings import sampling_for
 MAP = "map"
 
 
-class NothingKeptError(FrankenError):
-    """There is nothing to show yet, or no phrase of that name to allow again."""
+class NothingToShowError(FrankenError):
+    """There is no such answer, record, phrase or view."""
 
 
 @dataclass(frozen=True)
 class Spelled:
-    """A token's bytes, its odds, and those of the tokens that might have come."""
+    """A token's bytes and probability, and the most likely alternatives with theirs."""
 
     piece: bytes
     odds: Odds
@@ -41,23 +41,23 @@ class Experts:
 
     names: tuple[str, ...]
     tokens: tuple[tuple[bytes, Routes], ...]
-    """The bytes of each, and its experts by layer."""
+    """The bytes of each token, and its experts by layer."""
     has_map: bool = False
-    """Whether every layer's choice for every token is wanted too."""
+    """Whether to show each layer's choice for each token, too."""
 
 
 def use_preset(chat: Chat, name: str) -> str:
-    """Take the settings of a preset; without a name, list the presets.
+    """Use the settings of a preset, or list the presets.
 
-    What it does not name is as at the start of a chat, but for seed, grammar and logit bias, which
-    are the user's: nothing of an earlier preset stays.
+    Settings that it does not name return to the model file's, else llama.cpp's defaults, except
+    seed, grammar and logit bias: nothing of an earlier preset remains.
     """
     if not name:
         return "\n".join(
-            f"{each:10} {', '.join(f'{key} {value}' for key, value in settings.items())}".rstrip()
-            for each, settings in presets().items()
+            f"{known:10} {', '.join(f'{key} {value}' for key, value in settings.items())}".rstrip()
+            for known, settings in presets().items()
         )
-    own = {each: getattr(chat.sampling, each) for each in ("seed", "grammar", "logit_bias")}
+    own = {key: getattr(chat.sampling, key) for key in ("seed", "grammar", "logit_bias")}
     sampling = sampling_for(chat.engine.header.metadata, preset(name), own)
     chat.engine.check(sampling)
     chat.sampling = sampling
@@ -65,7 +65,7 @@ def use_preset(chat: Chat, name: str) -> str:
 
 
 def ban(chat: Chat, phrase: str) -> str:
-    """Ban a phrase; without any, list them."""
+    """Ban a phrase, or list the banned phrases."""
     if not phrase:
         return "\n".join(chat.banned.phrases) or "no banned phrases"
     chat.banned = Banned([*chat.banned.phrases, phrase])
@@ -73,16 +73,16 @@ def ban(chat: Chat, phrase: str) -> str:
 
 
 def unban(chat: Chat, phrase: str) -> str:
-    """Allow a phrase again, or with `all` every one."""
+    """Allow a phrase again, or all of them with "all"."""
     left = [] if phrase == "all" else [one for one in chat.banned.phrases if one != phrase]
     if len(left) == len(chat.banned.phrases):
-        raise NothingKeptError(f"{phrase!r} is not banned; /ban lists the banned phrases")
+        raise NothingToShowError(f"{phrase!r} is not banned; /ban lists the banned phrases")
     chat.banned = Banned(left)
     return "no banned phrases left" if not left else f"no longer banned: {phrase}"
 
 
 def probabilities(chat: Chat) -> Probabilities:
-    """How likely the last answer's tokens were. Raises NothingKeptError."""
+    """How likely the last answer's tokens were. Raises NothingToShowError."""
     last = _last(chat)
     return Probabilities(
         tuple(
@@ -97,14 +97,14 @@ def probabilities(chat: Chat) -> Probabilities:
 
 
 def experts(chat: Chat, what: str) -> Experts:
-    """Which experts wrote the last answer; `what` is MAP or nothing. Raises NothingKeptError."""
+    """Which experts wrote the last answer; `what` is MAP or nothing. Raises NothingToShowError."""
     if what not in ("", MAP):
-        raise NothingKeptError(f"write /experts or /experts {MAP}")
+        raise NothingToShowError(f"use /experts or /experts {MAP}")
     if not chat.engine.captures_routing:
-        raise NothingKeptError("routing is not recorded; start with --experts")
+        raise NothingToShowError("routing is not recorded; start with --experts")
     last = _last(chat)
     if not last.routes:
-        raise NothingKeptError("no token was routed: the model is not a mixture of experts")
+        raise NothingToShowError("no token was routed: the model is not a mixture of experts")
     pieces = (_piece(chat, token) for token in last.taken)
     tokens = tuple(zip(pieces, last.routes, strict=False))
     return Experts(chat.expert_names, tokens, has_map=what == MAP)
@@ -112,7 +112,7 @@ def experts(chat: Chat, what: str) -> Experts:
 
 def _last(chat: Chat) -> Generation:
     if chat.last is None or not chat.last.odds:
-        raise NothingKeptError("there is no answer yet; ask something first")
+        raise NothingToShowError("there is no answer yet; ask something first")
     return chat.last
 
 

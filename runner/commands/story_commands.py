@@ -1,4 +1,4 @@
-"""What the commands of a story do: cards, lore, note, memory, voices; knows no screen."""
+"""What the commands for cards, speakers, lore, note and memory do; they know no screen."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 
 from franken_gguf.runner.chat.answer import Answer
 from franken_gguf.runner.chat.dialogue import Dialogue
-from franken_gguf.runner.story.active_lore import Called
+from franken_gguf.runner.story.active_lore import LoreMatch
 from franken_gguf.runner.story.author_note import DEPTH, Note, note_of, set_note
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.story.story import Story
@@ -18,19 +18,19 @@ _LISTED = 20
 
 
 def character(dialogue: Dialogue, name: str) -> Card:
-    """The card that speaks next, or the one of that name."""
+    """The card of the character that speaks next, or of the one called `name`."""
     return _card(dialogue.chat.story, name)
 
 
 def speak_as(dialogue: Dialogue, name: str) -> Answer:
-    """Let a character speak next, now."""
+    """An answer by the character called `name`, who then keeps speaking."""
     story = dialogue.chat.story
     story.speaker = story.cards.index(_card(story, name))
     return dialogue.chat.speak()
 
 
 def names(dialogue: Dialogue) -> list[str]:
-    """The names of the characters that play."""
+    """The names of all characters in the story."""
     return [card.char for card in dialogue.chat.story.cards]
 
 
@@ -46,8 +46,8 @@ def _card(story: Story, name: str) -> Card:
     near = [card for card in story.cards if card.char.casefold().startswith(wanted)]
     if len(near) == 1:
         return near[0]
-    playing = ", ".join(card.char for card in story.cards)
-    raise CommandError(f"no character is named {name!r}; choose {playing}")
+    names = ", ".join(card.char for card in story.cards)
+    raise CommandError(f"no character is named {name!r}; choose {names}")
 
 
 def lore(dialogue: Dialogue, _: str) -> str:
@@ -55,23 +55,23 @@ def lore(dialogue: Dialogue, _: str) -> str:
     story, conversation = dialogue.chat.story, dialogue.chat.conversation
     if not story.lore:
         raise CommandError("no lorebook is loaded; start with --lorebook FILE")
-    if not story.has_called:
+    if not story.has_matched_lore:
         story.read(conversation, conversation.messages, conversation.forgotten)
-    active = [one for one in story.called if one.is_active]
-    away = [one for one in story.called if not one.is_active]
-    tokens = sum(story.count_tokens(one.text) for one in active)
+    active = [match for match in story.lore_matches if match.is_active]
+    inactive = [match for match in story.lore_matches if not match.is_active]
+    tokens = sum(story.count_tokens(match.text) for match in active)
     head = f"active: {len(active)} of {len(story.lore)} entries, {tokens} of {story.budget} tokens"
     lines = [head, *_listed(active)]
-    if away:
-        lines += [f"matched but inactive: {len(away)}", *_listed(away)]
+    if inactive:
+        lines += [f"matched but inactive: {len(inactive)}", *_listed(inactive)]
     return "\n".join(lines)
 
 
-def _listed(called: list[Called]) -> list[str]:
-    shown = called[:_LISTED]
-    width = min(24, max((len(one.entry.label) for one in shown), default=0))
-    lines = [f"  {one.entry.label[:width]:{width}}  {one.reason}" for one in shown]
-    return lines + [f"  and {len(called) - _LISTED} more"] * (len(called) > _LISTED)
+def _listed(matches: list[LoreMatch]) -> list[str]:
+    shown = matches[:_LISTED]
+    width = min(24, max((len(match.entry.label) for match in shown), default=0))
+    lines = [f"  {match.entry.label[:width]:{width}}  {match.reason}" for match in shown]
+    return lines + [f"  and {len(matches) - _LISTED} more"] * (len(matches) > _LISTED)
 
 
 def note(dialogue: Dialogue, text: str) -> str:
@@ -83,13 +83,13 @@ def note(dialogue: Dialogue, text: str) -> str:
     if text == OFF:
         set_note(conversation, None)
         return "note removed"
-    made = parsed_note(text)
-    set_note(conversation, made)
-    return f"note set {_where(made)}"
+    new = parsed_note(text)
+    set_note(conversation, new)
+    return f"note set {_where(new)}"
 
 
 def parsed_note(text: str) -> Note:
-    """TEXT, "TEXT", TEXT DEPTH or "TEXT" DEPTH."""
+    """The note in an argument: TEXT, "TEXT", TEXT DEPTH or "TEXT" DEPTH."""
     found = re.fullmatch(r"(.*\S)\s+(\d{1,4})", text, re.DOTALL)
     text, depth = (found[1], int(found[2])) if found else (text, DEPTH)
     quoted = re.fullmatch(r'"(.+)"', text, re.DOTALL)
@@ -104,7 +104,7 @@ def _where(note: Note) -> str:
 
 
 def memory(dialogue: Dialogue, text: str) -> str:
-    """Show what the model remembers beside the messages, set it, or remove it."""
+    """Show the memory, which the model reads before the messages, set it, or remove it."""
     conversation = dialogue.chat.conversation
     if not text:
         return conversation.memory or "no memory; set it with /memory TEXT"

@@ -1,7 +1,7 @@
-"""The tree of saved chats: a branch is a chat of its own, whose file names the one it left.
+"""The tree of saved chats: a branch is a chat of its own, whose file names its parent.
 
-As SillyTavern has it: `chat_metadata.main_chat` in a branch's first line is the name of the chat
-that it branched from, and there the message it left at lists its branches in `extra.branches`.
+As in SillyTavern, `chat_metadata.main_chat` in a branch's first line is the name of its parent, and
+the message at which it branched off lists it in `extra.branches` in the parent's file.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .conversation import Conversation
 from .session import Session, Sessions
 from .session_format import PARENT, SessionError, parent
 
-_MAX_HEAD = 1 << 22  # of a file's first line; a character card may be in it
+_MAX_HEAD = 1 << 22  # bytes of a file's first line, which can contain a character card
 
 
 def fork(
@@ -23,20 +23,20 @@ def fork(
 ) -> Session:
     """Save `conversation`, which is `session`'s, as a new one that branches from its last message.
 
-    Both files are as they were, or the branch is whole: it is written first, and names its parent.
-    `conversation` gets the note of its branch. Raises SessionError.
+    The branch is written first and names its parent, so whatever fails, a branch that exists is
+    complete. Its name is added to the last message of `conversation`. Raises SessionError.
     """
     branch = sessions.open(name)
     try:
         if branch.exists():
             raise SessionError(
-                f"there is a session {branch.name!r} already; take another name for the branch"
+                f"a session {branch.name!r} already exists; choose another name for the branch"
             )
         forked = deepcopy(conversation)
         metadata = {**forked.extra_fields.get("chat_metadata", {}), PARENT: session.name}
         forked.extra_fields = {**forked.extra_fields, "chat_metadata": metadata}
         branch.save(forked, model)
-        _note_branch(conversation, branch.name)
+        _list_branch(conversation, branch.name)
         session.save(conversation, model)
     except SessionError:
         branch.close()
@@ -44,7 +44,7 @@ def fork(
     return branch
 
 
-def _note_branch(conversation: Conversation, name: str) -> None:
+def _list_branch(conversation: Conversation, name: str) -> None:
     last = conversation.messages[-1]
     extra = last.extra_fields.get("extra")
     extra = extra if isinstance(extra, dict) else {}
@@ -55,9 +55,9 @@ def _note_branch(conversation: Conversation, name: str) -> None:
 
 
 def tree(sessions: Sessions, name: str) -> list[tuple[int, str]]:
-    """All chats of the tree that `name` is in, each after its parent, with its depth.
+    """Depth and name of all chats in the tree that contains `name`, each after its parent.
 
-    A parent that is not there makes its branch a root; parents in a circle are no tree, and end.
+    A branch whose parent does not exist is a root; a circle of parents is cut.
     """
     parents = {name: "", **dict(_parents(sessions))}
     root, above = name, [name]
@@ -65,15 +65,15 @@ def tree(sessions: Sessions, name: str) -> list[tuple[int, str]]:
         root = parents[root]
         above.append(root)
     children = defaultdict(list)
-    for child, of in sorted(parents.items(), reverse=True):
-        children[of].append(child)
+    for child, above_it in sorted(parents.items(), reverse=True):
+        children[above_it].append(child)
     found: list[tuple[int, str]] = []
-    waiting, met = [(0, root)], {root}
+    waiting, seen = [(0, root)], {root}
     while waiting:
-        depth, one = waiting.pop()
-        found.append((depth, one))
-        waiting += [(depth + 1, child) for child in children[one] if child not in met]
-        met.update(children[one])
+        depth, current = waiting.pop()
+        found.append((depth, current))
+        waiting += [(depth + 1, child) for child in children[current] if child not in seen]
+        seen.update(children[current])
     return found
 
 

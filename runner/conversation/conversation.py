@@ -1,4 +1,4 @@
-"""What has been said: the state of a chat, without screen, engine or template."""
+"""The messages of a chat and what of them the model reads; knows no screen and no engine."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 from franken_gguf.quantize.common.errors import FrankenError
 
-NOTE = "note"  # the role of a message that stands in the session and that no model reads
-MEMORY_HEADING = "What was said before, in short:"
+NOTE = "note"  # the role of a message that is in the session but is never sent to the model
+MEMORY_HEADING = "Summary of the conversation so far:"
 
 
 class ConversationError(FrankenError):
-    """There is nothing to answer again, to go on with or to take back."""
+    """There is no message to answer, continue, edit or undo."""
 
 
 @dataclass(frozen=True)
@@ -23,18 +23,18 @@ class Message:
     role: str
     content: str
     date: str = field(default="", compare=False)
-    """When it was said, as the session file has it."""
+    """When it was written, as the session file spells it."""
     extra_fields: Mapping[str, Any] = field(default_factory=dict, compare=False)
-    """What else a session file says of it, untouched: its alternatives (`swipes`), for one."""
+    """Its other fields in the session file, unchanged: its alternatives (`swipes`), for example."""
 
 
 @dataclass
 class Conversation:
-    """A system text, which always stands first and stays, and all messages after it.
+    """The system text, which the model always reads first, and all messages.
 
-    The first `forgotten` messages are in the transcript alone, no longer in what the model reads;
-    `memory` is a summary of what they contained. `extra_fields` is the rest of a session file,
-    unchanged.
+    The model no longer reads the first `forgotten` messages, which only the transcript keeps;
+    `memory` is a summary of them. `extra_fields` are the other fields of the session file's first
+    line, unchanged.
     """
 
     system: str = ""
@@ -49,12 +49,10 @@ class Conversation:
         forgotten: int | None = None,
         system: str | None = None,
     ) -> list[Message]:
-        """What the model reads of `messages` (its own), without the first `forgotten` (its own).
+        """What the model reads: the system text, then `messages` without the first `forgotten`.
 
-        `system` is the system text where it is not the conversation's own.
-
-        The memory stands at the end of the system text: where templates and models expect what is
-        always true, and before all turns, so that those stay as they were evaluated.
+        What is None is the conversation's own. The memory is at the end of the system text: there
+        templates and models expect what is always true, and the turns after it stay evaluated.
         """
         messages = self.messages if messages is None else messages
         memory = f"{MEMORY_HEADING}\n{self.memory}" if self.memory else ""
@@ -64,7 +62,7 @@ class Conversation:
         return [*first, *(message for message in turns if message.role != NOTE)]
 
     def last_answer(self) -> int:
-        """The index of the model's last message. Raises ConversationError where it said nothing."""
+        """The index of the model's last message. Raises ConversationError if there is none."""
         for place in range(len(self.messages) - 1, self.forgotten - 1, -1):
             role = self.messages[place].role
             if role == "assistant":
@@ -74,9 +72,9 @@ class Conversation:
         raise ConversationError("there is no answer yet; ask something first")
 
     def undo(self) -> str:
-        """Take back the last user message and all after it, and give its text.
+        """Remove the last user message and all after it, and return its text.
 
-        Raises ConversationError where there is none.
+        Raises ConversationError if there is none.
         """
         place = self.last_question()
         question = self.messages[place].content
@@ -84,7 +82,7 @@ class Conversation:
         return question
 
     def last_question(self) -> int:
-        """The index of the last user message. Raises ConversationError where there is none."""
+        """The index of the last user message. Raises ConversationError if there is none."""
         for place in range(len(self.messages) - 1, self.forgotten - 1, -1):
             if self.messages[place].role == "user":
                 return place
@@ -97,5 +95,5 @@ class Conversation:
 
 
 def turn_starts(messages: Sequence[Message], first: int) -> list[int]:
-    """Where the turns after the one at `first` begin: the indices of later user messages."""
+    """The indices of the user messages after `first`: where the later turns begin."""
     return [n for n in range(first + 1, len(messages)) if messages[n].role == "user"]

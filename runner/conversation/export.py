@@ -1,4 +1,4 @@
-"""A conversation as a file to read: Markdown, plain text, a web page, or SillyTavern's lines."""
+"""Writes a conversation as Markdown, plain text, a web page or SillyTavern's JSON Lines."""
 
 from __future__ import annotations
 
@@ -14,33 +14,35 @@ from .session_format import SessionError, encode, names
 
 
 def write_transcript(path: Path, conversation: Conversation, model: str) -> None:
-    """Write all that was said to a new file, in the form its suffix names.
+    """Write all messages to a new file, in the format of its suffix.
 
-    Raises SessionError where the suffix names none or the file exists.
+    Raises SessionError if the suffix is unknown or the file exists.
     """
-    form = FORMS.get(path.suffix.lower())
-    if form is None:
-        *forms, last = FORMS
-        raise SessionError(f"{path}: name it {', '.join(forms)} or {last}, for the form it has")
+    encoded = FORMATS.get(path.suffix.lower())
+    if encoded is None:
+        *suffixes, last = FORMATS
+        raise SessionError(
+            f"{path}: unknown format; use a name that ends in {', '.join(suffixes)} or {last}"
+        )
     if path.exists():
-        raise SessionError(f"{path}: exists already; choose another name")
+        raise SessionError(f"{path}: already exists; choose another name")
     try:
         with replacing(path) as part:
-            text = form(conversation, path.stem, model)
+            text = encoded(conversation, path.stem, model)
             part.write_bytes(text.encode(errors="replace"))
     except OSError as error:
         raise SessionError(f"{path}: {error.strerror}") from None
 
 
 def _text(conversation: Conversation, mark: str = "") -> str:
-    said = spoken(conversation)
-    return "\n".join(f"{mark}{name}:{mark} {text.strip()}\n" for name, text, _ in said)
+    lines = named_messages(conversation)
+    return "\n".join(f"{mark}{name}:{mark} {text.strip()}\n" for name, text, _ in lines)
 
 
-def spoken(conversation: Conversation) -> Iterator[tuple[str, str, bool]]:
-    """Who said what, and whether that was the user; no notes, and nothing that steers a screen."""
+def named_messages(conversation: Conversation) -> Iterator[tuple[str, str, bool]]:
+    """Name, text and whether it is the user's, of each message but notes; no escape sequences."""
     user, character = names(conversation)
-    # What the model wrote must not steer the terminal of who reads the file.
+    # The file may be read at a terminal.
     safe = EscapeFilter()
     for message in conversation.messages:
         if message.role != NOTE:
@@ -49,9 +51,9 @@ def spoken(conversation: Conversation) -> Iterator[tuple[str, str, bool]]:
             yield safe.feed(f"{name}\n")[:-1], safe.feed(f"{message.content}\n")[:-1], is_user
 
 
-FORMS: dict[str, Callable[[Conversation, str, str], str]] = {
+FORMATS: dict[str, Callable[[Conversation, str, str], str]] = {
     ".md": lambda conversation, _, __: _text(conversation, "**"),
     ".txt": lambda conversation, _, __: _text(conversation),
-    ".html": lambda conversation, title, _: page(title, spoken(conversation)),
+    ".html": lambda conversation, title, _: page(title, named_messages(conversation)),
     ".jsonl": lambda conversation, _, model: encode(conversation, model),
 }

@@ -1,4 +1,4 @@
-"""A story as one web page that needs nothing else: no script, nothing fetched, light and dark."""
+"""A conversation as one self-contained web page: no scripts, nothing fetched, light and dark."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ p {{ margin: 0 0 1.5rem; white-space: pre-wrap; overflow-wrap: anywhere; }}
 </head>
 <body>
 <h1>{title}</h1>
-{said}</body>
+{messages}</body>
 </html>
 """
 _MESSAGE = '<article class="{kind}"><h2>{name}</h2><p dir="auto">{text}</p></article>\n'
 
 
-def page(title: str, said: Iterable[tuple[str, str, bool]]) -> str:
-    """The page: each message with who said it, what was said, and whether that was the user.
+def page(title: str, messages: Iterable[tuple[str, str, bool]]) -> str:
+    """The page for `messages`: name, text, whether it is the user's.
 
-    All of it is text: what looks like a tag is shown as it was written. Only *...* and **...**
-    within a line become emphasis, as storytellers mean them.
+    Everything is shown as plain text, tags included. Only *...* and **...** within a line become
+    emphasis.
     """
-    messages = (
+    articles = (
         _MESSAGE.format(
             kind="user" if is_user else "other", name=escape(name), text=_emphasized(text.strip())
         )
-        for name, text, is_user in said
+        for name, text, is_user in messages
     )
-    return _PAGE.format(title=escape(title), said="".join(messages))
+    return _PAGE.format(title=escape(title), messages="".join(articles))
 
 
 def _emphasized(text: str) -> str:

@@ -1,4 +1,4 @@
-"""Sessions on disk: a file for each in the data folder, saved whole after every turn."""
+"""Saved chats: one file per session in the data folder, rewritten after every turn."""
 
 from __future__ import annotations
 
@@ -22,24 +22,24 @@ _SUFFIX = ".jsonl"
 _MAX_NAME = 80
 
 
-class SessionInUse(SessionError):  # noqa: N818 - it is no mistake
-    """Another chat has the session."""
+class SessionInUse(SessionError):  # noqa: N818 - a state, not a mistake
+    """The session is open in another chat."""
 
 
 def data_folder() -> Path:
-    """Where this user's sessions and history are, by their platform's custom."""
+    """The platform's folder for this user's sessions and input history."""
     return user_data_path("franken-gguf", appauthor=False)
 
 
 def make_private(folder: Path) -> None:
-    """Make a folder for its owner alone. Raises OSError."""
+    """Create a folder that only its owner can read. Raises OSError."""
     folder.mkdir(parents=True, exist_ok=True)
     folder.chmod(0o700)
 
 
 @dataclass(frozen=True)
 class Listed:
-    """A session in the folder, for a list."""
+    """An entry in the list of sessions."""
 
     name: str
     changed: datetime
@@ -47,13 +47,13 @@ class Listed:
 
 
 class Sessions:
-    """The folder of all sessions; `folder` is the user's own where none is given."""
+    """The folder of all sessions, by default in `data_folder`."""
 
     def __init__(self, folder: Path | None = None) -> None:
         self.folder = data_folder() / "sessions" if folder is None else folder
 
     def all(self) -> list[Listed]:
-        """All sessions, the one changed last first."""
+        """All sessions, the latest first."""
         found = []
         for path in self.folder.glob(f"[!.]*{_SUFFIX}"):
             with suppress(FileNotFoundError):
@@ -63,14 +63,14 @@ class Sessions:
         return sorted(found, key=lambda listed: listed.changed, reverse=True)
 
     def open(self, name: str) -> Session:
-        """The session of that name, there or not yet, for us alone until it is closed.
+        """Open the session `name`, which need not exist yet, and lock it until it is closed.
 
-        Raises SessionError where another chat has it, or where no name is left of `name`.
+        Raises SessionError if it is open in another chat or if `name` has no usable character.
         """
         return Session(self.folder, file_name(name))
 
     def open_saved(self, name: str | None = None) -> Session:
-        """The session of that name, or the one saved last. Raises SessionError."""
+        """Open an existing session, by default the latest. Raises SessionError."""
         if name is None:
             listed = self.all()
             if not listed:
@@ -79,18 +79,18 @@ class Sessions:
         session = self.open(name)
         if not session.exists():
             session.close()
-            raise SessionError(f"{session.path}: no chat of this name; /sessions lists them")
+            raise SessionError(f"{session.path}: no such chat; /sessions lists the saved chats")
         return session
 
     def open_new(self, model: str) -> Session:
-        """A session named after the time and the model. Raises SessionError."""
+        """Open a new session named after the time and the model. Raises SessionError."""
         return self._unused(f"{datetime.now():%Y-%m-%d %H.%M.%S} {model.removesuffix('.gguf')}")
 
     def import_file(self, path: Path, name: str | None = None) -> Session:
-        """A new session with the chat of a file of SillyTavern's or ours.
+        """Start a session from a chat file, SillyTavern's or ours.
 
-        It has the file's name where it is given none, with a number where that is taken. Raises
-        SessionError; no session is begun then.
+        Its default name is the file's, with a number if that is taken. Raises SessionError; then
+        no session is created.
         """
         if path.exists() and not path.is_file():
             raise SessionError(f"{path}: is not a file")  # a pipe would never end
@@ -101,7 +101,9 @@ class Sessions:
         session = self._unused(path.stem) if name is None else self.open(name)
         try:
             if session.exists():
-                raise SessionError(f"there is a session {session.name!r} already; name another")
+                raise SessionError(
+                    f"a session {session.name!r} already exists; choose another name"
+                )
             session.save(conversation)
         except SessionError:
             session.close()
@@ -116,7 +118,7 @@ class Sessions:
                 if not session.exists():
                     return session
                 session.close()
-        raise SessionError(f"{self.folder}: too many chats are called {name!r}; name this one")
+        raise SessionError(f"{self.folder}: too many chats are named {name!r}; give --session NAME")
 
 
 class Session:
@@ -132,17 +134,17 @@ class Session:
             self._lock.acquire()
         except Timeout:
             raise SessionInUse(
-                f"session {name!r} is open in another chat; leave that one, or take another name"
+                f"session {name!r} is open in another chat; leave that chat or choose another name"
             ) from None
         except OSError as error:
             raise SessionError(f"{self.path}: cannot be opened: {error.strerror}") from None
 
     def exists(self) -> bool:
-        """Whether it was ever saved."""
+        """Whether it has been saved."""
         return self.path.exists()
 
     def read(self) -> Conversation:
-        """Its conversation, an empty one where it was never saved. Raises SessionError."""
+        """The saved conversation, or an empty one. Raises SessionError."""
         try:
             conversation = read_chat(self.path)
         except FileNotFoundError:
@@ -151,33 +153,33 @@ class Session:
             )
         except SessionError as error:
             raise SessionError(
-                f"{error}; the file stays as it is, --session NAME begins another"
+                f"{error}; the file is unchanged, --session NAME starts another chat"
             ) from None
         self._saved = encode(conversation)
         return conversation
 
     def save(self, conversation: Conversation, model: str = "") -> None:
-        """Replace its file by this conversation, at once or not at all. Raises SessionError.
+        """Replace the file by this conversation, in one step. Raises SessionError.
 
-        `model` is named in the file for those who look into it.
+        `model` is recorded in the file for information.
         """
-        said = encode(conversation)
-        if said == self._saved:
+        text = encode(conversation)
+        if text == self._saved:
             return
         try:
             with replacing(self.path) as part:
                 part.write_bytes(encode(conversation, model).encode(errors="replace"))
         except OSError as error:
             raise SessionError(f"{self.path}: not saved: {error.strerror}") from None
-        self._saved = said
+        self._saved = text
 
     @property
     def context_path(self) -> Path:
-        """Where prompt_cache.py saves its evaluated context."""
+        """The file in which prompt_cache.py saves the evaluated context."""
         return self.path.with_name(f".{self.name}.kv")
 
     def close(self) -> None:
-        """Let another chat have it."""
+        """Release the lock, so that another chat can open the session."""
         self._lock.release()
 
     def __enter__(self) -> Session:
@@ -188,7 +190,7 @@ class Session:
 
 
 def read_chat(path: Path) -> Conversation:
-    """The conversation in a chat's file. Raises SessionError, FileNotFoundError."""
+    """The conversation in a chat file. Raises SessionError, FileNotFoundError."""
     try:
         with path.open("rb") as file:
             data = file.read(MAX_BYTES + 1)
@@ -196,29 +198,29 @@ def read_chat(path: Path) -> Conversation:
             raise SessionError(f"it is larger than {MAX_BYTES >> 20} MiB")
         return decode(data.decode())
     except UnicodeDecodeError:
-        reason = "it is no UTF-8 text"
+        reason = "it is not UTF-8 text"
     except SessionError as error:
         reason = str(error)
     raise SessionError(f"{path}: {reason}")
 
 
 def replacing(path: Path) -> AbstractContextManager[Path]:
-    """files.replacing for a private file (mode 0600) that survives a power cut."""
+    """files.replacing for a private file (mode 0600) that survives a power failure."""
     return files.replacing(path, mode=0o600, fsync=True)
 
 
 def file_name(name: str) -> str:
-    """`name` as a file's in one folder: letters, digits and a few marks, no path, no hidden file.
+    """`name` as a safe file name: letters, digits and a few marks; no path, no hidden file.
 
-    Raises SessionError where nothing is left of it.
+    Raises SessionError if that leaves nothing.
     """
     name = unicodedata.normalize("NFC", name.encode(errors="replace").decode())
     name = re.sub(r"[^\w .()'-]+", "_", name).strip(" .")[:_MAX_NAME].strip(" .")
-    # File systems count bytes, 255 for most; the lock's and the cache's names are longer.
+    # Most file systems allow 255 bytes; the names of the lock and of the cache are longer.
     while len(name.encode()) > 180:
         name = name[:-1]
     if not name.strip("_"):
-        raise SessionError("a session's name needs a letter or a digit")
+        raise SessionError("a session name needs a letter or a digit")
     if re.fullmatch(r"(?i)con|prn|aux|nul|(com|lpt)\d", name.partition(".")[0].strip()):
-        name = "_" + name  # devices on Windows, in every folder
+        name = "_" + name  # these are devices on Windows, in every folder
     return name

@@ -1,9 +1,9 @@
 """Conversations as SillyTavern's JSON Lines; pure: text in, text out.
 
 The first line is {"user_name", "character_name", "create_date", "chat_metadata"}, each later one a
-message: {"name", "is_user", "is_system", "send_date", "mes", "extra"}, where an answer may have
-alternatives, "swipes", of which "swipe_id" is the one that stands in "mes". What is ours alone is
-under chat_metadata.franken_gguf. Keys that we do not know are kept as they came.
+message: {"name", "is_user", "is_system", "send_date", "mes", "extra"}. An answer can have
+alternatives, "swipes"; "swipe_id" is the index of the one in "mes". Our own additions are under
+chat_metadata.franken_gguf. Unknown keys are written back unchanged.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ _MAX_DEPTH = 64
 
 
 class SessionError(FrankenError):
-    """A session cannot be opened, read or written; its file is as it was."""
+    """A session cannot be opened, read or written; its file is unchanged."""
 
 
 def encode(conversation: Conversation, model: str = "") -> str:
-    """The text of a session file; `model` is for those who look into it."""
+    """The text of a session file; `model` is recorded for information."""
     kept = conversation.extra_fields
     user, character = names(conversation)
     ours = {
@@ -49,11 +49,11 @@ def encode(conversation: Conversation, model: str = "") -> str:
     return "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
-_NO_NAME = "unused"  # what SillyTavern puts into the first line since it reads no names there
+_NO_NAME = "unused"  # newer versions of SillyTavern write this and ignore the names there
 
 
 def names(conversation: Conversation) -> tuple[str, str]:
-    """Who talks, user and character, by what their last messages and then the file's head say."""
+    """The names of user and character: those of their last messages, else the first line's."""
     found = {"user": "User", "assistant": "Assistant"}
     for role, key in (("user", "user_name"), ("assistant", "character_name")):
         if conversation.extra_fields.get(key, _NO_NAME) != _NO_NAME:
@@ -93,7 +93,7 @@ def decode(text: str) -> Conversation:
     for name in ("user_name", "character_name"):
         _member(kept, name, str, "", 1)
     if not {"user_name", "character_name", "chat_metadata"} & first.keys():
-        raise SessionError("line 1 is not a chat's: it names neither user nor character")
+        raise SessionError("it is not a chat: line 1 has neither user_name nor character_name")
     messages = [
         _message(_parsed(line, n, is_last=n == len(lines)), n)
         for n, line in enumerate(lines[1:], 2)
@@ -102,17 +102,19 @@ def decode(text: str) -> Conversation:
     version = _member(ours, "version", int, VERSION, 1)
     if version > VERSION:
         raise SessionError(
-            f"a newer franken-gguf wrote it (format {version}, this one knows {VERSION}); update"
+            f"a newer franken-gguf wrote it (format {version}, not {VERSION}); update franken-gguf"
         )
     forgotten = _member(ours, "forgotten", int, 0, 1)
     if not 0 <= forgotten <= len(messages):
-        raise SessionError(f"line 1 says {forgotten} of {len(messages)} messages are forgotten")
+        raise SessionError(
+            f"line 1: 'forgotten' is {forgotten}; it must be 0 to {len(messages)}, the messages"
+        )
     system, memory = (_member(ours, name, str, "", 1) for name in ("system", "memory"))
     return Conversation(_clean(system), messages, forgotten, _clean(memory), kept)
 
 
 def parent(first_line: str) -> str:
-    """The name of the chat that a session branched from; "" where it says none."""
+    """The name of the chat that a session branched from; "" if there is none."""
     try:
         metadata = _parsed(first_line, 1, is_last=False).get("chat_metadata")
     except SessionError:
@@ -125,15 +127,15 @@ def _parsed(line: str, number: int, *, is_last: bool) -> dict[str, Any]:
     try:
         found = json.loads(line)
     except (ValueError, RecursionError):
-        cut = " and the last one: the file may be cut" if is_last else ""
-        raise SessionError(f"line {number} is no JSON{cut}") from None
+        cut = "; it is the last line, the file may be cut off" if is_last else ""
+        raise SessionError(f"line {number} is not JSON{cut}") from None
     if not isinstance(found, dict) or not _is_shallow(found):
-        raise SessionError(f"line {number} is no JSON object that a chat would hold")
+        raise SessionError(f"line {number} is not a JSON object, or is nested too deeply")
     return found
 
 
 def _is_shallow(value: Any) -> bool:
-    """Whether `value` can be written again: Python's json recurses."""
+    """Whether `value` can be encoded again: Python's json recurses."""
     level = [value]
     for _ in range(_MAX_DEPTH):
         inner = [
@@ -160,13 +162,13 @@ _WRITTEN = {"mes", "is_user", "is_system", "send_date"}
 def _member(line: Mapping[str, Any], name: str, kind: type, default: Any, number: int) -> Any:
     found = line.get(name, default)
     if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
-        raise SessionError(f"line {number}: {name!r} is missing or no {_KINDS[kind]}")
+        raise SessionError(f"line {number}: {name!r} is missing or not {_KINDS[kind]}")
     return found
 
 
-_KINDS = {dict: "object", str: "text", int: "whole number", bool: "true or false"}
+_KINDS = {dict: "an object", str: "text", int: "a whole number", bool: "true or false"}
 
 
 def _clean(text: str) -> str:
-    r"""JSON can spell half a character (\ud800), which no file and no tokenizer takes."""
+    r"""`text` without lone surrogates (\ud800): JSON can hold them, UTF-8 and tokenizers cannot."""
     return text.encode(errors="replace").decode()

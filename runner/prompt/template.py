@@ -1,4 +1,4 @@
-"""A conversation becomes the text the model was trained on, by the model's own chat template."""
+"""Renders a conversation as a prompt, with the model's own chat template."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.runner.conversation.conversation import Message
 
-DEADLINE = 10.0  # seconds for one rendering; a well-meant template takes milliseconds
+DEADLINE = 10.0  # seconds for one rendering; a normal template takes milliseconds
 
-# What llama.cpp, too, falls back to for a model without a template.
+# llama.cpp's fallback, too, for a model without a template.
 CHATML = (
     "{% for message in messages %}{{ '<|im_start|>' + message.role + '\\n' + message.content"
     " + '<|im_end|>\\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
 )
 _UNUSABLE = "the model's chat template cannot be used: "
-# A model without these as tokens spells them out: the answer ends there all the same.
+# A model that lacks these tokens writes them as text; the answer ends there, too.
 CHATML_STOPS = ("<|im_end|>", "<|im_start|>")
 
 
 class PromptError(FrankenError):
-    """The model's chat template cannot be used; the text says why, and how to fix it."""
+    """The model's chat template cannot be used."""
 
 
 class Template:
     """A chat template, rendered in a child process with bounds on time, memory and output.
 
-    `source` is the template as the model file holds it, None where it holds none: then ChatML is
-    used, and `is_fallback` says so. `tokens` are the special tokens that templates may name
+    `source` is the template in the model file; None if it has none: then ChatML is used, and
+    `is_fallback` is true. `tokens` are the special tokens that templates can refer to
     ("bos_token", "eos_token"). `deadline` is in seconds, for one rendering. Close it, or use it
     in a `with` statement.
     """
@@ -50,15 +50,15 @@ class Template:
         self.source = CHATML if source is None else source
         self._tokens = tokens
         self._deadline = deadline
-        # Started at once: it gets ready while the model loads.
+        # Started now, so that it is ready when the model is loaded.
         self._child: subprocess.Popen[str] | None = self._start()
         self._is_ready = False
 
     def render(self, messages: Sequence[Message], *, add_generation_prompt: bool = True) -> str:
         """The prompt text, ending where the model's answer begins. Raises PromptError.
 
-        Where the template refuses the messages, or leaves the system text out, it gets them in
-        the next of the shapes that `shapes` names.
+        If the template refuses the messages or drops the system text, the next of `shapes` is
+        tried.
         """
         reason = ""
         for shape in shapes(messages):
@@ -71,7 +71,7 @@ class Template:
             elif all(m.content.strip() in reply["text"] for m in shape if m.role == "system"):
                 return reply["text"]
             else:
-                reason = "it leaves the system text out"
+                reason = "it drops the system text"
         raise PromptError(_UNUSABLE + reason)
 
     def close(self) -> None:
@@ -93,7 +93,7 @@ class Template:
         self.close()
 
     def _start(self) -> subprocess.Popen[str]:
-        # Isolated from the current folder, which may hold any jinja2.py; our own path is handed on.
+        # -I ignores the current folder, which may contain a jinja2.py; our own path is passed on.
         run = "from franken_gguf.runner.prompt import template_process; template_process.main()"
         code = f"import sys; sys.path[:] = sys.argv[1:]; {run}"
         child = subprocess.Popen(
@@ -102,7 +102,7 @@ class Template:
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             encoding="ascii",
-            start_new_session=True,  # the terminal's Ctrl-C is for us, not for the child
+            start_new_session=True,  # so that the terminal's Ctrl-C does not reach the child
         )
         _write(child, {"template": self.source})
         return child
@@ -132,7 +132,7 @@ class Template:
         if not line:
             self.close()
             if time.monotonic() - started >= self._deadline:
-                raise PromptError(f"{_UNUSABLE}it does not end within {self._deadline:g} seconds")
+                raise PromptError(f"{_UNUSABLE}it did not finish within {self._deadline:g} seconds")
             raise PromptError(f"{_UNUSABLE}its process died, out of memory or out of stack")
         reply: dict[str, str] = json.loads(line)
         return reply
@@ -140,20 +140,20 @@ class Template:
 
 def _write(child: subprocess.Popen[str], request: dict[str, object]) -> None:
     assert child.stdin is not None
-    # A child that has died is noticed where its reply is read.
+    # A dead child is noticed when its reply is read.
     with suppress(BrokenPipeError):
         child.stdin.write(json.dumps(request) + "\n")
         child.stdin.flush()
 
 
 def stored_template(header: Header) -> str | None:
-    """The chat template in a GGUF file's metadata; None where there is none. Raises GGUFError."""
+    """The chat template in a GGUF file's metadata; None if there is none. Raises GGUFError."""
     key = "tokenizer.chat_template"
     return header.text(key) if key in header.metadata else None
 
 
 def special_tokens(header: Header) -> dict[str, str]:
-    """The special tokens that templates name, as text, as far as the GGUF file knows them."""
+    """The special tokens that templates refer to, as text; only those that the GGUF file has."""
     stored = header.metadata.get("tokenizer.ggml.tokens")
     texts = stored.data if stored is not None and isinstance(stored.data, list) else []
     found = {}
@@ -170,11 +170,11 @@ def special_tokens(header: Header) -> dict[str, str]:
 
 
 def shapes(messages: Sequence[Message]) -> Iterator[list[Message]]:
-    """The same words in the shapes that templates take, the truest first, each one once.
+    """The same text in the forms that templates accept, the most faithful first, each once.
 
-    As they are; neighbours of one role made one turn; and, for templates that know no system role
-    or want the user to speak first, the system text at the head of the first user turn, or before
-    a greeting as a user turn of its own.
+    First the messages as they are; then with neighbours of one role joined; then, for templates
+    without a system role or that require the user to speak first, with the system text at the
+    start of the first user turn, or as a user turn of its own before a greeting.
     """
     seen: list[list[Message]] = []
     for shape in (list(messages), _merged(messages), _merged(_folded(messages))):

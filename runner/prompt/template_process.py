@@ -27,7 +27,7 @@ MAX_SECONDS = 60  # only for a child whose parent has died: a living parent kill
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks what training shall learn; for chatting its body stands as it is."""
+    """`{% generation %}` marks what to train on; in a chat its body is rendered unchanged."""
 
     tags = {"generation"}  # noqa: RUF012 - jinja2 declares the attribute so
 
@@ -95,11 +95,11 @@ def main() -> None:
         except RecursionError:
             reply = {"error": "it is nested too deeply"}
         except Exception as error:
-            # The template is a stranger's program: whatever it raises is its failure, not ours.
+            # The template is untrusted code: whatever it raises is its failure, not ours.
             reply = {"error": f"{error}" or type(error).__name__}
         print(json.dumps(reply), flush=True)
         if hasattr(signal, "alarm"):
-            signal.alarm(0)  # idle for minutes is how this process mostly is
+            signal.alarm(0)  # this process is idle most of the time
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Tokens become text as they come: whole characters, ended before a stop text."""
+"""Turns streamed tokens into text: whole characters, up to a stop text."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from collections.abc import Callable, Iterable, Iterator
 def text_of(
     tokens: Iterable[int], piece: Callable[[int], bytes], stops: tuple[str, ...] = ()
 ) -> Iterator[str]:
-    """The text of `tokens` in whole characters, each as soon as it is whole, up to any of `stops`.
+    """The text of `tokens` in whole characters, as early as possible, up to any of `stops`.
 
-    `piece` gives a token's bytes. Bytes that are no UTF-8 become U+FFFD.
+    `piece` returns a token's bytes. Invalid UTF-8 becomes U+FFFD.
     """
     decoder = codecs.getincrementaldecoder("utf-8")("replace")
     held = ""
@@ -21,7 +21,7 @@ def text_of(
         if found:
             held = held[: min(found)]
             break
-        # The end of what came may be the start of a stop: it waits for the rest.
+        # The end of the text may be the start of a stop text, so it is held back.
         safe = len(held) - max((_overlap(held, stop) for stop in stops), default=0)
         if safe:
             yield held[:safe]
@@ -33,6 +33,6 @@ def text_of(
 
 
 def _overlap(text: str, stop: str) -> int:
-    """The length of the longest end of `text` that `stop` begins with."""
+    """The length of the longest suffix of `text` that is a prefix of `stop`."""
     longest = min(len(text), len(stop) - 1)
     return next((n for n in range(longest, 0, -1) if text.endswith(stop[:n])), 0)

@@ -1,9 +1,10 @@
-"""Which entries of the lorebooks a moment of the story calls for; pure but for regexes' clocks.
+"""Which lorebook entries match at a point of the story and which of those are active.
 
-An entry comes where it is constant, where the latest messages hold one of its keys, where another
-entry's content does, or where it came before and is sticky. It stays away while it cools down,
-before its delay, where a condition is not met or the dice are against it, where another of its
-group comes, and where there is no room. Either is said, with the reason, for /lore to show.
+An entry matches if it is constant, if the latest messages or the content of another active entry
+contain one of its keys, or if it is still sticky. It stays inactive while it cools down, before its
+delay, if a condition is not met, if its probability does not trigger it, if another entry of its
+group was chosen, or if the token budget is used up. /lore shows the reasons. Pure, except that
+regular expressions have a time limit.
 """
 
 from __future__ import annotations
@@ -17,19 +18,20 @@ from .lore_keys import Key, KeyIndex
 from .lorebook import ALWAYS, Condition, Entry, Lorebook
 
 MAX_STEPS = 10  # of recursion
-_SECONDS = 0.01  # of a turn for all regexes: those that it does not reach have the next turn's
-_MAX_PER_TOKEN = 64  # characters; a text that has more for each is too long to be counted
+_SECONDS = 0.01  # for all regexes of a turn; those that were not reached are tried next turn
+_MAX_PER_TOKEN = 64  # characters; a text with more per token of the budget is not tokenized
 _NO_ROOM = "no room in the token budget"
-_MAX_REFUSED = 64  # entries that find no room: after so many nobody looks for more
+_MAX_REFUSED = 64  # once this many entries found no room, all others are refused
 
 
 @dataclass(frozen=True)
 class Moment:
-    """What entries are called for by: a moment of the story.
+    """The point of the story at which entries are matched.
 
-    `texts` are the messages, the newest first, each with its speaker's name; `answers` is how
-    many the model has given; `started` says after how many messages the entry of a uid came last;
-    `budget` is the room for all entries, in tokens. The same `salt` is the same dice.
+    `texts` are the messages, newest first, each with its speaker's name; `answers` counts the
+    model's; `started` maps the uid of an entry to the number of messages after which its sticky or
+    cooldown time last started; `budget` is in tokens, for all entries; `greeting` is the index of
+    the one in use. The same `salt` gives the same random choices.
     """
 
     texts: Sequence[str]
@@ -41,20 +43,20 @@ class Moment:
 
 
 @dataclass(frozen=True)
-class Called:
-    """An entry that matched and why, or why it is inactive all the same."""
+class LoreMatch:
+    """An entry that matched, and why it is active or inactive."""
 
     entry: Entry
     text: str
-    """Its content, macros replaced."""
+    """Its content with macros replaced; empty if it is inactive."""
     reason: str
     is_active: bool = True
     starts: bool = False
-    """Whether a time begins here in which it is sticky or cools down."""
+    """Whether its sticky or cooldown time starts now."""
 
 
 class Lore:
-    """All entries of some lorebooks. `expand` replaces the macros in their keys."""
+    """The entries of several lorebooks; `expand` replaces the macros in their keys."""
 
     def __init__(self, books: Sequence[Lorebook], expand: Callable[[str], str] = str) -> None:
         self.entries = [(entry, book) for book in books for entry in book.entries]
@@ -63,9 +65,9 @@ class Lore:
         self.owner: dict[int, int] = {}
         self.conditions: list[list[tuple[Condition, range]]] = []
         for number, (entry, _) in enumerate(self.entries):
-            self.owner |= dict.fromkeys(self._filed(entry.keys, expand), number)
+            self.owner |= dict.fromkeys(self._added(entry.keys, expand), number)
             self.conditions.append(
-                [(one, self._filed(one.keys, expand)) for one in entry.conditions]
+                [(condition, self._added(condition.keys, expand)) for condition in entry.conditions]
             )
         self.index = KeyIndex(self.keys)
         self.constant = [n for n, (entry, _) in enumerate(self.entries) if entry.is_constant]
@@ -75,20 +77,20 @@ class Lore:
     def __len__(self) -> int:
         return len(self.entries)
 
-    def _filed(self, keys: Iterable[Key], expand: Callable[[str], str]) -> range:
+    def _added(self, keys: Iterable[Key], expand: Callable[[str], str]) -> range:
         start = len(self.keys)
         self.keys += [
             Key(expand(key.text), key.is_regex, key.has_case, key.is_word) for key in keys
         ]
         return range(start, len(self.keys))
 
-    def called(
+    def matches(
         self,
         moment: Moment,
         expand: Callable[[str], str] = str,
         count_tokens: Callable[[str], int] = len,
-    ) -> list[Called]:
-        """The entries that `moment` calls for, in the order in which they are to stand.
+    ) -> list[LoreMatch]:
+        """The entries that match at `moment`, active or not, in the order of their insertion.
 
         `expand` replaces the macros in their contents.
         """
@@ -96,12 +98,12 @@ class Lore:
             return []
         deadline = time.monotonic() + _SECONDS
         found = [self.index.found(text, deadline) for text in moment.texts[: self._depth]]
-        called = _Pass(self, moment, found, deadline, expand, count_tokens).run()
-        return sorted(called, key=lambda one: (one.entry.order, self.place[one.entry.uid]))
+        matches = _Pass(self, moment, found, deadline, expand, count_tokens).run()
+        return sorted(matches, key=lambda match: (match.entry.order, self.place[match.entry.uid]))
 
 
 class _Pass:
-    """One look at one moment, step by step."""
+    """Matches all entries at one moment: first by the messages, then recursively by each other."""
 
     def __init__(
         self,
@@ -119,110 +121,113 @@ class _Pass:
         self._expand = expand
         self._count_tokens = count_tokens
         self._from_others: list[Set[int]] = []
-        self._called: dict[int, Called] = {}
+        self._matches: dict[int, LoreMatch] = {}
         self._room = moment.budget
         self._book_room: dict[str, int] = {}
         self._refused = 0
         self._group_of: dict[str, str] = {}
 
-    def run(self) -> list[Called]:
-        calls = {**self._by_keys(), **self._by_themselves()}
-        delayed = {n: calls.pop(n) for n in self._lore.delayed if n in calls}
+    def run(self) -> list[LoreMatch]:
+        matched = {**self._by_keys(), **self._without_keys()}
+        delayed = {n: matched.pop(n) for n in self._lore.delayed if n in matched}
         for step in range(MAX_STEPS + 1):
-            before = set(self._called)
-            self._admit(calls)
-            new = [one for n, one in self._called.items() if n not in before and one.is_active]
-            calls = self._by_others(new)
+            before = set(self._matches)
+            self._decide(matched)
+            new = [one for n, one in self._matches.items() if n not in before and one.is_active]
+            matched = self._by_others(new)
             if step == 0:
-                calls = {**delayed, **calls}
-            if not calls:
+                matched = {**delayed, **matched}
+            if not matched:
                 break
-        return list(self._called.values())
+        return list(self._matches.values())
 
-    def _by_themselves(self) -> dict[int, str]:
-        calls = dict.fromkeys(self._lore.constant, "always")
+    def _without_keys(self) -> dict[int, str]:
+        """Constant and sticky entries by number, with the reason."""
+        reasons = dict.fromkeys(self._lore.constant, "always")
         for uid in self._moment.started:
             number = self._lore.place.get(uid)
             if number is not None:
                 rest = self._started(self._lore.entries[number][0])[0]
                 if rest > 0:
-                    calls[number] = f"sticky, {_messages(rest)}"
-        return calls
+                    reasons[number] = f"sticky, {_messages(rest)}"
+        return reasons
 
     def _by_keys(self) -> dict[int, str]:
-        calls: dict[int, str] = {}
+        """Entries whose keys are in the messages, with the reason."""
+        reasons: dict[int, str] = {}
         for place, numbers in enumerate(self._found):
             for key in numbers:
                 number = self._lore.owner.get(key)
-                if number is None or number in calls:
+                if number is None or number in reasons:
                     continue
                 if self._lore.entries[number][0].scan_depth > place:
                     where = f"{place + 1} messages back" if place else "in the last message"
-                    calls[number] = f"{self._lore.keys[key].text!r} {where}"
-        return calls
+                    reasons[number] = f"{self._lore.keys[key].text!r} {where}"
+        return reasons
 
-    def _by_others(self, new: list[Called]) -> dict[int, str]:
-        calls: dict[int, str] = {}
-        for caller in new:
-            if not (caller.entry.is_recursive and caller.entry.calls_others):
+    def _by_others(self, new: list[LoreMatch]) -> dict[int, str]:
+        """Entries whose keys are in the contents of newly active ones, with the reason."""
+        reasons: dict[int, str] = {}
+        for match in new:
+            if not (match.entry.is_recursive and match.entry.can_match_others):
                 continue
-            numbers = self._lore.index.found(caller.text, self._deadline)
+            numbers = self._lore.index.found(match.text, self._deadline)
             self._from_others.append(numbers)
             for key in numbers:
                 number = self._lore.owner.get(key)
-                if number is None or number in self._called or number in calls:
+                if number is None or number in self._matches or number in reasons:
                     continue
                 entry = self._lore.entries[number][0]
-                if entry.is_recursive and entry.is_called_by_others:
+                if entry.is_recursive and entry.can_be_matched_by_others:
                     name = self._lore.keys[key].text
-                    calls[number] = f"{name!r} in {caller.entry.label!r}"
-        return calls
+                    reasons[number] = f"{name!r} in {match.entry.label!r}"
+        return reasons
 
-    def _admit(self, calls: Mapping[int, str]) -> None:
-        """Let those of `calls` in that nothing keeps away, the most important first."""
+    def _decide(self, reasons: Mapping[int, str]) -> None:
+        """Decide which of these matches become active, the most important first."""
 
         def importance(number: int) -> tuple[bool, bool, float, int]:
             entry = self._lore.entries[number][0]
             return (
                 not entry.is_constant,
-                not calls[number].startswith("sticky"),
+                not reasons[number].startswith("sticky"),
                 -entry.rank,
                 number,
             )
 
-        losers = self._losers(calls)
-        for number in sorted(calls, key=importance):
+        losers = self._losers(reasons)
+        for number in sorted(reasons, key=importance):
             entry, book = self._lore.entries[number]
-            reason = calls[number]
+            reason = reasons[number]
             is_sticky = reason.startswith("sticky")
-            against = "" if is_sticky else self._obstacle(number, entry)
-            against = against or losers.get(number, "")
-            text = "" if against else self._expand(entry.content).strip()
-            if not against and not self._finds_room(text, book):
-                against = _NO_ROOM
-            self._called[number] = Called(
+            obstacle = "" if is_sticky else self._obstacle(number, entry)
+            obstacle = obstacle or losers.get(number, "")
+            text = "" if obstacle else self._expand(entry.content).strip()
+            if not obstacle and not self._takes_room(text, book):
+                obstacle = _NO_ROOM
+            self._matches[number] = LoreMatch(
                 entry,
                 text,
-                f"{reason}: {against}" if against else reason,
-                is_active=not against,
-                starts=not (against or is_sticky) and bool(entry.sticky or entry.cooldown),
+                f"{reason}: {obstacle}" if obstacle else reason,
+                is_active=not obstacle,
+                starts=not (obstacle or is_sticky) and bool(entry.sticky or entry.cooldown),
             )
 
-    def _losers(self, calls: Mapping[int, str]) -> dict[int, str]:
-        """Those of `calls` in whose groups another comes, and what is to be said of it."""
+    def _losers(self, reasons: Mapping[int, str]) -> dict[int, str]:
+        """Matches that lose their group to another entry, and which entry that is."""
 
         def strength(number: int) -> tuple[bool, bool, float]:
             entry = self._lore.entries[number][0]
-            # The largest u ** (1 / weight) falls to each by its weight (Efraimidis, Spirakis 2006).
+            # The largest u ** (1 / weight) is a choice by weight (Efraimidis and Spirakis 2006).
             lot = self._dice(entry, "group").random() ** (1 / max(entry.weight, 1e-9))
-            is_sticky = calls[number].startswith("sticky")
+            is_sticky = reasons[number].startswith("sticky")
             return is_sticky, entry.goes_first, entry.order if entry.goes_first else lot
 
         losers = {}
-        grouped = [n for n in calls if self._lore.entries[n][0].groups]
+        grouped = [n for n in reasons if self._lore.entries[n][0].groups]
         for number in sorted(grouped, key=strength, reverse=True):
             entry = self._lore.entries[number][0]
-            if self._obstacle(number, entry) and not calls[number].startswith("sticky"):
+            if self._obstacle(number, entry) and not reasons[number].startswith("sticky"):
                 continue
             group = next((one for one in sorted(entry.groups) if one in self._group_of), None)
             if group is not None:
@@ -235,7 +240,7 @@ class _Pass:
         return Random(f"{self._moment.salt} {len(self._moment.texts)} {entry.uid} {of}")
 
     def _obstacle(self, number: int, entry: Entry) -> str:
-        """What keeps an entry away that was called for; "" where nothing does."""
+        """Why a matched entry stays inactive; "" if nothing prevents it."""
         if self._refused >= _MAX_REFUSED:
             return _NO_ROOM
         return next(self._obstacles(number, entry), "")
@@ -260,12 +265,13 @@ class _Pass:
             yield f"not triggered ({chance:g} % chance)"
 
     def _started(self, entry: Entry) -> tuple[int, int]:
-        """For how many messages more an entry is sticky and, after that, cools down."""
+        """For how many more messages an entry is sticky and, after that, cools down."""
         since = len(self._moment.texts) - self._moment.started.get(entry.uid, -4 * ALWAYS)
         sticky = entry.sticky - since + 1
         return sticky, 0 if sticky > 0 else sticky + entry.cooldown
 
-    def _finds_room(self, text: str, book: Lorebook) -> bool:
+    def _takes_room(self, text: str, book: Lorebook) -> bool:
+        """Take the tokens of `text` from the budgets; False if they do not fit."""
         own = self._book_room.get(book.name, book.budget or ALWAYS)
         room = min(self._room, own)
         tokens = self._count_tokens(text) if len(text) <= _MAX_PER_TOKEN * room else room + 1

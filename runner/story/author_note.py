@@ -1,4 +1,4 @@
-"""The author's note of a conversation, under the names that SillyTavern has for it."""
+"""The author's note of a conversation, in SillyTavern's metadata fields."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ _IN_CHAT, _AS_SYSTEM = 1, 0  # SillyTavern's note_position and note_role
 
 @dataclass(frozen=True)
 class Note:
-    """A text that the model reads `depth` messages before the end."""
+    """A text that is inserted `depth` messages before the end."""
 
     text: str
     depth: int = DEPTH
 
 
 def note_of(conversation: Conversation) -> Note | None:
-    """The conversation's note, where it has one that is switched on."""
+    """The conversation's note; None if it has none or it is switched off."""
     fields = Fields(metadata(conversation), [])
     text = fields.text("note_prompt").strip()
     if not text or not fields.whole("note_interval", 1):
@@ -32,9 +32,9 @@ def note_of(conversation: Conversation) -> Note | None:
 
 
 def set_note(conversation: Conversation, note: Note | None) -> None:
-    """Let the conversation have this note, or none."""
+    """Set the conversation's note, or remove it."""
     text, depth = (note.text, note.depth) if note else ("", DEPTH)
-    keep(
+    set_metadata(
         conversation,
         note_prompt=text,
         note_depth=depth,
@@ -45,13 +45,13 @@ def set_note(conversation: Conversation, note: Note | None) -> None:
 
 
 def metadata(conversation: Conversation) -> Mapping[str, Any]:
-    """What the session says of the whole chat (SillyTavern's chat_metadata)."""
+    """The metadata of the whole chat (SillyTavern's chat_metadata)."""
     found = conversation.extra_fields.get("chat_metadata")
     return found if isinstance(found, dict) else {}
 
 
-def keep(conversation: Conversation, **members: Any) -> None:
-    """Let the session say this of the whole chat."""
+def set_metadata(conversation: Conversation, **members: Any) -> None:
+    """Set members of the chat's metadata."""
     conversation.extra_fields = {
         **conversation.extra_fields,
         "chat_metadata": {**metadata(conversation), **members},

@@ -1,4 +1,4 @@
-"""Character cards: the specifications V1, V2 and V3, as PNG, JSON or CHARX, read into one form.
+"""Reads character cards of the specifications V1, V2 and V3 from PNG, JSON and CHARX files.
 
 https://github.com/malfoyslastname/character-card-spec-v2 (V1 and V2) and
 https://github.com/kwaroran/character-card-spec-v3. Assets and their URIs are never followed.
@@ -35,12 +35,12 @@ _DAMAGED_ARCHIVE = (
     EOFError,
 )
 _V1_FIELDS = ("description", "personality", "scenario", "first_mes", "mes_example")
-_KEYWORDS = ("ccv3", "chara")  # V3 says: the first before the second
+_KEYWORDS = ("ccv3", "chara")  # V3 requires this order
 
 
 @dataclass(frozen=True)
 class DepthPrompt:
-    """A text that stands `depth` messages before the end: the card's own note (SillyTavern's)."""
+    """SillyTavern's character note: a text that is inserted `depth` messages before the end."""
 
     text: str
     depth: int
@@ -48,11 +48,11 @@ class DepthPrompt:
 
 @dataclass(frozen=True)
 class Card:
-    """A character. Texts are as the card has them, macros included; what is missing is empty."""
+    """A character. Texts are unchanged, with their macros; missing ones are empty."""
 
     name: str
     spec: str
-    """What it was written to: "V1", "V2", "V3", or a later one."""
+    """Its specification: "V1", "V2", "V3" or a later one."""
     nickname: str = ""
     description: str = ""
     personality: str = ""
@@ -70,18 +70,18 @@ class Card:
     version: str = ""
     tags: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
-    """What of the card could not be read, a sentence each."""
+    """Problems found while reading it, one line each."""
     path: Path | None = field(default=None, compare=False)
-    """Where its picture is; None where it has none."""
+    """The file with its picture; None if it has none."""
 
     @property
     def char(self) -> str:
-        """What stands for {{char}}: the nickname, where there is one (V3)."""
+        """The value of {{char}}: the nickname (V3) or else the name."""
         return self.nickname or self.name
 
 
 def read_card(path: Path, language: str = "en") -> Card:
-    """The card in a PNG, JSON or CHARX file; `language` is the creator's notes', ISO 639-1.
+    """The card in a PNG, JSON or CHARX file; `language` (ISO 639-1) selects the creator's notes.
 
     Raises StoryError, naming the file.
     """
@@ -114,15 +114,17 @@ def _from_png(data: bytes, language: str) -> Card:
             json = _unpacked(png_text.text(found[keyword]))
             return card_from(json, language, failed)
         except StoryError as error:
-            failed.append(f"the text {keyword!r} inside the picture cannot be read: {error}")
+            failed.append(f"its text chunk {keyword!r} cannot be read: {error}")
     raise StoryError(
-        failed[-1] if failed else "a picture without a card: it has neither 'ccv3' nor 'chara'"
+        failed[-1]
+        if failed
+        else "the picture has no card: there is no text chunk 'ccv3' or 'chara'"
     )
 
 
 def _unpacked(text: bytes) -> bytes:
     text = text.translate(None, b" \t\r\n") if not text.lstrip().startswith(b"{") else text
-    if text.startswith(b"{"):  # as some early tools wrote it
+    if text.startswith(b"{"):  # some early tools wrote plain JSON
         return text
     try:
         return base64.b64decode(text + b"=" * (-len(text) % 4), validate=True)
@@ -132,7 +134,7 @@ def _unpacked(text: bytes) -> bytes:
 
 def _in_charx(data: bytes) -> bytes:
     if data.count(b"PK\1\2") > _MAX_MEMBERS:
-        raise StoryError(f"its archive holds more than {_MAX_MEMBERS} files")
+        raise StoryError(f"its archive contains more than {_MAX_MEMBERS} files")
     try:
         with zipfile.ZipFile(io.BytesIO(data)) as archive, archive.open("card.json") as file:
             json = file.read(MAX_JSON_BYTES + 1)
@@ -144,10 +146,10 @@ def _in_charx(data: bytes) -> bytes:
 
 
 def card_from(json: bytes, language: str = "en", remarks: Sequence[str] = ()) -> Card:
-    """The card that `json` spells, `remarks` among its own. Raises StoryError where it is none."""
+    """The card in `json`; `remarks` are added to its own. Raises StoryError if it is not a card."""
     odd: list[str] = []
     top = Fields(parse(json), odd)
-    spec, said = _spec(top)
+    spec, found = _spec(top)
     data = top.table("data") if "data" in top else top
     name = one_line(data.text("name")) or one_line(top.text("name"))
     if not any(field in data for field in _V1_FIELDS):
@@ -155,7 +157,7 @@ def card_from(json: bytes, language: str = "en", remarks: Sequence[str] = ()) ->
             raise StoryError("it is a lorebook, not a card; give it as --lorebook")
         raise StoryError(f"it is not a character card: it has none of {', '.join(_V1_FIELDS)}")
     if not name:
-        said.append("it has no name; {{char}} is 'Character'")
+        found.append("the card has no name; {{char}} is 'Character'")
     first, others = data.text("first_mes"), data.texts("alternate_greetings")
     depth_prompt = data.table("extensions").table("depth_prompt")
     note = depth_prompt.text("prompt").strip()
@@ -184,12 +186,12 @@ def card_from(json: bytes, language: str = "en", remarks: Sequence[str] = ()) ->
         raise StoryError(f"its texts have {length} characters; the limit is {_MAX_CHARACTERS}")
     if odd:
         more = f" and {len(odd) - 3} more" if len(odd) > 3 else ""
-        said.append(f"ignored, of the wrong type: {', '.join(odd[:3])}{more}")
-    return replace(card, remarks=(*remarks, *said))
+        found.append(f"ignored, of the wrong type: {', '.join(odd[:3])}{more}")
+    return replace(card, remarks=(*remarks, *found))
 
 
 def _spec(top: Fields) -> tuple[str, list[str]]:
-    """The specification's name, and what is to be said of it."""
+    """The name of the specification, and remarks about it."""
     spec, version = one_line(top.text("spec")), top.number("spec_version", 0.0) or 0.0
     if not spec:
         return ("V2" if "data" in top else "V1"), []

@@ -1,4 +1,4 @@
-"""Untrusted JSON of cards and lorebooks: bounded, then read field by field, by kind; pure."""
+"""Reads the untrusted JSON of cards and lorebooks within bounds, field by field, by type."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any
 from franken_gguf.quantize.common.errors import FrankenError
 
 MAX_JSON_BYTES = 1 << 25
-# Each of these may become an object of Python's, of 56 bytes and more.
+# Each of these can become a Python object of 56 bytes or more.
 _STRUCTURE = "[{,"
 _MAX_STRUCTURE = 1 << 20
 _CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -20,17 +20,17 @@ _MAX_NAME = 100
 
 
 class StoryError(FrankenError):
-    """A card or a lorebook cannot be read; the text says why, and how to fix it."""
+    """A card or a lorebook cannot be read."""
 
 
 def parse(data: bytes) -> dict[str, Any]:
-    """The JSON object that `data` spells in UTF-8. Raises StoryError."""
+    """The JSON object in `data` (UTF-8). Raises StoryError."""
     if len(data) > MAX_JSON_BYTES:
         raise StoryError(f"its JSON is larger than {MAX_JSON_BYTES >> 20} MiB")
     try:
         text = data.decode("utf-8-sig")
         if sum(map(text.count, _STRUCTURE)) > _MAX_STRUCTURE:
-            raise StoryError(f"its JSON has more than {_MAX_STRUCTURE} parts")
+            raise StoryError(f"its JSON has more than {_MAX_STRUCTURE} elements")
         found = json.loads(text)
     except UnicodeDecodeError:
         raise StoryError("it is not UTF-8 text") from None
@@ -44,20 +44,20 @@ def parse(data: bytes) -> dict[str, Any]:
 
 
 def clean(text: str) -> str:
-    """`text` with newlines alone as line ends, without control characters and half characters."""
+    """`text` with newlines as line ends, without control characters and lone surrogates."""
     text = text.replace("\r\n", "\n").replace("\r", "\n")
     return _CONTROL.sub("", text).encode(errors="replace").decode()
 
 
 def one_line(text: str) -> str:
-    """`text` as a name: one line, not long."""
+    """`text` as a name: one line of at most 100 characters."""
     return " ".join(clean(text).split())[:_MAX_NAME]
 
 
 class Fields:
-    """A JSON object's members by the kind they shall have.
+    """The members of a JSON object, by their expected type.
 
-    A member that is there and of another kind counts as missing, and its name goes into `odd`.
+    A member of the wrong type counts as missing, and its name is added to `odd`.
     """
 
     def __init__(self, found: Mapping[str, Any], odd: list[str], where: str = "") -> None:
@@ -70,24 +70,24 @@ class Fields:
 
     @property
     def members(self) -> Mapping[str, Any]:
-        """All of it, as it came."""
+        """The object itself, unchecked."""
         return self._found
 
     def truth(self, name: str) -> bool:
-        """Whether it is there, and neither false, nothing nor empty, of whatever kind it is."""
+        """Whether the member is true, not empty and not zero, whatever its type."""
         return bool(self._found.get(name))
 
     def is_text(self, name: str) -> bool:
-        """Whether it is a text."""
+        """Whether the member is a string."""
         return isinstance(self._found.get(name), str)
 
     def text(self, name: str, default: str = "") -> str:
-        """A text, cleaned."""
+        """A string, cleaned."""
         found = self._member(name, str)
         return default if found is None else clean(found)
 
     def number(self, name: str, default: float | None = None) -> float | None:
-        """A finite number, also one that is written as text."""
+        """A finite number; it may be written as a string."""
         found = self._found.get(name)
         if found is None or found == "":
             return default
@@ -101,18 +101,18 @@ class Fields:
         return default
 
     def whole(self, name: str, default: int, low: int = 0, high: int = 1 << 31) -> int:
-        """A whole number, brought between `low` and `high`."""
+        """A whole number, clamped to `low` and `high`."""
         number = self.number(name, default)
         assert number is not None
         return int(min(max(number, low), high))
 
     def flag(self, name: str, default: bool = False) -> bool:
-        """True or false."""
+        """A boolean."""
         found = self._member(name, bool)
         return default if found is None else bool(found)
 
     def texts(self, name: str) -> tuple[str, ...]:
-        """A list's texts that are not empty; one text, as some tools write, is split at commas."""
+        """The non-empty strings of a list, or of a single string, which is split at commas."""
         found = self._found.get(name)
         if isinstance(found, str):
             found = found.split(",")
@@ -121,27 +121,27 @@ class Fields:
         if not isinstance(found, list):
             self._is_odd(name)
             return ()
-        texts = [clean(one) for one in found if isinstance(one, str)]
+        texts = [clean(text) for text in found if isinstance(text, str)]
         if len(texts) < len(found):
             self._is_odd(name)
         return tuple(text for text in texts if text.strip())
 
     def table(self, name: str) -> Fields:
-        """An object, an empty one where it is missing."""
+        """An object; an empty one if it is missing."""
         found = self._member(name, dict)
         return Fields(found or {}, self.odd, f"{self.where}{name}.")
 
     def tables(self, name: str) -> Iterator[Fields]:
-        """The objects of a list, or of an object whose names are numbers, as SillyTavern has it."""
+        """The objects in a list, or in an object with numbers as names (SillyTavern)."""
         found = self._found.get(name)
         if isinstance(found, dict):
             found = list(found.values())
         if found is not None and not isinstance(found, list):
             self._is_odd(name)
             found = []
-        for number, one in enumerate(found or []):
-            if isinstance(one, dict):
-                yield Fields(one, self.odd, f"{self.where}{name}[{number}].")
+        for number, item in enumerate(found or []):
+            if isinstance(item, dict):
+                yield Fields(item, self.odd, f"{self.where}{name}[{number}].")
             else:
                 self._is_odd(f"{name}[{number}]")
 
@@ -156,16 +156,16 @@ class Fields:
         self.odd.append(one_line(self.where + name))
 
 
-def read_bytes(path: Path, most: int) -> bytes:
-    """All of a regular file of at most `most` bytes. Raises StoryError, naming it."""
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The content of a regular file of at most `limit` bytes. Raises StoryError, naming it."""
     try:
         if not path.is_file():
-            reason = "is not a file" if path.exists() else "there is no such file"
+            reason = "not a file" if path.exists() else "no such file"
             raise StoryError(f"{path}: {reason}")
         with path.open("rb") as file:
-            data = file.read(most + 1)
+            data = file.read(limit + 1)
     except OSError as error:
         raise StoryError(f"{path}: {error.strerror}") from None
-    if len(data) > most:
-        raise StoryError(f"{path}: it is larger than {most >> 20} MiB")
+    if len(data) > limit:
+        raise StoryError(f"{path}: it is larger than {limit >> 20} MiB")
     return data

@@ -1,4 +1,4 @@
-"""V3's decorators: lines "@@name value" before an entry's content; "@@@" is a second choice."""
+"""V3's decorators: lines "@@name value" before an entry's content; "@@@" marks a fallback."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ _POSITIONS = ("before_desc", "after_desc")
 
 
 def decorated(content: str) -> tuple[Fields, str]:
-    """The decorators that are known, the first of each name, and the content without any."""
+    """The known decorators, the first of each name, and the content without decorators."""
     found: dict[str, object] = {}
     lines = content.split("\n")
-    is_taken = False  # whether the decorator before was, so that its second choices are not
+    is_taken = False  # whether the last decorator was, so that its fallbacks are skipped
     place = 0
-    for place, line in enumerate(lines):  # noqa: B007 - it is where the content begins
+    for place, line in enumerate(lines):  # noqa: B007 - where the content begins
         text = line.strip()
         if not text.startswith("@@"):
             if text:

@@ -1,4 +1,4 @@
-"""The keys of a lorebook: which of them a text holds, found among thousands at once."""
+"""Lorebook keys, and an index that finds which of thousands of keys occur in a text."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from franken_gguf.runner.common.safe_regex import ExpressionError, compiled
 
 _JAVASCRIPT = re.compile(r"/(.+)/([a-z]*)", re.DOTALL)
 _FLAGS = {"i": regex.IGNORECASE, "m": regex.MULTILINE, "s": regex.DOTALL}
-_SECONDS = 0.01  # a regex that once takes longer for one text is never tried again
+_SECONDS = 0.01  # a regex that takes longer on any text is never tried again
 _START = 6
-_MAX_TEXTS = 4096  # whose keys are remembered: a turn brings one or two new ones
+_MAX_TEXTS = 4096  # texts whose keys are cached; a turn adds one or two
 
 
 @dataclass(frozen=True)
 class Key:
-    """A word or phrase, or a regular expression as JavaScript writes it, /.../flags, or bare.
+    """A word or phrase, or a regular expression in JavaScript's syntax, /.../flags, or bare.
 
-    A phrase is found without regard to case unless `has_case`. With `is_word`, a phrase of one
-    word is found as a whole word alone: where a letter that has case or a digit stands next to
-    it, it is part of another (in scripts without case, words need not be apart).
+    The case of a phrase matters only with `has_case`. With `is_word`, a phrase of one word matches
+    whole words only: not next to a digit or to a letter that has case (scripts without case do
+    not always separate words).
     """
 
     text: str
@@ -39,26 +39,26 @@ class Key:
             object.__setattr__(self, "is_regex", True)
 
     def is_in(self, text: str, folded: str) -> bool:
-        """Whether `text`, which is `folded` without case, holds this key."""
+        """Whether this key matches in `text`; `folded` is its case-folded form."""
         if self.is_regex:
             return self._matches(text)
         if self.has_case:
-            return _holds(text, self.text, self.is_apart)
-        return _holds(folded, self.folded, self.is_apart)
+            return _contains(text, self.text, self.is_apart)
+        return _contains(folded, self.folded, self.is_apart)
 
     @cached_property
     def folded(self) -> str:
-        """The phrase without case."""
+        """The phrase, case-folded."""
         return self.text.casefold()
 
     @cached_property
     def is_apart(self) -> bool:
-        """Whether other letters must not stand next to it."""
+        """Whether it matches only whole words."""
         return self.is_word and len(self.text.split()) == 1
 
     @cached_property
     def pattern(self) -> Any:
-        """The regular expression; None where it is none that can be used."""
+        """The compiled regular expression; None if it cannot be used."""
         found = _JAVASCRIPT.fullmatch(self.text)
         source, flags = (found[1], found[2]) if found else (self.text, "")
         if not found and not self.has_case:
@@ -78,7 +78,7 @@ class Key:
             return False
 
 
-def _holds(text: str, phrase: str, is_apart: bool) -> bool:
+def _contains(text: str, phrase: str, is_apart: bool) -> bool:
     place = text.find(phrase)
     while place >= 0:
         end = place + len(phrase)
@@ -96,18 +96,17 @@ def _in_word(character: str) -> bool:
 
 @dataclass
 class _Scan:
-    """What a text holds, as far as it was looked through: `rest` are the regexes not tried yet."""
+    """The keys found in a text so far; `rest` are the regexes that were not tried yet."""
 
     found: set[int]
     rest: Iterator[tuple[int, Key]]
 
 
 class KeyIndex:
-    """Finds which of many keys a text holds.
+    """Finds which of many keys occur in a text.
 
-    Phrases are filed under their first characters, so that of ten thousand only those are
-    looked at that the text could hold. What was found is remembered: a turn of a chat brings few
-    new texts.
+    Phrases are indexed by their first characters, so that only those are tried that can occur in
+    the text. Results are cached, since a turn of a chat adds few new texts.
     """
 
     def __init__(self, keys: Sequence[Key]) -> None:
@@ -122,9 +121,9 @@ class KeyIndex:
         self._scans: dict[str, _Scan] = {}
 
     def found(self, text: str, deadline: float) -> Set[int]:
-        """The numbers of the keys that `text` holds.
+        """The indices of the keys that occur in `text`.
 
-        Regexes are tried until `deadline` (of time.monotonic), the others of them next time.
+        Regexes are tried until `deadline` (of time.monotonic), the rest in the next call.
         """
         if text not in self._scans:
             if len(self._scans) >= _MAX_TEXTS:

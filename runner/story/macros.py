@@ -1,7 +1,7 @@
 """{{user}}, {{char}} and the other macros of cards and lorebooks, as plain substitution; pure.
 
-What stands for a macro is never read for macros again, and nothing here is a program: a card's
-text is data, as it is for SillyTavern and the V3 specification ("curly braced syntaxes").
+The text that replaces a macro is not searched for macros again, and no macro is executed: the texts
+of a card are data (SillyTavern's macros, and "curly braced syntaxes" in the V3 specification).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from .card_fields import StoryError
 
 _TOKEN = re.compile(r"\{\{|\}\}|<(?:user|bot|char)>", re.IGNORECASE)
 _ROLL = re.compile(r"(?:(\d{0,3})d)?(\d{1,6})([+-]\d{1,6})?", re.IGNORECASE)
-_TRIM = "\0"  # no text that was read holds one
+_TRIM = "\0"  # `clean` has removed it from every text
 _MAX_NESTED = 32
 _MAX_CHARACTERS = 1 << 22
 _MAX_DICE = 100
@@ -29,10 +29,10 @@ _TIMES = {
 
 
 class Macros:
-    """Substitutes macros. `words` are those that stand for a text: "user", "char" and others.
+    """Replaces macros. `words` maps macros without an argument ("user", "char") to their text.
 
-    {{random}} and {{roll}} come from `dice`, {{pick}} from `salt` and its own words: the same
-    again in the same chat. `now` is the time that {{time}} and {{date}} say.
+    {{random}} and {{roll}} use `dice`; {{pick}} depends on `salt` and its own text only, so it
+    stays the same in a chat. `now` is the time for {{time}} and {{date}}.
     """
 
     def __init__(
@@ -47,7 +47,7 @@ class Macros:
     def expand(self, text: str) -> str:
         """`text` with every known macro replaced, the inner before the outer; others stay.
 
-        Raises StoryError where it grows beyond all measure.
+        Raises StoryError if the result is too long.
         """
         open_macros: list[list[str]] = [[]]
         place = added = 0
@@ -65,7 +65,7 @@ class Macros:
                 found = self._words.get(macro.strip("<>").lower(), macro)
             added += max(0, len(found) - len(macro) - 4)
             if added > _MAX_CHARACTERS:
-                raise StoryError(f"its macros make more than {_MAX_CHARACTERS} characters")
+                raise StoryError(f"its macros expand to more than {_MAX_CHARACTERS} characters")
             open_macros[-1].append(found)
         open_macros[-1].append(text[place:])
         first, *others = "{{".join(map("".join, open_macros)).split(_TRIM)

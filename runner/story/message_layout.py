@@ -1,9 +1,9 @@
-"""Where a story's texts stand among the messages that a model reads; pure.
+"""Where a story's texts are placed among the messages that a model reads; pure.
 
-What changes seldom stands in front, in the system text, and stays evaluated from turn to turn.
-What changes (notes, lore that was just called for) stands near the end, so that little after it is
-evaluated again. There it is a part of the nearest user message, in brackets: many templates take
-no system message in mid-conversation, or leave it out, and none takes two user messages for one.
+Text that rarely changes is in the system text at the front and stays evaluated from turn to turn.
+Text that changes (notes, newly matched lore) is inserted near the end, so that little after it is
+evaluated again. It becomes part of the nearest user message, in brackets: many templates refuse or
+drop a system message in the middle of a chat, and some refuse two user messages in a row.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ _START = re.compile(r"\s*<START>\s*", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Insert:
-    """A text that stands `depth` messages before the end; 0 is after the last."""
+    """A text to insert `depth` messages before the end; 0 is after the last message."""
 
     text: str
     depth: int
@@ -38,7 +38,7 @@ class Insert:
 def description(
     card: Card, expand: Callable[[str], str], before: Iterable[str] = (), after: Iterable[str] = ()
 ) -> list[str]:
-    """What a card says of its character, paragraph by paragraph, lore before and after it."""
+    """The paragraphs that describe a character, with lore before and after them."""
     personality, scenario = expand(card.personality).strip(), expand(card.scenario).strip()
     return [
         *before,
@@ -50,30 +50,30 @@ def description(
 
 
 def examples(card: Card, expand: Callable[[str], str]) -> str:
-    """A card's example conversations, a paragraph each."""
+    """A card's example conversations, separated by lines of three asterisks."""
     blocks = list(filter(None, _START.split(expand(card.mes_example).strip())))
     return "\n***\n".join([f"Examples of how {card.char} talks:", *blocks]) if blocks else ""
 
 
 def joined(paragraphs: Iterable[str]) -> str:
-    """Paragraphs as one text, without the empty ones."""
+    """The paragraphs that are not empty, as one text."""
     return "\n\n".join(filter(None, (one.strip() for one in paragraphs)))
 
 
 def bracketed(text: str) -> str:
-    """`text` as a direction, not speech: in brackets, unless it has its own."""
+    """`text` in brackets, unless it starts with one: a direction, not speech."""
     return text if text.startswith("[") else f"[{text}]"
 
 
 def with_inserts(messages: Sequence[Message], inserts: Iterable[Insert]) -> list[Message]:
-    """`messages` with each insert's text at its depth, those of one depth in their order."""
+    """`messages` with each insert at its depth; inserts of one depth keep their order."""
     first = 1 if messages and messages[0].role == "system" else 0
     at: dict[int, list[str]] = {}
     for insert in inserts:
         place = max(first, len(messages) - insert.depth)
         at.setdefault(place, []).append(bracketed(insert.text.strip()))
     result = list(messages)
-    for place in sorted(at, reverse=True):  # from the end: earlier places stay what they are
+    for place in sorted(at, reverse=True):  # from the end, so that earlier indices stay valid
         text = "\n\n".join(at[place])
         following = messages[place] if place < len(messages) else None
         if following and following.role == "user":
@@ -91,7 +91,7 @@ def _with_text(message: Message, text: str, *, is_before: bool) -> Message:
 
 
 def named(message: Message, user: str, char: str) -> Message:
-    """A message that begins with its speaker's name, as in a group."""
+    """The message with its speaker's name in front, as in a group chat."""
     if message.role not in ("user", "assistant"):
         return message
     name = message.extra_fields.get("name") or (user if message.role == "user" else char)

@@ -1,4 +1,4 @@
-"""The texts inside a PNG file, whatever else of it is damaged; pure: bytes in, bytes out.
+"""Reads the text chunks of a PNG file, even if other parts of it are damaged; pure.
 
 A PNG is a signature and then chunks:
 
@@ -26,9 +26,9 @@ _MAX_TEXT = MAX_JSON_BYTES * 4 // 3 + 4  # in base64
 
 
 def texts(data: bytes) -> Iterator[tuple[str, bytes]]:
-    """Each text chunk's keyword and its data, not inflated yet: for `text` to open.
+    """Keyword and raw data of each text chunk; `text` unpacks the data.
 
-    Ends where the file does, also in the middle of a chunk: what came before is whole.
+    If the file ends in the middle of a chunk, only the chunks before it.
     """
     place = len(SIGNATURE)
     for _ in range(_MAX_CHUNKS):
@@ -46,7 +46,7 @@ def texts(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 
 def text(chunk: bytes) -> bytes:
-    """The text of one of `texts`. Raises StoryError where it is damaged or too large."""
+    """The text in the data of one chunk. Raises StoryError if it is damaged or too large."""
     body, crc = chunk[:-4], int.from_bytes(chunk[-4:], "big")
     if zlib.crc32(body) != crc:
         raise StoryError("its checksum is wrong: the file is damaged")

@@ -1,4 +1,4 @@
-"""What a session says of its story: which cards and books, and who the user is."""
+"""The story in a session's metadata: the paths of cards and lorebooks, and the user's name."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 from franken_gguf.runner.conversation.conversation import Conversation, Message
 from franken_gguf.runner.terminal.text import printable
 
-from .author_note import keep, metadata
+from .author_note import metadata, set_metadata
 from .card import Card, read_card
 from .card_fields import Fields, StoryError, one_line
 from .lorebook import Lorebook, read_lorebook
@@ -28,10 +28,10 @@ def begin(
     user: str = "",
     date: str = "",
 ) -> None:
-    """Let a conversation tell of these; what is not given stays as the session has it.
+    """Set a conversation's cards, lorebooks and user name; those not given stay as saved.
 
-    One in which nothing was said yet begins with the first character's greeting. Raises
-    StoryError, naming the file.
+    An empty conversation gets the first character's greeting, with `date`. Raises StoryError,
+    naming the file.
     """
     cards = [read_card(path) for path in characters]
     for path in lorebooks:
@@ -45,7 +45,7 @@ def begin(
     if not facts:
         return
     facts.setdefault("salt", secrets.token_hex(8))
-    keep(conversation, **{_OURS: facts})
+    set_metadata(conversation, **{_OURS: facts})
     fields = Fields(facts, [])
     story = Story(cards, user=fields.text("user") or USER, salt=fields.text("salt"))
     names = {"user_name": story.user}
@@ -57,29 +57,29 @@ def begin(
 
 
 def greeting(story: Story, date: str = "") -> list[Message]:
-    """The character's first message, its alternatives as SillyTavern's swipes; none without one."""
+    """The character's first message, with its alternatives as swipes; empty if there is none."""
     texts = story.greetings()
     if not texts:
         return []
-    kept: dict[str, Any] = dict(story.answer().extra_fields)
+    extra_fields: dict[str, Any] = dict(story.answer().extra_fields)
     if len(texts) > 1:
-        kept |= {"swipes": texts, "swipe_id": 0}
-    return [Message("assistant", texts[0], date, kept)]
+        extra_fields |= {"swipes": texts, "swipe_id": 0}
+    return [Message("assistant", texts[0], date, extra_fields)]
 
 
 def opened(conversation: Conversation) -> Story:
-    """The story that a conversation tells. What cannot be read any more stands in its remarks."""
+    """The story of a conversation. Files that can no longer be read are reported in its remarks."""
     facts = Fields(metadata(conversation), []).table(_OURS)
     remarks: list[str] = []
     read = partial(read_card, language=_language())
     cards = _read(read, facts.texts("characters"), "--character", remarks)
     books = _read(read_lorebook, facts.texts("lorebooks"), "--lorebook", remarks)
     own = [card.book for card in cards if card.book]
-    told: list[Card | Lorebook] = [*cards, *own, *books]
-    remarks += [f"{one.name}: {remark}" for one in told for remark in one.remarks]
+    loaded: list[Card | Lorebook] = [*cards, *own, *books]
+    remarks += [f"{one.name}: {remark}" for one in loaded for remark in one.remarks]
     user = one_line(facts.text("user")) or USER
-    said = list(map(printable, remarks))  # paths are the session's words
-    story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=said)
+    remarks = list(map(printable, remarks))  # paths come from the session file
+    story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=remarks)
     for message in conversation.messages:
         story.set_speaker(message)
     return story
@@ -89,7 +89,7 @@ _Read = TypeVar("_Read")
 
 
 def _language() -> str:
-    """The user's, as ISO 639-1 has it."""
+    """The user's language (ISO 639-1)."""
     return (locale.getlocale()[0] or "en")[:2].lower()
 
 
@@ -101,5 +101,5 @@ def _read(
         try:
             found.append(read(Path(path)))
         except StoryError as error:
-            remarks.append(f"{error}; the story continues without it ({option} adds it again)")
+            remarks.append(f"{error}; the story continues without it, {option} FILE adds it again")
     return found

@@ -1,4 +1,4 @@
-"""A story: who plays in it, and what a model reads of the conversation that tells it."""
+"""A story: its characters and lore, and the messages that the model reads of a conversation."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from franken_gguf.runner.conversation.conversation import NOTE, Conversation, Message
 
-from .active_lore import Called, Lore, Moment
+from .active_lore import Lore, LoreMatch, Moment
 from .author_note import note_of
 from .card import Card
 from .card_fields import Fields
@@ -27,16 +27,16 @@ from .message_layout import (
 )
 
 USER = "User"
-_NOBODY = Card("Assistant", "")
-_LORE_DEPTH = 1  # before the last message, the user's: what is evaluated again is little
-_STARTED = "franken_gguf_lore"  # in a message's "extra": entries whose time began with it
+_NO_CARD = Card("Assistant", "")
+_LORE_DEPTH = 1  # directly before the user's last message, so that little is evaluated again
+_STARTED = "franken_gguf_lore"  # in a message's "extra": entries whose time starts with it
 
 
 class Story:
-    """Characters, played for `user`; without any it is a conversation as it was said.
+    """Characters and lorebooks for a chat with `user`; without them the chat is unchanged.
 
-    `speaker` is the index of the card that speaks next. `salt` makes one story's {{pick}}s differ
-    from another's. `remarks` are what could not be read or is not done, a line each.
+    `speaker` is the index of the card that speaks next. `salt` makes the random choices of one
+    story differ from another's. `remarks` are problems with its files, one line each.
     """
 
     def __init__(
@@ -56,59 +56,59 @@ class Story:
         self.count_tokens: Callable[[str], int] = len
         self.budget = 1 << 30
         """Tokens for all lore together."""
-        self.called: list[Called] = []
-        """What lore the latest moment called for."""
-        self._called_for: tuple[str, ...] | None = None
-        names = self._macros(self.cards[0] if self.cards else _NOBODY, "keys")
+        self.lore_matches: list[LoreMatch] = []
+        """The lore entries that matched last, active or not."""
+        self._matched_contents: tuple[str, ...] | None = None
+        names = self._macros(self.cards[0] if self.cards else _NO_CARD, "keys")
         self.lore = Lore([*(card.book for card in self.cards if card.book), *books], names.expand)
 
     @property
     def card(self) -> Card | None:
-        """The card that speaks next, None where there are no characters."""
+        """The card that speaks next; None without characters."""
         return self.cards[self.speaker] if self.cards else None
 
     @property
     def is_group(self) -> bool:
-        """Whether there are several characters, and so each message is read with its name."""
+        """Whether there are several characters; then the model reads each message with its name."""
         return len(self.cards) > 1
 
     @property
     def opening(self) -> str:
-        """What the next answer begins with before its first word; no part of what is said."""
+        """The name and colon before the next answer in a group; not part of its text."""
         return f"{self.card.char}:" if self.card and self.is_group else ""
 
     @property
     def stops(self) -> tuple[str, ...]:
-        """Where an answer ends, since somebody else would speak."""
+        """Texts at which an answer ends, because someone else would speak."""
         if not self.cards:
             return ()
         others = [card.char for card in self.cards if self.is_group and card is not self.card]
         return tuple(f"\n{name}:" for name in (self.user, *others))
 
     @property
-    def has_called(self) -> bool:
-        """Whether lore was looked for yet."""
-        return self._called_for is not None
+    def has_matched_lore(self) -> bool:
+        """Whether lore has been matched yet."""
+        return self._matched_contents is not None
 
     def answer(self) -> Message:
-        """The message that the next answer fills."""
+        """The empty message of the next answer, with its character's name."""
         return Message("assistant", "", extra_fields={"name": self.card.char} if self.card else {})
 
     def set_speaker(self, message: Message) -> None:
-        """Let the character who said `message` be the one that speaks next."""
+        """Let the character who wrote `message` speak next."""
         for number, card in enumerate(self.cards):
             if message.extra_fields.get("name") in (card.char, card.name):
                 self.speaker = number
 
     def speaker_of(self, message: Message) -> str:
-        """Which of the characters said `message`; "" where it was none of them."""
+        """The character who wrote `message`; "" if none of them did."""
         name = message.extra_fields.get("name")
         return next((card.char for card in self.cards if name in (card.char, card.name)), "")
 
     def with_lore_starts(self, messages: list[Message]) -> list[Message]:
-        """`messages` to be saved; the last records entries whose sticky or cooldown time starts."""
-        self._call(messages)
-        uids = [one.entry.uid for one in self.called if one.starts]
+        """`messages`, the last with the uids of entries whose sticky or cooldown time starts."""
+        self._match_lore(messages)
+        uids = [match.entry.uid for match in self.lore_matches if match.starts]
         if not uids:
             return messages
         last = messages[-1]
@@ -116,41 +116,41 @@ class Story:
         return [*messages[:-1], replace(last, extra_fields={**last.extra_fields, "extra": extra})]
 
     def read(
-        self, conversation: Conversation, said: Sequence[Message], forgotten: int
+        self, conversation: Conversation, messages: Sequence[Message], forgotten: int
     ) -> list[Message]:
-        """What the model reads of `said`, without the first `forgotten` messages of it."""
-        self._call(said)
+        """What the model reads of `messages`, without the first `forgotten`."""
+        self._match_lore(messages)
         system = self._system(conversation.system, has_examples=not forgotten)
-        messages = conversation.read_by_model(said, forgotten, system)
+        read = conversation.read_by_model(messages, forgotten, system)
         if self.card and self.is_group:
-            messages = [named(one, self.user, self.card.char) for one in messages]
-        return with_inserts(messages, self._inserts(conversation, len(said)))
+            read = [named(message, self.user, self.card.char) for message in read]
+        return with_inserts(read, self._inserts(conversation, len(messages)))
 
-    def _call(self, said: Sequence[Message]) -> None:
-        contents = tuple(message.content for message in said)
-        if not self.lore or contents == self._called_for:
+    def _match_lore(self, messages: Sequence[Message]) -> None:
+        contents = tuple(message.content for message in messages)
+        if not self.lore or contents == self._matched_contents:
             return
-        char = self.card.char if self.card else _NOBODY.char
-        spoken = [one for one in said if one.role != NOTE]
+        char = self.card.char if self.card else _NO_CARD.char
+        turns = [message for message in messages if message.role != NOTE]
         started = {
             uid: place + 1
-            for place, message in enumerate(spoken[:-1])
+            for place, message in enumerate(turns[:-1])
             for uid in Fields(_extra(message), []).texts(_STARTED)
         }
         moment = Moment(
-            [named(message, self.user, char).content for message in reversed(spoken)],
-            sum(message.role == "assistant" for message in spoken),
+            [named(message, self.user, char).content for message in reversed(turns)],
+            sum(message.role == "assistant" for message in turns),
             started,
             self.budget,
-            Fields(spoken[0].extra_fields, []).whole("swipe_id", 0) if spoken else 0,
+            Fields(turns[0].extra_fields, []).whole("swipe_id", 0) if turns else 0,
             self.salt,
         )
-        expand = self._macros(self.card or _NOBODY, len(said)).expand
-        self.called = self.lore.called(moment, expand, self.count_tokens)
-        self._called_for = contents
+        expand = self._macros(self.card or _NO_CARD, len(messages)).expand
+        self.lore_matches = self.lore.matches(moment, expand, self.count_tokens)
+        self._matched_contents = contents
 
     def greetings(self) -> list[str]:
-        """What the character may say first: first_mes, then the alternatives."""
+        """The character's first messages: first_mes, then the alternatives."""
         if self.card is None:
             return []
         card = self.card
@@ -161,7 +161,7 @@ class Story:
         before, after = self._steady_lore("before"), self._steady_lore("after")
         if not self.cards:
             return joined((*before, text, *after))
-        # In the first card's words: they stay the same whoever speaks.
+        # With the first card's macros, so that it stays the same whoever speaks.
         base = self._macros(self.cards[0], "head").expand(
             text or (GROUP_BASE if self.is_group else BASE)
         )
@@ -178,26 +178,26 @@ class Story:
         return joined(paragraphs)
 
     def _steady_lore(self, position: str) -> list[str]:
-        expand = self._macros(self.cards[0] if self.cards else _NOBODY, "head").expand
+        expand = self._macros(self.cards[0] if self.cards else _NO_CARD, "head").expand
         return [
-            expand(one.entry.content)
-            for one in self.called
-            if one.is_active and one.entry.is_steady and one.entry.position == position
+            expand(match.entry.content)
+            for match in self.lore_matches
+            if match.is_active and match.entry.is_steady and match.entry.position == position
         ]
 
     def _inserts(self, conversation: Conversation, count: int) -> Iterator[Insert]:
         for position in ("before", "after", "depth"):
-            for one in self.called:
-                entry = one.entry
-                if not one.is_active or entry.position != position:
+            for match in self.lore_matches:
+                entry = match.entry
+                if not match.is_active or entry.position != position:
                     continue
                 if position == "depth":
-                    yield Insert(one.text, entry.depth)
+                    yield Insert(match.text, entry.depth)
                 elif not entry.is_steady:
-                    yield Insert(one.text, _LORE_DEPTH)
+                    yield Insert(match.text, _LORE_DEPTH)
         note = note_of(conversation)
         if note:
-            expand = self._macros(self.card or _NOBODY, count).expand
+            expand = self._macros(self.card or _NO_CARD, count).expand
             yield Insert(expand(note.text), note.depth)
         for card in self.cards:
             if card.depth_prompt:
@@ -208,10 +208,10 @@ class Story:
             if text.strip():
                 yield Insert(text, 0)
             if self.is_group:
-                yield Insert(f"Write what {self.card.char} says and does next, nobody else.", 0)
+                yield Insert(f"Write only what {self.card.char} says and does next.", 0)
 
     def _macros(self, card: Card, place: int | str, original: str = "") -> Macros:
-        """Macros for one of the story's places: the same dice there, however often it is read."""
+        """Macros for one place in the prompt; they choose the same each time it is built."""
         words = {
             "user": self.user,
             "char": card.char,

@@ -1,11 +1,10 @@
-"""A model's answer as it streams, without what would steer the terminal."""
+"""Removes escape sequences and control characters from untrusted text as it streams."""
 
 from __future__ import annotations
 
 import re
 
-# A sequence longer than this is no sequence a terminal knows: what follows is text again, without
-# the character that would have made it an escape.
+# No terminal knows a longer sequence: what follows is text again, without the escape character.
 _MAX_SEQUENCE = 1024
 
 # The C1 control characters are one-character spellings of ESC and a letter (ECMA-48, 5.3).
@@ -16,19 +15,19 @@ _UNSAFE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
 class EscapeFilter:
-    r"""Takes a text's pieces as they come and gives back what may be shown: `feed` each of them.
+    """`feed` it each piece of a text; it returns what is safe to show.
 
-    Control characters but newline and tab are left out, and with an escape character the whole
-    sequence that it opens, also where its end comes in a later piece (ECMA-48: CSI sequences,
-    control strings, two- and three-character sequences). A newline ends any open sequence, so a
-    forged opener hides no more than its own line.
+    Removed are control characters except newline and tab, and the whole sequence that an escape
+    character starts, even if it ends in a later piece (ECMA-48: CSI sequences, control strings,
+    two- and three-character sequences). A newline ends any open sequence, so a forged start hides
+    no more than its own line.
     """
 
     def __init__(self) -> None:
-        self._open = ""  # the open sequence so far, C1 openers written as ESC and their letter
+        self._open = ""  # the open sequence so far, a C1 character as ESC and its letter
 
     def feed(self, piece: str) -> str:
-        """What of `piece` may be shown, given all that came before."""
+        """The part of `piece` that is safe to show, given the pieces before it."""
         if not self._open and not _UNSAFE.search(piece):
             return piece
         return "".join(filter(None, map(self._character, piece)))
@@ -57,7 +56,7 @@ class EscapeFilter:
         if body[0] in _STRING_OPENERS:
             ended = character in "\x07\x9c" or self._open.endswith("\x1b\\")
         elif body[0] == "[":
-            # Parameters 0x30-0x3F and intermediates 0x20-0x2F go on; all else is the final byte.
+            # Parameters are 0x30-0x3F, intermediates 0x20-0x2F; anything else is the final byte.
             ended = len(body) > 1 and not "\x20" <= character <= "\x3f"
         else:
             ended = not "\x20" <= character <= "\x2f"

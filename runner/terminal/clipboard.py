@@ -1,4 +1,4 @@
-"""Text to the clipboard: by the desktop's own program, or by the terminal itself."""
+"""Copies text to the clipboard, by the desktop's own program or by the terminal (OSC 52)."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from contextlib import suppress
 
 from franken_gguf.quantize.common.errors import FrankenError
 
-_MAX_SEQUENCE = 100_000  # bytes that terminals take in one OSC 52; tmux and xterm cut there
+_MAX_SEQUENCE = 100_000  # bytes of one OSC 52 sequence; tmux and xterm cut longer ones
 
 
 class ClipboardError(FrankenError):
-    """No clipboard can be reached from here."""
+    """No clipboard is available."""
 
 
 def copy(text: str) -> None:
@@ -28,12 +28,14 @@ def copy(text: str) -> None:
             return
     sequence = b"\x1b]52;c;" + base64.b64encode(text.encode()) + b"\x07"
     if not sys.stdout.isatty() or len(sequence) > _MAX_SEQUENCE:
-        raise ClipboardError("no clipboard here: install wl-clipboard or xclip, or use /export")
+        raise ClipboardError(
+            "no clipboard available: install wl-clipboard or xclip, or use /export"
+        )
     os.write(sys.stdout.fileno(), sequence)
 
 
 def _program() -> list[str]:
-    """The command of this desktop's clipboard; none where the desktop is elsewhere, over ssh."""
+    """The clipboard command of this desktop; empty over ssh, where the desktop is elsewhere."""
     if os.environ.get("SSH_CONNECTION"):
         return []
     wanted = [["pbcopy"], ["clip"]] if sys.platform in ("darwin", "win32") else []

@@ -1,4 +1,4 @@
-"""The user's own editor, as VISUAL or EDITOR names it."""
+"""Edits a text in the user's own editor (VISUAL or EDITOR)."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from franken_gguf.quantize.common.errors import FrankenError
 
 
 class EditorError(FrankenError):
-    """The editor cannot be run, or ended with an error; what it was given is as it was."""
+    """The editor cannot be run, or ended with an error; the text is unchanged."""
 
 
 def has_editor() -> bool:
-    """Whether the user has named one."""
+    """Whether VISUAL or EDITOR is set."""
     return bool(os.environ.get("VISUAL") or os.environ.get("EDITOR"))
 
 
 def edited(text: str) -> str | None:
-    """What the user made of `text`; None where they left without saving. Raises EditorError."""
+    """The edited text; None if the user left without saving. Raises EditorError."""
     try:
-        # Editors end a file's last line; a message's last line has no such end.
-        made = click.edit(text, extension=".md")
+        # Editors end the last line with a newline, which is not part of the message.
+        result = click.edit(text, extension=".md")
     except click.ClickException as error:
-        raise EditorError(f"{error.format_message()}; change it in the line") from None
-    return None if made is None else made.rstrip()
+        raise EditorError(f"{error.format_message()}; edit it in the input line") from None
+    return None if result is None else result.rstrip()

@@ -1,4 +1,4 @@
-"""Characters as readers see them (grapheme clusters): their columns, and tokens in whole ones."""
+"""Grapheme clusters, the characters that readers see: their width, and tokens grouped by them."""
 
 from __future__ import annotations
 
@@ -12,19 +12,19 @@ NEWLINE_MARK = "↵"
 
 
 def columns(text: str) -> int:
-    """How many columns of a terminal `text` takes; control characters take none."""
+    """The width of `text` in terminal columns; control characters have none."""
     return max(0, wcswidth(text))
 
 
 def extends(cluster: str, character: str) -> bool:
-    """Whether `character` belongs to the cluster before it, as an accent or after a joiner."""
+    """Whether `character` extends the cluster before it, as an accent or after a joiner does."""
     if cluster.isascii() and character.isascii():
         return False
     return bool(cluster) and len(list(iter_graphemes(cluster + character))) == 1
 
 
 def beginning(text: str, length: int) -> str:
-    """The first `length` clusters of `text`, with "..." where there are more."""
+    """The first `length` clusters of `text`, with "..." if there are more."""
     clusters = list(iter_graphemes(text[: 20 * length]))
     if len(clusters) <= length:
         return text[: 20 * length]
@@ -32,7 +32,7 @@ def beginning(text: str, length: int) -> str:
 
 
 def spelled(piece: bytes) -> str:
-    """A token for a list: newlines as ↵, part of a character in hex as llama.cpp has it."""
+    """A token as one line: newlines as ↵, incomplete characters in hex, as llama.cpp shows them."""
     try:
         return piece.decode().replace("\n", NEWLINE_MARK)
     except UnicodeDecodeError:
@@ -41,7 +41,7 @@ def spelled(piece: bytes) -> str:
 
 @dataclass(frozen=True)
 class Whole:
-    """Bytes in whole clusters, and the tokens that they come from: `first` to before `end`."""
+    """The bytes of whole clusters and the indices of their tokens, `first` up to but not `end`."""
 
     piece: bytes
     first: int
@@ -49,12 +49,12 @@ class Whole:
 
     @property
     def text(self) -> str:
-        """The bytes as text; what is not UTF-8 becomes U+FFFD."""
+        """The bytes as text; invalid UTF-8 becomes U+FFFD."""
         return self.piece.decode(errors="replace")
 
 
 def in_whole(pieces: Sequence[bytes]) -> list[Whole]:
-    """Tokens by their bytes, those together that share a cluster, such as an emoji of several."""
+    """Tokens, given by their bytes, joined if they share a cluster, such as an emoji."""
     found: list[Whole] = []
     for place, piece in enumerate(pieces):
         found.append(Whole(piece, place, place + 1))
@@ -65,7 +65,7 @@ def in_whole(pieces: Sequence[bytes]) -> list[Whole]:
 
 
 def _are_one(before: bytes, after: bytes) -> bool:
-    """Whether no cluster ends where `before` does."""
+    """Whether a cluster begins in `before` and ends in `after`."""
     if before.isascii() and after.isascii():
         return False
     decoder = codecs.getincrementaldecoder("utf-8")("replace")

@@ -1,4 +1,4 @@
-"""The user's line: history, completion, several lines; the one file that knows prompt_toolkit."""
+"""The input line with history, completion and multi-line text, by prompt_toolkit."""
 
 from __future__ import annotations
 
@@ -21,14 +21,15 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from .text import printable
 
 _PROMPT, _MORE = "> ", ". "
-_YOURS = "bold ansigreen"  # llama-cli's
+_USER_STYLE = "bold ansigreen"  # as in llama-cli
 
 
 class Keyboard:
-    """Reads lines at a terminal. `is_whole` says whether Enter ends a text, else it goes on.
+    """Reads lines at a terminal.
 
-    `complete` gives what a begun line may become; `history` is a file, None keeps it in memory.
-    With `has_colours` the line looks different from the answers.
+    `history` is a file; None keeps the history in memory. `complete` returns the completions of a
+    line. Enter ends a text if `is_whole` is true for it, otherwise it starts a new line. With
+    `has_colours` the line is bold green.
     """
 
     def __init__(
@@ -39,12 +40,12 @@ class Keyboard:
         *,
         has_colours: bool = False,
     ) -> None:
-        # The answers may go to a file: then the line is on standard error.
+        # If standard output is a file, the input line is on standard error.
         output = create_output(always_prefer_tty=True)
         if isinstance(output, Vt100_Output):
-            # Where the cursor is matters to menus alone, and some terminals never say.
+            # Only menus need the cursor's position, and some terminals never report it.
             output.enable_cpr = False
-        style = _YOURS if has_colours else ""
+        style = _USER_STYLE if has_colours else ""
         self._output = output
         self._session: PromptSession[str] = PromptSession(
             [(style, _PROMPT)],
@@ -54,39 +55,39 @@ class Keyboard:
             history=_History(history) if history else InMemoryHistory(),
             completer=_Completer(complete),
             complete_while_typing=False,
-            # As in a shell: no menu that would move the screen.
+            # As in a shell, without a menu that would scroll the screen.
             complete_style=CompleteStyle.READLINE_LIKE,
             key_bindings=_keys(is_whole),
             output=output,
         )
 
-    def read(self, begun: str = "") -> str | None:
-        """The next line, after a blank one; it begins as `begun`. None at the end (Ctrl-D).
+    def read(self, initial: str = "") -> str | None:
+        """Print a blank line, then read a text that starts as `initial`. None at Ctrl-D.
 
-        Raises KeyboardInterrupt for a Ctrl-C on an empty line; on another it clears the line.
+        Ctrl-C clears the line; on an empty line it raises KeyboardInterrupt.
         """
         self._output.write_raw("\n")
         try:
-            return self._session.prompt(default=begun)
+            return self._session.prompt(default=initial)
         except EOFError:
             return None
 
 
 class PlainInput:
-    """Lines as the system reads them, for a dumb terminal or none; prompts go to `prompts`."""
+    """Reads lines from standard input, for a dumb terminal or none; prompts go to `prompts`."""
 
     def __init__(self, prompts: TextIO, is_whole: Callable[[str], bool]) -> None:
         self._prompts = prompts
         self._is_whole = is_whole
 
-    def read(self, begun: str = "") -> str | None:
-        """The next line after a blank one, several where it begins so; None at the end.
+    def read(self, initial: str = "") -> str | None:
+        """Print a blank line, then read a text of one or more lines; None at the end of input.
 
-        It cannot begin as `begun`, which is only shown.
+        `initial` cannot be edited here, so it is printed above the prompt.
         """
         print(file=self._prompts)
-        if begun:
-            print(printable(begun), file=self._prompts)
+        if initial:
+            print(printable(initial), file=self._prompts)
         lines: list[str] = []
         while not lines or not self._is_whole("\n".join(lines)):
             print(_MORE if lines else _PROMPT, end="", file=self._prompts, flush=True)
@@ -98,7 +99,7 @@ class PlainInput:
 
 
 class _History(FileHistory):
-    """Lines in a file; one that cannot be written, on a full disk, is in memory alone."""
+    """History in a file; a line that cannot be written (disk full) is kept in memory only."""
 
     def store_string(self, string: str) -> None:
         with suppress(OSError):
@@ -110,9 +111,9 @@ class _Completer(Completer):
         self._complete = complete
 
     def get_completions(self, document: Document, _: CompleteEvent) -> Iterator[Completion]:
-        begun = document.text_before_cursor
-        for text in self._complete(begun):
-            yield Completion(text, start_position=-len(begun), display=text)
+        typed = document.text_before_cursor
+        for text in self._complete(typed):
+            yield Completion(text, start_position=-len(typed), display=text)
 
 
 def _keys(is_whole: Callable[[str], bool]) -> KeyBindings:

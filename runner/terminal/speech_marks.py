@@ -1,4 +1,4 @@
-"""Quoted speech and *actions* in a text that comes in pieces, as SillyTavern finds them; pure."""
+"""Finds quoted speech and *actions* in streamed text, as SillyTavern does; pure."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from enum import Flag, auto
 from itertools import groupby
 
 _CLOSING = {'"': '"', "“": "”", "«": "»", "「": "」", "『": "』"}
-# Whether one of these opens anything depends on the character after it, so it waits for that.
+# What these mean depends on the character after them, so they are held back until it arrives.
 _HELD = '*`"'
-_LONGEST_RUN = 8  # more in a row is a line across the page
+_LONGEST_RUN = 8  # a longer run is a horizontal rule
 _FENCE = 3
 
 
 class Mark(Flag):
-    """What a part of a text is."""
+    """The kind of a part of a text."""
 
     NONE = 0
     SPEECH = auto()
@@ -24,25 +24,25 @@ Span = tuple[str, Mark]
 
 
 class MarkedText:
-    """`feed` each piece, then `end`; both give spans: a text and what it is, marks included.
+    """`feed` it each piece, then call `end`; both return spans of text and kind, marks included.
 
-    A mark that is left open ends with its line. Apostrophes, inches (6"), bullets, products
-    (2*3), **bold** and everything in `code` or a code fence open nothing.
+    An open mark ends with its line. Apostrophes, inches (6"), bullets, products (2*3), **bold**
+    and everything in `code` or a code fence are plain text.
     """
 
     def __init__(self) -> None:
         self._closing = ""  # the mark that ends the open speech
         self._is_action = False
-        self._code = 0  # as many backticks opened it
+        self._code = 0  # the number of backticks that opened it
         self._run = ""
         self._before = "\n"
 
     def feed(self, piece: str) -> list[Span]:
-        """What of the text is known now."""
+        """The spans that are certain now."""
         found: list[Span] = []
         for character in piece:
-            goes_on = character in "*`" and len(self._run) < _LONGEST_RUN
-            if self._run and not (goes_on and character == self._run[0]):
+            continues = character in "*`" and len(self._run) < _LONGEST_RUN
+            if self._run and not (continues and character == self._run[0]):
                 found.append(self._ended_run(character))
             if character in _HELD:
                 self._run += character
@@ -52,7 +52,7 @@ class MarkedText:
         return merged(found)
 
     def end(self) -> list[Span]:
-        """What waited for a next character."""
+        """The rest, which was held back."""
         return [self._ended_run("\n")] if self._run else []
 
     @property
@@ -98,6 +98,6 @@ class MarkedText:
 
 
 def merged(spans: list[Span]) -> list[Span]:
-    """Neighbours that are the same kind of text as one span."""
+    """`spans` with neighbours of the same kind joined."""
     groups = groupby(spans, key=lambda span: span[1])
     return [("".join(text for text, _ in group), mark) for mark, group in groups]

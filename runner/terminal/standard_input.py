@@ -1,4 +1,4 @@
-"""Piped standard input, read whole within limits of size and time."""
+"""Reads piped standard input within limits of size and time."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ from collections.abc import Callable
 from franken_gguf.quantize.common.errors import FrankenError
 
 MAX_PIPED_BYTES = 1 << 24
-# A pipe that nobody writes to may never end: with -p there is something to answer without it.
+# Seconds. An idle pipe may never end, and with -p there is something to answer without it.
 _PIPE_PATIENCE = 10.0
 
 
 def has_keyboard() -> bool:
-    """Whether somebody can answer back: standard input is a terminal."""
+    """Whether standard input is a terminal."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 
 def piped_text(notice: Callable[[str], None], *, has_prompt: bool) -> str:
-    """All of standard input where it is no terminal, else nothing.
+    """All of standard input; empty if it is a terminal.
 
-    With a prompt given besides, a pipe on which nothing comes is left alone after a while.
+    If there is a prompt as well, a pipe without data is ignored after a notice and a wait.
     """
     if sys.stdin is None or has_keyboard():
         return ""
-    if has_prompt and not _comes(1.0):
+    if has_prompt and not _has_data(1.0):
         notice("waiting for standard input (< /dev/null for none)")
-        if not _comes(_PIPE_PATIENCE):
+        if not _has_data(_PIPE_PATIENCE):
             notice("no data on standard input; continuing without it")
             return ""
     data = sys.stdin.buffer.read(MAX_PIPED_BYTES + 1)
@@ -37,12 +37,12 @@ def piped_text(notice: Callable[[str], None], *, has_prompt: bool) -> str:
     return clean(data.decode(errors="replace")).strip()
 
 
-def _comes(seconds: float) -> bool:
+def _has_data(seconds: float) -> bool:
     if os.name == "nt":  # select knows only sockets there
         return True
     return bool(select.select([sys.stdin], [], [], seconds)[0])
 
 
 def clean(text: str) -> str:
-    """`text` without the lone surrogates that stand for bytes that were no UTF-8."""
+    """`text` without lone surrogates, which stand for bytes that are not UTF-8."""
     return text.encode(errors="replace").decode()

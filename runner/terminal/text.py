@@ -1,4 +1,4 @@
-"""Text for a terminal: numbers people read, and nothing that steers the screen."""
+"""Formats sizes, counts and durations, and escapes control characters, for a terminal."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _EMOJI_MODIFIERS = "\N{VARIATION SELECTOR-16}\U0001f3fb\U0001f3fc\U0001f3fd\U000
 
 
 def size(nbytes: float) -> str:
-    """Bytes in binary units, as memory is sold: 1.2 GiB."""
+    """Bytes in binary units: 1.2 GiB."""
     step = 0
     while nbytes >= 1024 and step < len(_BINARY) - 1:
         nbytes /= 1024
@@ -20,7 +20,7 @@ def size(nbytes: float) -> str:
 
 
 def count(number: float) -> str:
-    """Parameters as model names have them: 135 M, 24.2 B."""
+    """A count as in model names: 135 M, 24.2 B."""
     for unit, scale in (("T", 1e12), ("B", 1e9), ("M", 1e6), ("K", 1e3)):
         if number >= scale:
             digits = 1 if number < 100 * scale else 0
@@ -29,17 +29,17 @@ def count(number: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """Seconds as a clock has them: 0:07, 12:34, 1:02:03."""
+    """Seconds as on a clock: 0:07, 12:34, 1:02:03."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def printable(text: str, keep: str = "") -> str:
-    """`text` with every control, format and surrogate character shown as an escape, but `keep`.
+    """`text` with every control, format and surrogate character escaped, except those in `keep`.
 
-    Line ends become \\n too: what a file says of itself must not forge lines of our output. Of
-    format characters only the joiner inside an emoji stays, as in a family of three.
+    Newlines become \\n, too: text from a file must not forge lines of our output. The only format
+    character that stays is the joiner inside an emoji.
     """
     return "".join(
         char

@@ -1,4 +1,4 @@
-"""Word wrap of a marked text that comes in pieces, to a width that may change; pure."""
+"""Wraps streamed text between words, to a width that can change; pure."""
 
 from __future__ import annotations
 
@@ -7,43 +7,43 @@ from collections.abc import Callable
 from .graphemes import columns, extends
 from .speech_marks import Mark, Span, merged
 
-# A word that begins this near to the line's end is held back until it is whole: it may belong to
-# the next line. All others are shown as they come; a word longer than this is broken.
+# A word that begins within this many columns of the line's end is held back until it is complete,
+# since it may belong to the next line. All others are shown at once; longer ones are broken.
 _MARGIN = 20
 _TAB = 8
 
 
 class WordWrap:
-    """Lines of at most `width()` columns: `feed` each piece, then `end`.
+    """`feed` it each piece, then call `end`; lines get at most `width()` columns.
 
-    The width is asked for before each word, so a line follows a terminal that is resized. Spaces
-    at a line's end, and blank lines at the text's, are left out. Characters of two columns
-    (Chinese, Japanese, Korean; emoji) may end a line anywhere.
+    `width` is called before each word, so that lines follow a resized terminal. Spaces at the end
+    of a line and blank lines at the end of the text are dropped. Lines can break between any two
+    characters of two columns (Chinese, Japanese, Korean, emoji).
     """
 
     def __init__(self, width: Callable[[], int]) -> None:
-        self._asked_width = width
+        self._terminal_width = width
         self._column = 0
-        self._gap: list[Span] = []  # line ends and spaces that wait for what follows them
+        self._gap: list[Span] = []  # newlines and spaces, held back until text follows
         self._word: list[Span] = []
         self._cluster = ""
         self._in_word = False
 
     def feed(self, text: str, mark: Mark = Mark.NONE) -> list[Span]:
-        """What of the text may be shown now."""
+        """The spans that can be shown now."""
         found: list[Span] = []
         for character in text:
             found += self._character(character, mark)
         return merged(found)
 
     def end(self) -> list[Span]:
-        """What was held back."""
+        """The rest, which was held back."""
         word, self._word, self._in_word = self._word, [], False
         return merged(self._placed(word)) if word else []
 
     @property
     def _width(self) -> int:
-        return max(2, self._asked_width())
+        return max(2, self._terminal_width())
 
     def _character(self, character: str, mark: Mark) -> list[Span]:
         if character in " \t\n":

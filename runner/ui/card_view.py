@@ -1,4 +1,4 @@
-"""A card on the screen: its picture in half blocks, what it says of itself beside or below."""
+"""Shows a character card: its picture in half blocks, its fields beside or below."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ _COLUMNS = 32
 _SHOWN = 400  # characters of a text
 
 
-def sheet(card: Card, console: Console) -> RenderableType:
-    """What to print on `console` for a card: with its picture where there are colours."""
+def card_view(card: Card, console: Console) -> RenderableType:
+    """A card for `console`, with its picture if that has colours."""
     rows = Table.grid(padding=(0, 2))
     rows.add_column(no_wrap=True)
     rows.add_column()
@@ -46,9 +46,9 @@ def sheet(card: Card, console: Console) -> RenderableType:
 
 def _rows(card: Card) -> Iterator[tuple[str, str]]:
     yield "name", card.name + (f", called {card.nickname}" if card.nickname else "")
-    written = f"{card.spec} card"
-    written += f", version {card.version}" if card.version else ""
-    yield "card", written + (f", by {card.creator}" if card.creator else "")
+    spec = f"{card.spec} card"
+    spec += f", version {card.version}" if card.version else ""
+    yield "card", spec + (f", by {card.creator}" if card.creator else "")
     for name, text in (
         ("tags", ", ".join(card.tags)),
         ("notes", card.creator_notes),
@@ -76,7 +76,7 @@ def _picture(card: Card, console: Console) -> Image.Image | None:
 
 
 def thumbnail(path: Path, columns: int) -> Image.Image | None:
-    """The picture in a PNG file, at most `columns` pixels wide and twice as high; None without."""
+    """The picture of a PNG file, `columns` wide and twice as high at most; None if it is broken."""
     try:
         data = read_bytes(path, MAX_FILE_BYTES)
         with warnings.catch_warnings():
@@ -100,7 +100,7 @@ def thumbnail(path: Path, columns: int) -> Image.Image | None:
 
 
 def half_blocks(image: Image.Image) -> Iterator[Segment]:
-    """Two pixels in each character: the upper in the block's colour, the lower behind it."""
+    """Two pixels per character: the upper as foreground, the lower as background colour."""
     pixels = image.load()
     assert pixels is not None
     for top in range(0, image.height - 1, 2):

@@ -1,4 +1,4 @@
-"""The screen of `franken-gguf chat`: answers on stdout, all else on stderr; its loop of turns."""
+"""The screen of `franken-gguf chat` and its loop: answers on stdout, everything else on stderr."""
 
 from __future__ import annotations
 
@@ -31,45 +31,45 @@ from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
 from franken_gguf.runner.terminal.standard_input import clean
 from franken_gguf.runner.terminal.text import printable
 
-from .card_view import sheet
-from .model_text import YOURS, WrittenText, has_colours
+from .card_view import card_view
+from .model_text import USER_STYLE, WrittenText, has_colours
 from .token_view import experts, probabilities
 
 PROMPT, MORE = "> ", ". "
-_AROUND = 6  # lines of a screen that notices and the prompt take
+_AROUND = 6  # lines for notices and the prompt
 
 
 class Lines(Protocol):
-    """Where the user's lines come from."""
+    """A source of the user's lines."""
 
-    def read(self, begun: str = "") -> str | None:
-        """The next one, None at the end. Raises KeyboardInterrupt."""
+    def read(self, initial: str = "") -> str | None:
+        """The next line, which starts as `initial`; None at the end. Raises KeyboardInterrupt."""
 
 
 class Screen:
-    """Where a chat is shown: answers on standard output, notices and figures on standard error."""
+    """Shows a chat: answers on standard output, notices and figures on standard error."""
 
     def __init__(self, console: Console | None = None) -> None:
         self.console = Console(stderr=True, highlight=False) if console is None else console
         self._dim = "" if self.console.no_color else "dim"
         self._wraps = self.console.is_terminal and not self.console.is_dumb_terminal
         if isinstance(sys.stdout, io.TextIOWrapper):
-            # A terminal that cannot show a character gets a mark, not the end of the chat.
+            # A character that the terminal's encoding lacks becomes a question mark, not an error.
             sys.stdout.reconfigure(errors="replace")
         self.answers = Console(file=sys.stdout, highlight=False)
 
     def notice(self, text: str) -> None:
-        """Print a message that is not an answer, line by line."""
+        """Print a message that is not an answer."""
         shown = "\n".join(printable(line.rstrip()) for line in text.split("\n"))
         self.print(Styled(shown, self._dim))
 
     def error(self, error: FrankenError) -> None:
-        """Print an error in one line, as the command itself does at its end."""
+        """Print an error in one line, as for an error that ends the command."""
         self.print(Styled(f"Error: {printable(str(error))}"))
 
     @contextmanager
-    def saying_errors(self) -> Iterator[None]:
-        """Print a FrankenError that is raised inside, and go on after it."""
+    def printing_errors(self) -> Iterator[None]:
+        """Print a FrankenError that is raised inside, and continue."""
         try:
             yield
         except FrankenError as error:
@@ -77,29 +77,29 @@ class Screen:
 
     @contextmanager
     def loading(self, name: str) -> Iterator[Callable[[float], None]]:
-        """Show the progress of a load, at a terminal, by calling what this gives with 0 to 1."""
+        """Yield a function that shows how much is loaded (0 to 1), at a terminal."""
         label = f"loading {printable(name)}"
         with self.console.status(label) as status:
             yield lambda part: status.update(f"{label} {100 * part:.0f} %")
 
-    def say(self, text: str, speaker: str = "", opening: str = "") -> None:
-        """Show what a character says without a model: a greeting."""
+    def greeting(self, text: str, speaker: str = "", opening: str = "") -> None:
+        """Show a character's greeting as an answer."""
         _write(self.answers, text, speaker, opening)
 
     def replay(self, replay: Replay) -> None:
-        """Show messages again, under a notice: yours as in your line, the others as answers."""
+        """Show a notice and messages again: the user's with the prompt, the others as answers."""
         self.notice(replay.notice)
         lines: Sequence[Line] = replay.lines
         if replay.is_cut:
             lines = fitting(lines, self.console.width, self.console.height - _AROUND)
         for line in lines:
             if line.is_yours:
-                self._your_line(line.text)
+                self._user_line(line.text)
             else:
                 _write(self.console, line.text, line.speaker)
 
-    def _your_line(self, text: str) -> None:
-        style = YOURS if has_colours(self.console) else ""
+    def _user_line(self, text: str) -> None:
+        style = USER_STYLE if has_colours(self.console) else ""
         lines = EscapeFilter().feed(text).split("\n")
         shown = "\n".join(f"{MORE if n else PROMPT}{line}".rstrip() for n, line in enumerate(lines))
         self.print(Styled(shown, style))
@@ -107,23 +107,23 @@ class Screen:
     def show(
         self, answer: Answer, pieces: Generator[Piece, None, None], wanted: Figures = "short"
     ) -> None:
-        """Stream the pieces of an answer, then the figures wanted. Raises what the engine does."""
-        written = WrittenText(self.answers, answer.speaker, answer.opening)
+        """Stream the pieces of an answer, then its figures. Raises EngineError, PromptError."""
+        text = WrittenText(self.answers, answer.speaker, answer.opening)
         try:
-            # Closed before anything is saved: what came of the answer is then in the conversation.
+            # Closed before anything is saved, so that the conversation has the answer so far.
             with closing(pieces):
                 for piece in pieces:
                     if isinstance(piece, Text):
-                        written.feed(piece.text)
+                        text.feed(piece.text)
                     else:
-                        self._say_what_left(piece)
+                        self._report_truncation(piece)
         finally:
-            written.end()
+            text.end()
         if wanted != "off":
             self.notice(figures(answer.generation, is_full=wanted == "full"))
 
     def print(self, renderable: RenderableType) -> None:
-        """Print without spaces at the lines' ends, which a terminal that can only print wraps."""
+        """Print without trailing spaces; a dumb terminal or a pipe gets its text unwrapped."""
         if not self._wraps and isinstance(renderable, Styled):
             self.console.print(renderable, soft_wrap=True)
             return
@@ -132,7 +132,7 @@ class Screen:
             ended = [*_trimmed(list(shown)), Segment.line()]
             self.console.print(Segments(ended), end="", soft_wrap=True)
 
-    def _say_what_left(self, piece: Piece) -> None:
+    def _report_truncation(self, piece: Piece) -> None:
         if isinstance(piece, Truncated):
             summarize = "" if piece.is_summed_up else ", --summarize keeps a summary"
             turns = "turn is" if piece.turns == 1 else f"{piece.turns} turns are"
@@ -151,43 +151,45 @@ def _write(console: Console, text: str, speaker: str = "", opening: str = "") ->
 
 
 def _trimmed(line: list[Segment]) -> list[Segment]:
-    """A line of segments without the spaces at its end."""
+    """A line of segments without trailing spaces."""
     while line and not line[-1].text.strip():
         line = line[:-1]
     return [*line[:-1], Segment(line[-1].text.rstrip(), line[-1].style)] if line else []
 
 
 def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event) -> None:
-    """Questions from the keyboard and answers, saved after each, until the user leaves."""
-    begun: Edit | Draft | None = None
-    # Also between two answers: a Ctrl-C that comes just after one must not end the program.
+    """Read lines and show what they lead to, saving after each, until the user leaves."""
+    initial: Edit | Draft | None = None
+    # Also between answers: a Ctrl-C just after the end of one must not end the program.
     with ctrl_c_sets(stop):
         while True:
             try:
                 with raising_ctrl_c():
-                    line = lines.read(begun.text if begun else "")
+                    line = lines.read(initial.text if initial else "")
             except KeyboardInterrupt as interrupt:
                 if type(interrupt) is not KeyboardInterrupt:
-                    raise  # a SIGTERM or SIGHUP means it
+                    raise  # SIGTERM or SIGHUP
                 screen.notice("press Ctrl-D or type /bye to leave")
-                begun = None
+                initial = None
                 continue
             if line is None:
                 return
             outcome = None
-            with screen.saying_errors():
-                outcome = respond(dialogue, clean(line), begun if isinstance(begun, Edit) else None)
-                # Where the editor fails, the line is the editor.
+            with screen.printing_errors():
+                outcome = respond(
+                    dialogue, clean(line), initial if isinstance(initial, Edit) else None
+                )
+                # If the editor fails, the message is edited in the input line.
                 if isinstance(outcome, Edit) and editor.has_editor():
                     outcome = _edited(dialogue, outcome)
-            begun = outcome if isinstance(outcome, Edit | Draft) else None
+            initial = outcome if isinstance(outcome, Edit | Draft) else None
             if isinstance(outcome, Leave):
                 return
             try:
-                with screen.saying_errors(), ctrl_c_sets(stop), hiding_keys():
+                with screen.printing_errors(), ctrl_c_sets(stop), hiding_keys():
                     _show(outcome, dialogue, screen)
-            finally:  # also where the terminal is gone: what came of an answer is kept
-                with screen.saying_errors():
+            finally:  # even if the terminal is gone: the answer so far is saved
+                with screen.printing_errors():
                     dialogue.save()
 
 
@@ -217,7 +219,7 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
     elif isinstance(outcome, Experts):
         screen.print(experts(outcome, screen.console))
     elif isinstance(outcome, Card):
-        screen.print(sheet(outcome, screen.console))
+        screen.print(card_view(outcome, screen.console))
     elif isinstance(outcome, Copy):
         clipboard.copy(outcome.text)
         screen.notice(f"copied {len(outcome.text)} characters")
@@ -231,7 +233,7 @@ def _report_given_up_bans(dialogue: Dialogue, screen: Screen) -> None:
 
 
 def answer_once(dialogue: Dialogue, screen: Screen, stop: threading.Event, question: str) -> None:
-    """One answer, saved. Raises KeyboardInterrupt where Ctrl-C stopped it."""
+    """Show one answer and save it. Raises KeyboardInterrupt if Ctrl-C stopped it."""
     with ctrl_c_sets(stop):
         answer = dialogue.chat.ask(question)
         try:

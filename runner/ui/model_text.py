@@ -1,4 +1,4 @@
-"""A model's text on a screen or in a pipe as it comes: safe, coloured, word-wrapped."""
+"""Writes a model's streamed text: escape sequences removed, coloured and word-wrapped."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from franken_gguf.runner.terminal.speech_marks import Mark, MarkedText, Span, me
 from franken_gguf.runner.terminal.text import printable
 from franken_gguf.runner.terminal.word_wrap import WordWrap
 
-YOURS = "bold green"  # llama-cli's
-SPEAKER = "bold cyan"
-_STYLES = {  # SillyTavern's: speech in orange, actions grey and slanted
+USER_STYLE = "bold green"  # as in llama-cli
+SPEAKER_STYLE = "bold cyan"
+_STYLES = {  # as in SillyTavern: speech orange, actions grey and italic
     Mark.NONE: "",
     Mark.SPEECH: "dark_orange",
     Mark.ACTION: "italic dim",
@@ -20,49 +20,49 @@ _STYLES = {  # SillyTavern's: speech in orange, actions grey and slanted
 }
 
 
-def can_steer(console: Console) -> bool:
-    """Whether `console` is a terminal that can do more than print."""
+def has_cursor(console: Console) -> bool:
+    """Whether `console` is a terminal that can do more than print lines."""
     return console.is_terminal and console.file.isatty() and not console.is_dumb_terminal
 
 
 def has_colours(console: Console) -> bool:
-    """Whether what is printed on `console` may have styles at all."""
-    return can_steer(console) and not console.no_color and console.color_system is not None
+    """Whether `console` shows colours and styles."""
+    return has_cursor(console) and not console.no_color and console.color_system is not None
 
 
 class WrittenText:
-    """Writes one text to `console`: `feed` each piece, then `end`.
+    """Writes one text to `console`: `feed` it each piece, then call `end`.
 
-    At a terminal the `speaker`'s name stands before the text, once, also where the model writes it
-    too. A pipe gets the text alone, after `opening`.
+    At a terminal the text starts with the `speaker`'s name; if the model writes the name as well,
+    it is shown once. A pipe gets `opening` and the text, unchanged.
     """
 
     def __init__(self, console: Console, speaker: str = "", opening: str = "") -> None:
         self._console = console
         self._escapes = EscapeFilter()
-        self._wrap = WordWrap(lambda: console.width - 1) if can_steer(console) else None
-        # The last column stays free: terminals differ in what a character there does.
+        # The last column stays free: terminals differ in when they wrap after it.
+        self._wrap = WordWrap(lambda: console.width - 1) if has_cursor(console) else None
         self._marks = MarkedText() if has_colours(console) else None
         self._speaker = printable(speaker) if self._wrap else ""
-        self._opening = _Opening(f"{speaker}:") if self._speaker else None
-        self._has_begun = False
+        self._name_remover = _NameRemover(f"{speaker}:") if self._speaker else None
+        self._has_text = False
         if opening and not self._wrap:
             self._console.file.write(f"{printable(opening)} ")
 
     def feed(self, piece: str) -> None:
-        """Write what of the text may be shown now."""
+        """Write what can be shown of the text now."""
         text = self._escapes.feed(piece)
-        self._write(self._opening.feed(text) if self._opening else text)
+        self._write(self._name_remover.feed(text) if self._name_remover else text)
 
     def end(self) -> None:
-        """Write what was held back, and end the line."""
-        if self._opening:
-            self._write(self._opening.end())
+        """Write the rest and end the line."""
+        if self._name_remover:
+            self._write(self._name_remover.end())
         if self._marks:
             self._put(self._wrapped(self._marks.end()))
         if self._wrap:
             self._put(self._wrap.end())
-        if self._has_begun or not self._wrap:
+        if self._has_text or not self._wrap:
             self._console.file.write("\n")
         self._console.file.flush()
 
@@ -71,12 +71,12 @@ class WrittenText:
             self._console.file.write(text)
             self._console.file.flush()
             return
-        if not self._has_begun:
+        if not self._has_text:
             text = text.lstrip()
         if text:
-            if not self._has_begun and self._speaker:
+            if not self._has_text and self._speaker:
                 name = self._wrap.feed(f"{self._speaker}:")
-                self._put(name + self._wrap.end(), SPEAKER)
+                self._put(name + self._wrap.end(), SPEAKER_STYLE)
                 self._wrap.feed(" ")
             self._put(self._wrapped(self._marks.feed(text) if self._marks else [(text, Mark.NONE)]))
 
@@ -87,15 +87,15 @@ class WrittenText:
     def _put(self, spans: list[Span], style: str = "") -> None:
         if not spans:
             return
-        self._has_begun = True
+        self._has_text = True
         text = Text(end="")
         for part, mark in merged(spans):
             text.append(part, (style or _STYLES[mark]) if self._marks else None)
         self._console.print(text, end="", soft_wrap=True)
 
 
-class _Opening:
-    """Takes `name` from the beginning of a text that comes in pieces."""
+class _NameRemover:
+    """Removes `name` from the beginning of a streamed text."""
 
     def __init__(self, name: str) -> None:
         self._name = name

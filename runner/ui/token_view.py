@@ -1,4 +1,4 @@
-"""How likely the tokens of an answer were and which experts they went to, drawn for a terminal."""
+"""Shows the probabilities of an answer's tokens and the experts that they were routed to."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ from franken_gguf.runner.engine.generation import Routes
 from franken_gguf.runner.terminal.graphemes import columns, in_whole, spelled
 from franken_gguf.runner.terminal.text import printable
 
-# From sure to a surprise: the shade of a token whose probability is at least this.
-_SHADES = ((0.9, "green"), (0.5, "yellow"), (0.1, "dark_orange"), (0.0, "red"))
+# The colour of a token whose probability is at least this.
+_COLOUR_FROM = ((0.9, "green"), (0.5, "yellow"), (0.1, "dark_orange"), (0.0, "red"))
 _UNSURE = 0.5
-"""Tokens less likely than this are listed with what might have come."""
+"""Less likely tokens are listed with their alternatives."""
 _MOST_LISTED = 40
 _COLOURS = ("cyan", "magenta", "yellow", "green", "blue", "red", "white", "bright_black")
 _BAR = 20
 _TOP_LAYERS = 3
-_PERCENT = 11  # columns of a share, with its gaps
-_MARGIN = 9  # of a line with an expert, beside its name and bar: letter, share, gaps
+_PERCENT = 11  # columns of a percentage and the gaps around it
+_MARGIN = 9  # columns of an expert's row besides name and bar: letter, percentage, gaps
 
 
 def probabilities(found: Probabilities, width: int) -> Group:
-    """The answer, each token in the shade of its probability; those that were unsure in a list.
+    """The answer, each token in the colour of its probability, and a list of the unlikely ones.
 
-    A line of that list names as many other tokens as fit `width`.
+    A line of the list has as many alternatives as fit `width`, at least one.
     """
     answer = Text()
-    for whole in in_whole([one.piece for one in found.tokens]):
+    for whole in in_whole([token.piece for token in found.tokens]):
         least = min(one.odds.probability for one in found.tokens[whole.first : whole.end])
-        answer.append(_shown(whole.text), _shade(least))
-    legend = Text("  ").join(Text(_range(n), shade) for n, (_, shade) in enumerate(_SHADES))
+        answer.append(_shown(whole.text), _probability_colour(least))
+    legend = Text("  ").join(Text(_range(n), colour) for n, (_, colour) in enumerate(_COLOUR_FROM))
     unsure = [one for one in found.tokens if one.odds.probability < _UNSURE]
     listed = unsure[:_MOST_LISTED]
     room = width - max((columns(_quoted(one.piece)) for one in listed), default=0) - _PERCENT
@@ -47,35 +47,35 @@ def probabilities(found: Probabilities, width: int) -> Group:
     for one in listed:
         others = (pair for pair in one.alternatives if pair[0] != one.piece)
         table.add_row(
-            Text(_quoted(one.piece), _shade(one.odds.probability)),
+            Text(_quoted(one.piece), _probability_colour(one.odds.probability)),
             _percent(one.odds.probability),
-            _in(room, [f"{_quoted(piece)} {_percent(share)}" for piece, share in others]),
+            _fitting(room, [f"{_quoted(piece)} {_percent(share)}" for piece, share in others]),
         )
     rest = len(unsure) - _MOST_LISTED
     more = [Text(f"and {rest} more below {round(100 * _UNSURE)} %", "dim")] if rest > 0 else []
-    head = Text("less likely tokens, and what might have come:", "dim")
+    head = Text("unlikely tokens and their alternatives:", "dim")
     below: list[RenderableType] = [Text(), head, table, *more]
     return Group(answer, Text(), legend, *(below if unsure else ()))
 
 
-def _in(room: int, parts: list[str]) -> str:
-    """As many of the parts as fit, the first at least."""
+def _fitting(room: int, parts: list[str]) -> str:
+    """As many of the parts as fit, at least the first."""
     while len(parts) > 1 and columns(", ".join(parts)) > room:
         parts = parts[:-1]
     return ", ".join(parts)
 
 
 def _range(place: int) -> str:
-    least = round(100 * _SHADES[place][0])
-    return f"{least} % or more" if least else f"below {round(100 * _SHADES[place - 1][0])} %"
+    least = round(100 * _COLOUR_FROM[place][0])
+    return f"{least} % or more" if least else f"below {round(100 * _COLOUR_FROM[place - 1][0])} %"
 
 
 def _quoted(piece: bytes) -> str:
     return f"'{printable(spelled(piece))}'"
 
 
-def _shade(probability: float) -> str:
-    return next(shade for least, shade in _SHADES if probability >= least)
+def _probability_colour(probability: float) -> str:
+    return next(colour for least, colour in _COLOUR_FROM if probability >= least)
 
 
 def _percent(share: float) -> str:
@@ -87,7 +87,7 @@ def _shown(text: str) -> str:
 
 
 def experts(found: Experts, console: Console) -> Group:
-    """Each expert's share; in colours the answer by its experts; the map where it is wanted."""
+    """Each expert's share, the answer in the experts' colours if there are any, and the map."""
     parts: list[RenderableType] = [_shares(found, console.width)]
     if console.color_system and not console.no_color:
         parts += [Text(), _answer(found)]
@@ -108,14 +108,14 @@ def _name(names: Sequence[str], number: int) -> str:
 
 
 def _leading(routes: Routes) -> int:
-    """The expert that most layers sent the token to first."""
+    """The expert that is the first choice of most layers."""
     return Counter(used[0] for used in routes.values()).most_common(1)[0][0]
 
 
 def _shares(found: Experts, width: int) -> Table:
-    """A row for each expert: letter, name, share of all choices, the layers that chose it most."""
+    """A row per expert: letter, name, share of all choices, the layers that chose it most."""
     by_layer = {
-        layer: Counter(one for _, routes in found.tokens for one in routes[layer])
+        layer: Counter(expert for _, routes in found.tokens for expert in routes[layer])
         for layer in sorted(found.tokens[0][1])
     }
     counts = sum(by_layer.values(), Counter[int]())
@@ -124,7 +124,7 @@ def _shares(found: Experts, width: int) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
     for number, name in enumerate(names):
         share = counts[number] / counts.total()
-        # Of equals the first layer.
+        # Ties go to the lower layer.
         top = sorted(by_layer, key=lambda layer: -by_layer[layer][number])[:_TOP_LAYERS]
         most = ", ".join(str(layer) for layer in sorted(top) if by_layer[layer][number])
         table.add_row(
@@ -137,7 +137,7 @@ def _shares(found: Experts, width: int) -> Table:
 
 
 def _grid(found: Experts, width: int) -> Iterator[RenderableType]:
-    """A row for each layer, a column for each token: the letter of the first expert."""
+    """A row per layer, a column per token: the letter of the first choice."""
     layers = sorted(found.tokens[0][1])
     label = len(str(layers[-1])) + 1
     shown = list(islice((routes for _, routes in found.tokens), max(1, width - label - 1)))

@@ -163,4 +163,4 @@ def test_a_chat_of_sillytaverns_is_begun_with_from_the_command_line(tmp_path: Pa
     names = [line["name"] for line in saved(tmp_path, "Forest")[1:]]
     assert names == ["Seraphina", "Ada", "Seraphina"]
     with chat(tmp_path, "--import", str(theirs), "--session", "Forest") as terminal:
-        terminal.wait_for("Error: there is a session 'Forest' already; name another")
+        terminal.wait_for("Error: a session 'Forest' already; name another")

@@ -27,14 +27,14 @@ def test_a_card_greets_and_plays_and_its_session_needs_no_card_again(tmp_path: P
     home = str(tmp_path)
     options = ("--character", mara(tmp_path), "--user", "Ann", "--session", "s")
     with story(*options, XDG_DATA_HOME=home) as told:
-        told.wait_for("Mara, notes of the creator:\r?\nMade for storms.")
+        told.wait_for("Mara, creator's notes:\r?\nMade for storms.")
         told.wait_for("Come in, Ann, before the sea does.")
         told.at_prompt("Who are you?" + ENTER)
         told.wait_for(FIGURES)
         assert told.leave(CTRL_D) == 0
         assert "Traceback" not in told.screen
     with story("--session", "s", XDG_DATA_HOME=home) as again:
-        assert "notes of the creator" not in again.wait_for("resumed 's', 3 messages")
+        assert "creator's notes" not in again.wait_for("resumed 's', 3 messages")
         again.at_prompt("/tokens" + ENTER)
         count = again.wait_for(r"the conversation takes \d+ of 1024 tokens")
         assert int(count.split(" of ")[0].split()[-1]) > 120
@@ -45,7 +45,7 @@ def test_a_damaged_card_is_one_line_before_the_model_is_loaded(tmp_path: Path) -
     bad = tmp_path / "bad.png"
     bad.write_bytes(png())
     with story("--character", str(bad)) as refused:
-        refused.wait_for("Error: .*bad.png: a picture without a card")
+        refused.wait_for("Error: .*bad.png: the picture has no card")
         assert "loading" not in refused.text
 
 

@@ -31,7 +31,7 @@ def new_dialogue(
     chat.sampling = Sampling(temperature=0, seed=1)
     chat.max_tokens = max_tokens
     dialogue = Dialogue(chat, "smollm2.gguf", Sessions(folder / "sessions"), autosave=True)
-    dialogue.go_on(None, Conversation(system))
+    dialogue.switch_to(None, Conversation(system))
     yield dialogue
     dialogue.close()
 

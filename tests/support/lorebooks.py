@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from franken_gguf.runner.story.active_lore import Called, Lore, Moment
+from franken_gguf.runner.story.active_lore import Lore, LoreMatch, Moment
 from franken_gguf.runner.story.lorebook import Lorebook, lorebook_from
 
 
@@ -19,9 +19,9 @@ def book(*entries: dict[str, Any], **settings: Any) -> Lorebook:
     return lorebook_from({"entries": filled, **settings}, "book")
 
 
-def called(lorebook: Lorebook, *texts: str, **moment: Any) -> list[Called]:
+def called(lorebook: Lorebook, *texts: str, **moment: Any) -> list[LoreMatch]:
     """What the latest text and those before it call for; the last of `texts` is the newest."""
-    return Lore([lorebook]).called(Moment(tuple(reversed(texts)), **moment))
+    return Lore([lorebook]).matches(Moment(tuple(reversed(texts)), **moment))
 
 
 def active(lorebook: Lorebook, *texts: str, **moment: Any) -> list[str]:

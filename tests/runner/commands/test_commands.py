@@ -68,7 +68,7 @@ def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
         ("/", "no command /; /help lists them"),
         ("/bye now", "/bye takes no argument"),
         ("/load", "/load needs NAME: resume a saved chat"),
-        ("/load never", "no chat of this name"),
+        ("/load never", "no such chat"),
         ("/load ..", "needs a letter or a digit"),
         ("/regen", "no answer yet|temperature 0"),
         ("/continue", "there is no answer yet"),
@@ -91,8 +91,8 @@ def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
         ("/set nonsense 1", "no setting 'nonsense'; there are temperature, dynatemp_range"),
         ("/set max_tokens 0", "max_tokens is at least 1, or -1 for no limit, not '0'"),
         ("/show nothing", "cannot show 'nothing'; choose info, system, memory"),
-        ("/stats maybe", "write /stats, or /stats with on, off or full"),
-        ("/export tale.doc", "name it .md, .txt, .html or .jsonl"),
+        ("/stats maybe", "use /stats, or /stats on"),
+        ("/export tale.doc", "use a name that ends in .md, .txt, .html or .jsonl"),
         ("/export /nowhere/tale.md", "/nowhere/tale.md: No such file"),
     ],
 )
@@ -252,7 +252,7 @@ def test_a_chat_goes_on_under_another_name_and_back(dialogue: Dialogue) -> None:
 def test_a_damaged_session_is_refused_and_the_chat_goes_on(dialogue: Dialogue) -> None:
     do(dialogue, FRANCE)
     (dialogue.sessions.folder / "bad.jsonl").write_text("{")
-    with pytest.raises(FrankenError, match=r"bad\.jsonl: line 1 is no JSON and the last"):
+    with pytest.raises(FrankenError, match=r"bad\.jsonl: line 1 is not JSON; it is the last"):
         respond(dialogue, "/load bad")
     dialogue.sessions.open("bad").close()
     assert do(dialogue, ITALY) == ROME
@@ -282,7 +282,7 @@ def test_a_transcript_is_written_in_readable_forms_and_never_over_a_file(
     assert markdown == f"**User:** {FRANCE}\n\n**Assistant:** It is Paris.\n"
     assert (tmp_path / "my tale.txt").read_text() == markdown.replace("**", "")
     assert (tmp_path / "my tale.jsonl").read_text().count("\n") == 3
-    with pytest.raises(FrankenError, match="exists already; choose another name"):
+    with pytest.raises(FrankenError, match="already exists; choose another name"):
         respond(dialogue, f"/export {tmp_path}/my tale.md")
 
 

@@ -150,7 +150,7 @@ def test_branches_are_a_tree_to_walk_in(dialogue: Dialogue) -> None:
     assert do(dialogue, "/checkout dark") == "already on 'dark'"
     with pytest.raises(FrankenError, match="'other' is not a branch of this chat; /branches lists"):
         respond(dialogue, "/checkout other")
-    with pytest.raises(FrankenError, match="there is a session 'tale' already"):
+    with pytest.raises(FrankenError, match="a session 'tale' already"):
         respond(dialogue, "/branch tale")
     assert dialogue.session is not None
     assert dialogue.session.name == "dark"
@@ -208,7 +208,7 @@ def test_the_model_writes_the_users_next_line_and_evaluates_only_its_head(
     assert said(dialogue) == [FRANCE, PARIS]
     assert asked(dialogue, draft.text).text
     dialogue.chat.conversation.messages.append(Message("user", "And?"))
-    with pytest.raises(FrankenError, match="the last word is yours already"):
+    with pytest.raises(FrankenError, match="the last message is yours"):
         respond(dialogue, "/impersonate")
 
 
@@ -227,7 +227,7 @@ def test_in_a_group_the_users_line_begins_with_their_name_and_ends_where_others_
         (tmp_path / f"{name}.json").write_text(json.dumps(card))
     conversation = Conversation()
     begin(conversation, [tmp_path / "Mara.json", tmp_path / "Bo.json"], user="Ann")
-    dialogue.go_on(None, conversation)
+    dialogue.switch_to(None, conversation)
     draft = respond(dialogue, "/impersonate")
     assert isinstance(draft, Draft)
     draft.read()

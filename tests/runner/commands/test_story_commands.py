@@ -54,7 +54,7 @@ def tell(dialogue: Dialogue, folder: Path, *cards: dict[str, Any], lore: object 
         path.write_text(json.dumps(lore))
     conversation = Conversation()
     begin(conversation, paths, books, "Ann")
-    dialogue.go_on(None, conversation)
+    dialogue.switch_to(None, conversation)
 
 
 def read(dialogue: Dialogue) -> list[str]:
@@ -118,7 +118,7 @@ def test_sticky_lore_stays_and_its_time_is_in_the_session(
     assert "sticky, 1 more message" in do(dialogue, "/lore")
     session = dialogue.session
     assert session is not None
-    dialogue.go_on(session, session.read())
+    dialogue.switch_to(session, session.read())
     do(dialogue, "/undo")
     do(dialogue, "Hello.")
     assert "sticky, 1 more message" in do(dialogue, "/lore")
@@ -174,7 +174,7 @@ def test_a_memory_is_written_read_and_taken_away(dialogue: Dialogue) -> None:
     assert do(dialogue, "/memory") == "no memory; set it with /memory TEXT"
     do(dialogue, "/memory Mara owes Ann a boat.")
     assert do(dialogue, "/memory") == "Mara owes Ann a boat."
-    assert read(dialogue) == ["What was said before, in short:\nMara owes Ann a boat."]
+    assert read(dialogue) == ["Summary of the conversation so far:\nMara owes Ann a boat."]
     do(dialogue, "/memory off")
     assert read(dialogue) == []
 
@@ -187,14 +187,14 @@ def test_several_characters_speak_by_name_and_in_turn(dialogue: Dialogue, tmp_pa
     messages = dialogue.chat.conversation.messages
     assert [one.extra_fields.get("name") for one in messages] == ["Mara", None, "Mara", "Bo"]
     assert not messages[-1].content.startswith("Bo:")
-    assert read(dialogue)[-1] == "[Write what Bo says and does next, nobody else.]"
+    assert read(dialogue)[-1] == "[Write only what Bo says and does next.]"
     with pytest.raises(FrankenError, match="no character is named 'Eve'; choose Mara, Bo"):
         respond(dialogue, "/as Eve")
     do(dialogue, "/as m")
     assert dialogue.chat.conversation.messages[-1].extra_fields["name"] == "Mara"
     session = dialogue.session
     assert session is not None
-    dialogue.go_on(session, session.read())
+    dialogue.switch_to(session, session.read())
     assert dialogue.chat.story.card is not None
     assert dialogue.chat.story.card.name == "Mara"
 

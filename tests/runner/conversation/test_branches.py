@@ -89,7 +89,7 @@ def test_what_is_no_chat_has_no_parent_and_hides_no_other(tmp_path: Path, head: 
     ("name", "reason"),
     [
         ("tale", "session 'tale' is open in another chat"),
-        ("other", "there is a session 'other' al"),
+        ("other", "a session 'other' al"),
     ],
 )
 def test_a_branch_takes_no_other_chats_name(tmp_path: Path, name: str, reason: str) -> None:
@@ -174,15 +174,15 @@ def test_a_chat_of_sillytaverns_is_imported_under_its_name_and_a_free_one(tmp_pa
         with sessions.import_file(theirs) as session:
             assert session.name == name
             assert session.read().messages == [Message("user", "Hello")]
-    with pytest.raises(SessionError, match="there is a session 'Seraphina - 2024' already"):
+    with pytest.raises(SessionError, match="a session 'Seraphina - 2024' already"):
         sessions.import_file(theirs, "Seraphina - 2024")
 
 
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ('{"user_name":"Ada"}\n{"is_user":true}', "line 2: 'mes' is missing or no text"),
-        ("once upon a time", "line 1 is no JSON"),
+        ('{"user_name":"Ada"}\n{"is_user":true}', "line 2: 'mes' is missing or not text"),
+        ("once upon a time", "line 1 is not JSON"),
         (None, "No such file"),
     ],
 )

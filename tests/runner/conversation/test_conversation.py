@@ -33,7 +33,7 @@ def test_what_is_forgotten_is_not_read_and_its_summary_follows_the_system_text()
     assert talk.read_by_model() == [Message("system", "Be kind."), TWO]
     talk.memory = "One was asked."
     assert talk.read_by_model()[0] == Message(
-        "system", "Be kind.\n\nWhat was said before, in short:\nOne was asked."
+        "system", "Be kind.\n\nSummary of the conversation so far:\nOne was asked."
     )
     assert talk.messages == [ONE, ANSWER_ONE, TWO]
 

@@ -86,7 +86,7 @@ def test_a_file_is_written_whole_for_its_owner_alone(tmp_path: Path, suffix: str
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert [one.name for one in tmp_path.iterdir()] == [path.name]
     before = path.read_bytes()
-    with pytest.raises(SessionError, match="exists already; choose another name"):
+    with pytest.raises(SessionError, match="already exists; choose another name"):
         write_transcript(path, TALK, "")
     assert path.read_bytes() == before
 
@@ -97,5 +97,8 @@ def test_sillytaverns_form_loses_nothing(tmp_path: Path) -> None:
 
 
 def test_an_unknown_form_names_those_there_are(tmp_path: Path) -> None:
-    with pytest.raises(SessionError, match=r"tale\.doc: name it \.md, \.txt, \.html or \.jsonl"):
+    with pytest.raises(
+        SessionError,
+        match=r"tale\.doc: unknown format; use a name that ends in \.md, \.txt, \.html or \.jsonl",
+    ):
         write_transcript(tmp_path / "tale.doc", TALK, "")

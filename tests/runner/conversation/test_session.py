@@ -158,21 +158,24 @@ def forged(**ours: object) -> str:
     ("text", "reason"),
     [
         ("", "it is empty"),
-        ("{}\n", "line 1 is not a chat's"),
-        ("[]\n", "line 1 is no JSON object"),
-        ("once upon a time\n", "line 1 is no JSON"),
-        (FIRST + '\n{"mes": "x', "line 2 is no JSON and the last one: the file may be cut"),
-        (FIRST + "\n{\n" + FIRST, "line 2 is no JSON;"),
-        (FIRST + '\n{"is_user": true}\n', "line 2: 'mes' is missing or no text"),
-        (FIRST + '\n{"mes": "x", "is_user": "yes"}\n', "line 2: 'is_user' is missing or no true"),
+        ("{}\n", "it is not a chat: line 1 has neither"),
+        ("[]\n", "line 1 is not a JSON object"),
+        ("once upon a time\n", "line 1 is not JSON"),
+        (FIRST + '\n{"mes": "x', "line 2 is not JSON; it is the last line, the file may be cut"),
+        (FIRST + "\n{\n" + FIRST, "line 2 is not JSON;"),
+        (FIRST + '\n{"is_user": true}\n', "line 2: 'mes' is missing or not text"),
+        (FIRST + '\n{"mes": "x", "is_user": "yes"}\n', "line 2: 'is_user' is missing or not true"),
         (FIRST + '\n{"mes": "x", "a": ' + "[" * 100_000 + "]" * 100_000 + "}\n", "line 2 is no"),
-        (FIRST + '\n{"mes": "x", "a": ' + "[" * 70 + "]" * 70 + "}\n", "line 2 is no JSON object"),
-        (FIRST + '\n{"mes": "x", "a": ' + "9" * 5000 + "}\n", "line 2 is no JSON"),
-        (forged(version=2), "a newer franken-gguf wrote it .format 2, this one knows 1.; update"),
-        (forged(version="1"), "line 1: 'version' is missing or no whole number"),
-        (forged(forgotten=1), "line 1 says 1 of 0 messages are forgotten"),
-        (forged(forgotten=-1), "line 1 says -1 of 0"),
-        (forged(system=["x"]), "line 1: 'system' is missing or no text"),
+        (
+            FIRST + '\n{"mes": "x", "a": ' + "[" * 70 + "]" * 70 + "}\n",
+            "line 2 is not a JSON object",
+        ),
+        (FIRST + '\n{"mes": "x", "a": ' + "9" * 5000 + "}\n", "line 2 is not JSON"),
+        (forged(version=2), "a newer franken-gguf wrote it .format 2, not 1.; update"),
+        (forged(version="1"), "line 1: 'version' is missing or not a whole number"),
+        (forged(forgotten=1), "line 1: 'forgotten' is 1; it must be 0 to 0"),
+        (forged(forgotten=-1), "line 1: 'forgotten' is -1; it must be"),
+        (forged(system=["x"]), "line 1: 'system' is missing or not text"),
     ],
 )
 def test_a_damaged_or_forged_session_is_one_line_and_stays_as_it_is(
@@ -195,7 +198,7 @@ def test_half_a_character_is_a_mark() -> None:
 def test_bytes_that_are_no_text_and_a_file_too_large_are_one_line(tmp_path: Path) -> None:
     with Sessions(tmp_path).open("tale") as session:
         session.path.write_bytes(b"\xff\xfe")
-        with pytest.raises(SessionError, match="it is no UTF-8 text"):
+        with pytest.raises(SessionError, match="it is not UTF-8 text"):
             session.read()
         with session.path.open("wb") as file:
             file.truncate(MAX_BYTES + 1)
@@ -270,7 +273,7 @@ def test_the_last_one_saved_is_found_and_one_that_is_missing_is_said(tmp_path: P
     assert [listed.name for listed in sessions.all()] == ["new", "old", "oldest"]
     with sessions.open_saved() as session:
         assert session.name == "new"
-    with pytest.raises(SessionError, match=r"never\.jsonl: no chat of this name"):
+    with pytest.raises(SessionError, match=r"never\.jsonl: no such chat"):
         sessions.open_saved("never")
 
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from franken_gguf.runner.conversation.conversation import Conversation, Message
 from franken_gguf.runner.conversation.session_format import decode, encode
-from franken_gguf.runner.conversation.swipes import swipes, turned_to, with_swipe
+from franken_gguf.runner.conversation.swipes import swipes, with_shown, with_swipe
 
 HEAD = json.dumps({"user_name": "Ada", "character_name": "Seraphina", "chat_metadata": {}})
 # What SillyTavern writes of an answer that was given twice.
@@ -60,10 +60,10 @@ def test_sillytaverns_swipes_come_in_and_go_out_as_they_were() -> None:
 
 
 def test_turning_to_another_and_back_is_what_sillytavern_does_and_loses_nothing() -> None:
-    turned = written(turned_to(read(THEIRS), 0))
+    turned = written(with_shown(read(THEIRS), 0))
     first = THEIRS["swipe_info"][0]
     assert turned == {**THEIRS, **first, "mes": "Go.", "swipe_id": 0}
-    assert written(turned_to(read(turned), 1)) == THEIRS
+    assert written(with_shown(read(turned), 1)) == THEIRS
 
 
 def test_a_new_answer_stands_beside_all_before_it() -> None:
@@ -74,7 +74,7 @@ def test_a_new_answer_stands_beside_all_before_it() -> None:
     assert line["force_avatar"] == "seraphina.png"
     assert line["swipe_info"][:2] == THEIRS["swipe_info"]
     assert line["swipe_info"][2] == {"send_date": "2026-11-25T08:00:03.000Z", "extra": {}}
-    assert written(turned_to(message, 1)) == {
+    assert written(with_shown(message, 1)) == {
         **THEIRS,
         "swipes": ["Go.", "Stay.", "Run."],
         "swipe_info": line["swipe_info"],
@@ -95,7 +95,7 @@ def test_the_first_second_try_keeps_what_was_known_of_the_first() -> None:
             {"send_date": "now", "extra": {}},
         ],
     }
-    again = turned_to(second, 0)
+    again = with_shown(second, 0)
     assert (again.content, again.date, again.extra_fields["extra"]) == (
         "Go.",
         "then",
@@ -136,7 +136,7 @@ def test_any_json_in_their_place_can_be_turned_added_to_and_saved(
     added = with_swipe(message, "Run.", "now")
     assert swipes(added) == ([*before, "Run."], len(before))
     for n, text in enumerate(before):
-        turned = turned_to(added, n)
+        turned = with_shown(added, n)
         assert turned.content == text.encode(errors="replace").decode()
         again = read(written(turned))
         assert swipes(again) == swipes(turned)

@@ -145,7 +145,7 @@ def test_a_hostile_or_broken_template_ends_in_one_line(source: str, reason: str)
     ],
 )
 def test_an_endless_template_is_ended_at_its_deadline(source: str) -> None:
-    with pytest.raises(PromptError, match="does not end within 2 seconds"):
+    with pytest.raises(PromptError, match="did not finish within 2 seconds"):
         rendered(source, HELLO, deadline=2.0)
 
 

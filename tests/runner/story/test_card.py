@@ -84,8 +84,7 @@ def test_a_damaged_ccv3_leaves_the_older_card_and_says_so() -> None:
     card = card_in(png(bytes(damaged), text_chunk("chara", V2)))
     assert card.spec == "V2"
     assert card.remarks == (
-        "the text 'ccv3' inside the picture cannot be read: "
-        "its checksum is wrong: the file is damaged",
+        "its text chunk 'ccv3' cannot be read: its checksum is wrong: the file is damaged",
     )
 
 
@@ -133,7 +132,7 @@ def test_what_is_of_another_kind_is_left_out_and_named() -> None:
     )
     assert (card.name, card.scenario, card.greetings) == ("Character", "", ("Hi",))
     assert card.remarks == (
-        "it has no name; {{char}} is 'Character'",
+        "the card has no name; {{char}} is 'Character'",
         "ignored, of the wrong type: name, name, first_mes and 2 more",
     )
 
@@ -159,11 +158,11 @@ BOMB = b"\0\0" + zlib.compress(b" " * (1 << 27))
         (b'{"entries": {}}', "it is a lorebook, not a card; give it as --lorebook"),
         (b'{"a":' * 10_000, "nested too deeply|no JSON"),
         (b'{"description": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nested too deeply"),
-        (b"[" + b"[]," * (1 << 20) + b"[]]", "more than 1048576 parts"),
+        (b"[" + b"[]," * (1 << 20) + b"[]]", "more than 1048576 elements"),
         (b'{"a": ' + b"9" * 10_000 + b"}", "it is not JSON"),
         (as_json({"scenario": "x" * 1_048_570}), "its texts have 1048581 characters; the limit"),
-        (SIGNATURE, "a picture without a card"),
-        (png(), "a picture without a card: it has neither 'ccv3' nor 'chara'"),
+        (SIGNATURE, "the picture has no card"),
+        (png(), "the picture has no card: there is no text chunk 'ccv3' or 'chara'"),
         (png(chunk(b"tEXt", b"chara")), "'chara' .* it has no text after its keyword"),
         (png(chunk(b"tEXt", b"chara\0!!!!")), "'chara' .* it is not base64"),
         (png(chunk(b"tEXt", b"chara\0" + base64.b64encode(b"no"))), "it is not JSON"),
@@ -173,7 +172,7 @@ BOMB = b"\0\0" + zlib.compress(b" " * (1 << 27))
         (png(chunk(b"zTXt", b"chara\0\0xx")), "damaged"),
         (png(chunk(b"zTXt", b"chara\0\7xx")), "its compression is unknown"),
         (png(chunk(b"iTXt", b"chara\0\0\0\0")), "it is cut"),
-        (SIGNATURE + b"\xff\xff\xff\xfftEXtchara\0e30=", "a picture without a card"),
+        (SIGNATURE + b"\xff\xff\xff\xfftEXtchara\0e30=", "the picture has no card"),
         (charx(V3, "other.json"), "an archive without a card.json"),
         (charx(V3)[:-30], "its archive is damaged"),
     ],
@@ -189,9 +188,9 @@ def test_an_error_names_the_file_and_only_files_are_read(tmp_path: Path) -> None
     os.mkfifo(tmp_path / "pipe")
     for name, reason in (
         ("a.json", "it is not a character card"),
-        ("none.png", "there is no such file"),
-        ("pipe", "is not a file"),
-        (".", "is not a file"),
+        ("none.png", "no such file"),
+        ("pipe", "not a file"),
+        (".", "not a file"),
     ):
         with pytest.raises(StoryError, match=reason) as caught:
             read_card(tmp_path / name)

@@ -46,8 +46,8 @@ def test_sillytaverns_world_info_and_a_cards_book_are_one(tmp_path: Path) -> Non
         probability=60,
         sticky=3,
         cooldown=2,
-        calls_others=False,
-        is_called_by_others=False,
+        can_match_others=False,
+        can_be_matched_by_others=False,
         only_by_others=True,
     )
     assert written(IN_A_CARD) == read
@@ -198,7 +198,7 @@ def test_sticky_cooldown_and_delay_run_as_sillytaverns_documentation_draws_them(
     story = []
     for count in range(1, 9):
         texts = ["lamp"] * count if count not in (4, 5) else [""] * count
-        (one,) = lore.called(Moment(texts, started=dict(started)))
+        (one,) = lore.matches(Moment(texts, started=dict(started)))
         story.append(one.reason)
         if one.starts:
             started[one.entry.uid] = count

@@ -51,7 +51,7 @@ _MEMBERS = sorted({*WORLD_INFO["entries"]["0"], *IN_A_CARD["entries"][0], "use_r
 @given(st.lists(st.dictionaries(st.sampled_from(_MEMBERS), _ANYTHING, max_size=6), max_size=4))
 def test_entries_of_any_kind_are_read_and_called(entries: list[dict[str, Any]]) -> None:
     read = lorebook_from({"entries": entries}, "any")
-    Lore([read]).called(Moment(["lamp"], budget=100))
+    Lore([read]).matches(Moment(["lamp"], budget=100))
 
 
 def test_mutated_books_are_read_or_refused_in_one_line() -> None:
@@ -61,7 +61,7 @@ def test_mutated_books_are_read_or_refused_in_one_line() -> None:
     for number in range(2000):
         try:
             found = lorebook_from(parse(mutated(seeds[number % 2], dice)), "any")
-            Lore([found]).called(Moment(["lamp oil", "wick fire"], budget=100))
+            Lore([found]).matches(Moment(["lamp oil", "wick fire"], budget=100))
             read += 1
         except StoryError as error:
             assert "\n" not in str(error)
@@ -74,18 +74,18 @@ HOSTILE = "/(x+x+)+y/"
 def test_a_regex_without_end_is_tried_once_and_never_again() -> None:
     lore = Lore([book({"keys": [HOSTILE, "lamp"]})])
     started = time.perf_counter()
-    assert len(lore.called(Moment(["x" * 3000 + " lamp"]))) == 1
+    assert len(lore.matches(Moment(["x" * 3000 + " lamp"]))) == 1
     assert time.perf_counter() - started < 0.5
     started = time.perf_counter()
     for number in range(20):
-        lore.called(Moment(["x" * 3000 + str(number)]))
+        lore.matches(Moment(["x" * 3000 + str(number)]))
     assert time.perf_counter() - started < 0.5
 
 
 def test_a_regex_whose_counts_would_take_all_memory_is_never_compiled() -> None:
     lore = Lore([book({"keys": ["/((l{1000}){1000}){1000}/", "lamp"]})])
     started = time.perf_counter()
-    assert len(lore.called(Moment(["lamp"]))) == 1
+    assert len(lore.matches(Moment(["lamp"]))) == 1
     assert time.perf_counter() - started < 0.5
 
 
@@ -93,7 +93,7 @@ def test_a_thousand_regexes_without_end_hold_up_no_turn() -> None:
     lore = Lore([book(*({"keys": [f"/(x+x+)+y{n}/"]} for n in range(1000)))])
     for number in range(3):
         started = time.perf_counter()
-        lore.called(Moment(["x" * 3000 + str(number)]))
+        lore.matches(Moment(["x" * 3000 + str(number)]))
         assert time.perf_counter() - started < 0.5
 
 

@@ -68,7 +68,7 @@ def test_random_differs_by_the_dice_and_pick_only_by_the_chat() -> None:
 
 
 def test_a_text_that_would_grow_beyond_all_measure_is_refused() -> None:
-    with pytest.raises(StoryError, match="its macros make more than 4194304 characters"):
+    with pytest.raises(StoryError, match="its macros expand to more than 4194304 characters"):
         expanded("{{description}}" * 5000, description="x" * 1000)
 
 

@@ -166,7 +166,7 @@ def test_several_characters_share_one_start_and_speak_by_name() -> None:
     assert [one.content for one in found[1:]] == [
         "Ann: one\n\n[The wind howls.]",
         "Bo: Row!",
-        "Ann: two\n\n[Write what Bo says and does next, nobody else.]",
+        "Ann: two\n\n[Write only what Bo says and does next.]",
     ]
     assert story.opening == "Bo:"
     assert story.stops == ("\nAnn:", "\nMara:")
@@ -205,10 +205,10 @@ def test_a_card_that_is_gone_is_said_and_nothing_of_the_session_is_lost(tmp_path
     story = opened(conversation)
     assert story.cards == ()
     assert story.remarks == [
-        f"{card}: there is no such file; the story continues without it (--character adds it again)"
+        f"{card}: no such file; the story continues without it, --character FILE adds it again"
     ]
     assert len(conversation.messages) == 1
-    with pytest.raises(StoryError, match="there is no such file"):
+    with pytest.raises(StoryError, match="no such file"):
         begin(conversation, [card])
 
 

@@ -14,7 +14,7 @@ from rich.console import Console
 
 from franken_gguf.runner.story.card import read_card
 from franken_gguf.runner.story.lorebook import read_lorebook
-from franken_gguf.runner.ui.card_view import sheet, thumbnail
+from franken_gguf.runner.ui.card_view import card_view, thumbnail
 from support.cards import SIGNATURE, V3, chunk, png, text_chunk
 from support.models import ROOT
 
@@ -26,7 +26,7 @@ def shown(path: Path, width: int = 100, **settings: object) -> str:
     file = io.StringIO()
     options = {"color_system": "truecolor", "force_terminal": True, **settings}
     console = Console(file=file, width=width, _environ={}, **options)  # type: ignore[arg-type]
-    console.print(sheet(read_card(path), console))
+    console.print(card_view(read_card(path), console))
     return file.getvalue()
 
 
