@@ -79,7 +79,7 @@ def note(dialogue: Dialogue, text: str) -> str:
     conversation = dialogue.chat.conversation
     if not text:
         found = note_of(conversation)
-        return f"{found.text}\n({_where(found)})" if found else "no note; set one with /note TEXT"
+        return f"{found.text}\n{_where(found)}" if found else "no note; set one with /note TEXT"
     if text == OFF:
         set_note(conversation, None)
         return "note removed"

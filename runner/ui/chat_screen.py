@@ -36,7 +36,7 @@ from .model_text import USER_STYLE, WrittenText, has_colours
 from .token_view import experts, probabilities
 
 PROMPT, MORE = "> ", ". "
-_AROUND = 6  # lines for notices and the prompt
+_AROUND = 7  # lines for notices and the prompt
 
 
 class Lines(Protocol):
@@ -92,7 +92,9 @@ class Screen:
         lines: Sequence[Line] = replay.lines
         if replay.is_cut:
             lines = fitting(lines, self.console.width, self.console.height - _AROUND)
-        for line in lines:
+        for place, line in enumerate(lines):
+            if line.is_yours or (place and not lines[place - 1].is_yours):
+                self.console.print()  # a blank line between turns
             if line.is_yours:
                 self._user_line(line.text)
             else:
