@@ -217,7 +217,9 @@ def _show(outcome: Outcome | None, dialogue: Dialogue, screen: Screen) -> None:
     elif isinstance(outcome, Help):
         screen.notice(help_text(screen.console.width))
     elif isinstance(outcome, Probabilities):
-        screen.print(probabilities(outcome, screen.console.width))
+        console = screen.console
+        colours = has_colours(console)
+        screen.print(probabilities(outcome, console.width, has_colours=colours))
     elif isinstance(outcome, Experts):
         screen.print(experts(outcome, screen.console))
     elif isinstance(outcome, Card):

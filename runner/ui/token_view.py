@@ -27,10 +27,11 @@ _PERCENT = 11  # columns of a percentage and the gaps around it
 _MARGIN = 9  # columns of an expert's row besides name and bar: letter, percentage, gaps
 
 
-def probabilities(found: Probabilities, width: int) -> Group:
+def probabilities(found: Probabilities, width: int, *, has_colours: bool = True) -> Group:
     """The answer, each token in the colour of its probability, and a list of the unlikely ones.
 
-    A line of the list has as many alternatives as fit `width`, at least one.
+    A line of the list has as many alternatives as fit `width`, at least one. Without colours, there
+    is no legend.
     """
     answer = Text()
     for whole in in_whole([token.piece for token in found.tokens]):
@@ -55,7 +56,8 @@ def probabilities(found: Probabilities, width: int) -> Group:
     more = [Text(f"and {rest} more below {round(100 * _UNSURE)} %", "dim")] if rest > 0 else []
     head = Text("unlikely tokens and their alternatives:", "dim")
     below: list[RenderableType] = [Text(), head, table, *more]
-    return Group(answer, Text(), legend, *(below if unsure else ()))
+    coloured: list[RenderableType] = [answer, Text(), legend] if has_colours else [answer]
+    return Group(*coloured, *(below if unsure else ()))
 
 
 def _fitting(room: int, parts: list[str]) -> str:

@@ -95,7 +95,7 @@ def test_nothing_to_answer_is_wrong_usage() -> None:
     [
         (("-c", "9000"), 1, "trained for a context of 8192 tokens, not 9000; give -c 8192 or less"),
         (("-c", "-1"), 2, "'-c'"),
-        (("-n", "0"), 2, "at least one token"),
+        (("-n", "0"), 2, "at least 1 token"),
         (("-ngl", "some"), 2, "'some' is not a number of layers"),
         (("--temp", "nan"), 1, "temperature is nan"),
         (("--top-p", "2"), 1, "top_p is 2.0; it must be from 0 to 1"),

@@ -65,9 +65,9 @@ def test_an_unknown_command_is_an_error_and_never_reaches_the_model() -> None:
         terminal.wait_for("/help lists")
         terminal.at_prompt("/stats full" + ENTER)
         terminal.at_prompt("/frobnicate now" + ENTER)
-        terminal.wait_for("Error: no command /frobnicate; /help lists them, //frobn")
+        terminal.wait_for("Error: there is no command /frobnicate; /help lists them, //frobn")
         terminal.at_prompt("/reegn" + ENTER)
-        terminal.wait_for("Error: no command /reegn; did you mean /regen")
+        terminal.wait_for("Error: there is no command /reegn; did you mean /regen")
         terminal.at_prompt("/load" + ENTER)
         terminal.wait_for("Error: /load needs NAME: resume a saved chat")
         terminal.at_prompt("/bye now" + ENTER)
@@ -192,7 +192,7 @@ def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
         assert "saved the evaluated context: " in terminal.text
     with chat("--continue", XDG_DATA_HOME=home) as terminal:
         terminal.wait_for(
-            "2 messages\n> What is the capital of France[?]\nThe capital of France is"
+            "2 messages\n\n> What is the capital of France[?]\nThe capital of France is"
         )
         terminal.at_prompt("/stats full" + ENTER)
         terminal.at_prompt("And of Italy?" + ENTER)

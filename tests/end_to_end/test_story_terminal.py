@@ -55,7 +55,7 @@ def test_several_characters_are_told_apart_and_looked_at(tmp_path: Path) -> None
     home = str(tmp_path)
     options = ("--character", mara(tmp_path), "--character", str(bo), "-c", "512")
     with story(*options, XDG_DATA_HOME=home, COLORTERM="truecolor") as told:
-        told.wait_for("the story takes [0-9]+ of 512 tokens; -c gives more context")
+        told.wait_for("the story takes [0-9]+ of the context.s 512 tokens; give a larger -c")
         told.wait_for("Mags: Come in, User, before the sea does.")
         for line, shown in (
             ("/swipe 4", "answer 4 of 4\r?\nMags: More of you\\?"),
