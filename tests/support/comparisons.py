@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 
@@ -65,13 +66,13 @@ def lean(
     return Lean(raw, raw, 0.1, spread, Interval(*by) if by else None, None, noise)
 
 
-def answer(text: str = "As it is.", **more: object) -> PromptResult:
-    return replace(PromptResult(GreedyAnswer(text, len(text.split()), False)), **more)  # type: ignore[arg-type]
+def answer(text: str = "As it is.", **more: Any) -> PromptResult:
+    return replace(PromptResult(GreedyAnswer(text, len(text.split()), False)), **more)
 
 
-def model(name: str, mib: float, **more: object) -> ModelResult:
+def model(name: str, mib: float, **more: Any) -> ModelResult:
     result = ModelResult(name, f"/models/{name}.gguf", round(mib * MIB), mib / 64, 0, 0)
-    return replace(result, **more)  # type: ignore[arg-type]
+    return replace(result, **more)
 
 
 def comparison(

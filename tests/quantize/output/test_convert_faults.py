@@ -9,90 +9,23 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
-from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import (
     CheckpointError,
-    FrankenError,
     OutputError,
     ReadError,
 )
 from franken_gguf.quantize.convert import convert
 from franken_gguf.quantize.open_source import open_source
-from franken_gguf.quantize.output.output import Output, plan_output
+from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.output.row_converter import Progress
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
-from support.checkpoints import make_checkpoint
-from support.disks import mounted
+from support.interrupted import TYPES, Interrupted, all_say, interrupt, names, planned, run
 
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
-TYPES = ("Q8_0", "Q4_0")
-
-
-def plan(checkpoint: Path, out: Path) -> tuple[Source, list[Output]]:
-    out.mkdir(exist_ok=True)
-    source = open_source(checkpoint)
-    outputs = [plan_output(source, out / f"{name}.gguf", find_preset(name)) for name in TYPES]
-    return source, outputs
-
-
-def run(
-    checkpoint: Path,
-    out: Path,
-    *,
-    at: int = -1,
-    do: Callable[[], object] = lambda: None,
-    threads: int = 1,
-    overwrite: bool = False,
-) -> tuple[list[bytes], list[str]]:
-    """Convert, and `do` something after the job with the number `at`: (files, notices)."""
-    source, outputs = plan(checkpoint, out)
-    said: list[str] = []
-    jobs: list[Progress] = []
-
-    def report(progress: Progress) -> None:
-        jobs.append(progress)
-        if len(jobs) == at:
-            do()
-
-    convert(
-        source, outputs, threads=threads, overwrite=overwrite, report=report, notify=said.append
-    )
-    assert at <= len(jobs)
-    return [output.path.read_bytes() for output in outputs], said
-
-
-@pytest.fixture
-def checkpoint(tmp_path: Path) -> Path:
-    return make_checkpoint(tmp_path / "model", shards=3)
-
-
-@pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> list[bytes]:
-    """The files of a run without a fault, from the same checkpoint elsewhere."""
-    folder = tmp_path_factory.mktemp("undisturbed")
-    return run(make_checkpoint(folder / "model", shards=3), folder / "out")[0]
-
-
-def all_say(text: str, notices: list[str]) -> bool:
-    """Whether there is one notice for each output, and `text` in each."""
-    return [text in notice for notice in notices] == [True] * len(TYPES)
-
-
-def names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
-
-
-class Interrupted(KeyboardInterrupt):
-    pass
-
-
-def interrupt() -> None:
-    raise Interrupted
 
 
 def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
@@ -138,7 +71,7 @@ def test_what_was_done_is_not_done_again(
     out = tmp_path / "out"
     with pytest.raises(Interrupted):
         run(checkpoint, out, at=9, do=interrupt)
-    source, outputs = plan(checkpoint, out)
+    source, outputs = planned(checkpoint, out)
     again: list[Progress] = []
     convert(source, outputs, report=again.append)
     whole: list[Progress] = []
@@ -152,7 +85,7 @@ def test_one_output_of_an_interrupted_ladder_may_be_finished_alone(
     out = tmp_path / "out"
     with pytest.raises(Interrupted):
         run(checkpoint, out, at=9, do=interrupt)
-    source, (first, second) = plan(checkpoint, out)
+    source, (first, second) = planned(checkpoint, out)
     said: list[str] = []
     convert(source, [second], notify=said.append)
     assert second.path.read_bytes() == undisturbed[1]
@@ -210,7 +143,7 @@ def test_one_output_that_ended_alone_does_not_pass_for_the_end_of_the_others(
     out = tmp_path / "out"
     with pytest.raises(Interrupted):
         run(checkpoint, out, at=9, do=interrupt)
-    source, outputs = plan(checkpoint, out)
+    source, outputs = planned(checkpoint, out)
     with monkeypatch.context() as patch:
         patch.setattr(Path, "replace", lambda *_: interrupt())
         with pytest.raises(Interrupted):
@@ -232,7 +165,7 @@ def test_a_save_that_is_still_under_way_when_the_work_ends_leaves_nothing_behind
             time.sleep(0.5)
 
     monkeypatch.setattr(os, "fsync", fsync)
-    source, outputs = plan(checkpoint, out)
+    source, outputs = planned(checkpoint, out)
     convert(source, outputs, report=lambda progress: time.sleep(0 if slow.is_set() else 0.1))
     assert slow.is_set()
     assert names(out) == sorted(f"{name}.gguf" for name in TYPES)
@@ -311,47 +244,3 @@ def test_more_threads_than_cores_and_several_processes_change_no_byte(
     checkpoint: Path, undisturbed: list[bytes], tmp_path: Path
 ) -> None:
     assert run(checkpoint, tmp_path / "out", threads=(os.cpu_count() or 1) + 3)[0] == undisturbed
-
-
-def test_a_disk_that_fills_up_meanwhile_is_said_and_the_work_goes_on_once_there_is_room(
-    checkpoint: Path, undisturbed: list[bytes], tmp_path: Path
-) -> None:
-    needed = sum(map(len, undisturbed))
-    with mounted(tmp_path / "disk", f"size={needed + (2 << 20)}") as disk:
-        hog = disk / "hog"
-
-        def fill() -> None:
-            with suppress(OSError), hog.open("wb", buffering=0) as file:
-                while True:
-                    file.write(bytes(4096))
-
-        with pytest.raises(OutputError, match="No space left on device; nothing was replaced"):
-            run(checkpoint, disk / "out", at=9, do=fill)
-        with pytest.raises(OutputError, match=r"bytes needed, [\d,]+ free; make room"):
-            run(checkpoint, disk / "out")
-        hog.unlink()
-        files, said = run(checkpoint, disk / "out")
-    assert files == undisturbed
-    assert all_say("resuming at", said)
-
-
-def test_outputs_may_lie_on_another_disk_than_everything_else(
-    checkpoint: Path, undisturbed: list[bytes], tmp_path: Path
-) -> None:
-    with mounted(tmp_path / "disk", "size=64m") as disk:
-        with pytest.raises(Interrupted):
-            run(checkpoint, disk / "out", at=9, do=interrupt)
-        assert run(checkpoint, disk / "out")[0] == undisturbed
-
-
-def test_a_target_that_cannot_be_written_is_said_before_anything_is_done(
-    checkpoint: Path, tmp_path: Path
-) -> None:
-    def refuse() -> None:
-        raise AssertionError
-
-    with mounted(tmp_path / "disk", "size=64m") as disk:
-        (disk / "out").mkdir()
-        subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
-        with pytest.raises(FrankenError, match=r"cannot be written to; choose another with -o"):
-            run(checkpoint, disk / "out", at=1, do=refuse)

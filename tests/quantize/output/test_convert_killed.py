@@ -29,7 +29,7 @@ from support.models import ROOT
 from support.system_calls import IS_SUPPORTED, Step
 from support.walk_child import WAYS
 
-KILLS = 8
+KILLS = 2
 TYPES = ("Q8_0", "Q4_K_M")
 
 # The pipeline alone, without the second that the command takes to start.

@@ -22,10 +22,10 @@ EXAMPLES = ROOT / "examples" / "story"
 BLOCK = "\N{UPPER HALF BLOCK}"
 
 
-def shown(path: Path, width: int = 100, **settings: object) -> str:
+def shown(path: Path, width: int = 100, **settings: Any) -> str:
     file = io.StringIO()
-    options = {"color_system": "truecolor", "force_terminal": True, **settings}
-    console = Console(file=file, width=width, _environ={}, **options)  # type: ignore[arg-type]
+    options: dict[str, Any] = {"color_system": "truecolor", "force_terminal": True, **settings}
+    console = Console(file=file, width=width, _environ={}, **options)
     console.print(card_view(read_card(path), console))
     return file.getvalue()
 
