@@ -46,7 +46,7 @@ def test_text_on_a_pipe_goes_before_the_prompt() -> None:
     assert together.stdout == chat("-p", f"{QUESTION}\n\nAnd of Italy?", "-n", "24").stdout
 
 
-def test_bytes_that_are_no_text_are_answered_all_the_same() -> None:
+def test_bytes_that_are_not_text_are_still_answered() -> None:
     result = subprocess.run(
         [*COMMAND, "chat", str(smollm2()), *OPTIONS, "-n", "4"],
         input=b"\xff\xfe \0 \xc3",
@@ -110,7 +110,7 @@ def test_a_wrong_option_is_one_line(options: tuple[str, ...], status: int, reaso
     assert "Traceback" not in result.stderr
 
 
-def test_a_file_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_gguf_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "notes été.txt"
     path.write_text("just some notes, long enough to hold a header")
     result = chat("-p", "Hello", model=path)

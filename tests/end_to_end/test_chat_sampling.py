@@ -23,7 +23,7 @@ def test_every_option_of_llama_cpps_is_taken_and_the_seed_says_the_same_again() 
     assert len(first.stdout) > 2
 
 
-def test_banned_phrases_of_options_and_files_are_not_said(tmp_path: Path) -> None:
+def test_phrases_banned_by_options_and_files_do_not_appear(tmp_path: Path) -> None:
     file = tmp_path / "banned.txt"
     file.write_text("# known\n/capital\\s+of/\n")
     result = chat("-p", QUESTION, "--ban", "PARIS", "--ban-file", str(file), "-n", "16")
@@ -33,7 +33,7 @@ def test_banned_phrases_of_options_and_files_are_not_said(tmp_path: Path) -> Non
     assert " rewound for bans" in result.stderr
 
 
-def test_an_expression_that_takes_too_long_is_said_and_the_answer_is_whole() -> None:
+def test_an_expression_that_takes_too_long_is_reported_and_the_answer_is_whole() -> None:
     result = chat("-p", QUESTION, "--ban", r"/([a-z ]|[a-z ][a-z ])+\d/")
     assert (result.returncode, result.stdout) == (0, PARIS)
     assert "no longer banned because searching for it takes too long: /([a-z ]|" in result.stderr

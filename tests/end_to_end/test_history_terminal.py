@@ -150,7 +150,7 @@ def test_a_kill_in_the_middle_of_another_answer_leaves_the_first(tmp_path: Path)
         assert terminal.leave(CTRL_D) == 0
 
 
-def test_a_chat_of_sillytaverns_is_begun_with_from_the_command_line(tmp_path: Path) -> None:
+def test_a_chat_of_sillytaverns_is_started_from_the_command_line(tmp_path: Path) -> None:
     theirs = tmp_path / "Seraphina.jsonl"
     head = {"user_name": "Ada", "character_name": "Seraphina"}
     greeting = {"name": "Seraphina", "is_user": False, "mes": "Welcome, traveller."}

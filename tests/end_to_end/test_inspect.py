@@ -142,7 +142,7 @@ def test_a_number_that_is_text_is_an_error_and_not_a_traceback(tmp_path: Path) -
     )
 
 
-def test_a_file_that_is_no_gguf_is_one_line(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_gguf_is_reported_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "story.txt"
     path.write_text("once")
     result = inspect(path)

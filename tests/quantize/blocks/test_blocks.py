@@ -143,7 +143,7 @@ def test_floats_come_back_as_numpy_rounds_them(rows: F32) -> None:
         np.testing.assert_array_equal(codec.dequantize(codec.quantize(rows, None)), expected)
 
 
-def test_a_row_that_is_no_multiple_of_the_block_has_no_size() -> None:
+def test_a_row_that_is_not_a_multiple_of_the_block_has_no_size() -> None:
     with pytest.raises(ValueError, match="33 columns are not a multiple of Q8_0's block of 32"):
         FORMATS["Q8_0"].row_bytes(33)
 

@@ -72,7 +72,7 @@ def test_both_generations_of_config_json_mean_the_same(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("head_dim", [None, "absent"])
 @pytest.mark.parametrize(("layout", "states"), [("per-expert", False), ("dense", True)])
-def test_a_head_dim_that_is_not_said_is_computed(
+def test_a_head_dim_that_is_absent_is_computed(
     tmp_path: Path, head_dim: Any, layout: str, states: bool
 ) -> None:
     config = read_config(write(tmp_path, fields(layout=layout, head_dim=head_dim)))
@@ -216,7 +216,7 @@ def test_a_size_that_is_missing_or_absurd_is_named(tmp_path: Path, key: str, val
 
 
 @pytest.mark.parametrize("value", [0, -1e-5, True, "1e-5", float("nan"), float("inf"), 10**400])
-def test_an_epsilon_that_is_no_positive_number_is_named(tmp_path: Path, value: Any) -> None:
+def test_an_epsilon_that_is_not_a_positive_number_is_named(tmp_path: Path, value: Any) -> None:
     assert "rms_norm_eps" in error_of(tmp_path, fields(rms_norm_eps=value))
 
 
@@ -251,7 +251,9 @@ def test_a_folder_without_config_json_is_one_line(tmp_path: Path) -> None:
     "raw",
     [b"", b"{", b"[]", b"null", b"\xff\xfe{}", b"[" * 100_000, b'{"vocab_size": ' + b"9" * 9_999],
 )
-def test_a_file_that_is_no_json_object_is_one_line(tmp_path: Path, raw: bytes) -> None:
+def test_a_file_that_is_not_a_json_object_is_reported_in_one_line(
+    tmp_path: Path, raw: bytes
+) -> None:
     (tmp_path / "config.json").write_bytes(raw)
     with pytest.raises(CheckpointError) as caught:
         read_config(tmp_path)

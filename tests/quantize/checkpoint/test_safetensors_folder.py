@@ -73,7 +73,7 @@ def test_an_index_that_names_a_file_elsewhere_is_refused(tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"weight_map": []}', "[" * 100_000])
-def test_an_index_that_is_no_index_is_refused(tmp_path: Path, text: str) -> None:
+def test_a_file_that_is_not_an_index_is_refused(tmp_path: Path, text: str) -> None:
     make_checkpoint(tmp_path, shards=2, **SMALL)
     (tmp_path / "model.safetensors.index.json").write_text(text)
     with pytest.raises(CheckpointError, match=r"index\.json: "):

@@ -51,7 +51,7 @@ def test_a_prompt_may_be_as_long_as_the_base_model_reads(
 
 
 @pytest.mark.parametrize("words", [["merge", "out"], ["convert", "-o", "out"]])
-def test_a_longer_one_is_named_and_nothing_is_run(
+def test_a_prompt_longer_than_the_context_is_named_and_nothing_is_run(
     recipe: Path, tmp_path: Path, words: list[str]
 ) -> None:
     tale(tmp_path, "0" * CONTEXT)

@@ -217,7 +217,7 @@ def test_cheap_embed_rows_are_the_summed_embeddings_of_the_prompts(models: Path)
     assert rows[0, 1] == pytest.approx(cook, abs=1e-6)
 
 
-def test_what_was_begun_with_another_router_is_not_gone_on_with(models: Path) -> None:
+def test_work_begun_with_another_router_is_not_resumed(models: Path) -> None:
     experts = [
         {"source_model": name, "positive_prompts": [f"a {name}"]} for name in ("poet", "cook")
     ]

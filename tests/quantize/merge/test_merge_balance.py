@@ -164,7 +164,7 @@ def test_the_recipes_text_is_run_behind_its_prompts_and_evens_the_load(models: P
     assert won.endswith(" of 4 prompts route mainly to their own expert")
 
 
-def test_states_that_are_no_numbers_name_the_base_model(models: Path) -> None:
+def test_states_that_are_not_finite_name_the_base_model(models: Path) -> None:
     source = merge_source(recipe(models))
     states = [np.full((2, 3, 64), np.nan, np.float32)] * 5
     with pytest.raises(

@@ -46,7 +46,7 @@ def test_without_one_the_bases_templates_stay(models: Path) -> None:
     ("said", "meant"), [("chatml", CHATML), ("{{ messages[0]['content'] }}",) * 2]
 )
 @pytest.mark.parametrize("place", ["tokenizer_config.json", "chat_template.jinja"])
-def test_a_named_or_written_one_takes_their_place(
+def test_a_named_or_written_template_replaces_those_of_the_base(
     models: Path, said: str, meant: str, place: str
 ) -> None:
     if place == "chat_template.jinja":
@@ -72,7 +72,7 @@ def test_a_named_or_written_one_takes_their_place(
 
 
 @pytest.mark.parametrize("said", ["chat-ml", 7, ["chatml"], {"chatml": 1}, "{" * 70_000])
-def test_what_is_no_template_is_refused(models: Path, said: object) -> None:
+def test_a_value_that_is_not_a_template_is_refused(models: Path, said: object) -> None:
     with pytest.raises(
         MergeError, match=r"chat_template: .* is not a template; write chatml, or a"
     ):

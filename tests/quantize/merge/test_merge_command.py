@@ -116,7 +116,7 @@ def test_tokens_that_only_an_expert_has_are_named(recipe: Path, tmp_path: Path) 
     )
 
 
-def test_an_expert_of_another_vocabulary_is_told_of(recipe: Path, tmp_path: Path) -> None:
+def test_an_expert_of_another_vocabulary_is_reported(recipe: Path, tmp_path: Path) -> None:
     path = tmp_path / "poet" / "tokenizer.json"
     document = json.loads(path.read_text())
     vocab = document["model"]["vocab"]

@@ -151,7 +151,9 @@ def test_a_mount_point_is_filled_and_asked_for_its_own_room(recipe: Path, tmp_pa
     assert done.returncode == 0
 
 
-def test_of_many_that_fill_one_folder_one_does_and_the_others_hear_why(tmp_path: Path) -> None:
+def test_of_many_that_fill_one_folder_one_succeeds_and_the_others_report_why(
+    tmp_path: Path,
+) -> None:
     at_once = 4
 
     def fill(folder: Path) -> str:

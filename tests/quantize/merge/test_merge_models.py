@@ -116,7 +116,7 @@ def test_a_path_that_cannot_be_meant_is_refused(models: Path, model: str, reason
         merge_source(write_recipe(models / "tales.yml", POET, COOK, base_model=model))
 
 
-def test_embeddings_that_are_no_numbers_make_no_router(models: Path) -> None:
+def test_embeddings_that_are_not_finite_make_no_router(models: Path) -> None:
     tensors = dense_tensors(0)
     tensors["model.embed_tokens.weight"][:] = np.nan
     write_safetensors(models / "base" / "model.safetensors", tensors, "BF16")
@@ -167,7 +167,7 @@ def test_balanced_has_no_use_for_prompts_that_differ_in_the_negative_ones_alone(
     assert merge_source(write_recipe(models / "tales.yml", *experts, gate_mode="hidden"))
 
 
-def test_prompts_that_cancel_out_are_told_of(models: Path) -> None:
+def test_prompts_that_cancel_out_are_reported(models: Path) -> None:
     experts = [
         one | {"positive_prompts": ["moon"], "negative_prompts": ["moon"]} for one in (POET, COOK)
     ]

@@ -107,7 +107,7 @@ CASES: dict[str, tuple[dict[str, Any], dict[str, Any], str, str, str]] = {
 
 @pytest.mark.parametrize("verb", ["merge", "convert"])
 @pytest.mark.parametrize("what", CASES)
-def test_the_tensor_the_model_and_the_mend_are_named(
+def test_the_tensor_the_model_and_the_fix_are_named(
     models: Path, tmp_path: Path, what: str, verb: str
 ) -> None:
     expert, fields, model, tensor, said = CASES[what]
@@ -132,7 +132,7 @@ def test_a_base_that_is_run_for_its_states_is_named(models: Path, tmp_path: Path
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_router_too_large_for_float16_is_no_infinite_one(models: Path) -> None:
+def test_a_router_too_large_for_float16_does_not_become_infinite(models: Path) -> None:
     experts = [{"source_model": "base"}] * 2
     weights = merge_source(write_recipe(models / "gate.yml", *experts, dtype="float16")).weights
     weights.rows = np.full((2, 2, 64), 1e5, np.float32)

@@ -164,7 +164,9 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
 
 
 @pytest.mark.parametrize("what", REFUSED)
-def test_it_is_refused_in_one_line(models: Path, tmp_path: Path, what: str) -> None:
+def test_a_recipe_that_cannot_be_merged_is_refused_in_one_line(
+    models: Path, tmp_path: Path, what: str
+) -> None:
     experts, fields, reason = REFUSED[what]
     recipe = write_recipe(models / f"{what}.yml".replace(" ", "-"), *experts, **fields)
     with pytest.raises(FrankenError, match=reason) as error:

@@ -74,7 +74,7 @@ def test_a_sentencepiece_base_learns_tokens_of_a_gguf_expert(tmp_path: Path, pla
         assert [vocabulary.ends_answer(token) for token in (start, end)] == [False, True]
 
 
-def test_a_base_token_that_nobody_embeds_is_refused(tmp_path: Path) -> None:
+def test_a_base_token_without_an_embedding_is_refused(tmp_path: Path) -> None:
     pieces = make_sentencepiece(tmp_path / "base", 0, 0, "<|lost|>", "<|im_end|>")
     make_sentencepiece(tmp_path / "dolphin", 1, 1, "<|im_end|>")
     with pytest.raises(MergeError, match=rf"base: token id {pieces} \('<\|lost\|>'\) has no embed"):
@@ -82,7 +82,7 @@ def test_a_base_token_that_nobody_embeds_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("others", [(), ("singer",)])
-def test_a_joined_row_that_is_no_numbers_names_its_own_model(
+def test_a_joined_row_that_is_not_finite_names_its_own_model(
     tmp_path: Path, others: tuple[str, ...]
 ) -> None:
     pieces = make_sentencepiece(tmp_path / "base", 0, 0)

@@ -243,7 +243,7 @@ def test_flags_reach_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("value", "what"), [(0x7FC0, "NaN"), (0x7F80, "Inf"), (0xFF80, "-Inf")])
-def test_a_weight_that_is_no_number_stops_the_conversion_by_name(
+def test_a_weight_that_is_not_finite_stops_the_conversion_and_is_named(
     tmp_path: Path, value: int, what: str
 ) -> None:
     checkpoint = make_checkpoint(tmp_path / "model")

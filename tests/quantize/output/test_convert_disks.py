@@ -13,7 +13,7 @@ from support.disks import mounted
 from support.interrupted import Interrupted, all_say, interrupt, run
 
 
-def test_a_disk_that_fills_up_meanwhile_is_said_and_the_work_goes_on_once_there_is_room(
+def test_a_disk_that_fills_up_is_reported_and_the_work_resumes_once_there_is_room(
     checkpoint: Path, undisturbed: list[bytes], tmp_path: Path
 ) -> None:
     needed = sum(map(len, undisturbed))
@@ -44,7 +44,7 @@ def test_outputs_may_lie_on_another_disk_than_everything_else(
         assert run(checkpoint, disk / "out")[0] == undisturbed
 
 
-def test_a_target_that_cannot_be_written_is_said_before_anything_is_done(
+def test_a_target_that_cannot_be_written_is_reported_before_any_work(
     checkpoint: Path, tmp_path: Path
 ) -> None:
     def refuse() -> None:

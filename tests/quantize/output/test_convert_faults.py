@@ -28,7 +28,7 @@ from support.interrupted import TYPES, Interrupted, all_say, interrupt, names, p
 COMMAND = str(Path(sys.executable).with_name("franken-gguf"))
 
 
-def test_an_interrupted_run_goes_on_and_gives_the_same_bytes(
+def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
     checkpoint: Path, undisturbed: list[bytes], tmp_path: Path
 ) -> None:
     out = tmp_path / "out"

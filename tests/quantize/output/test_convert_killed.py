@@ -176,7 +176,7 @@ def test_killed_at_random_moments_the_files_are_those_of_an_undisturbed_run(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are Unix's")
-def test_a_worker_that_is_killed_is_said_and_the_same_command_goes_on(
+def test_a_killed_worker_is_reported_and_the_same_command_resumes(
     source: Path, tmp_path: Path
 ) -> None:
     model = open_source(source)

@@ -30,13 +30,13 @@ def written(path: Path) -> Path:
     return path
 
 
-def test_it_says_how_far_the_work_was(tmp_path: Path) -> None:
+def test_a_journal_records_how_far_the_work_was(tmp_path: Path) -> None:
     journal = Journal(written(tmp_path / "j"), IDENTITY)
     assert (journal.position, journal.refusal) == ((3, 4096), "")
     assert not journal.complete
 
 
-def test_where_there_is_none_the_work_is_at_its_start(tmp_path: Path) -> None:
+def test_without_a_journal_the_work_is_at_its_start(tmp_path: Path) -> None:
     journal = Journal(tmp_path / "j", IDENTITY)
     assert (journal.position, journal.refusal) == (START, "")
     assert not (tmp_path / "j").exists()
@@ -50,14 +50,14 @@ def test_where_there_is_none_the_work_is_at_its_start(tmp_path: Path) -> None:
         (replace(IDENTITY, version="2"), "the last run was by another version of franken-gguf"),
     ],
 )
-def test_it_is_refused_where_anything_differs_and_says_what(
+def test_a_journal_is_refused_if_anything_differs_and_the_reason_is_given(
     tmp_path: Path, other: Identity, why: str
 ) -> None:
     journal = Journal(written(tmp_path / "j"), other)
     assert (journal.position, journal.refusal) == (START, why)
 
 
-def test_it_says_for_which_command_all_is_complete(tmp_path: Path) -> None:
+def test_a_journal_records_the_command_whose_work_is_complete(tmp_path: Path) -> None:
     journal = Journal(written(tmp_path / "j"), IDENTITY)
     journal.note_complete("c0")
     assert Journal(journal.path, IDENTITY).complete == "c0"
@@ -95,7 +95,7 @@ def first_line(path: Path) -> bytes:
     return path.read_bytes()
 
 
-def test_it_comes_into_being_whole_and_takes_the_place_of_an_earlier_one(tmp_path: Path) -> None:
+def test_a_journal_appears_whole_and_replaces_an_earlier_one(tmp_path: Path) -> None:
     line = first_line(tmp_path / "j")
     assert is_journal(written(tmp_path / "j"))
     assert first_line(tmp_path / "j") == line
@@ -116,7 +116,7 @@ def test_every_beginning_of_its_first_line_is_known_and_also_what_a_power_cut_ma
 
 @settings(deadline=None)  # it syncs
 @given(st.integers(0, 11), st.integers(1, 255), st.binary(min_size=1, max_size=600))
-def test_nothing_else_is_taken_for_one(where: int, change: int, more: bytes) -> None:
+def test_no_other_file_is_taken_for_a_journal(where: int, change: int, more: bytes) -> None:
     with TemporaryDirectory() as folder:
         line = first_line(Path(folder) / "j")
         path = Path(folder) / "other"

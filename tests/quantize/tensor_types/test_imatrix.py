@@ -188,7 +188,7 @@ def test_any_bytes_are_read_or_refused(tmp_path: Path, data: bytes) -> None:
         assert "\n" not in str(error)
 
 
-def test_a_model_is_no_imatrix(tmp_path: Path) -> None:
+def test_a_model_is_not_an_imatrix(tmp_path: Path) -> None:
     writer = GGUFWriter(tmp_path / "m.gguf", "llama")
     writer.add_file_type(LlamaFileType.MOSTLY_F16)
     writer.write_header_to_file()

@@ -52,7 +52,7 @@ def test_another_token_at_the_end_becomes_eos_and_the_old_one_ends_a_turn(bpe: P
     assert (found["eos_token_id"], found["eot_token_id"], found["add_eos_token"]) == (0, 2, True)
 
 
-def test_a_token_in_front_that_nobody_names_becomes_bos(bpe: Path) -> None:
+def test_a_leading_token_without_a_name_becomes_bos(bpe: Path) -> None:
     change(bpe, "tokenizer.json", post_processor=template("<|endoftext|>", "A"))
     change(bpe, "tokenizer_config.json", bos_token=None)
     found = keys(bpe)

@@ -205,7 +205,7 @@ def test_equal_scores_are_caught(chatml: Path) -> None:
     fails(chatml, change)
 
 
-def test_a_space_prefix_that_nobody_asked_for_is_caught(tmp_path: Path) -> None:
+def test_a_space_prefix_that_was_not_asked_for_is_caught(tmp_path: Path) -> None:
     folder = make_checkpoint(tmp_path / "prefix", vocab=1200, **SMALL)
     write_sentencepiece(folder)
     change(folder, "tokenizer_config.json", add_prefix_space=False)

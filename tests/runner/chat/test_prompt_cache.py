@@ -45,13 +45,13 @@ def test_a_context_that_was_kept_needs_no_evaluation_and_goes_on_the_same(kept: 
     assert kept.exists()
 
 
-def test_there_may_be_none(tmp_path: Path) -> None:
+def test_a_missing_cache_loads_nothing(tmp_path: Path) -> None:
     with engine() as fresh:
         assert not load_context(fresh, tmp_path / "none")
 
 
 @pytest.mark.parametrize("kind", ["cut", "flipped", "longer", "empty", "forged"])
-def test_a_damaged_one_is_thrown_away(kept: Path, kind: str) -> None:
+def test_a_damaged_cache_is_thrown_away(kept: Path, kind: str) -> None:
     data = bytearray(kept.read_bytes())
     if kind == "flipped":
         data[len(data) // 2] ^= 1
@@ -69,13 +69,15 @@ def test_a_damaged_one_is_thrown_away(kept: Path, kind: str) -> None:
     assert not kept.exists()
 
 
-def test_one_of_another_context_size_is_thrown_away(kept: Path) -> None:
+def test_a_cache_of_another_context_size_is_thrown_away(kept: Path) -> None:
     with engine(n_ctx=512) as other:
         assert not load_context(other, kept)
     assert not kept.exists()
 
 
-def test_one_of_another_file_of_the_same_shape_is_thrown_away(kept: Path, tmp_path: Path) -> None:
+def test_a_cache_of_another_file_of_the_same_shape_is_thrown_away(
+    kept: Path, tmp_path: Path
+) -> None:
     # The same bytes at another time: as a model that was quantized anew, or swapped.
     copy = Path(shutil.copy(smollm2(), tmp_path / "copy.gguf"))
     os.utime(copy, (1e9, 1e9))

@@ -60,7 +60,7 @@ def test_a_character_is_shown_when_its_last_byte_has_come() -> None:
     assert text(b"a\xf0", b"\x9f\x99", b"\x82b", b"") == ["a", "🙂b"]
 
 
-def test_bytes_that_are_no_utf8_become_marks_and_lose_nothing_after_them() -> None:
+def test_bytes_that_are_not_utf8_become_marks_and_lose_nothing_after_them() -> None:
     assert "".join(text(b"a\xff", b"b\xe6", b"c\xe6\xbc")) == "a\ufffdb\ufffdc\ufffd"
 
 

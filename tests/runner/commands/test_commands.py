@@ -49,7 +49,7 @@ def test_a_line_is_a_question_and_an_empty_one_is_nothing(dialogue: Dialogue) ->
     ("line", "text"),
     [("//help me", "/help me"), ('"""/help me"""', "/help me"), ('say "no"', 'say "no"')],
 )
-def test_what_is_no_command_goes_to_the_model_as_it_was_meant(
+def test_a_line_that_is_not_a_command_goes_to_the_model_as_it_was_meant(
     dialogue: Dialogue, line: str, text: str
 ) -> None:
     dialogue.chat.max_tokens = 1

@@ -33,7 +33,7 @@ def test_a_killed_process_is_reported_as_out_of_memory() -> None:
         list(messages(be_killed, None, "big.gguf"))
 
 
-def test_a_bug_comes_with_its_traceback() -> None:
+def test_a_bug_is_shown_with_its_traceback() -> None:
     with pytest.raises(RuntimeError, match=r"(?s)Traceback.*ZeroDivisionError"):
         list(messages(raise_bug, 0, "x"))
 

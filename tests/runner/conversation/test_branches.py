@@ -77,7 +77,9 @@ def test_parents_in_a_circle_end(tmp_path: Path, parents: dict[str, str]) -> Non
 @pytest.mark.parametrize(
     "head", ["", "{", "[]", '{"chat_metadata": 1}', '{"chat_metadata": {"main_chat": 1}}', "\udcff"]
 )
-def test_what_is_no_chat_has_no_parent_and_hides_no_other(tmp_path: Path, head: str) -> None:
+def test_a_file_that_is_not_a_chat_has_no_parent_and_hides_no_other(
+    tmp_path: Path, head: str
+) -> None:
     sessions = Sessions(tmp_path)
     branched(sessions, "tale", "dark")
     (tmp_path / "bad.jsonl").write_bytes(head.encode(errors="surrogateescape"))
@@ -199,7 +201,7 @@ def test_what_cannot_be_imported_is_one_line_and_begins_nothing(
     assert sessions.all() == []
 
 
-def test_a_pipe_is_no_chat_to_import(tmp_path: Path) -> None:
+def test_a_pipe_is_not_a_chat_to_import(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.jsonl")
     with pytest.raises(SessionError, match="is not a file"):
         Sessions(tmp_path).import_file(tmp_path / "pipe.jsonl")

@@ -195,7 +195,9 @@ def test_half_a_character_is_a_mark() -> None:
     assert message.content == "a?b"
 
 
-def test_bytes_that_are_no_text_and_a_file_too_large_are_one_line(tmp_path: Path) -> None:
+def test_bytes_that_are_not_text_and_a_file_too_large_are_reported_in_one_line(
+    tmp_path: Path,
+) -> None:
     with Sessions(tmp_path).open("tale") as session:
         session.path.write_bytes(b"\xff\xfe")
         with pytest.raises(SessionError, match="it is not UTF-8 text"):

@@ -81,7 +81,7 @@ def test_a_new_answer_stands_beside_all_before_it() -> None:
     }
 
 
-def test_the_first_second_try_keeps_what_was_known_of_the_first() -> None:
+def test_the_first_swipe_keeps_the_extra_fields_of_the_answer_before() -> None:
     first = Message("assistant", "Go.", "then", {"name": "Seraphina", "extra": {"token_count": 1}})
     second = with_swipe(first, "Stay.", "now")
     assert second == Message("assistant", "Stay.")
@@ -116,7 +116,7 @@ def test_the_first_second_try_keeps_what_was_known_of_the_first() -> None:
         ({"swipes": ["Go.", "Sta"], "swipe_id": 1}, (["Go.", "Stay."], 1)),
     ],
 )
-def test_what_strangers_write_of_swipes_hides_no_answer(
+def test_untrusted_swipe_fields_hide_no_answer(
     kept: dict[str, Any], found: tuple[list[str], int]
 ) -> None:
     assert swipes(Message("assistant", "Stay.", extra_fields=kept)) == found

@@ -167,7 +167,7 @@ def test_after_a_hold_handlers_are_restored_and_ignored_signals_stay_ignored() -
     assert [signal.getsignal(number) for number in SIGNALS] == before
 
 
-def test_another_thread_may_hold_too() -> None:
+def test_another_thread_may_hold_signals_too() -> None:
     done = []
 
     def work() -> None:

@@ -35,7 +35,7 @@ def start(folder: Path) -> tuple[subprocess.Popen[str], Path]:
     return process, Path(process.stdout.readline().rstrip())
 
 
-def test_nothing_of_it_stays(tmp_path: Path) -> None:
+def test_nothing_of_a_temporary_gguf_stays(tmp_path: Path) -> None:
     with temporary_gguf(tmp_path) as file:
         file.write_bytes(b"GGUF")
         assert file.parent.parent == tmp_path

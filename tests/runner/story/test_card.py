@@ -177,7 +177,7 @@ BOMB = b"\0\0" + zlib.compress(b" " * (1 << 27))
         (charx(V3)[:-30], "its archive is damaged"),
     ],
 )
-def test_what_holds_no_card_is_refused_in_one_line(data: bytes, reason: str) -> None:
+def test_a_file_without_a_card_is_refused_in_one_line(data: bytes, reason: str) -> None:
     with pytest.raises(StoryError, match=reason) as caught:
         card_in(data)
     assert "\n" not in str(caught.value)

@@ -286,7 +286,7 @@ def test_decorators_place_an_entry_and_keep_it() -> None:
     assert three.position == "before"
 
 
-def test_what_is_not_done_is_said() -> None:
+def test_entries_that_are_not_supported_are_reported() -> None:
     read = book(
         {"keys": ["a"], "extensions": {"vectorized": True}},
         {"keys": ["b"], "extensions": {"position": 7}, "insertion_order": "many"},

@@ -31,7 +31,9 @@ SOON = 1e12  # a deadline of no concern
         ('{"entries": ' + "[" * 10_000, "nested too deeply|no JSON"),
     ],
 )
-def test_what_is_no_lorebook_is_refused_in_one_line(tmp_path: Path, text: str, reason: str) -> None:
+def test_a_file_that_is_not_a_lorebook_is_refused_in_one_line(
+    tmp_path: Path, text: str, reason: str
+) -> None:
     path = tmp_path / "a.json"
     path.write_text(text)
     with pytest.raises(StoryError, match=reason) as caught:

@@ -48,7 +48,7 @@ def test_macros_stand_for_their_texts_and_all_else_stays(text: str, result: str)
         "{% for x in y %}{{ 7 * 7 }}{{ ''.__class__ }}{% endfor %}",
     ],
 )
-def test_what_is_no_macro_stays_and_nothing_is_a_program(text: str) -> None:
+def test_text_that_is_not_a_macro_stays_and_nothing_is_executed(text: str) -> None:
     assert expanded(text) == text
 
 

@@ -197,7 +197,7 @@ def test_a_conversation_begins_with_the_greeting_and_remembers_its_card(tmp_path
     assert len(conversation.messages) == 1
 
 
-def test_a_card_that_is_gone_is_said_and_nothing_of_the_session_is_lost(tmp_path: Path) -> None:
+def test_a_missing_card_is_reported_and_nothing_of_the_session_is_lost(tmp_path: Path) -> None:
     card = write(tmp_path / "mara.json", json.dumps(V2).encode())
     conversation = Conversation()
     begin(conversation, [card])
