@@ -175,6 +175,8 @@ def test_each_advice_is_true(ram: float) -> None:
         n_ctx = int(shorter[1])
         assert plan(shape, here, replace(placement, n_ctx=n_ctx)).fits
         assert not plan(shape, here, replace(placement, n_ctx=n_ctx + 256)).fits
+    else:
+        assert not plan(shape, here, replace(placement, n_ctx=256)).fits
     saved = plan(shape, here, replace(placement, type_k="q8_0", type_v="q8_0"))
     assert ("saves 240.0 MiB, which is not enough" in text) == (not saved.fits)
     if smaller := re.search(r"fits: \w+, ([\d.]+) bits per weight", text):

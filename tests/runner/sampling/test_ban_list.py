@@ -103,10 +103,10 @@ def test_an_expression_that_never_ends_holds_back_a_bounded_text() -> None:
 
 def test_an_expression_that_takes_too_long_is_used_no_more_and_the_others_are() -> None:
     banned = Banned(["/(a|aa)+$/", "b"])
-    started = time.monotonic()
+    started = time.process_time()
     for _ in range(50):
         banned.look("a" * 80 + "!", 0)
-    assert time.monotonic() - started < 5
+    assert time.process_time() - started < 5
     assert banned.look("a" * 80 + "b", 0).start == 80
     assert banned.given_up == ["/(a|aa)+$/"]
 

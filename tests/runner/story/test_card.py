@@ -214,7 +214,7 @@ def test_ten_thousand_mutations_give_a_card_or_one_line_in_bounded_time_and_memo
         data = mutated(seed, dice)
         if seed is seeds[2]:  # its own checksum, over what it holds now
             data = png(chunk(b"zTXt", data[8:-4]))
-        started = time.perf_counter()
+        started = time.process_time()
         try:
             card = card_in(data)
             assert card.name
@@ -222,7 +222,7 @@ def test_ten_thousand_mutations_give_a_card_or_one_line_in_bounded_time_and_memo
         except StoryError as error:
             assert "\n" not in str(error)
             refused += 1
-        slowest = max(slowest, time.perf_counter() - started)
+        slowest = max(slowest, time.process_time() - started)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert read > 500

@@ -75,28 +75,28 @@ HOSTILE = "/(x+x+)+y/"
 
 def test_a_regex_without_end_is_tried_once_and_never_again() -> None:
     lore = Lore([book({"keys": [HOSTILE, "lamp"]})])
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(lore.matches(Moment(["x" * 3000 + " lamp"]))) == 1
-    assert time.perf_counter() - started < 0.5
-    started = time.perf_counter()
+    assert time.process_time() - started < 0.5
+    started = time.process_time()
     for number in range(20):
         lore.matches(Moment(["x" * 3000 + str(number)]))
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_a_regex_whose_counts_would_take_all_memory_is_never_compiled() -> None:
     lore = Lore([book({"keys": ["/((l{1000}){1000}){1000}/", "lamp"]})])
-    started = time.perf_counter()
+    started = time.process_time()
     assert len(lore.matches(Moment(["lamp"]))) == 1
-    assert time.perf_counter() - started < 0.5
+    assert time.process_time() - started < 0.5
 
 
 def test_a_thousand_regexes_without_end_hold_up_no_turn() -> None:
     lore = Lore([book(*({"keys": [f"/(x+x+)+y{n}/"]} for n in range(1000)))])
     for number in range(3):
-        started = time.perf_counter()
+        started = time.process_time()
         lore.matches(Moment(["x" * 3000 + str(number)]))
-        assert time.perf_counter() - started < 0.5
+        assert time.process_time() - started < 0.5
 
 
 def test_regexes_that_a_turn_did_not_reach_have_the_next_turns() -> None:
