@@ -69,7 +69,7 @@ def test_where_the_editor_fails_the_line_is_the_editor(tmp_path: Path, editor: s
         terminal.at_prompt(FRANCE + ENTER)
         terminal.wait_for(FIGURES)
         terminal.at_prompt("/edit answer" + ENTER)
-        terminal.wait_for(f"Error: {editor}: Editing failed[^\n]*; change it in the line\n")
+        terminal.wait_for(f"Error: {editor}: Editing failed[^\n]*; edit it in the input line\n")
         terminal.wait_for(r"> The capital of France is Paris\.")
         terminal.type(CTRL_C + CTRL_C)
         assert terminal.leave(CTRL_D) == 0
@@ -163,4 +163,4 @@ def test_a_chat_of_sillytaverns_is_started_from_the_command_line(tmp_path: Path)
     names = [line["name"] for line in saved(tmp_path, "Forest")[1:]]
     assert names == ["Seraphina", "Ada", "Seraphina"]
     with chat(tmp_path, "--import", str(theirs), "--session", "Forest") as terminal:
-        terminal.wait_for("Error: a session 'Forest' already; name another")
+        terminal.wait_for("Error: a session 'Forest' already exists; choose another name")
