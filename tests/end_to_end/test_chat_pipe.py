@@ -73,7 +73,7 @@ def test_ctrl_c_ends_one_answer_with_status_130_and_no_traceback() -> None:
     assert b"Traceback" not in errors
 
 
-def test_a_reader_that_goes_away_is_no_traceback() -> None:
+def test_a_reader_that_closes_the_pipe_causes_no_traceback() -> None:
     process = begun()
     assert process.stdout is not None and process.stderr is not None
     process.stdout.close()

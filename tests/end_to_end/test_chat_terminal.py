@@ -95,7 +95,7 @@ def test_clear_forgets_the_turns_and_keeps_the_system_text() -> None:
         assert terminal.leave(CTRL_D) == 0
 
 
-def test_a_conversation_that_outgrows_the_context_forgets_its_oldest_turns_and_goes_on() -> None:
+def test_a_conversation_that_outgrows_the_context_drops_its_oldest_turns_and_continues() -> None:
     with chat("-c", "256", "-n", "48") as terminal:
         terminal.wait_for("/help lists")
         for number in range(6):
@@ -182,7 +182,7 @@ def test_copy_hands_the_answer_to_the_terminal() -> None:
     assert f"\x1b]52;c;{text}\x07" in terminal.screen
 
 
-def test_a_chat_goes_on_tomorrow_where_it_was_left(tmp_path: Path) -> None:
+def test_a_chat_resumes_where_it_was_left(tmp_path: Path) -> None:
     home = str(tmp_path)
     with chat("--keep-context", XDG_DATA_HOME=home) as terminal:
         terminal.at_prompt("What is the capital of France?" + ENTER)
@@ -220,7 +220,7 @@ def questions(data: Path, session: str) -> list[str]:
     return [line["mes"] for line in found if line["is_user"]]
 
 
-def test_where_nothing_can_be_saved_the_chat_goes_on_and_says_so() -> None:
+def test_if_nothing_can_be_saved_the_chat_continues_and_warns() -> None:
     with chat("-n", "4", XDG_DATA_HOME="/dev/null") as terminal:
         for _ in range(2):
             terminal.at_prompt("Hello" + ENTER)

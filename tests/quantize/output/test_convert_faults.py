@@ -210,7 +210,7 @@ def test_a_source_that_changes_meanwhile_is_named_and_nothing_is_replaced(
     assert names(out) == []
 
 
-def test_a_source_that_vanishes_may_come_back_and_the_work_goes_on(
+def test_work_resumes_when_a_source_that_vanished_comes_back(
     checkpoint: Path, undisturbed: list[bytes], tmp_path: Path
 ) -> None:
     out, away = tmp_path / "out", tmp_path / "away"

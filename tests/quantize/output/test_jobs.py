@@ -49,7 +49,7 @@ def test_the_jobs_of_a_model_are_its_rows_in_order(model: list[MappedTensor], si
 
 
 @given(tensors(), st.integers(1, 200), st.integers(1, 200), st.data())
-def test_work_goes_on_at_any_job_and_with_jobs_of_any_other_size(
+def test_work_resumes_at_any_job_and_with_jobs_of_another_size(
     model: list[MappedTensor], size: int, other: int, data: st.DataObject
 ) -> None:
     ends = [START, *(job.end for job in jobs(model, size))]

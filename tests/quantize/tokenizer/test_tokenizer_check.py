@@ -232,7 +232,7 @@ def test_both_files_together_are_cut_by_the_model(tmp_path: Path) -> None:
     assert compare(folder) > len(TEXTS)
 
 
-def test_a_token_without_a_row_in_the_embeddings_is_no_difference(chatml: Path) -> None:
+def test_a_token_without_an_embedding_row_is_not_a_difference(chatml: Path) -> None:
     assert "<beyond>" not in "".join(TEXTS)
     assert reference_tokenizer(chatml)("<beyond>") != [5000]
     assert compare(chatml) > len(TEXTS)

@@ -82,7 +82,7 @@ def test_with_a_seed_each_try_differs_and_all_come_again(chat: Chat) -> None:
         chat.sampling = greedy
 
 
-def test_an_answer_that_was_cut_goes_on_as_if_it_had_not_been(chat: Chat) -> None:
+def test_a_cut_answer_continues_as_if_it_had_not_been_cut(chat: Chat) -> None:
     whole = chat.ask(FRANCE).read()
     chat.conversation.clear()
     chat.max_tokens = 3
@@ -98,7 +98,7 @@ def test_another_question_takes_the_last_ones_place(chat: Chat) -> None:
     assert said(chat) == [("user", FRANCE), ("assistant", PARIS)]
 
 
-def test_a_greeting_without_a_system_text_goes_on_too(chat: Chat) -> None:
+def test_a_greeting_without_a_system_text_continues_too(chat: Chat) -> None:
     chat.conversation = Conversation(messages=[Message("assistant", "Welcome, traveller")])
     chat.resume().read()
     assert said(chat)[0][1].startswith("Welcome, traveller")

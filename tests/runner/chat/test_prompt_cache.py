@@ -34,7 +34,7 @@ def kept(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_context_that_was_kept_needs_no_evaluation_and_goes_on_the_same(kept: Path) -> None:
+def test_a_saved_context_needs_no_evaluation_and_continues_the_same(kept: Path) -> None:
     with engine() as fresh, engine() as resumed:
         prompt = fresh.vocabulary.prompt(STORY)
         expected = list(fresh.generate(prompt, GREEDY, 8))

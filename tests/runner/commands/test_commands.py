@@ -234,7 +234,7 @@ def test_every_turn_is_saved_under_a_name_of_its_own_and_listed(dialogue: Dialog
     assert do(dialogue, "/save") == f"saved as {session.name!r}: {session.path}"
 
 
-def test_a_chat_goes_on_under_another_name_and_back(dialogue: Dialogue) -> None:
+def test_a_chat_continues_under_another_name_and_back(dialogue: Dialogue) -> None:
     do(dialogue, FRANCE)
     first = dialogue.session
     assert first is not None
@@ -249,7 +249,7 @@ def test_a_chat_goes_on_under_another_name_and_back(dialogue: Dialogue) -> None:
     assert dialogue.chat.conversation.system == "Be brief."
 
 
-def test_a_damaged_session_is_refused_and_the_chat_goes_on(dialogue: Dialogue) -> None:
+def test_a_damaged_session_is_refused_and_the_chat_continues(dialogue: Dialogue) -> None:
     do(dialogue, FRANCE)
     (dialogue.sessions.folder / "bad.jsonl").write_text("{")
     with pytest.raises(FrankenError, match=r"bad\.jsonl: line 1 is not JSON; it is the last"):

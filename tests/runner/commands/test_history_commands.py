@@ -237,7 +237,7 @@ def test_in_a_group_the_users_line_begins_with_their_name_and_ends_where_others_
     assert not any(f"\n{name}:" in draft.text for name in ("Mara", "Bo"))
 
 
-def test_a_chat_of_sillytaverns_goes_on_with_its_swipes_and_comes_out_again(
+def test_a_sillytavern_chat_is_imported_with_its_swipes_and_exported_again(
     dialogue: Dialogue, tmp_path: Path
 ) -> None:
     theirs: list[dict[str, object]] = [

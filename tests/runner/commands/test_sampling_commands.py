@@ -123,7 +123,7 @@ def without(engine: Engine, phrases: list[str], sampling: Sampling, count: int) 
     return text(engine, tokens), generation.rewound
 
 
-def test_a_phrase_that_comes_is_taken_back_and_the_answer_goes_on(engine: Engine) -> None:
+def test_a_banned_phrase_is_rewound_and_the_answer_continues(engine: Engine) -> None:
     plain, back = without(engine, ["no such words"], GREEDY, 24)
     assert (plain, back) == (text(engine, drawn(engine, 24, temperature=0)), 0)
     words = " ".join(plain.split()[2:4])

@@ -29,7 +29,7 @@ TALK = Conversation(
 )
 
 
-def test_a_browser_shows_what_was_said_by_day_and_by_night_and_does_nothing(
+def test_a_browser_shows_the_chat_in_light_and_dark_and_runs_nothing(
     tmp_path: Path,
 ) -> None:
     path = tmp_path / "A <b>tale.html"

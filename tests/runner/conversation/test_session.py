@@ -82,7 +82,7 @@ def test_a_chat_of_sillytaverns_comes_in_and_goes_out_with_all_it_holds() -> Non
             assert our_line[key] == (str(value) if key == "send_date" else value)
 
 
-def test_who_goes_on_talking_has_the_name_of_who_talked() -> None:
+def test_a_continued_message_keeps_its_speakers_name() -> None:
     head = {"user_name": "unused", "character_name": "unused", "chat_metadata": {}}
     theirs = [head, {"name": "Seraphina", "is_user": False, "mes": "Welcome."}]
     talk = decode("\n".join(map(json.dumps, theirs)))
@@ -250,7 +250,7 @@ def test_two_chats_on_one_session_the_second_is_refused(tmp_path: Path) -> None:
     sessions.open("tale").close()
 
 
-def test_chats_begun_in_one_second_have_names_of_their_own(tmp_path: Path) -> None:
+def test_chats_started_in_the_same_second_have_different_names(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     opened = [sessions.open_new("model") for _ in range(3)]
     assert len({session.path for session in opened}) == 3
@@ -264,7 +264,7 @@ def test_a_folder_that_cannot_be_is_one_line(tmp_path: Path) -> None:
         Sessions(tmp_path / "file" / "sessions").open("tale")
 
 
-def test_the_last_one_saved_is_found_and_one_that_is_missing_is_said(tmp_path: Path) -> None:
+def test_the_last_saved_session_is_found_and_a_missing_one_is_reported(tmp_path: Path) -> None:
     sessions = Sessions(tmp_path)
     with pytest.raises(SessionError, match="no chat is saved yet"):
         sessions.open_saved()

@@ -82,7 +82,7 @@ def test_the_start_stays_the_same_from_turn_to_turn() -> None:
     assert len(heads) > 3
 
 
-def test_without_characters_a_conversation_is_read_as_it_was_said() -> None:
+def test_without_characters_a_conversation_is_read_unchanged() -> None:
     assert read(Story(), ONE, ANSWER_ONE, TWO, system="Be {{char}}.") == [
         Message("system", "Be {{char}}."),
         ONE,
