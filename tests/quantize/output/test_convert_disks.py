@@ -30,9 +30,9 @@ def test_a_disk_that_fills_up_is_reported_and_the_work_resumes_once_there_is_roo
         with pytest.raises(OutputError, match=r"bytes needed, [\d,]+ free; make room"):
             run(checkpoint, disk / "out")
         hog.unlink()
-        files, said = run(checkpoint, disk / "out")
+        files, notices = run(checkpoint, disk / "out")
     assert files == undisturbed
-    assert all_say("resuming at", said)
+    assert all_say("resuming at", notices)
 
 
 def test_outputs_may_lie_on_another_disk_than_everything_else(

@@ -1,4 +1,4 @@
-"""What may befall a conversion: it is said in one line, nothing is lost, and the work goes on."""
+"""What may befall a conversion: it is notices in one line, nothing is lost, and the work goes on."""
 
 from __future__ import annotations
 
@@ -37,9 +37,9 @@ def test_an_interrupted_run_resumes_and_gives_the_same_bytes(
     assert names(out) == sorted(
         f"{name}.gguf.{kind}" for name in TYPES for kind in ("part", "journal")
     )
-    files, said = run(checkpoint, out)
+    files, notices = run(checkpoint, out)
     assert files == undisturbed
-    assert all_say("resuming at", said)
+    assert all_say("resuming at", notices)
     assert names(out) == sorted(f"{name}.gguf" for name in TYPES)
 
 
@@ -86,10 +86,10 @@ def test_one_output_of_an_interrupted_ladder_may_be_finished_alone(
     with pytest.raises(Interrupted):
         run(checkpoint, out, at=9, do=interrupt)
     source, (first, second) = planned(checkpoint, out)
-    said: list[str] = []
-    convert(source, [second], notify=said.append)
+    notices: list[str] = []
+    convert(source, [second], notify=notices.append)
     assert second.path.read_bytes() == undisturbed[1]
-    assert "resuming at" in said[0]
+    assert "resuming at" in notices[0]
     convert(source, [first])
     assert first.path.read_bytes() == undisturbed[0]
 
@@ -104,8 +104,8 @@ def test_a_changed_source_is_noticed_and_the_work_starts_over(
     data = bytearray(shard.read_bytes())
     data[-1] ^= 1
     shard.write_bytes(data)
-    files, said = run(checkpoint, out)
-    assert all_say("the source has changed since the last run; starting over", said)
+    files, notices = run(checkpoint, out)
+    assert all_say("the source has changed since the last run; starting over", notices)
     assert files == run(checkpoint, tmp_path / "fresh")[0]
 
 
@@ -117,9 +117,9 @@ def test_other_options_are_noticed_and_the_work_starts_over(
         run(checkpoint, out, at=9, do=interrupt)
     source = open_source(checkpoint)
     output = plan_output(source, out / "Q8_0.gguf", find_preset("Q5_0"))
-    said: list[str] = []
-    convert(source, [output], notify=said.append)
-    assert said == [f"{output.path}: the last run had other options; starting over"]
+    notices: list[str] = []
+    convert(source, [output], notify=notices.append)
+    assert notices == [f"{output.path}: the last run had other options; starting over"]
     fresh = plan_output(source, tmp_path / "fresh.gguf", find_preset("Q5_0"))
     convert(source, [fresh])
     assert output.path.read_bytes() == fresh.path.read_bytes()
@@ -132,9 +132,9 @@ def test_a_part_that_is_gone_is_made_again(
     with pytest.raises(Interrupted):
         run(checkpoint, out, at=9, do=interrupt)
     (out / "Q8_0.gguf.part").unlink()
-    files, said = run(checkpoint, out)
+    files, notices = run(checkpoint, out)
     assert files == undisturbed
-    assert len(said) == 1
+    assert len(notices) == 1
 
 
 def test_one_output_that_ended_alone_does_not_pass_for_the_end_of_the_others(
@@ -217,9 +217,9 @@ def test_work_resumes_when_a_source_that_vanished_comes_back(
     with pytest.raises(ReadError, match=r"safetensors: reading '.*': No such file or directory"):
         run(checkpoint, out, at=3, do=lambda: shutil.move(checkpoint, away))
     shutil.move(away, checkpoint)
-    files, said = run(checkpoint, out)
+    files, notices = run(checkpoint, out)
     assert files == undisturbed
-    assert all_say("resuming at", said)
+    assert all_say("resuming at", notices)
 
 
 def test_a_second_conversion_to_the_same_output_is_refused(
