@@ -1,4 +1,4 @@
-"""What may befall a conversion: it is notices in one line, nothing is lost, and the work goes on."""
+"""What can go wrong in a conversion: one line says so, nothing is lost, and a rerun resumes."""
 
 from __future__ import annotations
 
