@@ -21,25 +21,33 @@ from .ggml import function
 
 _MAX_DIMS = 4
 _MAX_BYTES = 1 << 28  # of one tensor; a batch of 512 over 512 experts is 1 MiB
-_F32, _I32 = 0, 26  # ggml_type
+F32, I32 = 0, 26  # ggml_type
 
 
 class Tensor(ctypes.Structure):
-    """The head of ggml_tensor, 336 bytes in all."""
+    """ggml_tensor without its name: 256 of its 336 bytes."""
 
     _fields_ = (
         ("type", ctypes.c_int),
         ("buffer", ctypes.c_void_p),
         ("ne", ctypes.c_int64 * _MAX_DIMS),
         ("nb", ctypes.c_size_t * _MAX_DIMS),
+        ("op", ctypes.c_int),
+        ("op_params", ctypes.c_int32 * 16),
+        ("flags", ctypes.c_int32),
+        ("src", ctypes.c_void_p * 10),
+        ("view_src", ctypes.c_void_p),
+        ("view_offs", ctypes.c_size_t),
+        ("data", ctypes.c_void_p),
     )
 
 
 # The size of a tensor with its ggml_object, and two neighbours in the list of operations, which
 # moves when any before them is added: together they identify the layout of the struct.
 _OVERHEAD = 368
-_OPERATIONS = {29: b"MUL_MAT", 30: b"MUL_MAT_ID"}
-_TYPES = {_F32: (b"f32", np.float32), _I32: (b"i32", np.int32)}
+MUL_MAT, MUL_MAT_ID = 29, 30  # ggml_op
+_OPERATIONS = {MUL_MAT: b"MUL_MAT", MUL_MAT_ID: b"MUL_MAT_ID"}
+_TYPES = {F32: (b"f32", np.float32), I32: (b"i32", np.int32)}
 
 
 def check_ggml() -> None:
@@ -65,9 +73,6 @@ class Probe(ABC):
     tokens whose logits are requested, so that layer has fewer rows: the last ones of the others.
     """
 
-    names: re.Pattern[bytes]
-    """Names of the nodes to capture."""
-
     def __init__(self) -> None:
         check_ggml()
         self._error: Exception | None = None
@@ -75,8 +80,12 @@ class Probe(ABC):
         """For llama_context_params.cb_eval; lives as long as the probe."""
 
     @abstractmethod
-    def capture(self, name: re.Match[bytes], tensor: int) -> None:
-        """Copy what is needed of a computed node whose name matched `names`."""
+    def wants(self, tensor: int) -> bool:
+        """Whether to capture a node of the graph, which is not computed yet."""
+
+    @abstractmethod
+    def capture(self, tensor: int) -> bool:
+        """Copy what is needed of a computed node; False if nothing after it has to be computed."""
 
     def check(self) -> None:
         """Raise the error of the last evaluation's captures, if any. Call it after each."""
@@ -85,20 +94,36 @@ class Probe(ABC):
             raise EngineError(f"a tensor cannot be captured: {error}") from error
 
     def _on_node(self, tensor: int, asks: bool, _: object) -> bool:
-        # An exception, or returning False with the data, would end the graph silently.
+        # An exception, or returning False with the data, ends the graph silently.
         try:
-            name = self.names.fullmatch(_name(tensor))
-            if asks:
-                return name is not None
-            if name:
-                self.capture(name, tensor)
+            return self.wants(tensor) if asks else self.capture(tensor)
         except Exception as error:
             self._error = error
             return not asks
+
+
+class NamedProbe(Probe):
+    """Captures nodes by their names."""
+
+    names: re.Pattern[bytes]
+    """Names of the nodes to capture."""
+
+    def wants(self, tensor: int) -> bool:
+        """See Probe.wants."""
+        return self.names.fullmatch(tensor_name(tensor)) is not None
+
+    def capture(self, tensor: int) -> bool:
+        """See Probe.capture."""
+        if name := self.names.fullmatch(tensor_name(tensor)):
+            self.copy(name, tensor)
         return True
 
+    @abstractmethod
+    def copy(self, name: re.Match[bytes], tensor: int) -> None:
+        """Copy what is needed of a computed node whose name matched `names`."""
 
-class RouterProbe(Probe):
+
+class RouterProbe(NamedProbe):
     """Captures the routers of every layer."""
 
     names = re.compile(rb"ffn_moe_(topk|probs)-(\d{1,4})")
@@ -110,16 +135,16 @@ class RouterProbe(Probe):
         self.probs: dict[int, NDArray[np.float32]] = {}
         """Layer to each expert's probability: (tokens, n_expert)."""
 
-    def capture(self, name: re.Match[bytes], tensor: int) -> None:
-        """See Probe.capture."""
+    def copy(self, name: re.Match[bytes], tensor: int) -> None:
+        """See NamedProbe.copy."""
         layer = int(name[2])
         if name[1] == b"topk":
-            self.chosen[layer] = read_matrix(tensor, _I32)
+            self.chosen[layer] = read_matrix(tensor, I32)
         else:
-            self.probs[layer] = read_matrix(tensor, _F32)
+            self.probs[layer] = read_matrix(tensor, F32)
 
 
-class StateProbe(Probe):
+class StateProbe(NamedProbe):
     """Captures the states of all tokens at one point of every layer."""
 
     def __init__(self, names: re.Pattern[bytes], *, shift: int = 0) -> None:
@@ -130,10 +155,10 @@ class StateProbe(Probe):
         self.states: dict[int, NDArray[np.float32]] = {}
         """Layer to (tokens, hidden)."""
 
-    def capture(self, name: re.Match[bytes], tensor: int) -> None:
-        """See Probe.capture."""
+    def copy(self, name: re.Match[bytes], tensor: int) -> None:
+        """See NamedProbe.copy."""
         layer = 0 if name[1] is None else int(name[1]) + self._shift
-        self.states[layer] = read_matrix(tensor, _F32)
+        self.states[layer] = read_matrix(tensor, F32)
 
 
 def layer_inputs() -> StateProbe:
@@ -170,5 +195,6 @@ def read_matrix(tensor: int, kind: int) -> NDArray[Any]:
     return np.ndarray((rows, columns), dtype, data.data, strides=strides).copy()
 
 
-def _name(tensor: int) -> bytes:
+def tensor_name(tensor: int) -> bytes:
+    """The tensor's name."""
     return bytes(function("ggml_get_name", ctypes.c_char_p, ctypes.c_void_p)(tensor))

@@ -1,0 +1,1 @@
+"""Importance matrices made by running the model: calibration text, sums, the experts' shares."""
