@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,17 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.checkpoint.source import Source
-from franken_gguf.quantize.common.errors import OutputError
-from franken_gguf.quantize.convert import convert
-from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.tensor_types.type_presets import Preset
-from franken_gguf.runner.terminal.text import size
 
 from .engine import Engine
 from .loading import DEFAULTS, LoadOptions
 from .probe import StateProbe, layer_inputs, router_inputs
-from .temporary_gguf import temporary_gguf
+from .temporary_gguf import converted
 
 F32 = NDArray[np.float32]
 
@@ -48,11 +42,7 @@ def hidden_states(
     context. The model is converted to `preset` as a temporary GGUF file in `folder`. `report` is
     called with the number of prompts that are done. Raises FrankenError.
     """
-    with temporary_gguf(folder) as file:
-        output = plan_output(source, file, preset)
-        _check_room(output, folder)
-        convert(source, [output], threads=processes)
-        header = read_header(file)
+    with converted(source, folder, preset, processes) as header:
         shortest = min(_MIN_CONTEXT, header.integer("llama.context_length"))
         n_ctx = max(shortest, *map(len, prompts))
         options = replace(options, n_ctx=n_ctx, n_outputs=_BATCH if of_routers else 1)
@@ -66,16 +56,6 @@ def hidden_states(
                 states.append(_evenly_spaced(read(engine, probe, prompt), limit))
                 report(done)
         return states
-
-
-def _check_room(output: Output, folder: Path) -> None:
-    free = shutil.disk_usage(folder).free
-    if output.nbytes > free:
-        raise OutputError(
-            f"{folder}: the base model needs {size(output.nbytes)} here while it runs in "
-            f"{output.preset.name}, but {size(free)} is free; make room, or give a smaller "
-            "--base-type"
-        )
 
 
 def _at_last_token(engine: Engine, probe: StateProbe, prompt: Sequence[int]) -> F32:

@@ -28,13 +28,18 @@ class Vocabulary:
         self.size = int(lib.llama_vocab_n_tokens(self.handle))
         self._buffer = ctypes.create_string_buffer(256)
 
-    def tokenize(self, text: str) -> list[int]:
-        """The token ids of `text`; special tokens in it are parsed, none are added."""
+    def tokenize(self, text: str, *, parse_special: bool = True) -> list[int]:
+        """The token ids of `text`; none are added.
+
+        The names of special tokens in it become these tokens, unless `parse_special` is False.
+        """
         data = text.encode()
         room = len(data) + 8
         while True:
             tokens = (lib.llama_token * room)()
-            count = lib.llama_tokenize(self.handle, data, len(data), tokens, room, False, True)
+            count = lib.llama_tokenize(
+                self.handle, data, len(data), tokens, room, False, parse_special
+            )
             if count >= 0:
                 return list(tokens[:count])
             if -count <= room or -count > _MAX_TOKENS:

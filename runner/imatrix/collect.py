@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -12,28 +12,38 @@ from franken_gguf.runner.engine.engine import Engine
 from franken_gguf.runner.engine.loading import DEFAULTS, LoadOptions
 from franken_gguf.runner.engine.matmul_inputs import MatmulInputs
 from franken_gguf.runner.planning.memory_use import N_BATCH
+from franken_gguf.runner.planning.placement import Machine
 
-from .sums import BatchSums
+from .passed_over import AllExpertSums, ExpertWeights
+from .sums import BatchSums, added
 
 
 class Collector:
     """A loaded model that turns each chunk of tokens into sums; see `open_collector`."""
 
-    def __init__(self, engine: Engine, probe: MatmulInputs) -> None:
+    def __init__(self, engine: Engine, probe: MatmulInputs, experts: ExpertWeights | None) -> None:
         self.engine = engine
         self._probe = probe
+        self._experts = experts
+        self._is_first = True
 
     def chunk_sums(self, tokens: Sequence[int]) -> dict[str, WeightSums]:
         """The sums over one chunk, which starts an empty context. Raises EngineError, Stopped."""
         self.engine.forget_from(0)
         total: dict[str, WeightSums] = {}
         for start in range(0, len(tokens), N_BATCH):
-            sums = BatchSums()
+            sums = self._empty_sums()
             self._probe.begin(sums.add)
             # The last layer computes only the tokens whose logits are requested.
             self.engine.logits(tokens[start : start + N_BATCH])
-            add(total, sums.weights)
+            total = added(total, sums.weights)
+            self._is_first = False
         return total
+
+    def _empty_sums(self) -> BatchSums:
+        if self._experts:
+            return AllExpertSums(self._experts, checks=self._is_first)
+        return BatchSums()
 
 
 @contextmanager
@@ -42,29 +52,26 @@ def open_collector(
     chunk_size: int,
     options: LoadOptions = DEFAULTS,
     *,
+    machine: Machine | None = None,
+    on_notice: Callable[[str], None] = lambda _: None,
     with_output: bool = False,
+    all_experts: bool = False,
 ) -> Iterator[Collector]:
-    """Load a model for chunks of `chunk_size` tokens. Raises EngineError, PlanError."""
+    """Load a model for chunks of `chunk_size` tokens.
+
+    `with_output` adds the output's weight to the layers'; `all_experts` gives every token to every
+    expert beside the graph, see passed_over.py. Raises EngineError, PlanError.
+    """
+    experts = ExpertWeights(header) if all_experts else None
     probe = MatmulInputs(with_output=with_output)
     options = replace(options, n_ctx=chunk_size, n_outputs=min(chunk_size, N_BATCH))
-    with Engine(header, options, probe=probe) as engine:
-        yield Collector(engine, probe)
+    with Engine(header, options, machine=machine, on_notice=on_notice, probe=probe) as engine:
+        yield Collector(engine, probe, experts)
 
 
-def collect_imatrix(
-    collector: Collector,
-    chunks: Iterable[Sequence[int]],
-    report: Callable[[int], None] = lambda _: None,
-) -> dict[str, WeightSums]:
-    """The sums over all `chunks`; `report` is called with the number of those that are done."""
+def collect_imatrix(collector: Collector, chunks: Sequence[Sequence[int]]) -> dict[str, WeightSums]:
+    """The sums over all `chunks`, for callers that want neither progress nor a file."""
     total: dict[str, WeightSums] = {}
-    for done, chunk in enumerate(chunks, 1):
-        add(total, collector.chunk_sums(chunk))
-        report(done)
+    for chunk in chunks:
+        total = added(total, collector.chunk_sums(chunk))
     return total
-
-
-def add(total: dict[str, WeightSums], chunk: dict[str, WeightSums]) -> None:
-    """Add the sums of one chunk to those before it."""
-    for name, weight in chunk.items():
-        total[name] = total[name] + weight if name in total else weight

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -68,4 +70,12 @@ def expert_sums(rows: F32, experts: NDArray[np.int32], count: int) -> WeightSums
 def squares(rows: F32) -> NDArray[np.float64]:
     """The sum of the squares of each column of (rows, cols)."""
     sums: NDArray[np.float64] = np.einsum("ij,ij->j", rows, rows).astype(np.float64)
+    return sums
+
+
+def added(total: Mapping[str, WeightSums], new: Mapping[str, WeightSums]) -> dict[str, WeightSums]:
+    """The sums of more chunks added to those before them."""
+    sums = dict(total)
+    for name, weight in new.items():
+        sums[name] = sums[name] + weight if name in sums else weight
     return sums

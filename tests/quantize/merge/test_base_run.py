@@ -92,7 +92,7 @@ def test_the_room_that_the_base_model_takes_is_asked_for(recipe: Path, tmp_path:
     said, error = result.stderr.splitlines()
     assert said == "running the base model in Q8_0 on 3 prompts"
     assert error == (
-        f"Error: {disk}: the base model needs {needed} here while it runs in Q8_0, but 64.0 KiB is "
+        f"Error: {disk}: the model needs {needed} here while it runs in Q8_0, but 64.0 KiB is "
         "free; make room, or give a smaller --base-type"
     )
 

@@ -1,0 +1,266 @@
+"""`franken-gguf imatrix`."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from franken_gguf.quantize.common.errors import ImatrixError, OutputError
+from franken_gguf.quantize.gguf_file.header import Header, read_header
+from franken_gguf.quantize.gguf_file.split_files import joined, model_name
+from franken_gguf.quantize.open_source import open_source
+from franken_gguf.quantize.tensor_types.imatrix_file import write_imatrix
+from franken_gguf.quantize.tensor_types.type_presets import Preset
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
+from franken_gguf.runner.cli.options.types import FILE, THREADS
+from franken_gguf.runner.common.hardware import cores
+from franken_gguf.runner.engine.loading import LoadOptions
+from franken_gguf.runner.engine.temporary_gguf import converted
+from franken_gguf.runner.engine.this_machine import this_machine, with_vram
+from franken_gguf.runner.imatrix import calibrate as calibration
+from franken_gguf.runner.imatrix.collect import open_collector
+from franken_gguf.runner.imatrix.texts import BUILT_IN, Render, built_in_text, plainly, read_text
+from franken_gguf.runner.planning.placement import PlacementOptions
+from franken_gguf.runner.prompt.template import Template, special_tokens, stored_template
+from franken_gguf.runner.ui import imatrix_screen
+from franken_gguf.runner.ui.convert_screen import say
+
+from .router_prep import base_type_option, route
+
+_TEXT, _EXPERTS, _OUTPUT = "Text", "Experts", "Output"
+_LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
+
+
+@click.command(cls=Command)
+@click.argument("source", type=FILE)
+@option(
+    "--text",
+    "texts",
+    group=_TEXT,
+    type=FILE,
+    metavar="FILE",
+    multiple=True,
+    show_default="a set of our own",
+    help="Text to calibrate on, in UTF-8. Repeatable: the chunks of several are taken in turn.",
+)
+@option(
+    "--chat-template",
+    group=_TEXT,
+    is_flag=True,
+    help="Show the dialogues of our own set as the model's chat template does.",
+)
+@option(
+    "--parse-special",
+    group=_TEXT,
+    is_flag=True,
+    help="Read the names of special tokens in a --text, such as <s>, as these tokens.",
+)
+@option(
+    "--chunks",
+    group=_TEXT,
+    type=click.IntRange(min=1),
+    metavar="N",
+    show_default="until the experts have their tokens, or all",
+    help="Evaluate this many chunks of the text.",
+)
+@option(
+    "--hold-out",
+    group=_TEXT,
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=calibration.DEFAULT_HOLD_OUT,
+    help="Leave out every Nth chunk, to judge quants on; 0 leaves out none.",
+)
+@option(
+    "--min-tokens-per-expert",
+    "floor",
+    group=_EXPERTS,
+    type=click.IntRange(min=1),
+    metavar="N",
+    default=calibration.DEFAULT_FLOOR,
+    help="End once every expert of every layer has had N tokens; report those that did not.",
+)
+@option(
+    "--all-experts",
+    group=_EXPERTS,
+    is_flag=True,
+    help="Give every token to every expert, without changing what the model computes. Slower.",
+)
+@option(
+    "--prior",
+    group=_EXPERTS,
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=0,
+    help="Give every expert N more tokens, of the mean over its layer's experts.",
+)
+@placement_options(f"{calibration.DEFAULT_CHUNK_SIZE}, the size of a chunk")
+@option(
+    "-t",
+    "--threads",
+    "n_threads",
+    group=MODEL_GROUP,
+    type=THREADS,
+    metavar="N",
+    show_default="one per physical core",
+    help="CPU threads.",
+)
+@base_type_option(MODEL_GROUP)
+@option(
+    "-o",
+    "out",
+    group=_OUTPUT,
+    type=FILE,
+    metavar="OUT",
+    show_default="<name>-imatrix.gguf in the current folder",
+    help="Output file.",
+)
+@option(
+    "--output-format",
+    "file_format",
+    group=_OUTPUT,
+    type=click.Choice(("gguf", "dat")),
+    show_default="dat if OUT ends in .dat, else gguf",
+    help="Format of the file: GGUF, or llama.cpp's older one.",
+)
+@option(
+    "--process-output",
+    "with_output",
+    group=_OUTPUT,
+    is_flag=True,
+    help="Include output.weight.",
+)
+@option("--overwrite", group=_OUTPUT, is_flag=True, help="Replace an output that exists.")
+@option(
+    "--json",
+    "as_json",
+    group=_OUTPUT,
+    is_flag=True,
+    help="Print the result as JSON on standard output.",
+)
+def imatrix(
+    source: Path,
+    texts: tuple[Path, ...],
+    chat_template: bool,
+    parse_special: bool,
+    chunks: int | None,
+    hold_out: int,
+    floor: int,
+    all_experts: bool,
+    prior: int,
+    placement: PlacementOptions,
+    vram: tuple[int, ...] | None,
+    rpc: tuple[str, ...],
+    n_threads: int | None,
+    base_type: Preset,
+    out: Path | None,
+    file_format: str | None,
+    with_output: bool,
+    overwrite: bool,
+    as_json: bool,
+) -> None:
+    """Make an importance matrix, for convert --imatrix and llama-quantize.
+
+    SOURCE is a GGUF file, a Hugging Face folder or a merge recipe (.yml). The model reads a text,
+    and the file records how large the inputs of each column of its weights are. To resume an
+    interrupted run, run the same command again.
+    """
+    notices = Console(stderr=True, highlight=False)
+    settings = calibration.Settings(
+        chunk_size=_chunk_size(placement.n_ctx),
+        chunks=chunks,
+        floor=floor,
+        hold_out=hold_out,
+        with_output=with_output,
+        all_experts=all_experts,
+    )
+    out = out or Path(f"{model_name(source.resolve())}-imatrix.gguf")
+    _refuse_early(out, overwrite=overwrite)
+    given = [calibration.Text(str(path), read_text(path), parse_special) for path in texts]
+    options = LoadOptions(**vars(placement), n_threads=n_threads)
+    with ExitStack() as resources:
+        resources.enter_context(calibration.locked(out))
+        header = resources.enter_context(
+            _runnable(source, out.parent, base_type, n_threads, notices)
+        )
+        if line := imatrix_screen.quantized_line(joined(header)):
+            say(notices, line)
+        machine = this_machine(rpc, partial(say, notices))
+        collector = resources.enter_context(
+            open_collector(
+                header,
+                settings.chunk_size,
+                replace(options, n_ctx=settings.chunk_size),
+                machine=machine if vram is None else with_vram(machine, vram),
+                on_notice=partial(say, notices),
+                with_output=with_output,
+                all_experts=all_experts,
+            )
+        )
+        read = given or [_own_text(header, chat_template)]
+        kept, held = calibration.text_chunks(read, collector.engine.vocabulary, settings)
+        with imatrix_screen.progress(notices, len(kept), settings) as report:
+            try:
+                result = calibration.calibrate(collector, kept, settings, out, report)
+            except KeyboardInterrupt as interrupt:
+                interrupt.args = ("Interrupted; run the same command to resume.",)
+                raise
+        legacy = (file_format or out.suffix.lower().lstrip(".")) == "dat"
+        content = calibration.finished(result, read, settings)
+        write_imatrix(out, content.with_prior(prior) if prior else content, legacy=legacy)
+        result.delete()
+    summary = imatrix_screen.Summary(out, content, settings, len(kept), len(held))
+    if as_json:
+        click.echo(json.dumps(imatrix_screen.document(summary), indent=2))
+    else:
+        imatrix_screen.show(Console(), summary)
+
+
+def _chunk_size(n_ctx: int | None) -> int:
+    if n_ctx is None:
+        return calibration.DEFAULT_CHUNK_SIZE
+    if n_ctx < _LEAST_CHUNK:
+        raise ImatrixError(
+            f"-c {n_ctx}: a chunk needs at least {_LEAST_CHUNK} tokens; 512 is usual"
+        )
+    return n_ctx
+
+
+def _refuse_early(out: Path, *, overwrite: bool) -> None:
+    if out.is_dir():
+        raise OutputError(f"{out}: is a folder; name a file with -o")
+    if not out.parent.is_dir():
+        raise OutputError(f"{out}: there is no folder {out.parent}; create it first")
+    if out.exists() and not overwrite:
+        raise OutputError(f"{out}: already exists; choose another with -o, or add --overwrite")
+
+
+@contextmanager
+def _runnable(
+    source: Path, folder: Path, base_type: Preset, threads: int | None, notices: Console
+) -> Iterator[Header]:
+    """The header of a GGUF file of the source, for a folder or a recipe a temporary one."""
+    if source.is_file() and source.suffix.lower() not in (".yml", ".yaml"):
+        yield read_header(source)
+        return
+    model = open_source(source)
+    route(model, folder, notices, base_type=base_type, threads=threads)
+    say(notices, f"converting {source} to {base_type.name} in a temporary file")
+    with converted(model, folder, base_type, threads or cores()) as header:
+        yield header
+
+
+def _own_text(header: Header, chat_template: bool) -> calibration.Text:
+    if not chat_template:
+        return calibration.Text(BUILT_IN, built_in_text(plainly))
+    with Template(stored_template(header), special_tokens(header)) as template:
+        render: Render = partial(template.render, add_generation_prompt=False)
+        return calibration.Text(BUILT_IN, built_in_text(render), parses_special=True)

@@ -1,0 +1,116 @@
+"""What an unfinished run has summed up, kept in a file so that the next one resumes from it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import time
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from franken_gguf.quantize.common.errors import OutputError
+from franken_gguf.quantize.gguf_file.header import Header
+from franken_gguf.quantize.gguf_file.split_files import parts
+from franken_gguf.quantize.tensor_types.imatrix_file import WeightSums
+
+from .sums import added
+
+_SAVE_SECONDS = 20.0
+_SAVE_SHARE = 20  # saving takes at most a twentieth of the time
+_SAMPLES, _SAMPLE_BYTES = 256, 4096
+
+
+class Partial:
+    """The sums over the first chunks of a text.
+
+    `key` names what they depend on: a file with another key is left out of account, and replaced.
+    """
+
+    def __init__(self, path: Path, key: str) -> None:
+        self.path = path
+        self.weights: dict[str, WeightSums] = {}
+        self.done = 0
+        """Chunks that are in the sums."""
+        self._key = key
+        self._saved, self._next_save = 0, time.monotonic() + _SAVE_SECONDS
+        self._load()
+
+    def add(self, chunk: dict[str, WeightSums]) -> None:
+        """Add the sums of the next chunk; saves them from time to time. Raises OutputError."""
+        self.weights = added(self.weights, chunk)
+        self.done += 1
+        if time.monotonic() >= self._next_save:
+            began = time.monotonic()
+            self.save()
+            took = time.monotonic() - began
+            self._next_save = time.monotonic() + max(_SAVE_SECONDS, _SAVE_SHARE * took)
+
+    def save(self) -> None:
+        """Write what is new to the file. Raises OutputError."""
+        if self.done == self._saved:
+            return
+        names = list(self.weights)
+        head = json.dumps({"key": self._key, "done": self.done, "names": names})
+        arrays: dict[str, NDArray[Any]] = {"head": np.frombuffer(head.encode(), np.uint8)}
+        for number, weight in enumerate(self.weights.values()):
+            arrays |= {f"sums{number}": weight.sums, f"counts{number}": weight.counts}
+        new = self.path.with_name(f"{self.path.name}.new")
+        try:
+            with new.open("wb") as file:
+                np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is a bool
+                file.flush()
+                os.fsync(file.fileno())
+            new.replace(self.path)
+        except OSError as error:
+            raise OutputError(
+                f"{self.path}: cannot be written: {error.strerror or error}; make room and run the "
+                "same command to resume"
+            ) from None
+        finally:
+            new.unlink(missing_ok=True)
+        self._saved = self.done
+
+    def delete(self) -> None:
+        """Delete the file."""
+        self.path.unlink(missing_ok=True)
+
+    def _load(self) -> None:
+        try:
+            with np.load(self.path, allow_pickle=False) as arrays:
+                head = json.loads(arrays["head"].tobytes())
+                if head["key"] != self._key:
+                    return
+                for number, name in enumerate(head["names"]):
+                    sums, counts = arrays[f"sums{number}"], arrays[f"counts{number}"]
+                    self.weights[name] = WeightSums(sums, counts)
+                self.done = self._saved = int(head["done"])
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
+            self.weights, self.done = {}, 0  # damaged: begin again
+
+
+def content_key(header: Header, chunks: Sequence[Sequence[int]], *settings: object) -> str:
+    """A hash of a model, the chunks of tokens and the settings that sums depend on.
+
+    Of the model's files it takes the sizes, the headers and samples of the weights. Raises OSError.
+    """
+    found = hashlib.sha256(repr(settings).encode())
+    for part in parts(header):
+        nbytes = part.path.stat().st_size
+        start = min((tensor.offset for tensor in part.tensors), default=nbytes)
+        step = max(1, (nbytes - start) // _SAMPLES)
+        with part.path.open("rb") as file:
+            found.update(file.read(start))
+            for place in range(start, nbytes, step):
+                file.seek(place)
+                found.update(file.read(_SAMPLE_BYTES))
+    for chunk in chunks:
+        found.update(np.array(chunk, "<i4").tobytes())
+    return found.hexdigest()
