@@ -113,7 +113,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     show_default="one per physical core",
     help="CPU threads.",
 )
-@base_type_option(MODEL_GROUP)
+@base_type_option(MODEL_GROUP, "Quant in which a folder or a recipe runs.")
 @option(
     "-o",
     "out",
@@ -167,11 +167,11 @@ def imatrix(
     overwrite: bool,
     as_json: bool,
 ) -> None:
-    """Make an importance matrix, for convert --imatrix and llama-quantize.
+    """Make an importance matrix to quantize with.
 
     SOURCE is a GGUF file, a Hugging Face folder or a merge recipe (.yml). The model reads a text,
-    and the file records how large the inputs of each column of its weights are. To resume an
-    interrupted run, run the same command again.
+    and the file records how large the inputs of each column of its weights are, for convert
+    --imatrix and llama-quantize. To resume an interrupted run, run the same command again.
     """
     notices = Console(stderr=True, highlight=False)
     settings = calibration.Settings(

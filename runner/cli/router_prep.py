@@ -32,8 +32,14 @@ def _base_preset(ctx: click.Context, parameter: click.Parameter, name: str) -> P
     return preset
 
 
-def base_type_option(group: str = "") -> Decorator:
-    """The option --base-type, listed in the help under the heading `group`."""
+def base_type_option(
+    group: str = "",
+    what: str = (
+        "Quant in which a recipe's base model runs to make the router, for gate_mode hidden and "
+        "balanced."
+    ),
+) -> Decorator:
+    """The option --base-type, listed in the help under the heading `group`; `what` is its help."""
     return option(
         "--base-type",
         group=group,
@@ -41,10 +47,7 @@ def base_type_option(group: str = "") -> Decorator:
         default=_BASE_TYPE,
         callback=_base_preset,
         shell_complete=quant_types,
-        help=(
-            "Quant in which a recipe's base model runs to make the router, for gate_mode hidden "
-            "and balanced."
-        ),
+        help=what,
     )
 
 

@@ -82,7 +82,7 @@ class Partial:
 
     def _load(self) -> None:
         try:
-            with np.load(self.path, allow_pickle=False) as arrays:
+            with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 head = json.loads(arrays["head"].tobytes())
                 if head["key"] != self._key:
                     return
