@@ -1,0 +1,66 @@
+"""What each type of each tensor takes and costs. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from franken_gguf.quantize.blocks.formats import FORMATS
+from franken_gguf.quantize.checkpoint.name_mapping import MappedTensor, SourceTensor
+from franken_gguf.quantize.gguf_file.encode import padded
+from franken_gguf.quantize.tensor_types.type_allocation import Option
+from franken_gguf.quantize.tensor_types.type_choice import is_quantizable
+from franken_gguf.quantize.tensor_types.type_presets import Type
+
+from .measurements import Measurements
+
+_FLOATS = ("F32", "F16", "BF16")
+_PROBES = (Type.Q3_K, Type.Q4_0, Type.F16)
+"""The type in which the running model is tested: coarse enough to show; the first that fits."""
+
+
+def can_choose(tensor: SourceTensor) -> bool:
+    """Whether the tensor's type is ours to choose: llama-quantize would quantize it."""
+    return is_quantizable(tensor.name, tensor.shape)
+
+
+def possible_types(tensor: SourceTensor) -> tuple[Type, ...]:
+    """The types that the tensor can get: those whose blocks divide its rows.
+
+    Of the unquantized ones that of the source, or F16 for F32.
+    """
+    unquantized = Type.BF16 if tensor.stored is Type.BF16 else Type.F16
+    kinds = (GGMLQuantizationType[name] for name in FORMATS if name not in _FLOATS)
+    fitting = tuple(kind for kind in kinds if tensor.cols % GGML_QUANT_SIZES[kind][0] == 0)
+    return (*fitting, unquantized)
+
+
+def probe_type(tensor: SourceTensor) -> Type:
+    """The type that the tensor is tested in."""
+    return next(kind for kind in _PROBES if tensor.cols % GGML_QUANT_SIZES[kind][0] == 0)
+
+
+def tensor_bytes(tensor: MappedTensor, kind: Type) -> int:
+    """Bytes of the tensor in a file, its padding included."""
+    block_len, block_bytes = GGML_QUANT_SIZES[kind]
+    return padded(tensor.rows * (tensor.cols // block_len * block_bytes))
+
+
+def menus(tensors: Sequence[SourceTensor], measured: Measurements) -> list[list[Option]]:
+    """The options of each tensor.
+
+    KL divergence grows with the square of a small error, so what was measured at one type is
+    scaled by the errors of the others.
+    """
+    return [_menu(tensor, measured) for tensor in tensors]
+
+
+def _menu(tensor: SourceTensor, measured: Measurements) -> list[Option]:
+    errors = measured.errors[tensor.name]
+    tested = errors[probe_type(tensor).name]
+    scale = measured.divergences[tensor.name] / tested if tested else 0.0
+    return [
+        Option(kind, tensor_bytes(tensor, kind), scale * errors[kind.name])
+        for kind in possible_types(tensor)
+    ]
