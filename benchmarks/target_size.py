@@ -44,7 +44,9 @@ def main() -> None:
     parser.add_argument("--probe-text", type=Path, nargs="+", required=True)
     parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--chunks", type=int, default=8)
-    parser.add_argument("--sizes", nargs="+", default=["Q4_K_M", "Q2_K", "Q3_K_M", "Q5_K_M", "Q6_K"])
+    parser.add_argument(
+        "--sizes", nargs="+", default=["Q4_K_M", "Q2_K", "Q3_K_M", "Q5_K_M", "Q6_K"]
+    )
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--methods", nargs="+", default=["preset", "target", "error", "random"])
     args = parser.parse_args()
@@ -55,6 +57,7 @@ def main() -> None:
     importances = imatrix.for_tensors(shapes)
     share = share_memory(source.tensors, args.threads, 512 << 20)
     from franken_gguf.runner.engine.loading import LoadOptions
+
     engine, weights = loaded(read_header(args.model), LoadOptions(n_threads=args.threads))
     texts = [t.read_text()[90_000:91_000] for t in args.probe_text]
     some = passages(engine, texts)
@@ -64,19 +67,29 @@ def main() -> None:
     save(file, measured)
     stored = {t.name: t.stored for t in source.tensors}
     import time
+
     t0 = time.time()
     if any(can_choose(t) and t.name not in measured.divergences for t in source.tensors):
-        measure_divergences(DegradedModel(engine, weights, some), source, importances, stored, measured, file, share)
+        measure_divergences(
+            DegradedModel(engine, weights, some), source, importances, stored, measured, file, share
+        )
     print(f"measured in {time.time() - t0:.0f} s", flush=True)
 
-    tokens = engine.vocabulary.prompt(args.text.read_text()[5_000 : 5_000 + 8 * CHUNK * args.chunks])
-    model = DegradedModel(engine, weights, [tokens[i * CHUNK : (i + 1) * CHUNK] for i in range(args.chunks)])
+    tokens = engine.vocabulary.prompt(
+        args.text.read_text()[5_000 : 5_000 + 8 * CHUNK * args.chunks]
+    )
+    model = DegradedModel(
+        engine, weights, [tokens[i * CHUNK : (i + 1) * CHUNK] for i in range(args.chunks)]
+    )
     judge = Judge(model, source, importances, stored, args.work)
     tensors = [t for t in source.tensors if can_choose(t)]
     options = menus(tensors, measured)
     energy = {t.name: judge.energy(t) for t in tensors}
     error_menus = [
-        [Option(o.type, o.nbytes, measured.errors[t.name][o.type.name] * energy[t.name]) for o in menu]
+        [
+            Option(o.type, o.nbytes, measured.errors[t.name][o.type.name] * energy[t.name])
+            for o in menu
+        ]
         for t, menu in zip(tensors, options)
     ]
     for size in args.sizes:
@@ -97,9 +110,16 @@ def main() -> None:
             nbytes = sum(tensor_bytes(t, k) for t, k in zip(tensors, types))
             by_chunk = judge(dict(zip([t.name for t in tensors], types)))
             low, high = interval(by_chunk)
-            predicted = sum(next(o.cost for o in m if o.type is k) for m, k in zip(options, types)) if all(any(o.type is k for o in m) for m, k in zip(options, types)) else -1
-            print(f"{args.model.stem} {size} {8 * nbytes / sum(t.rows * t.cols for t in tensors):.3f} bpw {way}: "
-                  f"KL {by_chunk.mean():.5f} [{low:.5f}, {high:.5f}] predicted {predicted:.5f}", flush=True)
+            predicted = (
+                sum(next(o.cost for o in m if o.type is k) for m, k in zip(options, types))
+                if all(any(o.type is k for o in m) for m, k in zip(options, types))
+                else -1
+            )
+            print(
+                f"{args.model.stem} {size} {8 * nbytes / sum(t.rows * t.cols for t in tensors):.3f} bpw {way}: "
+                f"KL {by_chunk.mean():.5f} [{low:.5f}, {high:.5f}] predicted {predicted:.5f}",
+                flush=True,
+            )
 
 
 class Judge:
@@ -116,7 +136,9 @@ class Judge:
         importance = self.importances.get(tensor.name)
         total, matrices = 0.0, len(tensor.pieces)
         for m, piece in enumerate(tensor.pieces):
-            rows = FORMATS[tensor.stored.name].dequantize(self.source.read(tensor, piece, piece.start, piece.stop))
+            rows = FORMATS[tensor.stored.name].dequantize(
+                self.source.read(tensor, piece, piece.start, piece.stop)
+            )
             total += weighted_square(rows, None if importance is None else importance[m])
         return total / matrices
 
@@ -132,7 +154,9 @@ class Judge:
             if tensor.rotary_heads:
                 step = tensor.rows
             for start in range(piece.start, piece.stop, step):
-                rows = FORMATS[tensor.stored.name].dequantize(self.source.read(tensor, piece, start, min(start + step, piece.stop)))
+                rows = FORMATS[tensor.stored.name].dequantize(
+                    self.source.read(tensor, piece, start, min(start + step, piece.stop))
+                )
                 parts.append(codec.quantize(rows, None if importance is None else importance[m]))
         blocks = np.concatenate(parts)
         part = path.with_suffix(f".part{id(self)}")
@@ -142,7 +166,10 @@ class Judge:
 
     def __call__(self, types):
         import hashlib
-        key = hashlib.sha256(repr(sorted((n, k.name) for n, k in types.items())).encode()).hexdigest()[:16]
+
+        key = hashlib.sha256(
+            repr(sorted((n, k.name) for n, k in types.items())).encode()
+        ).hexdigest()[:16]
         key += f"-{len(self.model._passages)}"
         if key in self.done:
             return np.array(self.done[key])
@@ -152,7 +179,9 @@ class Judge:
             tensor = self.index[name]
             blocks = self.blocks(tensor, kind)
             rows = FORMATS[kind.name].dequantize(blocks)
-            self.model.replace([(name, FORMATS[self.stored[name].name].quantize(rows, None).reshape(-1))])
+            self.model.replace(
+                [(name, FORMATS[self.stored[name].name].quantize(rows, None).reshape(-1))]
+            )
             self.current[name] = kind
         result = np.array([k[12:].mean() for k in self.model.divergence()])
         self.done = json.loads(self.results.read_text()) if self.results.exists() else {}
@@ -172,7 +201,11 @@ def randomly(menus, budget, seed):
         i = int(rng.integers(len(menus)))
         new = menus[i][rng.integers(len(menus[i]))]
         change = new.nbytes - choice[i].nbytes
-        if (change < 0) == (total > budget) and total + change > 0.99 * budget or (total > budget and change < 0):
+        if (
+            (change < 0) == (total > budget)
+            and total + change > 0.99 * budget
+            or (total > budget and change < 0)
+        ):
             choice[i], total = new, total + change
     raise SystemExit("no random choice found")
 

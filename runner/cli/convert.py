@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import click
 from rich.console import Console
@@ -17,10 +16,12 @@ from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.estimate import estimate
 from franken_gguf.quantize.output.jobs import weights_before
-from franken_gguf.quantize.output.output import plan_output
+from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.output.output_names import names_file, output_paths
 from franken_gguf.quantize.output.output_paths import refuse_early
 from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY
+from franken_gguf.quantize.target_size.frontier import frontier
+from franken_gguf.quantize.target_size.target import Fitted
 from franken_gguf.quantize.tensor_types.imatrix import read_imatrix
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.quantize.tensor_types.type_presets import (
@@ -28,33 +29,27 @@ from franken_gguf.quantize.tensor_types.type_presets import (
     MOE_PRESETS,
     Preset,
     find_preset,
-    find_type,
 )
-from franken_gguf.runner.cli.options.completion import quant_types, tensor_types
+from franken_gguf.runner.cli.options.completion import quant_types
 from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.tensor_type_options import type_options
 from franken_gguf.runner.cli.options.types import FILE, THREADS, size
 from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
 from franken_gguf.runner.ui import convert_screen
 from franken_gguf.runner.ui.progress_bars import conversion_progress
 from franken_gguf.runner.ui.progress_stats import ProgressStats
+from franken_gguf.runner.ui.target_screen import show_fitted, show_frontier
 
 from . import convert_json
 from .router_prep import base_type_option, route
+from .target_options import measured_fitter, stand_in, target_options, targets_of
 
 # Weights converted in the time that another process takes to start.
 _WEIGHTS_FOR_A_START = 1 << 24
 
 
-def _tensor_types(
-    ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]
-) -> tuple[tuple[str, Any], ...]:
-    pairs = [value.rpartition("=") for value in values]
-    if any(not pattern for pattern, _, _ in pairs):
-        raise click.BadParameter("must be REGEX=TYPE, for example ffn_down=Q6_K")
-    return tuple((pattern, find_type(name)) for pattern, _, name in pairs)
-
-
+_DEFAULT_TYPE = "Q4_K_M"
 _WHAT, _TYPES, _RESOURCES, _OUTPUT = "Quants", "Tensor types", "Resources", "Output"
 _HELP = f"""Convert a model to one or more GGUF quants.
 
@@ -76,10 +71,11 @@ To resume an interrupted conversion, run the same command again.
     group=_WHAT,
     metavar="TYPE",
     multiple=True,
-    default=("Q4_K_M",),
+    show_default="Q4_K_M, without --target-size",
     shell_complete=quant_types,
     help="Quant to write. Repeatable: several take one pass over the source.",
 )
+@target_options(_WHAT)
 @option(
     "-o",
     "out",
@@ -103,44 +99,7 @@ To resume an interrupted conversion, run the same command again.
     help="Allow a source that is quantized already; this loses quality.",
 )
 @base_type_option(_WHAT)
-@option(
-    "--tensor-type",
-    "tensor_types",
-    group=_TYPES,
-    metavar="REGEX=TYPE",
-    multiple=True,
-    callback=_tensor_types,
-    help="Type of the tensors whose name matches, as in ffn_down=Q6_K. Repeatable.",
-)
-@option(
-    "--token-embedding-type",
-    group=_TYPES,
-    metavar="TYPE",
-    show_default="the quant's",
-    shell_complete=tensor_types,
-    help="Type of token_embd.weight.",
-)
-@option(
-    "--output-tensor-type",
-    group=_TYPES,
-    metavar="TYPE",
-    show_default="the quant's",
-    shell_complete=tensor_types,
-    help="Type of output.weight.",
-)
-@option("--leave-output-tensor", group=_TYPES, is_flag=True, help="Do not quantize output.weight.")
-@option(
-    "--pure",
-    group=_TYPES,
-    is_flag=True,
-    help="Quantize all tensors to the same type, without the quant's exceptions.",
-)
-@option(
-    "--strict-types",
-    group=_TYPES,
-    is_flag=True,
-    help="Fail if a tensor does not fit its type, instead of falling back to another.",
-)
+@type_options(_TYPES)
 @option(
     "--threads",
     group=_RESOURCES,
@@ -183,13 +142,12 @@ To resume an interrupted conversion, run the same command again.
 def convert(
     source: Path,
     types: tuple[str, ...],
+    target_sizes: tuple[str, ...],
+    target_bits: tuple[float, ...],
+    target_text: Path | None,
     out: str | None,
     imatrix_file: Path | None,
-    tensor_types: tuple[tuple[str, Any], ...],
-    token_embedding_type: str | None,
-    output_tensor_type: str | None,
-    pure: bool,
-    leave_output_tensor: bool,
+    overrides: Overrides,
     strict_types: bool,
     allow_requantize: bool,
     split_max_size: int | None,
@@ -202,46 +160,52 @@ def convert(
     as_json: bool,
 ) -> None:
     """Plan every output, check that it can be written, then convert."""
-    presets = list(dict.fromkeys(find_preset(name) for name in types))
-    overrides = Overrides(
-        tensor_types,
-        find_type(token_embedding_type) if token_embedding_type else None,
-        find_type(output_tensor_type) if output_tensor_type else None,
-        pure,
-        leave_output_tensor,
-    )
     imatrix = read_imatrix(imatrix_file) if imatrix_file else None
     model = open_source(source)
+    targets = targets_of(model, imatrix, target_sizes, target_bits)
+    names = types or (() if targets else (_DEFAULT_TYPE,))
+    presets = list(dict.fromkeys(find_preset(name) for name in names))
+    plan = partial(
+        plan_output,
+        model,
+        imatrix=imatrix,
+        allow_requantize=allow_requantize,
+        strict_types=strict_types,
+        split_max_size=split_max_size,
+    )
+    paths = output_paths(model.name, [*presets, *map(stand_in, targets)], out)
     outputs = [
-        plan_output(
-            model,
-            path,
-            preset,
-            overrides,
-            imatrix,
-            allow_requantize=allow_requantize,
-            strict_types=strict_types,
-            split_max_size=split_max_size,
-        )
-        for path, preset in zip(output_paths(model.name, presets, out), presets, strict=True)
+        plan(path, preset, overrides)
+        for path, preset in zip(paths, [*presets, *map(stand_in, targets)], strict=True)
     ]
     notices = Console(stderr=True, highlight=False)
     if imatrix:
         convert_screen.show_imatrix(notices, imatrix, outputs)
     asked, threads = threads, threads or _useful_workers(model)
+    folder = source.absolute().parent if dry_run else paths[0].parent
+    makes_folder = out and not names_file(out) and not dry_run
+    with _created(folder) if makes_folder else nullcontext():
+        if not dry_run:
+            _check(model, outputs, overwrite=overwrite)
+        if targets or not dry_run:
+            route(model, folder, notices, base_type=base_type, threads=asked)
+    fitter, fitted = None, list[Fitted]()
+    if targets:
+        fitter = measured_fitter(model, source, imatrix, overrides, target_text, notices, asked)
+        fitted = [fitter.fit(target) for target in targets]
+        outputs[len(presets) :] = [
+            plan(path, one.preset, one.overrides)
+            for path, one in zip(paths[len(presets) :], fitted, strict=True)
+        ]
     if dry_run:
         expected = estimate(model, outputs, threads, max_memory)
+        sizes = frontier(fitter, model, imatrix, overrides) if fitter else []
         if as_json:
-            click.echo(json.dumps(convert_json.planned(outputs, expected), indent=2))
+            click.echo(json.dumps(convert_json.planned(outputs, expected, sizes), indent=2))
         else:
             convert_screen.show_plan(Console(), outputs, expected)
+            show_frontier(Console(), sizes)
         return
-    if model.tokenizer_folder:
-        check_tokens(model.tokenizer_folder, model.metadata)
-    folder = outputs[0].path.parent
-    with _created(folder) if out and not names_file(out) else nullcontext():
-        refuse_early(outputs, model, overwrite=overwrite)
-        route(model, folder, notices, base_type=base_type, threads=asked)
     stats = ProgressStats(model, outputs)
     try:
         with conversion_progress(notices, stats) as report:
@@ -262,9 +226,10 @@ def convert(
         interrupt.args = (f"Interrupted{where}; run the same command to resume.",)
         raise
     if as_json:
-        click.echo(json.dumps(convert_json.written(outputs, result), indent=2))
+        click.echo(json.dumps(convert_json.written(outputs, result, fitted), indent=2))
     else:
         convert_screen.show_outputs(Console(), outputs, result.checks)
+        show_fitted(Console(), outputs[len(presets) :], fitted)
         convert_screen.show_time(notices, result, stats.seconds)
 
 
@@ -280,6 +245,13 @@ def _created(folder: Path) -> Iterator[None]:
             with suppress(OSError):
                 folder.rmdir()
         raise
+
+
+def _check(model: Source, outputs: Sequence[Output], *, overwrite: bool) -> None:
+    """Raise what can be foreseen before the work begins."""
+    if model.tokenizer_folder:
+        check_tokens(model.tokenizer_folder, model.metadata)
+    refuse_early(outputs, model, overwrite=overwrite)
 
 
 def _useful_workers(model: Source) -> int:

@@ -10,21 +10,32 @@ from franken_gguf.quantize.convert import Result
 from franken_gguf.quantize.output.estimate import Estimate
 from franken_gguf.quantize.output.output import Output, type_counts
 from franken_gguf.quantize.output.verify import TensorCheck
+from franken_gguf.quantize.target_size.frontier import FrontierPoint
+from franken_gguf.quantize.target_size.target import Fitted
 
 
-def planned(outputs: Sequence[Output], expected: Estimate) -> dict[str, Any]:
-    """A dry run: the planned outputs with their tensors, and the expected cost."""
-    return {
+def planned(
+    outputs: Sequence[Output], expected: Estimate, sizes: Sequence[FrontierPoint] = ()
+) -> dict[str, Any]:
+    """A dry run: the planned outputs with their tensors, the expected cost, and the frontier."""
+    document = {
         "outputs": [described(output) | {"tensors": _tensors(output)} for output in outputs],
         "expected": asdict(expected),
     }
+    return document | ({"frontier": [asdict(point) for point in sizes]} if sizes else {})
 
 
-def written(outputs: Sequence[Output], result: Result) -> dict[str, Any]:
-    """A finished conversion."""
+def written(
+    outputs: Sequence[Output], result: Result, fitted: Sequence[Fitted] = ()
+) -> dict[str, Any]:
+    """A finished conversion; `fitted` are the types of the last outputs."""
     documents = []
+    chosen = {one.preset.name: one for one in fitted}
     for output in outputs:
         document = described(output)
+        if one := chosen.get(output.preset.name):
+            document["predicted_kl_divergence"] = one.divergence
+            document["tensor_type_options"] = one.options
         if output.path in result.checks:
             document["checks"] = [checked(check) for check in result.checks[output.path]]
         documents.append(document)

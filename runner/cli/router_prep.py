@@ -72,7 +72,7 @@ def route(
         preset = base_type or find_preset(_BASE_TYPE)
         task = f"running the base model in {preset.name} on {len(prompts)} prompts"
         name = f"{source.recipe.path}: base model {source.base_folder}"
-        with recorder.naming(name), _working(notices, task) as done:
+        with recorder.naming(name), working(notices, task) as done:
             source.route(
                 hidden_states(
                     source.base_source(),
@@ -90,7 +90,7 @@ def route(
 
 
 @contextmanager
-def _working(notices: Console, task: str) -> Iterator[Callable[[str], None]]:
+def working(notices: Console, task: str) -> Iterator[Callable[[str], None]]:
     """Show progress: a line that is updated at a terminal, else a plain one."""
     if notices.is_terminal:
         with notices.status(task) as status:

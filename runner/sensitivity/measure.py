@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from franken_gguf.quantize.blocks.formats import F32
+from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.workers import in_order
 from franken_gguf.quantize.gguf_file.header import Header
@@ -36,16 +37,13 @@ def measure_errors(
     report: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Add the errors that are missing in `measured`; `report` gets the fraction that is done."""
-    indices, types = [], []
-    for index, tensor in enumerate(source.tensors):
-        types.append(possible_types(tensor) if can_choose(tensor) else ())
-        known = measured.errors.get(tensor.name, {})
-        if any(kind.name not in known for kind in types[index]):
-            indices.append(index)
+    types = [missing_types(t, measured) if can_choose(t) else () for t in source.tensors]
+    indices = [index for index, missing in enumerate(types) if missing]
     work = TypeErrors(source, importances, types)
     for done, errors in enumerate(in_order(work, indices, share.workers), 1):
         name = source.tensors[indices[done - 1]].name
-        measured.errors[name] = {kind.name: error for kind, error in errors.items()}
+        known = measured.errors.setdefault(name, {})
+        known |= {kind.name: error for kind, error in errors.items()}
         report(done / len(indices))
 
 
@@ -86,3 +84,18 @@ def loaded(header: Header, options: LoadOptions = DEFAULTS) -> tuple[Engine, Mod
 def passages(engine: Engine, texts: Sequence[str]) -> list[list[int]]:
     """The first PASSAGE_TOKENS tokens of each text."""
     return [engine.vocabulary.prompt(text)[:PASSAGE_TOKENS] for text in texts]
+
+
+def is_complete(source: Source, measured: Measurements) -> bool:
+    """Whether nothing is missing."""
+    return all(
+        tensor.name in measured.divergences and not missing_types(tensor, measured)
+        for tensor in source.tensors
+        if can_choose(tensor)
+    )
+
+
+def missing_types(tensor: SourceTensor, measured: Measurements) -> tuple[Type, ...]:
+    """The types whose errors are not known for the tensor."""
+    known = measured.errors.get(tensor.name, {})
+    return tuple(kind for kind in possible_types(tensor) if kind.name not in known)

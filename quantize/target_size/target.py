@@ -1,0 +1,154 @@
+"""The best types for a file of at most a given size, as a preset with overrides."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from pathlib import Path
+
+from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
+
+from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.common.errors import RecipeError
+from franken_gguf.quantize.output.output import Output, plan_output
+from franken_gguf.quantize.tensor_types.imatrix import Imatrix
+from franken_gguf.quantize.tensor_types.type_allocation import Option, allocate, smallest
+from franken_gguf.quantize.tensor_types.type_choice import Overrides
+from franken_gguf.quantize.tensor_types.type_presets import Preset, Type, find_preset
+
+from .measurements import Measurements
+from .type_lines import type_lines
+from .type_menus import can_choose, menus, tensor_bytes
+
+_ANY = find_preset("Q8_0")
+"""Decides only what the file's metadata look like."""
+
+
+@dataclass(frozen=True)
+class Target:
+    """A size asked for."""
+
+    name: str
+    """What the file is called by, as in MODEL-4.25bpw.gguf."""
+    option: str
+    """How it was asked for, for errors."""
+    nbytes: int
+    """The largest size of the file, its header included."""
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """The types chosen for a target."""
+
+    preset: Preset
+    overrides: Overrides
+    divergence: float
+    """Predicted KL divergence from the unquantized model, in nats for a token."""
+
+    @property
+    def options(self) -> list[str]:
+        """The values of --tensor-type, of llama-quantize too."""
+        return [f"{pattern}={kind.name}" for pattern, kind in self.overrides.tensor_types]
+
+
+class Fitter:
+    """Chooses types for one source by what was measured of it.
+
+    `overrides` are the user's: tensors whose types they decide keep them.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        imatrix: Imatrix | None,
+        overrides: Overrides,
+        measured: Measurements,
+    ) -> None:
+        self._overrides = overrides
+        plan = plan_output(source, Path(_ANY.name), _ANY, overrides, imatrix, allow_requantize=True)
+        self._tensors = free_tensors(source, overrides)
+        self._menus = menus(self._tensors, measured)
+        free = {tensor.name for tensor in self._tensors}
+        self._others = plan.nbytes - sum(
+            tensor_bytes(planned.source, planned.choice.type)
+            for planned in plan.tensors
+            if planned.source.name in free
+        )
+
+    @property
+    def least(self) -> int:
+        """Bytes of the smallest file that there is."""
+        return self._others + smallest(self._menus)
+
+    @property
+    def most(self) -> int:
+        """Bytes of the file with every tensor as near to the source as it gets."""
+        return self._others + sum(max(o.nbytes for o in menu) for menu in self._menus)
+
+    def fit(self, target: Target) -> Fitted:
+        """The types with the least KL divergence. Raises RecipeError if no file is that small."""
+        if target.nbytes < self.least:
+            raise RecipeError(
+                f"{target.option}: the smallest file of this model has {self.least:,} bytes "
+                f"({self.least / 2**20:,.1f} MiB); ask for that or more"
+            )
+        if target.nbytes > self.most:
+            raise RecipeError(
+                f"{target.option}: is above the unquantized model's {self.most:,} bytes "
+                f"({self.most / 2**20:,.1f} MiB); use -q F16 for that"
+            )
+        choice = allocate(self._menus, target.nbytes - self._others)
+        types = {
+            tensor.name: option.type for tensor, option in zip(self._tensors, choice, strict=True)
+        }
+        base = _base_preset(self._tensors, choice)
+        lines = (*self._overrides.tensor_types, *type_lines(types))
+        return Fitted(
+            Preset(target.name, base.file_type, base.default, like=base.name),
+            replace(self._overrides, tensor_types=lines),
+            sum(option.cost for option in choice),
+        )
+
+    def predicted(self, output: Output) -> float | None:
+        """The KL divergence of a planned file; None if it has types that were not measured."""
+        types = {tensor.source.name: tensor.choice.type for tensor in output.tensors}
+        total = 0.0
+        for tensor, menu in zip(self._tensors, self._menus, strict=True):
+            costs = [option.cost for option in menu if option.type is types[tensor.name]]
+            if not costs:
+                return None
+            total += costs[0]
+        return total
+
+
+def free_tensors(source: Source, overrides: Overrides) -> list[SourceTensor]:
+    """The tensors whose types are not decided by the source or by the user."""
+    fixed = {
+        "token_embd.weight": overrides.token_embedding is not None,
+        "output.weight": overrides.output is not None or overrides.leave_output,
+    }
+    return [
+        tensor
+        for tensor in source.tensors
+        if can_choose(tensor)
+        and not fixed.get(tensor.name, False)
+        and not any(pattern.search(tensor.name) for pattern, _ in overrides.patterns)
+    ]
+
+
+def target_of_bits(source: Source, bits: float) -> int:
+    """Bytes of a file with `bits` for a weight on average, its header included."""
+    return int(bits / 8 * sum(prod(tensor.shape) for tensor in source.tensors))
+
+
+def _base_preset(tensors: Sequence[SourceTensor], choice: Sequence[Option]) -> Preset:
+    """The llama-quantize preset that the file is recorded as: that of most of its weights."""
+    weights: Counter[Type] = Counter()
+    for tensor, option in zip(tensors, choice, strict=True):
+        if GGML_QUANT_SIZES[option.type][0] > 1:
+            weights[option.type] += prod(tensor.shape)
+    most = max(weights, key=lambda kind: weights[kind], default=GGMLQuantizationType.Q8_0)
+    return find_preset(most.name)

@@ -1,0 +1,122 @@
+"""The options --target-size and --target-bpw, and the outputs they stand for."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.common.errors import RecipeError
+from franken_gguf.quantize.output.output import plan_output
+from franken_gguf.quantize.target_size.target import Fitter, Target, target_of_bits
+from franken_gguf.quantize.tensor_types.imatrix import Imatrix
+from franken_gguf.quantize.tensor_types.type_choice import Overrides
+from franken_gguf.quantize.tensor_types.type_presets import Preset, find_preset
+from franken_gguf.runner.cli.options.option_groups import Decorator, option, with_options
+from franken_gguf.runner.cli.options.types import FILE, size
+from franken_gguf.runner.common.hardware import cores
+from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN, passages_of
+from franken_gguf.runner.sensitivity.stored import measurements
+from franken_gguf.runner.ui.convert_screen import say
+
+from .router_prep import working
+
+_SOURCE_QUANTIZED = (
+    "the source is quantized already: sizes and divergences are relative to it, and what it lost "
+    "stays lost; an unquantized source of the same model gives a better file of the same size"
+)
+
+
+def target_options(group: str) -> Decorator:
+    """The options, listed in the help under the heading `group`."""
+    options: list[Decorator] = [
+        option(
+            "--target-size",
+            "target_sizes",
+            group=group,
+            metavar="SIZE|TYPE",
+            multiple=True,
+            help=(
+                "Write the best file of at most this size (6GiB), or of the size of a quant "
+                "(Q4_K_M): a type for each tensor, chosen by measurement. Repeatable."
+            ),
+        ),
+        option(
+            "--target-bpw",
+            "target_bits",
+            group=group,
+            metavar="X",
+            type=click.FloatRange(0, 16, min_open=True),
+            multiple=True,
+            help="The same, for this many bits per weight on average. Repeatable.",
+        ),
+        option(
+            "--target-text",
+            group=group,
+            type=FILE,
+            metavar="FILE",
+            show_default="built-in passages",
+            help="Text to measure on, of the kind that the model is for.",
+        ),
+    ]
+    return partial(with_options, options)
+
+
+def measured_fitter(
+    source: Source,
+    path: Path,
+    imatrix: Imatrix | None,
+    overrides: Overrides,
+    text: Path | None,
+    notices: Console,
+    threads: int | None,
+) -> Fitter:
+    """What chooses types for `source`, which is measured now unless it has been before."""
+    if overrides.pure:
+        raise RecipeError("--pure leaves no types to choose; drop it, or --target-size")
+    if any(tensor.stored.name not in ("F32", "F16", "BF16") for tensor in source.tensors):
+        say(notices, f"{path.name}: {_SOURCE_QUANTIZED}")
+    if imatrix is None:
+        say(notices, "without --imatrix the types are chosen, and rounded, less well")
+    shapes = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
+    importances = imatrix.for_tensors(shapes) if imatrix else {}
+    texts = passages_of(text) if text else BUILT_IN
+    with working(notices, "measuring what each tensor's bits are worth") as update:
+        measured = measurements(
+            source, path, importances, texts, threads=threads or cores(), report=update
+        )
+    return Fitter(source, imatrix, overrides, measured)
+
+
+def stand_in(target: Target) -> Preset:
+    """A preset of the target's name, for what is decided before its types are."""
+    return replace(find_preset("Q8_0"), name=target.name)
+
+
+def targets_of(
+    source: Source, imatrix: Imatrix | None, sizes: tuple[str, ...], bits: tuple[float, ...]
+) -> list[Target]:
+    """The sizes asked for, each once."""
+    by_size = [_of_size(source, imatrix, text) for text in sizes]
+    by_bits = [
+        Target(f"{one:g}bpw", f"--target-bpw {one:g}", target_of_bits(source, one)) for one in bits
+    ]
+    return list(dict.fromkeys([*by_size, *by_bits]))
+
+
+def _of_size(source: Source, imatrix: Imatrix | None, text: str) -> Target:
+    name = re.sub(r"\s", "", text)
+    asked = f"--target-size {text}"
+    if name[:1].isdigit():
+        try:
+            return Target(name, asked, size(text))
+        except click.BadParameter as error:
+            raise click.BadParameter(error.message, param_hint="--target-size") from None
+    preset = find_preset(text)
+    plan = plan_output(source, Path(name), preset, None, imatrix, allow_requantize=True)
+    return Target(f"{preset.name}-size", asked, plan.nbytes)
