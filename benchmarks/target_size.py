@@ -1,219 +1,218 @@
-"""How near models of equal bytes stay to the unquantized one: types chosen in several ways.
+"""How near models of equal bytes stay to the unquantized one, their types chosen in several ways.
 
-Run: python benchmarks/target_size.py MODEL-F16.gguf --imatrix FILE --work FOLDER [--text FILE]
-For each size (the bytes of a preset): the preset itself, --target-size, the objective of llama.cpp
-#15550, and random types (three seeds), all with the same imatrix. Nothing is written for a
-candidate: its weights replace those of the running F16 model. Resumable: run it again.
+Run: python benchmarks/target_size.py MODEL-F16.gguf --imatrix FILE --text FILE --work FOLDER
+For each size (the bytes of a preset): the preset, --target-size, the objective of llama.cpp #15550
+and random types (three seeds), all with the same imatrix. No file is written for a candidate: its
+weights replace those of the running model. Rounded blocks and results are kept in FOLDER, so that
+the same command resumes.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
-from franken_gguf.quantize.blocks.formats import FORMATS
+from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8
+from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
+from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.open_source import open_source
+from franken_gguf.quantize.output.jobs import jobs
 from franken_gguf.quantize.output.output import plan_output
-from franken_gguf.quantize.output.worker_memory import share_memory
-from franken_gguf.quantize.target_size.measurements import load, measurements_key, save
+from franken_gguf.quantize.target_size.measurements import Measurements
 from franken_gguf.quantize.target_size.type_errors import weighted_square
 from franken_gguf.quantize.target_size.type_menus import can_choose, menus, tensor_bytes
-from franken_gguf.quantize.tensor_types.imatrix import read_imatrix
-from franken_gguf.quantize.tensor_types.type_allocation import Option, allocate
-from franken_gguf.quantize.tensor_types.type_presets import PRESETS, find_preset
+from franken_gguf.quantize.tensor_types.imatrix import Imatrix, read_imatrix
+from franken_gguf.quantize.tensor_types.type_allocation import Menu, Option, allocate
+from franken_gguf.quantize.tensor_types.type_presets import Type, find_preset
+from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.sensitivity.degrading import DegradedModel
-from franken_gguf.runner.sensitivity.measure import (
-    loaded,
-    measure_divergences,
-    measure_errors,
-    passages,
-)
+from franken_gguf.runner.sensitivity.measure import loaded
+from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN
+from franken_gguf.runner.sensitivity.stored import measurements
 
-CHUNK, SEEDS = 128, 3
+CHUNK, SKIPPED = 128, 12
+JOB_WEIGHTS = 1 << 20
+SIZES = ("Q4_K_M", "Q2_K", "Q6_K", "Q3_K_M", "Q5_K_M")
+WAYS = ("preset", "target", "error", "random 0", "random 1", "random 2")
+
+
+class Judge:
+    """KL divergence of a running model under any types of its tensors."""
+
+    def __init__(
+        self, model: DegradedModel, source: Source, importances: Mapping[str, F32], work: Path
+    ) -> None:
+        self._model, self._source, self._importances = model, source, importances
+        self._blocks = work / "blocks"
+        self._blocks.mkdir(parents=True, exist_ok=True)
+        self._file = work / "results.json"
+        self._types: dict[str, Type] = {}
+
+    def divergences(self, types: Mapping[str, Type], label: str) -> NDArray[np.float64]:
+        """The mean of each chunk."""
+        named = sorted((name, kind.name) for name, kind in types.items())
+        key = hashlib.sha256(repr((label, named)).encode()).hexdigest()[:16]
+        done = json.loads(self._file.read_text()) if self._file.exists() else {}
+        if key not in done:
+            self._model.replace(self._changed(types))
+            done[key] = [float(chunk[SKIPPED:].mean()) for chunk in self._model.divergence()]
+            part = self._file.with_suffix(".part")
+            part.write_text(json.dumps(done))
+            part.replace(self._file)
+        return np.array(done[key])
+
+    def _changed(self, types: Mapping[str, Type]) -> Iterator[tuple[str, U8]]:
+        for index, tensor in enumerate(self._source.tensors):
+            kind = types.get(tensor.name)
+            if kind is None or self._types.get(tensor.name) is kind:
+                continue
+            self._types[tensor.name] = kind
+            rows = FORMATS[kind.name].dequantize(self._rounded(index, kind))
+            yield tensor.name, FORMATS[tensor.stored.name].quantize(rows, None)
+
+    def _rounded(self, index: int, kind: Type) -> U8:
+        tensor = self._source.tensors[index]
+        file = self._blocks / f"{tensor.name}-{kind.name}.bin"
+        if file.exists():
+            return np.fromfile(file, np.uint8).reshape(tensor.rows, -1)
+        importance = self._importances.get(tensor.name)
+        codec = FORMATS[kind.name]
+        blocks = np.concatenate(
+            [
+                codec.quantize(rows, None if importance is None else importance[matrix])
+                for matrix, rows in read_rows(self._source, index)
+            ]
+        )
+        part = file.with_suffix(".part")
+        blocks.tofile(part)
+        part.rename(file)
+        return blocks
+
+
+def read_rows(source: Source, index: int) -> Iterator[tuple[int, F32]]:
+    """All rows of a tensor in parts: the number of the matrix, float32 [rows, cols]."""
+    tensor = source.tensors[index]
+    for job in jobs(source.tensors[: index + 1], JOB_WEIGHTS):
+        if job.index == index:
+            rows = source.read(tensor, job.piece, job.start, job.stop)
+            yield job.matrix, FORMATS[tensor.stored.name].dequantize(rows)
+
+
+def error_menus(
+    source: Source,
+    tensors: Sequence[SourceTensor],
+    options: Sequence[Menu],
+    measured: Measurements,
+    importances: Mapping[str, F32],
+) -> list[list[Option]]:
+    """What #15550 minimises: the sum over all weights of importance times squared error."""
+    place = {tensor.name: index for index, tensor in enumerate(source.tensors)}
+    found = []
+    for tensor, menu in zip(tensors, options, strict=True):
+        importance = importances.get(tensor.name)
+        energy = sum(
+            weighted_square(rows, None if importance is None else importance[matrix])
+            for matrix, rows in read_rows(source, place[tensor.name])
+        )
+        errors = measured.errors[tensor.name]
+        found.append([Option(o.type, o.nbytes, energy * errors[o.type.name]) for o in menu])
+    return found
+
+
+def randomly(menus: Sequence[Menu], budget: int, seed: int) -> list[Option]:
+    """Random types, then random changes until the bytes are within 0.2 % below `budget`."""
+    rng = np.random.default_rng(seed)
+    choice = [menu[int(rng.integers(len(menu)))] for menu in menus]
+    total = sum(option.nbytes for option in choice)
+    while not 0.998 * budget <= total <= budget:
+        place = int(rng.integers(len(menus)))
+        new = menus[place][int(rng.integers(len(menus[place])))]
+        change = new.nbytes - choice[place].nbytes
+        if abs(total + change - 0.999 * budget) < abs(total - 0.999 * budget):
+            choice[place], total = new, total + change
+    return choice
+
+
+def interval(values: NDArray[np.float64]) -> tuple[float, float]:
+    """The 95 % bootstrap interval of the mean over chunks."""
+    places = np.random.default_rng(0).integers(0, len(values), (10_000, len(values)))
+    low, high = np.percentile(values[places].mean(axis=1), (2.5, 97.5))
+    return float(low), float(high)
 
 
 def main() -> None:
+    """Judge every way at every size, a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model", type=Path)
     parser.add_argument("--imatrix", type=Path, required=True)
+    parser.add_argument("--text", type=Path, required=True, help="nothing may be tuned to it")
     parser.add_argument("--work", type=Path, required=True)
-    parser.add_argument("--probe-text", type=Path, nargs="+", required=True)
-    parser.add_argument("--text", type=Path, required=True)
     parser.add_argument("--chunks", type=int, default=8)
-    parser.add_argument(
-        "--sizes", nargs="+", default=["Q4_K_M", "Q2_K", "Q3_K_M", "Q5_K_M", "Q6_K"]
-    )
+    parser.add_argument("--sizes", nargs="+", default=SIZES)
+    parser.add_argument("--ways", nargs="+", default=WAYS)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--methods", nargs="+", default=["preset", "target", "error", "random"])
-    args = parser.parse_args()
-    args.work.mkdir(parents=True, exist_ok=True)
-    source = open_source(args.model)
-    imatrix = read_imatrix(args.imatrix)
-    shapes = {t.name: t.shape for t in source.tensors if len(t.shape) > 1}
+    arguments = parser.parse_args()
+    source, imatrix = open_source(arguments.model), read_imatrix(arguments.imatrix)
+    shapes = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     importances = imatrix.for_tensors(shapes)
-    share = share_memory(source.tensors, args.threads, 512 << 20)
-    from franken_gguf.runner.engine.loading import LoadOptions
-
-    engine, weights = loaded(read_header(args.model), LoadOptions(n_threads=args.threads))
-    texts = [t.read_text()[90_000:91_000] for t in args.probe_text]
-    some = passages(engine, texts)
-    file = args.work / f"{measurements_key(source, importances, repr(some).encode())}.json"
-    measured = load(file)
-    measure_errors(source, importances, measured, share, lambda x: None)
-    save(file, measured)
-    stored = {t.name: t.stored for t in source.tensors}
-    import time
-
-    t0 = time.time()
-    if any(can_choose(t) and t.name not in measured.divergences for t in source.tensors):
-        measure_divergences(
-            DegradedModel(engine, weights, some), source, importances, stored, measured, file, share
-        )
-    print(f"measured in {time.time() - t0:.0f} s", flush=True)
-
-    tokens = engine.vocabulary.prompt(
-        args.text.read_text()[5_000 : 5_000 + 8 * CHUNK * args.chunks]
+    measured = measurements(
+        source, arguments.model, importances, BUILT_IN, threads=arguments.threads
     )
-    model = DegradedModel(
-        engine, weights, [tokens[i * CHUNK : (i + 1) * CHUNK] for i in range(args.chunks)]
-    )
-    judge = Judge(model, source, importances, stored, args.work)
-    tensors = [t for t in source.tensors if can_choose(t)]
+    engine, weights = loaded(read_header(arguments.model), LoadOptions(n_threads=arguments.threads))
+    text = arguments.text.read_text(encoding="utf-8")[5000:]
+    tokens = engine.vocabulary.prompt(text[: 8 * CHUNK * arguments.chunks])
+    chunks = [tokens[n * CHUNK : (n + 1) * CHUNK] for n in range(arguments.chunks)]
+    judge = Judge(DegradedModel(engine, weights, chunks), source, importances, arguments.work)
+    label = f"{arguments.text.name} {arguments.chunks}"
+
+    tensors = [tensor for tensor in source.tensors if can_choose(tensor)]
     options = menus(tensors, measured)
-    energy = {t.name: judge.energy(t) for t in tensors}
-    error_menus = [
-        [
-            Option(o.type, o.nbytes, measured.errors[t.name][o.type.name] * energy[t.name])
-            for o in menu
-        ]
-        for t, menu in zip(tensors, options)
-    ]
-    for size in args.sizes:
-        preset = plan_output(source, Path("x"), find_preset(size), None, imatrix)
-        chosen = {t.source.name: t.choice.type for t in preset.tensors}
-        budget = sum(tensor_bytes(t, chosen[t.name]) for t in tensors)
-        ways = {}
-        if "preset" in args.methods:
-            ways["preset"] = [chosen[t.name] for t in tensors]
-        if "target" in args.methods:
-            ways["target"] = [o.type for o in allocate(options, budget)]
-        if "error" in args.methods:
-            ways["error"] = [o.type for o in allocate(error_menus, budget)]
-        if "random" in args.methods:
-            for seed in range(SEEDS):
-                ways[f"random {seed}"] = [o.type for o in randomly(options, budget, seed)]
-        for way, types in ways.items():
-            nbytes = sum(tensor_bytes(t, k) for t, k in zip(tensors, types))
-            by_chunk = judge(dict(zip([t.name for t in tensors], types)))
+    errors = (
+        error_menus(source, tensors, options, measured, importances)
+        if "error" in arguments.ways
+        else []
+    )
+    for size in arguments.sizes:
+        preset = preset_types(source, imatrix, size)
+        budget = sum(tensor_bytes(tensor, preset[tensor.name]) for tensor in tensors)
+        for way in arguments.ways:
+            if way == "preset":
+                chosen = [preset[tensor.name] for tensor in tensors]
+            else:
+                chosen = [option.type for option in choose(way, options, errors, budget)]
+            types = {tensor.name: kind for tensor, kind in zip(tensors, chosen, strict=True)}
+            by_chunk = judge.divergences(types, label)
             low, high = interval(by_chunk)
-            predicted = (
-                sum(next(o.cost for o in m if o.type is k) for m, k in zip(options, types))
-                if all(any(o.type is k for o in m) for m, k in zip(options, types))
-                else -1
-            )
+            bits = 8 * budget / sum(tensor.rows * tensor.cols for tensor in tensors)
+            costs = [
+                next((o.cost for o in menu if o.type is kind), 0.0)
+                for menu, kind in zip(options, chosen, strict=True)
+            ]
             print(
-                f"{args.model.stem} {size} {8 * nbytes / sum(t.rows * t.cols for t in tensors):.3f} bpw {way}: "
-                f"KL {by_chunk.mean():.5f} [{low:.5f}, {high:.5f}] predicted {predicted:.5f}",
+                f"| {arguments.model.stem} | {size} | {bits:.2f} | {way} | {by_chunk.mean():.5f} | "
+                f"{low:.5f} to {high:.5f} | {sum(costs):.5f} |",
                 flush=True,
             )
 
 
-class Judge:
-    def __init__(self, model, source, importances, stored, work):
-        self.model, self.source, self.importances, self.stored = model, source, importances, stored
-        self.folder = work / "blocks"
-        self.folder.mkdir(exist_ok=True)
-        self.results = work / "results.json"
-        self.done = json.loads(self.results.read_text()) if self.results.exists() else {}
-        self.current = {}
-        self.index = {t.name: t for t in source.tensors}
-
-    def energy(self, tensor):
-        importance = self.importances.get(tensor.name)
-        total, matrices = 0.0, len(tensor.pieces)
-        for m, piece in enumerate(tensor.pieces):
-            rows = FORMATS[tensor.stored.name].dequantize(
-                self.source.read(tensor, piece, piece.start, piece.stop)
-            )
-            total += weighted_square(rows, None if importance is None else importance[m])
-        return total / matrices
-
-    def blocks(self, tensor, kind):
-        path = self.folder / f"{tensor.name}-{kind.name}.bin"
-        codec = FORMATS[kind.name]
-        if path.exists():
-            return np.fromfile(path, np.uint8).reshape(tensor.rows, -1)
-        importance = self.importances.get(tensor.name)
-        parts = []
-        for m, piece in enumerate(tensor.pieces):
-            step = max(1, (1 << 20) // tensor.cols)
-            if tensor.rotary_heads:
-                step = tensor.rows
-            for start in range(piece.start, piece.stop, step):
-                rows = FORMATS[tensor.stored.name].dequantize(
-                    self.source.read(tensor, piece, start, min(start + step, piece.stop))
-                )
-                parts.append(codec.quantize(rows, None if importance is None else importance[m]))
-        blocks = np.concatenate(parts)
-        part = path.with_suffix(f".part{id(self)}")
-        blocks.tofile(part)
-        part.rename(path)
-        return blocks
-
-    def __call__(self, types):
-        import hashlib
-
-        key = hashlib.sha256(
-            repr(sorted((n, k.name) for n, k in types.items())).encode()
-        ).hexdigest()[:16]
-        key += f"-{len(self.model._passages)}"
-        if key in self.done:
-            return np.array(self.done[key])
-        for name, kind in types.items():
-            if self.current.get(name) is kind:
-                continue
-            tensor = self.index[name]
-            blocks = self.blocks(tensor, kind)
-            rows = FORMATS[kind.name].dequantize(blocks)
-            self.model.replace(
-                [(name, FORMATS[self.stored[name].name].quantize(rows, None).reshape(-1))]
-            )
-            self.current[name] = kind
-        result = np.array([k[12:].mean() for k in self.model.divergence()])
-        self.done = json.loads(self.results.read_text()) if self.results.exists() else {}
-        self.done[key] = result.tolist()
-        self.results.write_text(json.dumps(self.done))
-        return result
+def preset_types(source: Source, imatrix: Imatrix, name: str) -> dict[str, Type]:
+    """By tensor, what the preset chooses."""
+    plan = plan_output(source, Path(name), find_preset(name), None, imatrix)
+    return {tensor.source.name: tensor.choice.type for tensor in plan.tensors}
 
 
-def randomly(menus, budget, seed):
-    """Random types, then random changes until the bytes are within 0.2 % below the budget."""
-    rng = np.random.default_rng(seed)
-    choice = [menu[rng.integers(len(menu))] for menu in menus]
-    total = sum(o.nbytes for o in choice)
-    for _ in range(1_000_000):
-        if 0.998 * budget <= total <= budget:
-            return choice
-        i = int(rng.integers(len(menus)))
-        new = menus[i][rng.integers(len(menus[i]))]
-        change = new.nbytes - choice[i].nbytes
-        if (
-            (change < 0) == (total > budget)
-            and total + change > 0.99 * budget
-            or (total > budget and change < 0)
-        ):
-            choice[i], total = new, total + change
-    raise SystemExit("no random choice found")
-
-
-def interval(values):
-    rng = np.random.default_rng(0)
-    means = values[rng.integers(0, len(values), (10_000, len(values)))].mean(axis=1)
-    return np.percentile(means, (2.5, 97.5))
+def choose(way: str, options: Sequence[Menu], errors: Sequence[Menu], budget: int) -> list[Option]:
+    """The options that a way other than "preset" takes."""
+    if way.startswith("random"):
+        return randomly(options, budget, int(way.split()[1]))
+    return allocate(errors if way == "error" else options, budget)
 
 
 if __name__ == "__main__":
