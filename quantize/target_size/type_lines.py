@@ -26,4 +26,5 @@ def _pattern(part: str, layers: list[int]) -> str:
     name = re.escape(part)
     if layers == [-1]:
         return f"^{name}$"
-    return rf"^blk\.({'|'.join(map(str, sorted(layers)))})\.{name}$"
+    numbers = "|".join(map(str, sorted(layers)))
+    return rf"^blk\.{numbers if len(layers) == 1 else f'({numbers})'}\.{name}$"

@@ -191,7 +191,9 @@ def convert(
             route(model, folder, notices, base_type=base_type, threads=asked)
     fitter, fitted = None, list[Fitted]()
     if targets:
-        fitter = measured_fitter(model, source, imatrix, overrides, target_text, notices, asked)
+        fitter = measured_fitter(
+            *(model, source, imatrix, overrides, target_text, allow_requantize, notices, asked)
+        )
         fitted = [fitter.fit(target) for target in targets]
         outputs[len(presets) :] = [
             plan(path, one.preset, one.overrides)

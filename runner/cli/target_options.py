@@ -27,8 +27,8 @@ from franken_gguf.runner.ui.convert_screen import say
 from .router_prep import working
 
 _SOURCE_QUANTIZED = (
-    "the source is quantized already: sizes and divergences are relative to it, and what it lost "
-    "stays lost; an unquantized source of the same model gives a better file of the same size"
+    "is quantized already: divergences are relative to it, and what it lost stays lost; an "
+    "unquantized source of the same model gives a better file of the same size"
 )
 
 
@@ -73,6 +73,7 @@ def measured_fitter(
     imatrix: Imatrix | None,
     overrides: Overrides,
     text: Path | None,
+    allow_requantize: bool,
     notices: Console,
     threads: int | None,
 ) -> Fitter:
@@ -80,7 +81,9 @@ def measured_fitter(
     if overrides.pure:
         raise RecipeError("--pure leaves no types to choose; drop it, or --target-size")
     if any(tensor.stored.name not in ("F32", "F16", "BF16") for tensor in source.tensors):
-        say(notices, f"{path.name}: {_SOURCE_QUANTIZED}")
+        if not allow_requantize:
+            raise RecipeError(f"{path}: {_SOURCE_QUANTIZED}; or add --allow-requantize")
+        say(notices, f"{path}: {_SOURCE_QUANTIZED}")
     if imatrix is None:
         say(notices, "without --imatrix the types are chosen, and rounded, less well")
     shapes = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}

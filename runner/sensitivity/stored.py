@@ -62,7 +62,7 @@ def measurements(
     folder = _folder(path)
     key = measurements_key(source, importances, "\0".join(texts).encode())
     file = folder / f"{key}.json"
-    with _locked(folder / f"{key}.lock", report):
+    with locked(folder / f"{key}.lock", report):
         measured = load(file)
         if is_complete(source, measured):
             with suppress(OSError):
@@ -151,16 +151,19 @@ def _folder(path: Path) -> Path:
 
 
 @contextmanager
-def _locked(path: Path, report: Report) -> Iterator[None]:
-    lock = FileLock(path)
+def locked(path: Path, report: Report) -> Iterator[None]:
+    """Hold the lock `path`, once a run that holds it has ended; `report` gets a line about that."""
     try:
-        lock.acquire(timeout=0)
+        lock = FileLock(path, timeout=0)
+        lock.acquire()
     except Timeout:
         report("another run is measuring this model; waiting for it")
+        lock = FileLock(path)
         lock.acquire()
-    with lock:
-        lock.release()
+    try:
         yield
+    finally:
+        lock.release()
 
 
 def _percent(report: Report, task: str) -> Callable[[float], None]:

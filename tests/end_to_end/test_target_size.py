@@ -1,0 +1,179 @@
+"""convert --target-size: the best file of a number of bytes, and errors in one line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from filelock import FileLock
+
+from franken_gguf.quantize.tensor_types.type_presets import find_preset, find_type
+from franken_gguf.runner.cli import main
+from franken_gguf.runner.sensitivity.stored import locked
+from support.checkpoints import make_checkpoint
+from support.disks import mounted
+from support.oracle import llama_quantize
+
+
+def franken(*words: object) -> Result:
+    return CliRunner().invoke(main, ["convert", *map(str, words), "--threads", "1"])
+
+
+def measured(folder: Path) -> list[Path]:
+    return sorted((folder / ".franken-gguf-sizes").glob("*.json"))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a checkpoint that has been measured, and its F16 file."""
+    folder = tmp_path_factory.mktemp("target")
+    make_checkpoint(folder / "tales", dtype="F16")
+    result = franken(folder / "tales", "-q", "F16", "--target-bpw", "5", "-o", folder)
+    assert result.exit_code == 0, result.output
+    return folder
+
+
+def converted(folder: Path, *words: object) -> dict[str, Any]:
+    result = franken(folder / "tales", *words, "--json", "--overwrite")
+    assert result.exit_code == 0, result.output
+    (output,) = json.loads(result.stdout)["outputs"]
+    assert isinstance(output, dict)
+    return output
+
+
+def test_one_pass_writes_quants_and_targets(folder: Path) -> None:
+    assert {"tales-F16.gguf", "tales-5bpw.gguf"} <= {path.name for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("size", [1_500_000, 2_000_000, 2_345_678, 4_000_000])
+def test_the_whole_file_is_at_most_that_large_and_nearly_as_large(folder: Path, size: int) -> None:
+    output = converted(folder, "--target-size", size, "-o", folder)
+    path = Path(output["path"])
+    assert path == folder / f"tales-{size}.gguf"
+    assert 0.98 * size < path.stat().st_size == output["bytes"] <= size
+
+
+def test_a_preset_names_its_own_size_and_the_result_is_predicted_to_be_better(folder: Path) -> None:
+    preset = converted(folder, "-q", "Q4_K_M", "-o", folder)
+    output = converted(folder, "--target-size", "q4_k_m", "-o", folder)
+    assert output["path"].endswith("tales-Q4_K_M-size.gguf")
+    assert output["bytes"] <= preset["bytes"]
+    dry = franken(folder / "tales", "--target-size", "q4_k_m", "--dry-run", "--json")
+    points = {point["preset"]: point for point in json.loads(dry.stdout)["frontier"]}
+    assert points["Q4_K_M"]["nbytes"] == preset["bytes"]
+    assert points["Q4_K_M"]["of_target"] == output["predicted_kl_divergence"]
+    assert all(point["of_target"] <= point["of_preset"] for point in points.values())
+
+
+def test_llama_quantize_makes_the_same_bytes_from_the_printed_types(folder: Path) -> None:
+    output = converted(folder, "--target-bpw", "4.5", "-o", folder)
+    pairs = [option.rpartition("=") for option in output["tensor_type_options"]]
+    result = franken(folder / "tales", "--target-bpw", "4.5", "-o", folder, "--overwrite")
+    assert all(option in result.stdout for option in output["tensor_type_options"])
+    base = result.stdout.split("with llama-quantize, as ")[1].split(":")[0]
+    theirs = llama_quantize(
+        folder / "tales-F16.gguf",
+        folder / "theirs.gguf",
+        find_preset(base).file_type,
+        [(pattern, find_type(name)) for pattern, _, name in pairs],
+    )
+    ours = franken(
+        folder / "tales-F16.gguf", "--target-bpw", "4.5", "-o", folder / "ours.gguf", "--overwrite"
+    )
+    assert ours.exit_code == 0, ours.output
+    assert (folder / "tales-4.5bpw.gguf").stat().st_size == theirs.stat().st_size
+    assert (folder / "ours.gguf").stat().st_size == theirs.stat().st_size
+
+
+def test_a_second_size_measures_nothing(folder: Path) -> None:
+    before = [path.read_bytes() for path in measured(folder)]
+    assert before
+    dry = franken(folder / "tales", "--target-bpw", "3", "--dry-run")
+    assert dry.exit_code == 0, dry.output
+    assert [path.read_bytes() for path in measured(folder)] == before
+    assert "KL of --target-size" in dry.stdout
+
+
+def test_types_of_the_users_are_kept(folder: Path) -> None:
+    output = converted(
+        folder, "--target-bpw", "5", "--tensor-type", "attn_q=Q4_0", "-o", folder / "kept.gguf"
+    )
+    assert output["tensor_types"]["Q4_0"] >= 2
+    assert output["tensor_type_options"][0] == "attn_q=Q4_0"
+
+
+@pytest.mark.parametrize(
+    ("words", "error"),
+    [
+        (("--target-size", "1KiB"), "--target-size 1KiB: the smallest file of this model has "),
+        (("--target-size", "1GiB"), "--target-size 1GiB: is above the unquantized model's "),
+        (("--target-size", "6GiBs"), "'6GiBs' is not a size; write 512MiB, 2G"),
+        (("--target-size", "Q4_K_X"), "no type 'Q4_K_X'; there are: "),
+        (("--target-bpw", "5", "--pure"), "--pure leaves no types to choose"),
+    ],
+)
+def test_an_impossible_size_is_refused_in_one_line(
+    folder: Path, words: tuple[str, ...], error: str
+) -> None:
+    result = franken(folder / "tales", *words, "-o", folder / "none.gguf")
+    assert result.exit_code
+    assert error in result.output.splitlines()[-1]
+    assert not (folder / "none.gguf").exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b"Too short.", "the test needs 32"),
+        (b"\0\1\2" * 500, "is not a text"),
+        (b"\xff\xfe" * 500, "not UTF-8"),
+    ],
+)
+def test_a_text_that_cannot_be_measured_on_is_refused(
+    folder: Path, content: bytes, error: str
+) -> None:
+    text = folder / "text.txt"
+    text.write_bytes(content)
+    result = franken(
+        *(folder / "tales", "--target-bpw", "5", "--target-text", text),
+        *("-o", folder / "none.gguf"),
+    )
+    assert result.exit_code == 1
+    assert error in result.output.splitlines()[-1]
+    assert result.output.count("Error") == 1
+
+
+def test_a_quantized_source_is_converted_with_a_warning_about_its_loss(folder: Path) -> None:
+    quantized = folder / "tales-Q8_0.gguf"
+    assert franken(folder / "tales", "-q", "Q8_0", "-o", quantized).exit_code == 0
+    refused = franken(quantized, "--target-bpw", "5", "-o", folder / "r.gguf")
+    assert refused.exit_code == 1
+    assert "--allow-requantize" in refused.output.splitlines()[-1]
+    result = franken(quantized, "--target-bpw", "5", "--allow-requantize", "-o", folder / "r.gguf")
+    assert result.exit_code == 0, result.output
+    assert "what it lost stays lost" in result.stderr
+
+
+def test_a_second_run_waits_for_the_one_that_measures(folder: Path) -> None:
+    first = measured(folder)[0].with_suffix(".lock")
+    lock, lines = FileLock(first), list[str]()
+    lock.acquire()
+
+    def report(line: str) -> None:
+        lines.append(line)
+        lock.release()
+
+    with locked(first, report):
+        assert lines == ["another run is measuring this model; waiting for it"]
+
+
+def test_a_full_disk_ends_the_measurement_in_one_line_and_keeps_it(tmp_path: Path) -> None:
+    with mounted(tmp_path / "disk", "size=11m") as disk:
+        make_checkpoint(disk / "tales", dtype="F16")
+        result = franken(disk / "tales", "--target-bpw", "5", "-o", tmp_path / "out.gguf")
+        assert result.exit_code == 1
+        assert "o space left" in result.output.splitlines()[-1] or "free" in result.output
+        assert not list(disk.glob(".franken-gguf-sizes/*.part"))
