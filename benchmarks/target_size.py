@@ -35,7 +35,7 @@ from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.sensitivity.degrading import DegradedModel
 from franken_gguf.runner.sensitivity.measure import loaded
 from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN
-from franken_gguf.runner.sensitivity.stored import measurements
+from franken_gguf.runner.sensitivity.measured_source import measurements
 
 CHUNK, SKIPPED = 128, 12
 JOB_WEIGHTS = 1 << 20

@@ -1,1 +1,1 @@
-"""The best types for a file of a given size: errors, sizes and costs by tensor and type"""
+"""The best types for a file of a given size: errors, sizes and costs by tensor and type."""

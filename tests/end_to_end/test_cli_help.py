@@ -36,6 +36,8 @@ WITHOUT_DEFAULT = {
     "report",
     "rpc",
     "source",
+    "target_bits",
+    "target_sizes",
     "tensor_types",
     "text",
 }

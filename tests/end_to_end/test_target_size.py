@@ -12,7 +12,7 @@ from filelock import FileLock
 
 from franken_gguf.quantize.tensor_types.type_presets import find_preset, find_type
 from franken_gguf.runner.cli import main
-from franken_gguf.runner.sensitivity.stored import locked
+from franken_gguf.runner.sensitivity.measured_source import locked
 from support.checkpoints import make_checkpoint
 from support.disks import mounted
 from support.oracle import llama_quantize
