@@ -14,6 +14,7 @@ from franken_gguf.runner.compare.measure.measure_job import SCORED_PARTS, Job, P
 from franken_gguf.runner.compare.measure.measure_model import measure_model
 from franken_gguf.runner.compare.measure.questions import Question
 from franken_gguf.runner.compare.measure.scoring import N_OUTPUTS
+from franken_gguf.runner.compare.measure.side_by_side import side_by_side
 from franken_gguf.runner.compare.measure.stored import measured_from
 from franken_gguf.runner.compare.measure.subprocess_worker import messages
 from franken_gguf.runner.compare.measure.tasks import Tasks, check_context, prepare
@@ -101,8 +102,7 @@ def _tasks(request: Request) -> Tasks:
 def _jobs(request: Request, tasks: Tasks, cache: Path) -> list[Job]:
     """A job for each model, the baseline's first, without parts."""
     options = replace(
-        request.options,
-        n_ctx=tasks.n_ctx if request.options.n_ctx is None else request.options.n_ctx,
+        side_by_side(request.options, request.baseline.header, tasks, request.settings),
         n_outputs=N_OUTPUTS,
         n_threads=request.settings.threads,
     )

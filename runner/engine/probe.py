@@ -70,6 +70,8 @@ class Probe(ABC):
 
     def __init__(self) -> None:
         check_ggml()
+        self.is_paused = False
+        """While it is set, evaluations are not captured."""
         self._error: Exception | None = None
         self.callback = lib.ggml_backend_sched_eval_callback(self._on_node)
         """For llama_context_params.cb_eval; lives as long as the probe."""
@@ -87,7 +89,7 @@ class Probe(ABC):
     def _on_node(self, tensor: int, asks: bool, _: object) -> bool:
         # An exception, or returning False with the data, would end the graph silently.
         try:
-            name = self.names.fullmatch(_name(tensor))
+            name = None if self.is_paused else self.names.fullmatch(_name(tensor))
             if asks:
                 return name is not None
             if name:

@@ -50,6 +50,7 @@ def measure_model(job: Job, send: Callable[[Any], None]) -> None:
         for part in job.parts:
             model.on_progress = partial(_send_progress, send, part)
             model.on_progress(0)
+            engine.clear()
             job.workspace.store(job.key, part, _measured(job, model, part))
         job.workspace.store(job.key, RUN, Run(load_seconds, peak_memory()))
 
