@@ -54,7 +54,10 @@ class Drawn:
 
 
 class Sequences(Context):
-    """A context that evaluates several sequences together, as many as `n_sequences`."""
+    """A context that evaluates several sequences together, as many as `n_sequences`.
+
+    `clear` it before it evaluates a single sequence again.
+    """
 
     _held: list[list[int]]
     """The evaluated tokens of each drawn answer with its prompt, by sequence id."""
@@ -111,7 +114,7 @@ class Sequences(Context):
         sequences left; scored ones do not. Raises EngineError if one does not fit into the context
         or is empty; Stopped.
         """
-        if len(self._held) >= self.n_sequences:
+        if self.evaluated or len(self._held) >= self.n_sequences:
             self.clear()
         found: list[F32] = []
         with recorder.during(READING, str(self.header.path)):

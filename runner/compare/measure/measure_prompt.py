@@ -105,8 +105,10 @@ def _choices(
     if not task.answers:
         return [0.0] * len(texts)
     vocabulary, template = model.engine.vocabulary, model.template
+    # Equal answers to the same question are scored as one: `after` is the first of them.
+    firsts: dict[tuple[str, str], int] = {}
     prompts = [
-        (prompt, number)
+        (prompt, firsts.setdefault((question, text), number))
         for number, (question, text) in enumerate(zip(questions, texts, strict=True))
         for prompt in choices(vocabulary, template, task.question, question, text)
     ]
