@@ -24,6 +24,7 @@ RECIPE = "examples/storytellers.yml"
 OUT = "demo"
 TYPES = ("F16", "Q8_0", "Q4_K_M")
 FILES = tuple(f"{OUT}/{Path(RECIPE).stem}-{name}.gguf" for name in TYPES)
+EXPERTS = "storyteller,reasoner,poet,chatterbox"
 REPORT = f"{OUT}/report.html"
 
 
@@ -46,8 +47,8 @@ STEPS = (
     Step(
         "Compare them: which still answers like the full model?",
         (
-            *("compare", *FILES, "--prompt", "eternal-life"),
-            *("-n", "48", "--samples", "2", "--report", REPORT, "--overwrite"),
+            *("compare", *FILES, "--expert-names", EXPERTS, "--prompt", "eternal-life"),
+            *("-n", "24", "--report", REPORT, "--overwrite"),
         ),
     ),
 )

@@ -2,50 +2,38 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
 from rich.console import Console
 
-from franken_gguf.quantize import convert as pipeline
-from franken_gguf.quantize.checkpoint.source import Source
-from franken_gguf.quantize.open_source import open_source
-from franken_gguf.quantize.output.output import Output
-from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.cli.options.completion import quant_types
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
 from franken_gguf.runner.cli.options.types import FILE, THREADS
 from franken_gguf.runner.common.hardware import default_threads
-from franken_gguf.runner.compare.candidates import choose_baseline, read_candidates
+from franken_gguf.runner.compare.candidates import (
+    check_expert_names,
+    choose_baseline,
+    read_candidates,
+)
 from franken_gguf.runner.compare.compare import Request
 from franken_gguf.runner.compare.compare import compare as run
-from franken_gguf.runner.compare.measure.questions import BUILT_IN, question
+from franken_gguf.runner.compare.measure.questions import BUILT_IN, QUICK, question
 from franken_gguf.runner.compare.measure.scoring import CHUNK, N_OUTPUTS
 from franken_gguf.runner.compare.measure.tasks import CompareError
-from franken_gguf.runner.compare.measure.workspace import cache_folder, replacing
-from franken_gguf.runner.compare.quants import quants
-from franken_gguf.runner.compare.report.page import page
-from franken_gguf.runner.compare.report.table_csv import as_csv
-from franken_gguf.runner.compare.results.document import Comparison, Settings, as_json
-from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
+from franken_gguf.runner.compare.measure.workspace import cache_folder
+from franken_gguf.runner.compare.results.document import Settings
 from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.planning.placement import PlacementOptions
-from franken_gguf.runner.ui import compare_screen, convert_screen
-from franken_gguf.runner.ui.progress_bars import conversion_progress
-from franken_gguf.runner.ui.progress_stats import ProgressStats
+from franken_gguf.runner.ui import compare_screen
 
-from .router_prep import route
+from .compare_reports import STANDARD_OUTPUT, planned_reports, write_reports
+from .compare_sources import converted
 
 _MAX_TEXT_BYTES = 1 << 28
-_STANDARD_OUTPUT = Path("-")
-
-Reports = Mapping[Path, Callable[[Comparison], str]]
-
-
+_QUICK_TOKENS, _THOROUGH_TOKENS = 48, 128
 _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
 
 
@@ -76,13 +64,26 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     help="Baseline model: the others are compared with it.",
 )
 @option(
+    "--expert-names",
+    group=_MODELS,
+    metavar="A,B,...",
+    show_default="the recipe's",
+    help="Names of the experts, in their order, for tables and reports.",
+)
+@option(
     "--prompt",
     "prompts",
     group=_PROMPTS,
     metavar="NAME|@FILE|TEXT",
     multiple=True,
-    show_default=" ".join(BUILT_IN),
+    show_default=" ".join(QUICK),
     help="Prompt to answer: a built-in one by name, a file's, or a text. Repeatable.",
+)
+@option(
+    "--thorough",
+    group=_PROMPTS,
+    is_flag=True,
+    help=f"Answer all {len(BUILT_IN)} built-in prompts, at greater length: {' '.join(BUILT_IN)}.",
 )
 @option("--no-prompts", group=_PROMPTS, is_flag=True, help="Answer no prompts; only score --text.")
 @option(
@@ -107,7 +108,7 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     group=_PROMPTS,
     type=click.IntRange(1, N_OUTPUTS - 1),
     metavar="N",
-    default=128,
+    show_default="48, with --thorough 128",
     help="Longest answer in tokens.",
 )
 @option(
@@ -115,7 +116,7 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     group=_PROMPTS,
     type=click.IntRange(0, 1000),
     metavar="N",
-    default=8,
+    default=32,
     help="Number of answers sampled for each prompt, besides the greedy one.",
 )
 @option(
@@ -152,7 +153,7 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     type=FILE,
     metavar="[OUT.json]",
     is_flag=False,
-    flag_value=_STANDARD_OUTPUT,
+    flag_value=STANDARD_OUTPUT,
     help="Write everything measured as JSON; without a file name, to standard output.",
 )
 @option(
@@ -184,11 +185,13 @@ def compare(
     source: Path | None,
     types: tuple[str, ...],
     baseline: str | None,
+    expert_names: str | None,
     prompts: tuple[str, ...],
+    thorough: bool,
     no_prompts: bool,
     text: Path | None,
     chunks: int,
-    max_tokens: int,
+    max_tokens: int | None,
     samples: int,
     temperature: float,
     seed: int,
@@ -212,17 +215,14 @@ def compare(
     The models run one after another. To resume an interrupted comparison, run the same command.
     """
     _check_usage(models, source, types, no_prompts, text is not None)
-    asked_for = ((json_file, _document), (csv_file, as_csv), (report, page))
-    reports = {path: content for path, content in asked_for if path}
-    if len(reports) < sum(path is not None for path, _ in asked_for):
-        raise click.UsageError("--json, --csv and --report must be different files")
-    _check_reports(reports, overwrite)
-    questions = () if no_prompts else tuple(question(one) for one in prompts or BUILT_IN)
+    reports = planned_reports(json_file, csv_file, report, overwrite=overwrite)
+    default_prompts = BUILT_IN if thorough else QUICK
+    questions = () if no_prompts else tuple(question(one) for one in prompts or default_prompts)
     settings = Settings(
         samples=samples,
         temperature=temperature,
         seed=seed,
-        max_tokens=max_tokens,
+        max_tokens=max_tokens or (_THOROUGH_TOKENS if thorough else _QUICK_TOKENS),
         threads=threads or default_threads(),
         text=text.name if text else "",
         chunks=chunks if text else 0,
@@ -231,7 +231,10 @@ def compare(
     text_to_score = _read_text(text) if text else ""
     notices = Console(stderr=True, highlight=False)
     cache = cache or cache_folder()
-    files = _converted(source, types, cache, settings.threads, notices) if source else models
+    files: Sequence[Path] = models
+    names: tuple[str, ...] = ()
+    if source:
+        files, names = converted(source, types, cache, settings.threads, notices)
     candidates = read_candidates(files)
     request = Request(
         tuple(candidates),
@@ -242,6 +245,7 @@ def compare(
         LoadOptions(**vars(placement)),
         vram,
         rpc,
+        check_expert_names(candidates[0], expert_names) if expert_names else names,
     )
     try:
         with compare_screen.watching(notices, len(candidates)) as listener:
@@ -249,8 +253,8 @@ def compare(
     except KeyboardInterrupt as interrupt:
         interrupt.args = ("Interrupted; run the same command to resume.",)
         raise
-    _write_reports(reports, comparison, notices)
-    if json_file != _STANDARD_OUTPUT:
+    write_reports(reports, comparison, notices)
+    if json_file != STANDARD_OUTPUT:
         compare_screen.show(Console(), comparison)
 
 
@@ -267,19 +271,6 @@ def _check_usage(
         raise click.UsageError("--no-prompts leaves nothing to measure; give --text FILE")
 
 
-def _check_reports(reports: Reports, overwrite: bool) -> None:
-    """Refuse output paths that cannot be written before hours of work, not after."""
-    for path in reports:
-        if path == _STANDARD_OUTPUT:
-            continue
-        if path.is_dir():
-            raise CompareError(f"{path}: is a directory; give a file name")
-        if not path.parent.is_dir():
-            raise CompareError(f"{path}: there is no folder {path.parent}; create it first")
-        if path.exists() and not overwrite:
-            raise CompareError(f"{path}: already exists; --overwrite replaces it")
-
-
 def _read_text(path: Path) -> str:
     with path.open("rb") as file:
         data = file.read(_MAX_TEXT_BYTES + 1)
@@ -288,44 +279,3 @@ def _read_text(path: Path) -> str:
     if not data.strip():
         raise CompareError(f"{path}: is empty; give a text to score")
     return data.decode(errors="replace")
-
-
-def _converted(
-    path: Path, types: Sequence[str], cache: Path, threads: int, notices: Console
-) -> list[Path]:
-    source = open_source(path)
-    presets = list(dict.fromkeys(find_preset(name) for name in types))
-    return quants(source, presets, cache, partial(_convert, path, source, threads, notices))
-
-
-def _convert(
-    path: Path, source: Source, threads: int, notices: Console, outputs: list[Output]
-) -> None:
-    if source.tokenizer_folder:
-        check_tokens(source.tokenizer_folder, source.metadata)
-    route(source, outputs[0].path.parent, notices)
-    stats = ProgressStats(source, outputs)
-    with conversion_progress(notices, stats) as progress:
-        pipeline.convert(
-            source,
-            outputs,
-            threads=threads,
-            report=progress,
-            notify=partial(convert_screen.say, notices),
-        )
-    folder = outputs[0].path.parent.parent
-    convert_screen.say(notices, f"kept the converted files in {folder} for later comparisons")
-
-
-def _document(comparison: Comparison) -> str:
-    return json.dumps(as_json(comparison), indent=2, ensure_ascii=False) + "\n"
-
-
-def _write_reports(reports: Reports, comparison: Comparison, notices: Console) -> None:
-    for path, content in reports.items():
-        if path == _STANDARD_OUTPUT:
-            click.echo(content(comparison), nl=False)
-        else:
-            with replacing(path) as part:
-                part.write_text(content(comparison), encoding="utf-8", errors="backslashreplace")
-            convert_screen.say(notices, f"written: {path}")

@@ -71,6 +71,17 @@ def _is_file(wanted: str, path: Path) -> bool:
     return Path(wanted).name == path.name and Path(wanted).resolve() == path.resolve()
 
 
+def check_expert_names(candidate: Candidate, names: str) -> tuple[str, ...]:
+    """The names of `--expert-names`. Raises CompareError if their number is not the experts'."""
+    found = tuple(" ".join(name.split()) for name in names.split(","))
+    if len(found) != candidate.summary.experts or not all(found):
+        raise CompareError(
+            f"--expert-names {names}: has {len(found)} names, but {candidate.header.path} has "
+            f"{candidate.summary.experts} experts; give one for each, separated by commas"
+        )
+    return found
+
+
 def check_vocabulary(baseline: Candidate, other: Candidate) -> None:
     """Raise CompareError, naming the first difference, if `other` has another vocabulary."""
     for part, what in _VOCABULARY.items():

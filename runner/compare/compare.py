@@ -10,10 +10,12 @@ from pathlib import Path
 import llama_cpp
 
 from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.runner.compare.measure.estimate import Estimate
 from franken_gguf.runner.compare.measure.measure_job import SCORED_PARTS, Job, Progress, parts
 from franken_gguf.runner.compare.measure.measure_model import measure_model
 from franken_gguf.runner.compare.measure.questions import Question
 from franken_gguf.runner.compare.measure.scoring import N_OUTPUTS
+from franken_gguf.runner.compare.measure.side_by_side import side_by_side
 from franken_gguf.runner.compare.measure.stored import measured_from
 from franken_gguf.runner.compare.measure.subprocess_worker import messages
 from franken_gguf.runner.compare.measure.tasks import Tasks, check_context, prepare
@@ -45,6 +47,8 @@ class Request:
     options: LoadOptions
     vram: tuple[int, ...] | None = None
     rpc: tuple[str, ...] = ()
+    expert_names: tuple[str, ...] = ()
+    """In the order of the experts; empty if they are not known."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,8 @@ class Listener:
     begins: Callable[[Candidate, Sequence[str]], None]
     """A model begins, with the parts still to measure."""
     progress: Callable[[Progress], None]
+    estimate: Callable[[float], None]
+    """The most seconds that all models still need, measured on the first."""
     notice: Callable[[str], None]
 
 
@@ -71,10 +77,12 @@ def compare(request: Request, cache: Path, listener: Listener) -> Comparison:
     baseline, *others = _jobs(request, tasks, cache)
     errors: dict[str, str] = {}
     with baseline.workspace.locked():
+        to_come = tuple(_missing(job, others) for job in (baseline, *others))
         for candidate, job in zip(_baseline_first(request), (baseline, *others), strict=True):
             missing = _missing(job, others)
             try:
-                _measure(candidate, replace(job, parts=tuple(missing)), listener)
+                _measure(candidate, replace(job, parts=missing, to_come=to_come), listener)
+                to_come = () if missing else to_come
             except FrankenError as error:
                 if job is baseline:
                     raise
@@ -101,8 +109,7 @@ def _tasks(request: Request) -> Tasks:
 def _jobs(request: Request, tasks: Tasks, cache: Path) -> list[Job]:
     """A job for each model, the baseline's first, without parts."""
     options = replace(
-        request.options,
-        n_ctx=tasks.n_ctx if request.options.n_ctx is None else request.options.n_ctx,
+        side_by_side(request.options, request.baseline.header, tasks, request.settings),
         n_outputs=N_OUTPUTS,
         n_threads=request.settings.threads,
     )
@@ -131,9 +138,9 @@ def _jobs(request: Request, tasks: Tasks, cache: Path) -> list[Job]:
     ]
 
 
-def _missing(job: Job, others: Sequence[Job]) -> list[str]:
+def _missing(job: Job, others: Sequence[Job]) -> tuple[str, ...]:
     """The parts not measured yet, and for the baseline the scores that other models need."""
-    return [
+    return tuple(
         part
         for part in parts(job.tasks)
         if job.workspace.load(job.key, part) is None
@@ -143,7 +150,7 @@ def _missing(job: Job, others: Sequence[Job]) -> list[str]:
             and not job.workspace.has_baseline(part)
             and any(other.workspace.load(other.key, part) is None for other in others)
         )
-    ]
+    )
 
 
 def _measure(candidate: Candidate, job: Job, listener: Listener) -> None:
@@ -153,6 +160,8 @@ def _measure(candidate: Candidate, job: Job, listener: Listener) -> None:
     for message in messages(measure_model, job, str(job.path)):
         if isinstance(message, Progress):
             listener.progress(message)
+        elif isinstance(message, Estimate):
+            listener.estimate(message.seconds)
         else:
             listener.notice(f"{candidate.name}: {message}")
 
@@ -180,5 +189,12 @@ def _result(
         for one in request.questions
     )
     settings = replace(request.settings, chunks=len(tasks.chunks))
-    comparison = Comparison(settings, prompts, baseline, models, version=version("franken-gguf"))
+    comparison = Comparison(
+        settings,
+        prompts,
+        baseline,
+        models,
+        version=version("franken-gguf"),
+        expert_names=request.expert_names,
+    )
     return replace(comparison, conclusion=conclusion(comparison))

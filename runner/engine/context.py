@@ -54,6 +54,7 @@ class Context:
         self._signalled = signalled
         self._probe = probe
         self._context, self._params = loaded.context, loaded.params
+        self.n_sequences = int(lib.llama_n_seq_max(loaded.context))
         self._memory = lib.llama_get_memory(self._context)
         # A llama_batch only points to its tokens and flags: they must outlive the call.
         self._batch: Any = (lib.llama_token * N_BATCH)()
@@ -110,11 +111,15 @@ class Context:
 
     def _decode(self, tokens: Sequence[int], output_flags: Any = None) -> None:
         """Without `output_flags`, one for each token, only the last token's logits are computed."""
+        self._batch[: len(tokens)] = tokens
+        batch = lib.llama_batch_get_one(self._batch, len(tokens))
+        batch.logits = output_flags
+        self._run(batch, tokens)
+
+    def _run(self, batch: Any, tokens: Sequence[int] = ()) -> None:
+        """Evaluate a llama_batch, with which the context holds `tokens` more."""
         with signals_held(self._signalled):
-            self._batch[: len(tokens)] = tokens
             log.clear()
-            batch = lib.llama_batch_get_one(self._batch, len(tokens))
-            batch.logits = output_flags
             status = lib.llama_decode(self._context, batch)
             if status == 0:
                 self.evaluated += tokens

@@ -14,16 +14,16 @@ from franken_gguf.runner.planning.placement import Machine
 from franken_gguf.runner.sampling.settings import Sampling
 
 from .backend import EngineError
-from .context import Context
 from .generation import Generation
 from .loading import DEFAULTS, LoadOptions, load
 from .probe import Probe
 from .sampler import Sampler
+from .sequences import Drawn, Sequences
 
 __all__ = ["Engine", "Generation", "LoadOptions"]
 
 
-class Engine(Context):
+class Engine(Sequences):
     """A loaded model and its context. Close it, or use it in a `with` statement.
 
     The model is placed by the plan for `machine`, by default this one; if a device turns out to
@@ -61,6 +61,7 @@ class Engine(Context):
             super().__init__(header, loaded, stop, signalled, probe)
             self._resources = resources.pop_all()
         self._last_sampler: Sampler | None = None
+        self.clear()
 
     @signals_held()
     def close(self) -> None:
@@ -102,6 +103,23 @@ class Engine(Context):
         sampler = self._sampler(sampling)
         sampler.see(prompt)
         return Generation(self, list(prompt), sampler, max_tokens, can_rewind, records)
+
+    def draw(
+        self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling], max_tokens: int
+    ) -> list[Drawn]:
+        """An answer to each of up to `n_sequences` prompts, with its own sampling, side by side.
+
+        They stay in the context for `score`. Raises EngineError, SamplingError, Stopped.
+        """
+        samplers: list[Sampler] = []
+        try:
+            for prompt, sampling in zip(prompts, samplings, strict=True):
+                samplers.append(self._sampler(sampling))
+                samplers[-1].see(prompt)
+            return self.draw_beside(prompts, samplers, max_tokens)
+        finally:
+            for sampler in samplers:
+                sampler.close()
 
     def check(self, sampling: Sampling) -> None:
         """Raise SamplingError if this model cannot use these settings: an invalid grammar."""

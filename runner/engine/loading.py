@@ -33,6 +33,8 @@ class LoadOptions(PlacementOptions):
 
     n_threads: int | None = None
     """None: one for each physical core that this process may use."""
+    n_sequences: int = 1
+    """Sequences that can be evaluated side by side; they share the context's memory."""
 
 
 DEFAULTS = LoadOptions()
@@ -84,6 +86,8 @@ def load(
                 model = resources.enter_context(_model(header, plan, is_stopped, on_progress))
                 vocabulary = Vocabulary(header, model)
                 params = context_params(plan, options.n_threads or default_threads())
+                if options.n_sequences > 1 and _has_cells(model):
+                    params.n_seq_max, params.kv_unified = options.n_sequences, True
                 if probe:
                     params.cb_eval = probe.callback
                 context = _context(header, model, plan, params)
@@ -135,6 +139,11 @@ def _model(
         if is_stopped():
             raise Stopped from None
         raise
+
+
+def _has_cells(model: Any) -> bool:
+    """Whether its memory has a cell for each token, so that sequences can share some of them."""
+    return not lib.llama_model_is_recurrent(model) and not lib.llama_model_is_hybrid(model)
 
 
 def _check_kind(header: Header, model: Any) -> None:

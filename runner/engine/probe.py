@@ -75,6 +75,8 @@ class Probe(ABC):
 
     def __init__(self) -> None:
         check_ggml()
+        self.is_paused = False
+        """While it is set, evaluations are not captured."""
         self._error: Exception | None = None
         self.callback = lib.ggml_backend_sched_eval_callback(self._on_node)
         """For llama_context_params.cb_eval; lives as long as the probe."""
@@ -96,6 +98,8 @@ class Probe(ABC):
     def _on_node(self, tensor: int, asks: bool, _: object) -> bool:
         # An exception, or returning False with the data, ends the graph silently.
         try:
+            if self.is_paused:
+                return not asks
             return self.wants(tensor) if asks else self.capture(tensor)
         except Exception as error:
             self._error = error

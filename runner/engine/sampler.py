@@ -62,18 +62,21 @@ class Sampler:
         for token in prompt[-last:] if last else ():
             lib.llama_sampler_accept(self._chain, token)
 
-    def sample(self, context: Any, logits: F32, disallowed: Collection[int] = ()) -> int:
-        """The next token after the last in a llama_context, none of `disallowed`.
+    def sample(
+        self, context: Any, logits: F32, disallowed: Collection[int] = (), *, index: int = -1
+    ) -> int:
+        """The next token after one in a llama_context's last batch, none of `disallowed`.
 
-        `logits`, (vocabulary,), are those after that last token. If only disallowed tokens are
-        possible, one of them is sampled. The chain has accepted the token; the grammar has not.
+        `index` is that token's place in the batch, -1 the last; `logits`, (vocabulary,), are those
+        after it. If only disallowed tokens are possible, one of them is sampled. The chain has
+        accepted the token; the grammar has not.
         """
         if not disallowed and not self._grammar:
-            return self._sample_by_chain(context)
+            return self._sample_by_chain(context, index)
         if not disallowed:
             # As in llama.cpp: check the sampled token first, the whole vocabulary only if needed.
             before = lib.llama_sampler_clone(self._chain)
-            token = self._sample_by_chain(context)
+            token = self._sample_by_chain(context, index)
             if _allows(self._grammar, token):
                 lib.llama_sampler_free(before)
                 return token
@@ -87,8 +90,8 @@ class Sampler:
         if self._grammar and not ends_answer:
             lib.llama_sampler_accept(self._grammar, token)
 
-    def _sample_by_chain(self, context: Any) -> int:
-        return int(lib.llama_sampler_sample(self._chain, context, -1))
+    def _sample_by_chain(self, context: Any, index: int) -> int:
+        return int(lib.llama_sampler_sample(self._chain, context, index))
 
     def _candidates(self, logits: F32, disallowed: Collection[int]) -> NDArray[np.void] | None:
         """llama_token_data with -inf for impossible tokens; None if all disallowing leaves none."""

@@ -15,10 +15,12 @@ from franken_gguf.runner.compare.candidates import Candidate
 from franken_gguf.runner.compare.compare import Listener
 from franken_gguf.runner.compare.measure import measure_job
 from franken_gguf.runner.compare.results.document import Comparison, GreedyAnswer, ModelResult
-from franken_gguf.runner.compare.results.figures import figures
+from franken_gguf.runner.compare.results.figures import Section, figures
 from franken_gguf.runner.terminal.text import printable
 
 _NARROW = 80
+_LABEL, _NARROW_LABEL = 28, 16
+"""Width of the labels in characters, on a terminal of `_NARROW` columns or more, and below."""
 _CELL = 15
 """Width of a model's column in characters."""
 _SHOWN_BEFORE = 40
@@ -41,9 +43,10 @@ def _bar(console: Console, count: int) -> Iterator[Listener]:
         BarColumn(bar_width=None),
         TextColumn("{task.percentage:>3.0f} %"),
         TimeElapsedColumn(),
+        TextColumn("{task.fields[left]}", markup=False),
     )
     with Progress(*columns, console=console, transient=True, expand=True) as progress:
-        task = progress.add_task("starting", total=1)
+        task = progress.add_task("starting", total=1, left="")
         state = _State(count)
 
         def begins(candidate: Candidate, parts: Sequence[str]) -> None:
@@ -52,9 +55,17 @@ def _bar(console: Console, count: int) -> Iterator[Listener]:
 
         def advances(step: measure_job.Progress) -> None:
             description, completed = state.advances(step)
-            progress.update(task, description=description, completed=completed)
+            left = state.left(progress.get_time())
+            progress.update(task, description=description, completed=completed, left=left)
 
-        yield Listener(begins, advances, lambda text: _notice(progress.console, text))
+        def estimates(seconds: float) -> None:
+            state.estimates(seconds, progress.get_time())
+            _notice(progress.console, at_most(seconds))
+
+        def notice(text: str) -> None:
+            _notice(progress.console, text)
+
+        yield Listener(begins, advances, estimates, notice)
 
 
 @contextmanager
@@ -66,7 +77,22 @@ def _lines(console: Console, count: int) -> Iterator[Listener]:
         status = "measuring" if parts else "already measured"
         _notice(console, f"{state.title}: {status}")
 
-    yield Listener(begins, lambda _: None, lambda text: _notice(console, text))
+    def estimates(seconds: float) -> None:
+        _notice(console, at_most(seconds))
+
+    yield Listener(begins, lambda _: None, estimates, lambda text: _notice(console, text))
+
+
+def at_most(seconds: float) -> str:
+    """The time estimate in words."""
+    return f"this takes at most about {_duration(seconds)}, less if answers end early"
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{max(10, 10 * round(seconds / 10))} seconds"
+    minutes = round(seconds / 60)
+    return f"{minutes} minutes" if minutes < 100 else f"{round(minutes / 60)} hours"
 
 
 class _State:
@@ -76,12 +102,15 @@ class _State:
         self._count = count
         self._number = 0
         self._parts: Sequence[str] = ()
+        self._estimate = self._started = self._share = 0.0
+        self._first = 0
+        """Number of the model that was being measured when the estimate was made."""
         self.title = ""
 
     def begins(self, candidate: Candidate, parts: Sequence[str]) -> None:
         """Go to the next model."""
         self._number += 1
-        self._parts = parts
+        self._parts, self._share = parts, 0.0
         self.title = f"{self._number} of {self._count}  {candidate.name}"
 
     def advances(self, step: measure_job.Progress) -> tuple[str, float]:
@@ -89,7 +118,22 @@ class _State:
         if step.part not in self._parts:
             return f"{self.title}  loading", 0.0
         description = f"{self.title}  {measure_job.description(step.part)}"
-        return description, self._parts.index(step.part) + step.done
+        completed = self._parts.index(step.part) + step.done
+        self._share = completed / len(self._parts)
+        return description, completed
+
+    def estimates(self, seconds: float, now: float) -> None:
+        """Begin to count the time left from an estimate."""
+        self._estimate, self._started, self._first = seconds, now, self._number
+
+    def left(self, now: float) -> str:
+        """The time left: by the estimate, and by the time that was needed once a model is done."""
+        if not self._estimate:
+            return ""
+        elapsed = now - self._started
+        done = self._number - self._first + self._share
+        total = elapsed * (self._count - self._first + 1) / done if done > 1 else self._estimate
+        return f"about {_duration(total - elapsed)} left"
 
 
 def _notice(console: Console, line: str) -> None:
@@ -99,7 +143,8 @@ def _notice(console: Console, line: str) -> None:
 def show(console: Console, comparison: Comparison) -> None:
     """Print the figures with the models side by side, the answers, and the conclusion."""
     for models in _groups(comparison, console.width):
-        console.print(_table(comparison, models, console.width), Text())
+        for section in figures(comparison):
+            _show_section(console, section, models)
     for number in range(len(comparison.prompts)):
         _show_answers(console, comparison, number)
     console.print(Text(printable(comparison.conclusion)))
@@ -109,28 +154,28 @@ def _groups(comparison: Comparison, width: int) -> Iterator[list[ModelResult]]:
     """Groups of models that fit side by side, each beginning with the baseline."""
     base = [one for one in comparison.models if one.name == comparison.baseline]
     others = [one for one in comparison.models if one.name != comparison.baseline]
-    label = 16 if width < _NARROW else 28
+    label = _NARROW_LABEL if width < _NARROW else _LABEL
     most = max(1, (width - label) // _CELL - 1)
     for start in range(0, max(1, len(others)), most):
         yield base + others[start : start + most]
 
 
-def _table(comparison: Comparison, models: Sequence[ModelResult], width: int) -> Table:
-    gap = 1 if width < _NARROW else 2
+def _show_section(console: Console, section: Section, models: Sequence[ModelResult]) -> None:
+    """Print a section's title, its sentence, and its rows if it has any."""
+    rows = [(label, [cell(one) for one in models]) for label, cell in section.rows]
+    rows = [(label, cells) for label, cells in rows if any(cells)]
+    if not rows:
+        return
+    console.print(Text(printable(section.title), "bold"))
+    console.print(Text(printable(section.about)))
+    label_width, gap = (_NARROW_LABEL, 1) if console.width < _NARROW else (_LABEL, 2)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, gap, 0, 0))
-    table.add_column("", overflow="fold")
+    table.add_column("", overflow="fold", width=label_width - gap)
     for one in models:
-        table.add_column(Text(one.name), justify="right", overflow="fold")
-    for section in figures(comparison):
-        rows = [(label, [cell(one) for one in models]) for label, cell in section.rows]
-        rows = [(label, cells) for label, cells in rows if any(cells)]
-        if rows:
-            table.add_row(Text(printable(section.title), "bold"))
-        for label, cells in rows:
-            table.add_row(Text(f" {label}"), *(_cell(cell) for cell in cells))
-        if rows:
-            table.add_section()
-    return table
+        table.add_column(Text(one.name), justify="right", overflow="fold", width=_CELL - gap)
+    for label, cells in rows:
+        table.add_row(Text(f" {label}"), *map(_cell, cells))
+    console.print(table, Text())
 
 
 def _cell(text: str) -> Text:

@@ -18,8 +18,9 @@ from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.merge.recipe_file import read_recipe
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
-from franken_gguf.runner.compare.measure.scoring import CHUNK, N_OUTPUTS, answer_log_probs
+from franken_gguf.runner.compare.measure.scoring import CHUNK, N_OUTPUTS
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.sequences import Continuation
 from support.models import ROOT, dense_checkpoint
 
 EXAMPLES = ROOT / "examples"
@@ -114,5 +115,5 @@ def score(engine: Engine, question: str, answer: str) -> float:
     prompt = engine.vocabulary.prompt(asked)
     answered = engine.vocabulary.prompt(f"{asked}{answer}<|im_end|>")
     assert answered[: len(prompt)] == prompt
-    (found,) = answer_log_probs(engine, prompt, [answered[len(prompt) :]])
+    (found,) = engine.score([Continuation(prompt, answered[len(prompt) :])])
     return -float(found.mean())

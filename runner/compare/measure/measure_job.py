@@ -51,6 +51,8 @@ class Job:
     options: LoadOptions
     vram: tuple[int, ...] | None = None
     rpc: tuple[str, ...] = ()
+    to_come: tuple[tuple[str, ...], ...] = ()
+    """The parts still to measure of every model, the baseline's first, to estimate their time."""
 
     @property
     def is_baseline(self) -> bool:

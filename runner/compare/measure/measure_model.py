@@ -16,6 +16,7 @@ from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Machine
 from franken_gguf.runner.prompt.template import Template, special_tokens, stored_template
 
+from .estimate import estimated, measured_rates
 from .loaded_model import LoadedModel
 from .measure_job import ANSWERS, RUN, TEXT, Job, Progress, prompt_part
 from .measure_prompt import measure_prompt
@@ -47,9 +48,13 @@ def measure_model(job: Job, send: Callable[[Any], None]) -> None:
         model = LoadedModel(
             engine, template, job.settings, job.workspace, probe, is_baseline=job.is_baseline
         )
+        if job.to_come and job.tasks.prompts:
+            rates = measured_rates(engine, job.tasks.prompts[0], job.settings)
+            send(estimated(job, rates))
         for part in job.parts:
             model.on_progress = partial(_send_progress, send, part)
             model.on_progress(0)
+            engine.clear()
             job.workspace.store(job.key, part, _measured(job, model, part))
         job.workspace.store(job.key, RUN, Run(load_seconds, peak_memory()))
 

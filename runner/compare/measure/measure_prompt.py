@@ -2,40 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
 
 from franken_gguf.runner.compare.results.metrics import lean
 from franken_gguf.runner.engine.engine import Generation
+from franken_gguf.runner.engine.sequences import Continuation
 from franken_gguf.runner.planning.memory_use import N_BATCH
 from franken_gguf.runner.sampling.settings import Sampling
 
 from .loaded_model import LoadedModel
 from .raw_measurements import MeasuredPrompt, Speed
-from .scoring import answer_log_probs
+from .side_by_side import answers_at_once
 from .tasks import Task, Tokens, choices
 
 # The baseline's lean is measured again in batches of this many tokens: the change is the noise.
 _OTHER_BATCH = 16
 
+Sample = tuple[int, str, float]
+"""Seed, text, and lean of the forced choice."""
+
 
 def measure_prompt(model: LoadedModel, task: Task) -> MeasuredPrompt:
     """A greedy answer, sampled answers with their forced choices, and the lean of each wording."""
-    model.engine.forget_from(0)
-    steps = 1 + model.settings.samples + (len(task.wordings) if task.answers else 0)
     text, tokens, generation = _answer(model, task.prompt, Sampling(temperature=0))
-    speed = _speed(generation)
-    model.on_progress(1 / steps)
-    samples = []
-    for number in range(model.settings.samples):
-        sample, sample_speed = _sample(model, task, number)
-        samples.append(sample)
-        speed += sample_speed
-        model.on_progress((2 + number) / steps)
-    leans = _leans(model, task, N_BATCH)
-    again = _leans(model, task, _OTHER_BATCH) if model.is_baseline else []
+    samples: list[Sample] = []
+    for group in _groups(model, task):
+        model.on_progress((1 + len(samples)) / (2 + model.settings.samples))
+        samples += _sampled(model, task, group)
+    leans = _wording_leans(model, task, N_BATCH)
+    again = _wording_leans(model, task, _OTHER_BATCH) if model.is_baseline else []
     return MeasuredPrompt(
         tokens,
         text,
@@ -44,7 +43,7 @@ def measure_prompt(model: LoadedModel, task: Task) -> MeasuredPrompt:
         raw=[[one.raw for one in orders] for orders in leans],
         per_token=[[one.per_token for one in orders] for orders in leans],
         raw_again=[[one.raw for one in orders] for orders in again],
-        speed=speed,
+        speed=_speed(generation),
     )
 
 
@@ -77,21 +76,44 @@ def _speed(generation: Generation) -> Speed:
     )
 
 
-def _sample(model: LoadedModel, task: Task, number: int) -> tuple[tuple[int, str, float], Speed]:
-    """Seed, answer and forced choice of sample `number`; samples take the wordings in turn."""
-    seed = model.settings.seed + number
-    places = [(i, j) for i, orders in enumerate(task.wordings) for j in range(len(orders))]
-    i, j = places[number % len(places)]
-    sampling = Sampling(temperature=model.settings.temperature, seed=seed)
-    text, _, generation = _answer(model, task.wordings[i][j], sampling)
-    choice = 0.0
-    if task.answers:
-        asked = task.question.paraphrases[i][j]
-        vocabulary = model.engine.vocabulary
-        prompts = choices(vocabulary, model.template, task.question, asked, text)
-        leans = [_lean(model, task, prompt, N_BATCH).per_token for prompt in prompts]
-        choice = float(np.mean(leans))
-    return (seed, text, choice), _speed(generation)
+def _groups(model: LoadedModel, task: Task) -> Iterator[range]:
+    """The numbers of the samples that are drawn side by side."""
+    size = answers_at_once(task, model.settings.max_tokens, model.engine)
+    for start in range(0, model.settings.samples, size):
+        yield range(start, min(start + size, model.settings.samples))
+
+
+def _sampled(model: LoadedModel, task: Task, numbers: range) -> list[Sample]:
+    """Seed, answer and forced choice of some samples; samples take the wordings in turn."""
+    settings, places = model.settings, task.places
+    asked = [places[number % len(places)] for number in numbers]
+    seeds = [settings.seed + number for number in numbers]
+    drawn = model.engine.draw(
+        [task.wordings[i][j] for i, j in asked],
+        [Sampling(temperature=settings.temperature, seed=seed) for seed in seeds],
+        settings.max_tokens,
+    )
+    texts = [model.text(answer.tokens) for answer in drawn]
+    questions = [task.question.paraphrases[i][j] for i, j in asked]
+    return list(zip(seeds, texts, _choices(model, task, questions, texts), strict=True))
+
+
+def _choices(
+    model: LoadedModel, task: Task, questions: Sequence[str], texts: Sequence[str]
+) -> list[float]:
+    """The lean of each sampled answer's forced choice, averaged over the orders of the options."""
+    if not task.answers:
+        return [0.0] * len(texts)
+    vocabulary, template = model.engine.vocabulary, model.template
+    # Equal answers to the same question are scored as one: `after` is the first of them.
+    firsts: dict[tuple[str, str], int] = {}
+    prompts = [
+        (prompt, firsts.setdefault((question, text), number))
+        for number, (question, text) in enumerate(zip(questions, texts, strict=True))
+        for prompt in choices(vocabulary, template, task.question, question, text)
+    ]
+    leans = [one.per_token for one in _leans(model, task, prompts, N_BATCH)]
+    return np.reshape(leans, (len(texts), -1)).mean(axis=1).tolist()  # type: ignore[no-any-return]
 
 
 class _Lean(NamedTuple):
@@ -101,20 +123,30 @@ class _Lean(NamedTuple):
     per_token: float
 
 
-def _leans(model: LoadedModel, task: Task, batch: int) -> list[list[_Lean]]:
+def _wording_leans(model: LoadedModel, task: Task, batch: int) -> list[list[_Lean]]:
     """By paraphrase and order; [] for a prompt without answers to score."""
     if not task.answers:
         return []
-    leans = []
-    for orders in task.wordings:
-        # From an empty context, so that the result does not depend on what was asked before.
-        model.engine.forget_from(0)
-        leans.append([_lean(model, task, wording, batch) for wording in orders])
-    return leans
+    # From an empty context, so that the result does not depend on what was asked before.
+    model.engine.clear()
+    prompts = [(wording, None) for orders in task.wordings for wording in orders]
+    leans = iter(_leans(model, task, prompts, batch))
+    return [list(islice(leans, len(orders))) for orders in task.wordings]
 
 
-def _lean(model: LoadedModel, task: Task, prompt: Tokens, batch: int) -> _Lean:
+def _leans(
+    model: LoadedModel, task: Task, prompts: Sequence[tuple[Tokens, int | None]], batch: int
+) -> list[_Lean]:
+    """The lean after each prompt; with each the drawn answer with which it begins, if any."""
     first, second = task.answers
-    scores = answer_log_probs(model.engine, prompt, [*first, *second], batch=batch)
-    sets = scores[: len(first)], scores[len(first) :]
-    return _Lean(lean(*sets), lean(*sets, per_token=True))
+    options = [*first, *second]
+    scores = model.engine.score(
+        [Continuation(prompt, answer, after) for prompt, after in prompts for answer in options],
+        batch=batch,
+    )
+    leans = []
+    for start in range(0, len(scores), len(options)):
+        some = scores[start : start + len(options)]
+        sets = some[: len(first)], some[len(first) :]
+        leans.append(_Lean(lean(*sets), lean(*sets, per_token=True)))
+    return leans

@@ -121,6 +121,8 @@ _BUILT_IN = {
 
 BUILT_IN = tuple(_BUILT_IN)
 """The names of the built-in prompts."""
+QUICK = ("eternal-life", "haiku")
+"""Those that are asked unless others are named: on the demo they take minutes, not hours."""
 
 
 def question(text: str) -> Question:

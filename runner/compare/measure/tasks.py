@@ -43,6 +43,11 @@ class Task:
         """The wording that the greedy answer answers."""
         return self.wordings[0][0]
 
+    @property
+    def places(self) -> list[tuple[int, int]]:
+        """Paraphrase and order of each wording."""
+        return [(i, j) for i, orders in enumerate(self.wordings) for j in range(len(orders))]
+
 
 @dataclass(frozen=True)
 class Tasks:

@@ -16,7 +16,11 @@ from typing import Any
 from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
 
 from franken_gguf.runner.compare.results.conclusion import baseline, yardstick
-from franken_gguf.runner.compare.results.document import FEWEST_PARAPHRASES, Comparison
+from franken_gguf.runner.compare.results.document import (
+    FEWEST_PARAPHRASES,
+    FEWEST_SAMPLES,
+    Comparison,
+)
 from franken_gguf.runner.terminal.text import printable, size
 
 from .page_parts import (
@@ -48,6 +52,7 @@ def page(comparison: Comparison) -> str:
         result_of=result_of,
         verdicts=verdicts(comparison),
         fewest_paraphrases=FEWEST_PARAPHRASES,
+        fewest_samples=FEWEST_SAMPLES,
         kld=kld_figure(comparison),
         leans=list(lean_figures(comparison)),
         routing=routing_figures(comparison),

@@ -196,6 +196,7 @@ class FigureTable:
     """A section of figures: for each row its label, and the lines of each model's cell."""
 
     title: str
+    about: str
     rows: tuple[tuple[str, tuple[list[str], ...]], ...]
 
 
@@ -208,7 +209,7 @@ def figure_tables(comparison: Comparison) -> Iterator[FigureTable]:
         ]
         rows = [(label, cells) for label, cells in rows if any(map(any, cells))]
         if rows:
-            yield FigureTable(section.title, tuple(rows))
+            yield FigureTable(section.title, section.about, tuple(rows))
 
 
 def settings(comparison: Comparison) -> Iterator[tuple[str, str]]:

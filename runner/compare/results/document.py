@@ -13,6 +13,8 @@ from .metrics import Estimate, Interval, LayerRouting
 FORMAT = 1
 FEWEST_PARAPHRASES = 5
 """Paraphrases that an interval of a lean needs to mean anything."""
+FEWEST_SAMPLES = 16
+"""Sampled answers that an interval of their share needs to mean anything; below, only the count."""
 
 
 @dataclass(frozen=True)
@@ -248,6 +250,8 @@ class Comparison:
     conclusion: str = ""
     version: str = ""
     format: int = FORMAT
+    expert_names: tuple[str, ...] = ()
+    """In the order of the experts; empty if they are not known."""
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from franken_gguf.runner.terminal.text import printable, size
 
-from .document import Comparison, Lean, ModelResult, Prompt, PromptResult, TextScore
+from .document import FEWEST_SAMPLES, Comparison, Lean, ModelResult, Prompt, PromptResult, TextScore
 from .metrics import Estimate, Interval
 
 Cell = Callable[[ModelResult], str]
@@ -19,6 +19,8 @@ class Section:
     """Rows of figures under a title."""
 
     title: str
+    about: str
+    """What they are, in one sentence."""
     rows: tuple[tuple[str, Cell], ...]
 
 
@@ -26,6 +28,7 @@ def figures(comparison: Comparison) -> Iterator[Section]:
     """All sections; rows and sections can be empty."""
     yield Section(
         "file",
+        "The files compared; fewer bits per weight need less memory.",
         (
             ("size", lambda one: size(one.nbytes)),
             ("bits per weight", lambda one: f"{one.bits_per_weight:.2f}"),
@@ -34,22 +37,33 @@ def figures(comparison: Comparison) -> Iterator[Section]:
     )
     settings = comparison.settings
     if settings.text:
-        yield _scores(f"{settings.text}, {settings.chunks} chunks", lambda one: one.text)
+        yield _scores(
+            f"{settings.text}, {settings.chunks} chunks",
+            f"How far each model's predictions of this text are from {comparison.baseline}'s; "
+            "a KL divergence of 0 is the same.",
+            lambda one: one.text,
+        )
     if comparison.prompts:
         name = f"{comparison.baseline}'s answers"
-        yield _scores(name, lambda one: one.answers)
+        yield _scores(
+            name,
+            f"How far each model's predictions are from {name}, the most likely ones, token by "
+            "token.",
+            lambda one: one.answers,
+        )
     for number, prompt in enumerate(comparison.prompts):
-        yield _prompt(comparison.baseline, prompt, number)
+        yield _prompt(comparison, prompt, number)
     yield _routing(comparison)
     yield _machine()
 
 
-def _scores(title: str, score: Callable[[ModelResult], TextScore | None]) -> Section:
+def _scores(title: str, about: str, score: Callable[[ModelResult], TextScore | None]) -> Section:
     def cell(text: Callable[[TextScore], str]) -> Cell:
         return lambda one: text(found) if (found := score(one)) else ""
 
     return Section(
         title,
+        about,
         (
             ("perplexity", cell(lambda found: _estimate(found.ppl, ".3f"))),
             ("KL divergence", cell(lambda found: _estimate(found.kld, ".5f"))),
@@ -60,7 +74,7 @@ def _scores(title: str, score: Callable[[ModelResult], TextScore | None]) -> Sec
     )
 
 
-def _prompt(baseline: str, prompt: Prompt, number: int) -> Section:
+def _prompt(comparison: Comparison, prompt: Prompt, number: int) -> Section:
     def cell(text: Callable[[PromptResult], str]) -> Cell:
         return lambda one: text(found) if (found := _result(one, number)) else ""
 
@@ -68,12 +82,16 @@ def _prompt(baseline: str, prompt: Prompt, number: int) -> Section:
     sides = f": + is {first}, - is {second}" if prompt.labels else ""
     return Section(
         prompt.name + sides,
+        _about(comparison, prompt),
         (
             ("lean (log-odds)", cell(lambda found: _lean(found.lean))),
             ("  per token", cell(lambda found: _lean(found.lean, per_token=True))),
-            (f"  change from {baseline}", cell(lambda found: _moved(prompt, found.lean))),
+            (
+                f"  change from {comparison.baseline}",
+                cell(lambda found: _moved(prompt, found.lean)),
+            ),
             ("sampled answers", cell(lambda found: _choices(prompt, found))),
-            ("5-7-5", cell(lambda found: _share(found.haiku.valid) if found.haiku else "")),
+            ("5-7-5", cell(_valid)),
             ("distinct 1/2/3-grams", cell(_distinct)),
             ("repeated 4-grams", cell(_repetition)),
             (
@@ -82,6 +100,16 @@ def _prompt(baseline: str, prompt: Prompt, number: int) -> Section:
             ),
         ),
     )
+
+
+def _about(comparison: Comparison, prompt: Prompt) -> str:
+    samples = comparison.settings.samples
+    drawn = f"{samples} sampled answer{'' if samples == 1 else 's'}"
+    if prompt.labels:
+        asked = f"over {prompt.wordings} wordings"
+        sampled = f", and how many of {drawn} choose each" if samples else ""
+        return f"Which of the two the answers lean to {asked}{sampled}."
+    return f"How varied the words of {drawn} are; higher is more varied, but for repeats."
 
 
 def _result(model: ModelResult, number: int) -> PromptResult | None:
@@ -98,6 +126,7 @@ def _routing(comparison: Comparison) -> Section:
 
     return Section(
         "routing",
+        f"How often the router sends a token to the same experts as {comparison.baseline}'s.",
         (
             ("same experts", agreement),
             ("Jaccard", lambda one: _percent(one.routing.jaccard if one.routing else None)),
@@ -106,13 +135,29 @@ def _routing(comparison: Comparison) -> Section:
                 "most changed layers",
                 lambda one: " ".join(map(str, one.routing.drift)) if one.routing else "",
             ),
+            *(
+                (f"load of {printable(name)}", _load(number))
+                for number, name in enumerate(comparison.expert_names)
+            ),
         ),
     )
+
+
+def _load(expert: int) -> Cell:
+    """An expert's share of the router's choices, averaged over the layers."""
+
+    def cell(one: ModelResult) -> str:
+        layers = one.routing.layers if one.routing else ()
+        loads = [layer.load[expert] for layer in layers if expert < len(layer.load)]
+        return _percent(sum(loads) / len(loads)) if loads else ""
+
+    return cell
 
 
 def _machine() -> Section:
     return Section(
         "this machine",
+        "Speed and memory here, one answer at a time; they differ from run to run.",
         (
             ("load time", lambda one: f"{one.machine.load_seconds:.1f} s" if one.machine else ""),
             (
@@ -171,11 +216,20 @@ def _moved(prompt: Prompt, lean: Lean | None) -> str:
 def _choices(prompt: Prompt, found: PromptResult) -> str:
     if found.choices is None:
         return ""
-    share = found.choices.share
-    counts = f"{found.choices.first} of {len(found.samples)}"
-    return (
-        f"{counts} {printable(prompt.labels[0])}\n{100 * share.low:.0f} to {100 * share.high:.0f} %"
-    )
+    share, count = found.choices.share, len(found.samples)
+    counted = f"{found.choices.first} of {count} {printable(prompt.labels[0])}"
+    if count < FEWEST_SAMPLES:
+        return counted
+    return f"{counted}\n{100 * share.low:.0f} to {100 * share.high:.0f} %"
+
+
+def _valid(found: PromptResult) -> str:
+    if found.haiku is None:
+        return ""
+    count = len(found.samples)
+    if count < FEWEST_SAMPLES:
+        return f"{round(found.haiku.valid.value * count)} of {count}"
+    return _share(found.haiku.valid)
 
 
 def _repetition(found: PromptResult) -> str:

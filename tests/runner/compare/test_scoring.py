@@ -6,23 +6,24 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.compare.measure.scoring import (
     CHUNK,
     N_OUTPUTS,
     SCORED,
-    answer_log_probs,
     chunk_logits,
     chunks,
 )
 from franken_gguf.runner.compare.results.metrics import log_softmax
 from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from franken_gguf.runner.engine.sequences import Continuation
 from franken_gguf.runner.sampling.settings import Sampling
 from support.models import smollm2
 
-OPTIONS = LoadOptions(n_ctx=CHUNK, n_threads=1, n_gpu_layers=0, n_outputs=N_OUTPUTS)
+OPTIONS = LoadOptions(n_ctx=CHUNK, n_threads=1, n_gpu_layers=0, n_outputs=N_OUTPUTS, n_sequences=8)
 
 
 @pytest.fixture(scope="module")
@@ -31,8 +32,15 @@ def engine() -> Iterator[Engine]:
         yield engine
 
 
+def scored(
+    engine: Engine, prompt: list[int], answers: list[list[int]], batch: int = CHUNK
+) -> list[NDArray[np.float32]]:
+    engine.clear()
+    return engine.score([Continuation(prompt, answer) for answer in answers], batch=batch)
+
+
 def one_by_one(engine: Engine, prompt: list[int], answer: list[int]) -> list[float]:
-    engine.forget_from(0)
+    engine.clear()
     row = engine.logits(prompt, len(prompt) - 1)
     found = []
     for token in answer:
@@ -45,7 +53,7 @@ def test_an_answers_tokens_have_the_probabilities_of_a_token_at_a_time(engine: E
     prompt = engine.vocabulary.prompt("The capital of France is")
     texts = (" Paris.", " a city of light and of many bridges", " Paris")
     answers = [engine.vocabulary.tokenize(text) for text in texts]
-    found = answer_log_probs(engine, prompt, answers)
+    found = scored(engine, prompt, answers)
     for answer, scores in zip(answers, found, strict=True):
         # How many tokens are evaluated at once moves the last bits of quantized products.
         assert scores == pytest.approx(one_by_one(engine, prompt, answer), abs=0.05)
@@ -55,15 +63,15 @@ def test_an_answers_tokens_have_the_probabilities_of_a_token_at_a_time(engine: E
 def test_a_greedy_answer_has_the_top_token_at_each_position(engine: Engine) -> None:
     prompt = engine.vocabulary.prompt("1, 2, 3, 4, 5, 6,")
     answer = list(engine.generate(prompt, Sampling(temperature=0), 6))
-    (scores,) = answer_log_probs(engine, prompt, [answer])
+    (scores,) = scored(engine, prompt, [answer])
     assert scores.min() > np.log(0.5)
 
 
 def test_a_prompt_scored_in_small_batches_is_the_same_but_for_rounding(engine: Engine) -> None:
     prompt = engine.vocabulary.prompt("If you could live for ever, would you? I would")
     answers = [engine.vocabulary.tokenize(" not")]
-    (whole,) = answer_log_probs(engine, prompt, answers)
-    (parts,) = answer_log_probs(engine, prompt, answers, batch=3)
+    (whole,) = scored(engine, prompt, answers)
+    (parts,) = scored(engine, prompt, answers, batch=3)
     assert parts == pytest.approx(whole, abs=0.05)
 
 
@@ -73,14 +81,13 @@ def test_a_prompt_scored_in_small_batches_is_the_same_but_for_rounding(engine: E
         ([1], [], "is empty"),
         ([], [1], "is empty"),
         ([1] * 500, [1] * 20, "520 tokens, but the context has 512"),
-        ([1], [1] * 300, "an answer at most 256"),
     ],
 )
 def test_what_cannot_be_scored_is_refused_with_the_numbers(
     engine: Engine, prompt: list[int], answer: list[int], reason: str
 ) -> None:
     with pytest.raises(EngineError, match=reason):
-        answer_log_probs(engine, prompt, [[1], answer])
+        scored(engine, prompt, [[1], answer])
 
 
 def test_a_text_is_cut_into_whole_chunks_and_its_second_halves_are_scored(engine: Engine) -> None:
