@@ -34,8 +34,8 @@ from franken_gguf.quantize.tensor_types.type_presets import Type, find_preset
 from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.sensitivity.degrading import DegradedModel
 from franken_gguf.runner.sensitivity.measure import loaded
-from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN
 from franken_gguf.runner.sensitivity.measured_source import measurements
+from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN
 
 CHUNK, SKIPPED = 128, 12
 JOB_WEIGHTS = 1 << 20

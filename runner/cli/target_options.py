@@ -20,8 +20,8 @@ from franken_gguf.quantize.tensor_types.type_presets import Preset, find_preset
 from franken_gguf.runner.cli.options.option_groups import Decorator, option, with_options
 from franken_gguf.runner.cli.options.types import FILE, size
 from franken_gguf.runner.common.hardware import cores
-from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN, passages_of
 from franken_gguf.runner.sensitivity.measured_source import measurements
+from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN, passages_of
 from franken_gguf.runner.ui.convert_screen import say
 
 from .router_prep import working
