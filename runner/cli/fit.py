@@ -88,7 +88,7 @@ def fit(
     threads: int | None,
     as_json: bool,
 ) -> None:
-    """Find the best file of a model for a GPU and RAM.
+    """Find the best file for a GPU and RAM.
 
     SOURCE is what convert takes. The answer is the --target-size with which the model, its context
     and KV cache fit, where its parts go, and the KL divergence to expect: once with everything on

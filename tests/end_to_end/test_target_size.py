@@ -111,7 +111,7 @@ def test_types_of_the_users_are_kept(folder: Path) -> None:
         (("--target-size", "1KiB"), "--target-size 1KiB: the smallest file of this model has "),
         (("--target-size", "1GiB"), "--target-size 1GiB: is above the unquantized model's "),
         (("--target-size", "6GiBs"), "'6GiBs' is not a size; write 512MiB, 2G"),
-        (("--target-size", "Q4_K_X"), "no type 'Q4_K_X'; there are: "),
+        (("--target-size", "Q4_K_X"), "unknown type 'Q4_K_X'; "),
         (("--target-bpw", "5", "--pure"), "--pure leaves no types to choose"),
     ],
 )
