@@ -48,14 +48,15 @@ def plan(
     with --vram and --ram, and ends with the same plan as options for llama.cpp.
     """
     shape = model_shape(joined(read_header(model)))
-    decided = make_plan(shape, _machine(vram, ram, rpc), placement)
+    decided = make_plan(shape, machine_of(vram, ram, rpc), placement)
     if as_json:
         click.echo(json.dumps(_document(decided), indent=2))
     else:
         plan_screen.show_plan(Console(), shape, decided, rpc)
 
 
-def _machine(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ...]) -> Machine:
+def machine_of(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ...]) -> Machine:
+    """This machine, or the one that the options describe."""
     if vram is not None and ram is not None and not rpc:
         return Machine(ram, _gpus(vram))
     # llama.cpp is slow to load, and a plan for another machine does not need it.

@@ -111,7 +111,7 @@ def test_types_of_the_users_are_kept(folder: Path) -> None:
         (("--target-size", "1KiB"), "--target-size 1KiB: the smallest file of this model has "),
         (("--target-size", "1GiB"), "--target-size 1GiB: is above the unquantized model's "),
         (("--target-size", "6GiBs"), "'6GiBs' is not a size; write 512MiB, 2G"),
-        (("--target-size", "Q4_K_X"), "no type 'Q4_K_X'; there are: "),
+        (("--target-size", "Q4_K_X"), "unknown type 'Q4_K_X'; "),
         (("--target-bpw", "5", "--pure"), "--pure leaves no types to choose"),
     ],
 )
@@ -144,6 +144,38 @@ def test_a_text_that_cannot_be_measured_on_is_refused(
     assert result.exit_code == 1
     assert error in result.output.splitlines()[-1]
     assert result.output.count("Error") == 1
+
+
+def fit(folder: Path, *words: object) -> Result:
+    return CliRunner().invoke(main, ["fit", str(folder / "tales"), *map(str, words)])
+
+
+def test_fit_finds_the_largest_file_that_the_planner_has_room_for(folder: Path) -> None:
+    found = []
+    for vram in (64, 68):
+        words = ("--vram", f"{vram}MiB", "--ram", "64MiB", "-c", "64", "--json")
+        result = fit(folder, *words)
+        assert result.exit_code == 0, result.output
+        best = json.loads(result.stdout)[-1]
+        assert best["plan"]["devices"] == ["GPU"]
+        output = converted(folder, "--target-size", best["target_size"], "-o", folder)
+        assert output["predicted_kl_divergence"] == best["divergence"]
+        assert output["bytes"] <= best["target_size"]
+        found.append(best["target_size"])
+    assert found == sorted(found)
+
+
+def test_fit_prints_the_command_that_makes_the_file(folder: Path) -> None:
+    result = fit(folder, "--vram", "0", "--ram", "64MiB", "-c", "64")
+    assert result.exit_code == 0, result.output
+    assert "all 3 layers on the CPU" in result.stdout
+    assert f"franken-gguf convert {folder / 'tales'} --target-size " in result.stdout
+
+
+def test_a_context_that_the_model_was_not_trained_for_is_refused(folder: Path) -> None:
+    result = fit(folder, "--vram", "64MiB", "--ram", "64MiB", "-c", "9999999")
+    assert result.exit_code == 1
+    assert "was trained for a context of" in result.output.splitlines()[-1]
 
 
 def test_a_quantized_source_is_converted_with_a_warning_about_its_loss(folder: Path) -> None:

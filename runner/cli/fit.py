@@ -1,0 +1,126 @@
+"""`franken-gguf fit`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import click
+from rich.console import Console
+
+from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.open_source import open_source
+from franken_gguf.quantize.output.output import plan_output
+from franken_gguf.quantize.target_size.target import Fitted
+from franken_gguf.quantize.tensor_types.imatrix import read_imatrix
+from franken_gguf.quantize.tensor_types.type_choice import Overrides
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, sizes
+from franken_gguf.runner.cli.options.types import FILE, THREADS, memory_size
+from franken_gguf.runner.planning.model_shape import ModelShape, model_shape
+from franken_gguf.runner.planning.placement import PlacementOptions, PlanError
+from franken_gguf.runner.planning.planner import DEFAULT_N_CTX
+from franken_gguf.runner.sensitivity.largest_fit import largest_fits
+from franken_gguf.runner.ui.fit_screen import show_fits
+
+from .plan import machine_of
+from .router_prep import route
+from .target_options import measured_fitter
+
+
+@click.command(cls=Command)
+@click.argument("source", type=FILE)
+@option(
+    "-c",
+    "--ctx-size",
+    "n_ctx",
+    group=MODEL_GROUP,
+    type=click.IntRange(min=0),
+    metavar="N",
+    default=DEFAULT_N_CTX,
+    help="Context length in tokens; 0 is all that the model was trained for.",
+)
+@option(
+    "--vram",
+    group=MODEL_GROUP,
+    type=sizes,
+    metavar="SIZE[,SIZE...]",
+    show_default="what is free",
+    help="Memory of the GPU, as in 8GiB, or of several; 0 for none.",
+)
+@option(
+    "--ram",
+    group=MODEL_GROUP,
+    type=memory_size,
+    metavar="SIZE",
+    show_default="what is free",
+    help="RAM to plan with, as in 16GiB.",
+)
+@option("--imatrix", "imatrix_file", type=FILE, metavar="FILE", help="Importance matrix.")
+@option(
+    "--target-text",
+    type=FILE,
+    metavar="FILE",
+    show_default="built-in passages",
+    help="Text to measure on, of the kind that the model is for.",
+)
+@option("--allow-requantize", is_flag=True, help="Allow a source that is quantized already.")
+@option(
+    "--threads",
+    type=THREADS,
+    metavar="N",
+    show_default="one per core",
+    help="Number of worker processes.",
+)
+@option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+def fit(
+    source: Path,
+    n_ctx: int,
+    vram: tuple[int, ...] | None,
+    ram: int | None,
+    imatrix_file: Path | None,
+    target_text: Path | None,
+    allow_requantize: bool,
+    threads: int | None,
+    as_json: bool,
+) -> None:
+    """Find the best file for a GPU and RAM.
+
+    SOURCE is what convert takes. The answer is the --target-size with which the model, its context
+    and KV cache fit, where its parts go, and the KL divergence to expect: once with everything on
+    the GPU, and once with experts in RAM too.
+    """
+    notices = Console(stderr=True, highlight=False)
+    imatrix = read_imatrix(imatrix_file) if imatrix_file else None
+    model = open_source(source)
+    route(model, source.absolute().parent, notices, threads=threads)
+    fitter = measured_fitter(
+        *(model, source, imatrix, Overrides(), target_text, allow_requantize, notices, threads)
+    )
+    found = largest_fits(
+        fitter, partial(_shape, model), machine_of(vram, ram, ()), PlacementOptions(n_ctx=n_ctx)
+    )
+    if not found:
+        raise PlanError(
+            f"{source}: not even the smallest file, {fitter.least:,} bytes, fits with a context "
+            f"of {n_ctx} tokens; give a smaller -c, or more memory"
+        )
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in found], indent=2))
+    else:
+        show_fits(Console(), source, found)
+
+
+def _shape(model: Source, fitted: Fitted) -> ModelShape:
+    """The shape of the file that these types make, read from its header alone."""
+    with TemporaryDirectory() as folder:
+        file = Path(folder) / f"{model.name}.gguf"
+        output = plan_output(model, file, fitted.preset, fitted.overrides, allow_requantize=True)
+        with file.open("wb") as written:
+            written.write(output.shards[0].header)
+            written.truncate(output.nbytes)
+        return replace(model_shape(read_header(file)), name=output.path.name)
