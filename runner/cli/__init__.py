@@ -16,7 +16,18 @@ from franken_gguf.quantize.common.errors import FrankenError, did_you_mean
 from franken_gguf.quantize.common.signals import ENDINGS
 from franken_gguf.runner.terminal.text import printable
 
-_VERBS = ("chat", "compare", "convert", "doctor", "imatrix", "inspect", "merge", "plan", "worker")
+_VERBS = (
+    "chat",
+    "compare",
+    "convert",
+    "doctor",
+    "imatrix",
+    "inspect",
+    "merge",
+    "plan",
+    "serve",
+    "worker",
+)
 
 
 # A second signal within this time counts as the same one.
