@@ -11,6 +11,7 @@ from franken_gguf.runner.cli.options.chat_arguments import ServeArguments
 from franken_gguf.runner.server.app import serve_app
 from franken_gguf.runner.server.guard import Access, is_loopback
 from franken_gguf.runner.server.listening import listen, run_server
+from franken_gguf.runner.terminal.standard_input import clean
 from franken_gguf.runner.ui.chat_screen import Screen
 
 from .load_chat import load_chat, machine_for
@@ -31,6 +32,10 @@ def run(arguments: ServeArguments, screen: Screen) -> None:
             cache_ram=arguments.cache_ram,
             cache_disk=arguments.cache_disk,
         )
+        stories = app.state.stories
+        stories.first_cards = arguments.story.characters
+        stories.first_lorebooks = arguments.story.lorebooks
+        stories.first_user = clean(arguments.story.user)
         screen.notice(f"{app.state.model.name}, context {chat.engine.n_ctx}")
         screen.notice(f"listening at {_address(arguments, listener)}; Ctrl-C ends the server")
         run_server(app, app.state.model, listener, arguments.tls)

@@ -17,14 +17,17 @@ from starlette.responses import JSONResponse, Response
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner.chat.chat import Chat
+from franken_gguf.runner.conversation.session import Sessions
 
-from . import llama_cpp_api, openai_api
+from . import kobold_api, llama_cpp_api, openai_api, story_api
 from .answering import ErrorForm, refusal
 from .guard import Access, Guard
 from .kept_states import KeptStates
+from .library import Library
 from .model_thread import ModelThread
 from .refusals import RequestError, kobold_form, llama_form, openai_form
 from .served_model import ServedModel
+from .stories import Stories
 
 DEFAULT_RAM, DEFAULT_DISK = 1 << 30, 4 << 30
 
@@ -34,6 +37,7 @@ def serve_app(
     *,
     name: str = "",
     access: Access | None = None,
+    sessions: Sessions | None = None,
     cache: Path | None = None,
     cache_ram: int = DEFAULT_RAM,
     cache_disk: int = DEFAULT_DISK,
@@ -41,13 +45,19 @@ def serve_app(
     """The app that serves `chat`'s model, with its sampling, bans and limit as defaults.
 
     The app owns the chat from now on, and closes it when it ends. `name` is what clients call the
-    model, by default its file's name. Evaluated contexts are kept in up to `cache_ram` bytes of
-    memory and `cache_disk` bytes of the folder `cache`, by default the user's cache folder.
+    model, by default its file's name. Stories are those of `sessions`, by default the user's; cards
+    and lorebooks are kept beside that folder. Evaluated contexts are kept in up to `cache_ram`
+    bytes of memory and `cache_disk` bytes of the folder `cache`, by default the user's cache.
     """
     access = access or Access()
     model = served(chat, name, cache or context_folder(), cache_ram, cache_disk)
     app = Starlette(
-        routes=[*llama_cpp_api.ROUTES, *openai_api.ROUTES],
+        routes=[
+            *llama_cpp_api.ROUTES,
+            *openai_api.ROUTES,
+            *kobold_api.ROUTES,
+            *story_api.ROUTES,
+        ],
         middleware=_middleware(access),
         exception_handlers={
             FrankenError: _refuse,
@@ -58,6 +68,12 @@ def serve_app(
         lifespan=_lifespan,
     )
     app.state.model = model
+    app.state.access = access
+    sessions = sessions or Sessions()
+    library = Library(sessions.folder.parent)
+    app.state.stories = Stories(sessions, library, model.name, chat.conversation.system)
+    app.state.story_tickets = {}
+    app.state.kobold_answers = kobold_api.Answers()
     return app
 
 

@@ -43,7 +43,7 @@ class Shape:
         delta = {"content": item.text} if self.is_chat else item.text
         found = self._chunk(index, delta, None)
         if item.odds is not None:
-            found["choices"][0]["logprobs"] = self._logprobs([item], offset)
+            found["choices"][0]["logprobs"] = self.logprobs([item], offset)
         return found
 
     def end(self, index: int, done: Finished) -> dict[str, Any]:
@@ -57,7 +57,7 @@ class Shape:
         return self._head(kind, []) | {"usage": usage(done)}
 
     def _choice(self, n: int, tokens: list[Token], done: Finished, echo: str) -> dict[str, Any]:
-        logprobs = self._logprobs(tokens, len(echo)) if tokens and tokens[0].odds else None
+        logprobs = self.logprobs(tokens, len(echo)) if tokens and tokens[0].odds else None
         if self.is_chat:
             body: dict[str, Any] = {"message": {"role": "assistant", "content": done.text}}
         else:
@@ -80,7 +80,8 @@ class Shape:
             "choices": choices,
         }
 
-    def _logprobs(self, tokens: Sequence[Token], offset: int) -> dict[str, Any]:
+    def logprobs(self, tokens: Sequence[Token], offset: int) -> dict[str, Any]:
+        """The log probabilities of tokens whose text begins after `offset` characters."""
         known = [(one, one.odds) for one in tokens if one.odds is not None]
         if self.is_chat:
             return {"content": [self._chat_entry(odds) for _, odds in known], "refusal": None}
