@@ -75,6 +75,8 @@ class KeptStates:
             self.keep(present)
         if best is not None and is_better:
             self._restore(best)
+            if len(best.tokens) - common(best.tokens, wanted) < _WORTH:
+                self._let_go(best)  # it is kept again, with what follows, when another comes
 
     def keep(self, present: Tokens) -> None:
         """Keep the engine's context, whose tokens are `present`."""
@@ -111,13 +113,17 @@ class KeptStates:
         except EngineError:
             self._drop(state)
 
+    def _let_go(self, state: Kept) -> None:
+        """Free the memory of a context that the engine has now."""
+        state.data = None
+        if state.path is None and state in self.states:
+            self.states.remove(state)
+
     def _make_room(self) -> None:
         in_memory = sorted((one for one in self.states if one.data is not None), key=_age)
         while sum(one.nbytes for one in in_memory) > self._max_ram:
             self._to_disk(oldest := in_memory.pop(0))
-            oldest.data = None
-            if oldest.path is None:
-                self._drop(oldest)
+            self._let_go(oldest)
 
     def _drop(self, state: Kept) -> None:
         if state in self.states:

@@ -19,7 +19,7 @@ from franken_gguf.quantize.common.errors import FrankenError
 from .served_model import ServedModel
 
 MAX_CONNECTIONS = 256
-_HEADER_SECONDS = 10.0
+HEADER_SECONDS = 10.0
 _MAX_HEADERS = 1 << 15  # bytes
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 128
@@ -106,7 +106,7 @@ class _Protocol(H11Protocol):
 
     def _await_headers(self) -> None:
         if self._deadline is None:
-            self._deadline = self.loop.call_later(_HEADER_SECONDS, self.transport.close)
+            self._deadline = self.loop.call_later(HEADER_SECONDS, self.transport.close)
 
     def _headers_came(self) -> None:
         if self._deadline is not None:

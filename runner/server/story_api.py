@@ -8,7 +8,7 @@ from importlib.metadata import version
 from typing import Any
 
 from starlette.requests import Request
-from starlette.responses import FileResponse, JSONResponse, Response
+from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from franken_gguf.quantize.common.errors import FrankenError
@@ -17,7 +17,6 @@ from franken_gguf.runner.conversation.session import MAX_BYTES
 from franken_gguf.runner.sampling.sampling_presets import presets
 from franken_gguf.runner.sampling.setting_meanings import setting_ranges
 from franken_gguf.runner.sampling.settings import SAMPLERS
-from franken_gguf.runner.story.card import MAX_FILE_BYTES
 
 from .answering import client_of, model_of
 from .bodies import Fields, read_body, read_fields
@@ -25,11 +24,10 @@ from .event_stream import data, stream
 from .llama_cpp_shapes import sampling_settings
 from .model_thread import Ticket
 from .prompt_parts import prompt_parts
-from .refusals import RequestError, as_request_error, llama_form
+from .refusals import as_request_error, llama_form
 from .served_model import in_thread
 from .stories import Stories
 from .story_answers import Event, answer_events, asked, story_chat
-from .story_view import card_view, lorebook_view
 
 _POLL_SECONDS = 1.0
 _MEDIA = {"md": "text/markdown", "txt": "text/plain", "html": "text/html"}
@@ -182,73 +180,6 @@ async def prompt(request: Request) -> Response:
     return JSONResponse(await in_thread(parts))
 
 
-async def list_cards(request: Request) -> Response:
-    """GET /api/cards."""
-    shelf = stories_of(request).library.cards
-    return JSONResponse(
-        {"cards": await in_thread(lambda: [card_view(*one) for one in shelf.all()])}
-    )
-
-
-async def add_card(request: Request) -> Response:
-    """POST /api/cards."""
-    shelf = stories_of(request).library.cards
-    content = await read_body(request, MAX_FILE_BYTES)
-    number = await in_thread(shelf.add, content, request.query_params.get("file", ""))
-    return JSONResponse(card_view(number, await in_thread(shelf.get, number), is_whole=True), 201)
-
-
-async def show_card(request: Request) -> Response:
-    """GET /api/cards/{number}."""
-    number = request.path_params["number"]
-    card = await in_thread(stories_of(request).library.cards.get, number)
-    return JSONResponse(card_view(number, card, is_whole=True))
-
-
-async def picture(request: Request) -> Response:
-    """GET /api/cards/{number}/picture."""
-    path = stories_of(request).library.cards.path(request.path_params["number"])
-    if path.suffix != ".png":
-        raise RequestError("this card has no picture", status=404)
-    return FileResponse(path, media_type="image/png", headers={"X-Content-Type-Options": "nosniff"})
-
-
-async def delete_card(request: Request) -> Response:
-    """DELETE /api/cards/{number}."""
-    await in_thread(stories_of(request).library.cards.delete, request.path_params["number"])
-    return Response(status_code=204)
-
-
-async def list_lorebooks(request: Request) -> Response:
-    """GET /api/lorebooks."""
-    shelf = stories_of(request).library.lorebooks
-    return JSONResponse(
-        {"lorebooks": await in_thread(lambda: [lorebook_view(*one) for one in shelf.all()])}
-    )
-
-
-async def add_lorebook(request: Request) -> Response:
-    """POST /api/lorebooks."""
-    shelf = stories_of(request).library.lorebooks
-    content = await read_body(request, MAX_FILE_BYTES)
-    number = await in_thread(shelf.add, content, request.query_params.get("file", ""))
-    book = await in_thread(shelf.get, number)
-    return JSONResponse(lorebook_view(number, book, is_whole=True), 201)
-
-
-async def show_lorebook(request: Request) -> Response:
-    """GET /api/lorebooks/{number}."""
-    number = request.path_params["number"]
-    book = await in_thread(stories_of(request).library.lorebooks.get, number)
-    return JSONResponse(lorebook_view(number, book, is_whole=True))
-
-
-async def delete_lorebook(request: Request) -> Response:
-    """DELETE /api/lorebooks/{number}."""
-    await in_thread(stories_of(request).library.lorebooks.delete, request.path_params["number"])
-    return Response(status_code=204)
-
-
 async def _events(ticket: Ticket[Event]) -> AsyncIterator[str]:
     place = -1
     try:
@@ -299,13 +230,4 @@ ROUTES = [
     Route(_STORY + "/messages", replace_messages, methods=["PUT"]),
     Route(_MESSAGE, change_message, methods=["PATCH"]),
     Route(_MESSAGE, remove_message, methods=["DELETE"]),
-    Route("/api/cards", list_cards, methods=["GET"]),
-    Route("/api/cards", add_card, methods=["POST"]),
-    Route("/api/cards/{number}", show_card, methods=["GET"]),
-    Route("/api/cards/{number}", delete_card, methods=["DELETE"]),
-    Route("/api/cards/{number}/picture", picture),
-    Route("/api/lorebooks", list_lorebooks, methods=["GET"]),
-    Route("/api/lorebooks", add_lorebook, methods=["POST"]),
-    Route("/api/lorebooks/{number}", show_lorebook, methods=["GET"]),
-    Route("/api/lorebooks/{number}", delete_lorebook, methods=["DELETE"]),
 ]
