@@ -19,7 +19,7 @@ from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner.chat.chat import Chat
 from franken_gguf.runner.conversation.session import Sessions
 
-from . import kobold_api, library_api, llama_cpp_api, openai_api, story_api
+from . import kobold_api, library_api, llama_cpp_api, openai_api, openapi, story_api
 from .answering import ErrorForm, refusal
 from .guard import Access, Guard
 from .kept_states import KeptStates
@@ -58,6 +58,7 @@ def serve_app(
             *kobold_api.ROUTES,
             *story_api.ROUTES,
             *library_api.ROUTES,
+            *openapi.ROUTES,
         ],
         middleware=_middleware(access),
         exception_handlers={

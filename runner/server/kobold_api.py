@@ -114,11 +114,16 @@ async def check(request: Request) -> Response:
 
 
 async def abort(request: Request) -> Response:
-    """POST /api/extra/abort: stops the client's answer."""
-    progress = _answers(request).get(await _key(request))
-    runs = progress is not None and progress.done is None
-    if progress is not None:
-        progress.ticket.cancel()
+    """POST /api/extra/abort: stops the answer of a `genkey`, or without one the client's."""
+    # Clients send it without a content type, some without a body.
+    key = (await read_fields(request)).text("genkey")
+    if not key:
+        runs = model_of(request).thread.cancel_all(client_of(request))
+    else:
+        progress = _answers(request).get(key)
+        runs = progress is not None and progress.done is None
+        if progress is not None:
+            progress.ticket.cancel()
     return JSONResponse({"success": str(runs).lower(), "done": "true"})
 
 
@@ -229,7 +234,6 @@ async def _logprobs(request: Request, progress: Progress, one: Completion) -> An
 
 
 async def _key(request: Request) -> str:
-    # Clients send these without a content type, some without a body.
     fields = await read_fields(request)
     return fields.text("genkey") or client_of(request)
 

@@ -8,18 +8,11 @@ from typing import Any
 
 from .bodies import Fields, wrong
 from .completing import Completion
-from .sampling_fields import banned_of, sampling_of, stops_of
+from .sampling_fields import banned_of, renamed, sampling_of, stops_of
 from .served_model import ServedModel
 
 DEFAULT_LENGTH = 256
 MAX_LOGPROBS = 5
-_NAMES = {
-    "rep_pen": "repeat_penalty",
-    "rep_pen_range": "repeat_last_n",
-    "typical": "typical_p",
-    "nsigma": "top_n_sigma",
-    "sampler_seed": "seed",
-}
 _ORDER: dict[int, tuple[str, ...]] = {
     0: ("top_k",),
     1: (),  # top-a, which llama.cpp has not
@@ -54,10 +47,7 @@ class KoboldRequest:
 
 def kobold_request(fields: Fields, model: ServedModel) -> KoboldRequest:
     """The request in `fields`. Raises RequestError, SamplingError, BanError."""
-    members = dict(fields.members)
-    for theirs, ours in _NAMES.items():
-        if theirs in members:
-            members[ours] = members.pop(theirs)
+    members = dict(renamed(fields).members)
     members["ignore_eos"] = any(
         fields.flag(name) for name in ("use_default_badwordsids", "ban_eos_token", "bypass_eos")
     )

@@ -13,6 +13,7 @@ from typing import Any, Generic, TypeVar
 import anyio
 
 from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.runner.engine.interrupt import Stopped
 
 from .fair_queue import FairQueue
 from .refusals import RequestError
@@ -117,13 +118,14 @@ class ModelThread:
             elif self.running is ticket:
                 self._stop.set()
 
-    def cancel_all(self, client: str) -> None:
-        """Stop the running request of `client`, if it has one, and those that wait."""
+    def cancel_all(self, client: str) -> bool:
+        """Stop the running request of `client` and those that wait; False if it has none."""
         with self._changed:
             running = [self.running] if self.running else []
-            for ticket in (*running, *self._queue.in_order()):
-                if ticket.client == client:
-                    self.cancel(ticket)
+            own = [one for one in (*running, *self._queue.in_order()) if one.client == client]
+            for ticket in own:
+                self.cancel(ticket)
+        return bool(own)
 
     def end(self) -> None:
         """Stop the running request, refuse the others; the thread ends soon after."""
@@ -163,8 +165,10 @@ class ModelThread:
                     if ticket.is_cancelled:
                         self._stop.set()
             ticket.deliver(None)
-        except (FrankenError, KeyboardInterrupt) as error:
+        except FrankenError as error:
             ticket.deliver(None, error)
+        except Stopped:
+            ticket.deliver(None)
         except Exception as error:
             # Its message may hold a part of a story, so it is not logged.
             where = "".join(traceback.format_tb(error.__traceback__))

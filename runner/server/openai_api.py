@@ -16,7 +16,7 @@ from .event_stream import data
 from .llama_cpp_api import MAX_ANSWERS, MAX_PROBS, prompt_of
 from .openai_shapes import Shape
 from .refusals import RequestError, openai_form
-from .sampling_fields import banned_of, sampling_of, stops_of
+from .sampling_fields import banned_of, renamed, sampling_of, stops_of
 from .served_model import ServedModel, in_thread
 
 
@@ -34,7 +34,8 @@ async def one_model(request: Request) -> Response:
 
 async def completions(request: Request) -> Response:
     """POST /v1/completions."""
-    fields, model = await read_fields(request), model_of(request)
+    # SillyTavern's KoboldCpp type sends KoboldCpp's names here.
+    fields, model = renamed(await read_fields(request)), model_of(request)
     _check_model(fields.text("model"), model)
     if fields.text("suffix"):
         wrong("suffix", "left out: this model only continues texts")

@@ -84,7 +84,7 @@ def _inserts(chat: Chat) -> list[dict[str, Any]]:
             "why": one.reason,
             "is_active": one.is_active,
         }
-        for one in chat.story.called
+        for one in chat.story.lore_matches
     ]
     note, memory = note_of(chat.conversation), chat.conversation.memory
     if note:

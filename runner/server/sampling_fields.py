@@ -31,9 +31,29 @@ _LETTERS = {
     "t": "temperature",
 }
 """llama.cpp's --sampling-seq."""
+_KOBOLD_NAMES = {
+    "rep_pen": "repeat_penalty",
+    "rep_pen_range": "repeat_last_n",
+    "typical": "typical_p",
+    "nsigma": "top_n_sigma",
+    "sampler_seed": "seed",
+    "stop_sequence": "stop",
+    "banned_tokens": "banned_strings",
+    "ban_eos_token": "ignore_eos",
+}
 _MAX_STOPS, _MAX_STOP = 256, 1_000
 ANY_OBJECT = {"type": "object"}
 _NEVER = float("-inf")
+
+
+def renamed(fields: Fields) -> Fields:
+    """`fields` with KoboldCpp's names of settings as llama.cpp's, which come first."""
+    others = {
+        ours: fields.members[theirs]
+        for theirs, ours in _KOBOLD_NAMES.items()
+        if fields.given(theirs)
+    }
+    return Fields({**others, **fields.members})
 
 
 def sampling_of(fields: Fields, defaults: Sampling, vocabulary: Vocabulary) -> Sampling:

@@ -12,7 +12,7 @@ from typing import Any
 from franken_gguf.runner.chat.answer import now
 from franken_gguf.runner.conversation.branches import fork, parents_of, tree
 from franken_gguf.runner.conversation.conversation import NOTE, Conversation, Message
-from franken_gguf.runner.conversation.export import FORMS
+from franken_gguf.runner.conversation.export import FORMATS
 from franken_gguf.runner.conversation.session import (
     Session,
     SessionInUse,
@@ -20,7 +20,7 @@ from franken_gguf.runner.conversation.session import (
     file_name,
     read_chat,
 )
-from franken_gguf.runner.conversation.swipes import turned_to
+from franken_gguf.runner.conversation.swipes import with_shown
 from franken_gguf.runner.story.author_note import Note, set_note
 from franken_gguf.runner.story.saved_story import begin, files_of, set_files
 
@@ -86,9 +86,9 @@ class Stories:
 
     def export(self, name: str, form: str) -> str:
         """A story as the text of a file. Raises RequestError, SessionError."""
-        write = FORMS.get(f".{form}")
+        write = FORMATS.get(f".{form}")
         if write is None:
-            wrong("form", ", ".join(one[1:] for one in FORMS))
+            wrong("form", ", ".join(one[1:] for one in FORMATS))
         return write(self.read(name), name, self._model)
 
     def delete(self, name: str) -> None:
@@ -130,7 +130,7 @@ class Stories:
             message = _at(conversation, place)
             if fields.given("swipe"):
                 try:
-                    message = turned_to(message, fields.within("swipe", 0, 0, 1 << 20))
+                    message = with_shown(message, fields.within("swipe", 0, 0, 1 << 20))
                 except IndexError:
                     wrong("swipe", "the number of a swipe that is there")
             if fields.given("text"):

@@ -83,7 +83,7 @@ def answer_events(
         conversation = session.read()
         if wanted.revision and wanted.revision != revision(conversation):
             raise RequestError("the story has changed since; load it again", status=409)
-        dialogue.go_on(session, conversation)
+        dialogue.switch_to(session, conversation)
         answer = _started(chat, wanted)
         speaker = answer.speaker
         yield "begin", {"index": answer.place, "speaker": speaker}

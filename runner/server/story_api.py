@@ -174,7 +174,7 @@ async def prompt(request: Request) -> Response:
 
     def parts() -> dict[str, Any]:
         chat = story_chat(model)
-        Dialogue(chat, model.name, stories_of(request).sessions).go_on(None, conversation)
+        Dialogue(chat, model.name, stories_of(request).sessions).switch_to(None, conversation)
         return prompt_parts(chat)
 
     return JSONResponse(await in_thread(parts))

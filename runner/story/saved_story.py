@@ -72,7 +72,7 @@ def set_files(
         if paths is not None:
             facts[name] = [str(path.resolve()) for path in paths]
     facts.setdefault("salt", secrets.token_hex(8))
-    keep(conversation, **{_OURS: facts})
+    set_metadata(conversation, **{_OURS: facts})
 
 
 def greeting(story: Story, date: str = "") -> list[Message]:
