@@ -43,7 +43,7 @@ class Server:
         with self.response(method, path, body, headers) as response:
             text = response.read().decode()
             kind = response.headers.get("content-type", "")
-            return response.status, json.loads(text) if "json" in kind else text
+            return response.status, json.loads(text) if kind == "application/json" else text
 
     def get(self, path: str) -> Any:
         """The JSON that answers a GET."""
