@@ -163,7 +163,9 @@ def test_swipes_probabilities_bans_and_samplers_take_effect(tavern: Tavern) -> N
     plain = tavern.generate(n_predict=40)["content"]
     assert "Paris" in plain
     assert "paris" not in tavern.generate(n_predict=40, banned_strings=["paris"])["content"].lower()
-    dry = tavern.generate(n_predict=40, dry_multiplier=5, dry_allowed_length=1)
+    dry = tavern.generate(
+        n_predict=40, dry_multiplier=5, dry_allowed_length=1, dry_penalty_last_n=-1
+    )
     assert dry["generation_settings"]["dry_multiplier"] == 5
     assert dry["content"] != plain
     hot: dict[str, Any] = {"top_k": 0, "top_p": 1, "temperature": 1.0}
