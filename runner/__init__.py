@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     )
     from franken_gguf.runner.planning.planner import plan
     from franken_gguf.runner.sampling.settings import Sampling
+    from franken_gguf.runner.server.app import serve_app
 
     from .api import load
 
@@ -59,6 +60,7 @@ __all__ = [
     "load",
     "model_shape",
     "plan",
+    "serve_app",
     "this_machine",
 ]
 
@@ -73,6 +75,7 @@ _HOMES = {
     "planning.planner": ("plan",),
     "sampling.settings": ("Sampling",),
     "conversation.session": ("Session", "Sessions"),
+    "server.app": ("serve_app",),
     "planning.model_shape": ("ModelShape", "model_shape"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timezone
 
 from franken_gguf.runner.conversation.conversation import Message
 from franken_gguf.runner.conversation.swipes import with_swipe
 from franken_gguf.runner.engine.engine import Generation
-from franken_gguf.runner.prompt.text_stream import text_of
+from franken_gguf.runner.prompt.text_stream import TokenText
 
 from .context_window import ContextWindow
 
@@ -19,6 +19,8 @@ class Text:
     """A part of the answer, in whole characters."""
 
     text: str
+    place: int = field(default=0, compare=False)
+    """The index of its last token in the answer."""
 
 
 @dataclass(frozen=True)
@@ -95,18 +97,24 @@ class Answer:
             yield from self._truncate()
         stops = (*window.template.stops, *window.story.stops)
         tokens = self._tokens_of(self.generation)
-        pieces = text_of(tokens, window.engine.vocabulary.piece, stops)
+        pieces = TokenText(tokens, window.engine.vocabulary.piece, stops)
         try:
-            for text in pieces:
+            for place, piece in enumerate(pieces):
                 # SentencePiece begins an answer with a space that is not part of its text.
-                text = text if self.text or self._turn.continued else text.lstrip()
+                is_first = not (self.text or self._turn.continued)
+                text = piece.text.lstrip() if is_first else piece.text
                 self.text += text
                 if text:
-                    yield Text(text)
+                    yield Text(text, place)
         finally:
             # A question whose answer was stopped before its first word is removed again.
             if self.text or self.generation.finish != "interrupted":
                 window.conversation.messages = self.messages(self.text)
+
+    @property
+    def place(self) -> int:
+        """The index in the conversation of the message that it writes."""
+        return len(self._turn.messages)
 
     def read(self) -> str:
         """Generate the whole answer and return its text."""

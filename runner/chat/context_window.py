@@ -100,12 +100,5 @@ class ContextWindow:
     def _text(self, messages: list[Message], prefix: str, forgotten: int) -> str:
         # Templates look at the first message, so there must be one.
         read = self.story.read(self.conversation, messages, forgotten) or [Message("user", "")]
-        start = self.template.render(read)
         prefix = " ".join(filter(None, (self.story.opening, prefix)))
-        if not prefix:
-            return start
-        # Rendered as an existing answer: some templates put a space before it.
-        read.append(Message("assistant", prefix))
-        whole = self.template.render(read, add_generation_prompt=False)
-        place = whole.find(prefix, len(start)) if whole.startswith(start) else -1
-        return whole[: place + len(prefix)] if place >= 0 else start + prefix
+        return self.template.render_up_to(read, prefix)

@@ -52,7 +52,7 @@ def load_context(engine: Engine, path: Path) -> bool:
 
 
 def _digest(engine: Engine, path: Path, size: int) -> bytes:
-    result = hashlib.blake2b(key=_fingerprint(engine), digest_size=_HASH_BYTES)
+    result = hashlib.blake2b(key=fingerprint(engine), digest_size=_HASH_BYTES)
     with path.open("rb") as file:
         while size and (chunk := file.read(min(size, _CHUNK))):
             result.update(chunk)
@@ -60,7 +60,7 @@ def _digest(engine: Engine, path: Path, size: int) -> bytes:
     return result.digest()
 
 
-def _fingerprint(engine: Engine) -> bytes:
+def fingerprint(engine: Engine) -> bytes:
     """A hash of everything that a context depends on: model file, library, context settings."""
     header = engine.header
     state = header.path.stat()

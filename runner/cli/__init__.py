@@ -17,8 +17,8 @@ from franken_gguf.quantize.common.signals import ENDINGS
 from franken_gguf.runner.terminal.text import printable
 
 _VERBS = (
-    *("chat", "compare", "convert", "doctor", "fit"),
-    *("imatrix", "inspect", "merge", "plan", "worker"),
+    *("chat", "compare", "convert", "doctor", "fit", "imatrix"),
+    *("inspect", "merge", "plan", "serve", "worker"),
 )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.quantize.merge.recipe_file import expert_names as recipe_names
+from franken_gguf.runner.cli.options.answer_types import answer_limit, expert_names_of
 from franken_gguf.runner.cli.options.chat_arguments import (
     ChatArguments,
     SamplingArguments,
@@ -25,20 +25,6 @@ from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.terminal.standard_input import clean, has_keyboard, piped_text
 
 _OUTPUT_GROUP = "Prompt and output"
-
-
-def _limit(ctx: click.Context, parameter: click.Parameter, value: int) -> int | None:
-    if value == 0:
-        raise click.BadParameter(
-            "an answer has at least 1 token; give 1 or more, or -1 for no limit"
-        )
-    return None if value < 0 else value
-
-
-def _expert_names(ctx: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
-    if value.endswith((".yml", ".yaml")):
-        return recipe_names(Path(value))
-    return tuple(name.strip() for name in value.split(",") if name.strip())
 
 
 @click.command(cls=Command)
@@ -68,7 +54,7 @@ def _expert_names(ctx: click.Context, parameter: click.Parameter, value: str) ->
     type=click.IntRange(min=-1),
     metavar="N",
     default=-1,
-    callback=_limit,
+    callback=answer_limit,
     help="Longest answer in tokens; -1 is no limit.",
 )
 @option(
@@ -83,7 +69,7 @@ def _expert_names(ctx: click.Context, parameter: click.Parameter, value: str) ->
     metavar="A,B|RECIPE",
     default="",
     show_default="their numbers",
-    callback=_expert_names,
+    callback=expert_names_of,
     shell_complete=FILE.shell_complete,
     help="Names of the experts for /experts, or the merge recipe to take them from.",
 )

@@ -8,7 +8,6 @@ from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 
-from franken_gguf.runner.api import load
 from franken_gguf.runner.chat.answer import now
 from franken_gguf.runner.chat.chat import Chat
 from franken_gguf.runner.chat.dialogue import Dialogue
@@ -18,11 +17,6 @@ from franken_gguf.runner.commands.command_table import completions, is_whole
 from franken_gguf.runner.commands.general_commands import resumed
 from franken_gguf.runner.conversation.conversation import Conversation
 from franken_gguf.runner.conversation.session import Session, Sessions, data_folder, make_private
-from franken_gguf.runner.engine.engine import LoadOptions
-from franken_gguf.runner.engine.interrupt import ctrl_c_sets
-from franken_gguf.runner.engine.this_machine import this_machine, with_vram
-from franken_gguf.runner.planning.placement import Machine
-from franken_gguf.runner.sampling.sampling_presets import preset
 from franken_gguf.runner.story.saved_story import begin
 from franken_gguf.runner.terminal.standard_input import clean
 from franken_gguf.runner.terminal.text import size
@@ -30,13 +24,15 @@ from franken_gguf.runner.ui import chat_screen
 from franken_gguf.runner.ui.chat_screen import Screen
 from franken_gguf.runner.ui.model_text import has_colours
 
+from .load_chat import load_chat, machine_for
+
 
 def run(arguments: ChatArguments, screen: Screen) -> None:
     """Chat at the terminal, or answer `arguments.question`.
 
     Raises FrankenError, and KeyboardInterrupt if Ctrl-C stopped the answer to that question.
     """
-    machine = _machine(arguments, screen)
+    machine = machine_for(arguments, screen)
     model = arguments.header.path.name
     sessions = Sessions()
     stop = threading.Event()
@@ -46,7 +42,8 @@ def run(arguments: ChatArguments, screen: Screen) -> None:
         if session:
             resources.callback(session.close)
         conversation = _conversation(session, arguments)
-        chat = resources.enter_context(_load(arguments, machine, screen, stop))
+        chat = resources.enter_context(load_chat(arguments, machine, screen, stop))
+        chat.records = arguments.question is None
         autosave = arguments.question is None and not arguments.session.no_save
         dialogue = Dialogue(chat, model, sessions, autosave)
         resources.callback(dialogue.close)
@@ -63,11 +60,6 @@ def run(arguments: ChatArguments, screen: Screen) -> None:
             screen.notice(f"saved the evaluated context: {size(nbytes)}")
 
 
-def _machine(arguments: ChatArguments, screen: Screen) -> Machine:
-    machine = this_machine(arguments.rpc, screen.notice)
-    return machine if arguments.vram is None else with_vram(machine, arguments.vram)
-
-
 def _open_session(sessions: Sessions, arguments: SessionArguments) -> Session | None:
     if arguments.imported:
         return sessions.import_file(arguments.imported, arguments.name)
@@ -82,31 +74,6 @@ def _conversation(session: Session | None, arguments: ChatArguments) -> Conversa
     story = arguments.story
     begin(conversation, story.characters, story.lorebooks, clean(story.user), now())
     return conversation
-
-
-def _load(
-    arguments: ChatArguments, machine: Machine, screen: Screen, stop: threading.Event
-) -> Chat:
-    options = LoadOptions(**vars(arguments.placement), n_threads=arguments.n_threads)
-    sampling = arguments.sampling
-    with ctrl_c_sets(stop), screen.loading(arguments.header.path.name) as show_progress:
-        chat = load(
-            arguments.header,
-            options,
-            machine=machine,
-            sampling=sampling.settings,
-            preset=preset(sampling.preset) if sampling.preset else None,
-            bans=sampling.bans,
-            max_tokens=arguments.max_tokens,
-            summarize=arguments.summarize,
-            experts=arguments.experts,
-            stop=stop,
-            on_progress=show_progress,
-            on_notice=screen.notice,
-        )
-    chat.records = arguments.question is None
-    chat.expert_names = arguments.expert_names
-    return chat
 
 
 def _show_remarks(chat: Chat, screen: Screen) -> None:

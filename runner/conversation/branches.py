@@ -19,9 +19,17 @@ _MAX_HEAD = 1 << 22  # bytes of a file's first line, which can contain a charact
 
 
 def fork(
-    sessions: Sessions, session: Session, conversation: Conversation, name: str, model: str = ""
+    sessions: Sessions,
+    session: Session,
+    conversation: Conversation,
+    name: str,
+    model: str = "",
+    *,
+    place: int | None = None,
 ) -> Session:
-    """Save `conversation`, which is `session`'s, as a new one that branches from its last message.
+    """Save `conversation`, which is `session`'s, as a new one that branches from a message of it.
+
+    That is the message at `place`, by default the last; the branch has none after it.
 
     The branch is written first and names its parent, so whatever fails, a branch that exists is
     complete. Its name is added to the last message of `conversation`. Raises SessionError.
@@ -32,11 +40,14 @@ def fork(
             raise SessionError(
                 f"a session {branch.name!r} already exists; choose another name for the branch"
             )
+        last = len(conversation.messages) - 1 if place is None else place
         forked = deepcopy(conversation)
+        del forked.messages[last + 1 :]
+        forked.forgotten = min(forked.forgotten, last + 1)
         metadata = {**forked.extra_fields.get("chat_metadata", {}), PARENT: session.name}
         forked.extra_fields = {**forked.extra_fields, "chat_metadata": metadata}
         branch.save(forked, model)
-        _list_branch(conversation, branch.name)
+        _list_branch(conversation, last, branch.name)
         session.save(conversation, model)
     except SessionError:
         branch.close()
@@ -44,14 +55,14 @@ def fork(
     return branch
 
 
-def _list_branch(conversation: Conversation, name: str) -> None:
-    last = conversation.messages[-1]
+def _list_branch(conversation: Conversation, place: int, name: str) -> None:
+    last = conversation.messages[place]
     extra = last.extra_fields.get("extra")
     extra = extra if isinstance(extra, dict) else {}
     known = extra.get("branches")
     branches = [*(known if isinstance(known, list) else []), name]
     kept = {**last.extra_fields, "extra": {**extra, "branches": branches}}
-    conversation.messages[-1] = replace(last, extra_fields=kept)
+    conversation.messages[place] = replace(last, extra_fields=kept)
 
 
 def tree(sessions: Sessions, name: str) -> list[tuple[int, str]]:
@@ -59,7 +70,7 @@ def tree(sessions: Sessions, name: str) -> list[tuple[int, str]]:
 
     A branch whose parent does not exist is a root; a circle of parents is cut.
     """
-    parents = {name: "", **dict(_parents(sessions))}
+    parents = {name: "", **dict(parents_of(sessions))}
     root, above = name, [name]
     while parents[root] in parents and parents[root] not in above:
         root = parents[root]
@@ -77,7 +88,8 @@ def tree(sessions: Sessions, name: str) -> list[tuple[int, str]]:
     return found
 
 
-def _parents(sessions: Sessions) -> Iterator[tuple[str, str]]:
+def parents_of(sessions: Sessions) -> Iterator[tuple[str, str]]:
+    """The name of each session, and of the one that it branched from, "" where there is none."""
     for listed in sessions.all():
         try:
             with (sessions.folder / f"{listed.name}.jsonl").open("rb") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -51,6 +51,8 @@ class Context:
         self.stop = stop
         self.evaluated: list[int] = []
         """The tokens in the context, in order."""
+        self.recall: Callable[[Sequence[int]], None] = lambda _: None
+        """Called before a prompt is evaluated: may bring a kept state into the context."""
         self._signalled = signalled
         self._probe = probe
         self._context, self._params = loaded.context, loaded.params
@@ -165,6 +167,36 @@ class Context:
         """All settings that a saved state depends on, besides the model."""
         names = ("n_ctx", "type_k", "type_v", "flash_attn_type", "swa_full", "kv_unified")
         return tuple(getattr(self._params, name) for name in names)
+
+    @signals_held()
+    def state(self) -> NDArray[np.uint8]:
+        """A copy of the KV cache, whose tokens are `evaluated`, as bytes. Raises EngineError."""
+        data = np.empty(self.state_size(), np.uint8)
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        log.clear()
+        written = lib.llama_state_seq_get_data(self._context, pointer, len(data), 0)
+        if written != len(data):
+            raise EngineError(f"llama.cpp cannot copy the context: {log.reason()}")
+        return data
+
+    def state_size(self) -> int:
+        """The size of `state` in bytes."""
+        return int(lib.llama_state_seq_get_size(self._context, 0))
+
+    @signals_held()
+    def set_state(self, tokens: Sequence[int], data: NDArray[np.uint8]) -> None:
+        """Restore what `state` returned for `tokens`. llama.cpp trusts the data: only pass ours.
+
+        Raises EngineError, and then the context is empty.
+        """
+        pointer = data.ctypes.data_as(ctypes.POINTER(ctypes.c_uint8))
+        log.clear()
+        lib.llama_memory_clear(self._memory, True)
+        self.evaluated.clear()
+        if not lib.llama_state_seq_set_data(self._context, pointer, len(data), 0):
+            lib.llama_memory_clear(self._memory, True)
+            raise EngineError(f"llama.cpp cannot restore the context: {log.reason()}")
+        self.evaluated += tokens
 
     @signals_held()
     def save_state(self, path: Path) -> None:

@@ -15,6 +15,7 @@ from franken_gguf.runner.sampling.settings import Sampling
 
 from .backend import EngineError
 from .generation import Generation
+from .grammar import free_sampler, grammar_sampler
 from .loading import DEFAULTS, LoadOptions, load
 from .probe import Probe
 from .sampler import Sampler
@@ -85,13 +86,15 @@ class Engine(Sequences):
         *,
         can_rewind: bool = False,
         records: bool = False,
+        alternatives: int | None = None,
     ) -> Generation:
         """An answer to `prompt`, token by token; a prefix that is in the context is reused.
 
         With `can_rewind` tokens of the answer can be taken back. With `records` the Generation
-        keeps each token's probabilities and, if a RouterProbe is attached, its experts. Raises
-        EngineError if the prompt does not fit into the context, SamplingError for an invalid
-        grammar.
+        keeps each token's probabilities and, if a RouterProbe is attached, its experts;
+        `alternatives` is how many other tokens' probabilities to keep, by default those near the
+        likeliest. Raises EngineError if the prompt does not fit into the context, SamplingError
+        for an invalid grammar.
         """
         if not prompt:
             raise EngineError("the prompt is empty; give at least one token")
@@ -102,7 +105,9 @@ class Engine(Sequences):
             )
         sampler = self._sampler(sampling)
         sampler.see(prompt)
-        return Generation(self, list(prompt), sampler, max_tokens, can_rewind, records)
+        return Generation(
+            self, list(prompt), sampler, max_tokens, can_rewind, records, alternatives
+        )
 
     def draw(
         self, prompts: Sequence[Sequence[int]], samplings: Sequence[Sampling], max_tokens: int
@@ -124,6 +129,11 @@ class Engine(Sequences):
     def check(self, sampling: Sampling) -> None:
         """Raise SamplingError if this model cannot use these settings: an invalid grammar."""
         self._sampler(sampling).close()
+
+    def check_grammar(self, sampling: Sampling) -> None:
+        """Raise SamplingError for an invalid grammar. May be called in any thread."""
+        if sampling.grammar:
+            free_sampler(grammar_sampler(self.vocabulary.handle, sampling.grammar))
 
     @signals_held()
     def _sampler(self, sampling: Sampling) -> Sampler:

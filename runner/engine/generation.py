@@ -32,6 +32,7 @@ class Generation:
         max_tokens: int | None,
         can_rewind: bool,
         records: bool,
+        alternatives: int | None,
     ) -> None:
         self.finish = "stop"
         self.end_token: int | None = None
@@ -58,6 +59,7 @@ class Generation:
         self._max_tokens = self._room if max_tokens is None else min(max_tokens, self._room)
         self._can_rewind = can_rewind
         self._records = records
+        self._alternatives = alternatives
         self._snapshots: dict[int, Sampler] = {}
         """By position in the answer, the sampler as it was before that token."""
         self._disallowed: dict[int, set[int]] = {}
@@ -91,8 +93,12 @@ class Generation:
         started = time.perf_counter()
         try:
             try:
+                self._context.recall(self._prompt)
                 self.prompt_evaluated = self._context.evaluate(self._prompt)
                 self.prompt_reused = self.prompt_tokens - self.prompt_evaluated
+                if not self._max_tokens:
+                    self.finish = "length"
+                    return
             except Stopped:
                 self.finish = "interrupted"
                 return
@@ -116,7 +122,7 @@ class Generation:
                 self.end_token = token
                 return
             if self._records:
-                self.odds.append(odds(context.last_logits(), token))
+                self.odds.append(odds(context.last_logits(), token, self._alternatives))
             self.taken.append(token)
             self.seconds = now - first
             yield token

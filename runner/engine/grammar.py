@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -20,6 +21,7 @@ _NO_SYNTAX = re.compile(r'"(?:\\.|[^"\\])*"|\[(?:\\.|[^\]\\])*\]|#[^\n]*', re.DO
 _HEAVY = re.compile(r"[()]|\{\s*(\d{1,9})\s*,\s*(\d{1,9})\s*\}")
 _OPENING = "error parsing grammar: "
 _MAX_SHOWN = 30
+_ONE_AT_A_TIME = threading.Lock()  # standard error is the whole process's
 _MAX_CAPTURED = 1 << 18  # room for the parser's message and all of the grammar
 
 
@@ -30,13 +32,18 @@ def grammar_sampler(vocab: Any, grammar: str) -> Any:
     """
     _check(grammar)
     log.clear()
-    with _captured_stderr() as captured:
+    with _ONE_AT_A_TIME, _captured_stderr() as captured:
         sampler = lib.llama_sampler_init_grammar(vocab, grammar.encode(errors="replace"), b"root")
     if not sampler:
         # The parser's message ends with the whole grammar.
         message = captured[0].partition(_OPENING)[2].rstrip().removesuffix(grammar.rstrip())
         raise SamplingError(explained(grammar, message.rstrip() or log.reason()))
     return sampler
+
+
+def free_sampler(sampler: Any) -> None:
+    """Free what `grammar_sampler` returned."""
+    lib.llama_sampler_free(sampler)
 
 
 def _check(grammar: str) -> None:

@@ -8,8 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 _ALTERNATIVES = 5
-# Alternatives are tokens within this distance of the highest logit: few, and fast to sort. Farther
-# ones have less than a hundredth of its probability.
+# Unless a number is given, alternatives are tokens within this distance of the highest logit: few,
+# and fast to sort. Farther ones have less than a hundredth of its probability.
 _NEAR = 5.0
 
 
@@ -20,15 +20,18 @@ class Odds:
     token: int
     probability: float
     alternatives: tuple[tuple[int, float], ...]
-    """The five likeliest tokens and their probabilities, `token` included if it is among them."""
+    """The likeliest tokens and their probabilities, `token` included if it is among them."""
 
 
-def odds(logits: NDArray[np.float32], token: int) -> Odds:
-    """The Odds of `token` by `logits`, (vocabulary,)."""
+def odds(logits: NDArray[np.float32], token: int, count: int | None = None) -> Odds:
+    """The Odds of `token` by `logits`, (vocabulary,); `count` alternatives if it is given."""
     highest = logits.max()
     total = np.exp(logits - highest).sum()
-    near = np.flatnonzero(logits >= highest - _NEAR)
-    best = near[np.argsort(-logits[near], kind="stable")[:_ALTERNATIVES]]
+    if count is None:
+        near = np.flatnonzero(logits >= highest - _NEAR)
+    else:
+        near = np.argpartition(-logits, count - 1)[:count] if count else np.empty(0, np.int64)
+    best = near[np.argsort(-logits[near], kind="stable")[: count or _ALTERNATIVES]]
     shares = np.exp(logits[[*best, token]] - highest) / total
     pairs = zip(best.tolist(), shares[:-1].tolist(), strict=True)
     return Odds(token, float(shares[-1]), tuple(pairs))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from franken_gguf.quantize.gguf_file.header import Header, read_header
 from .backend import EngineError, loaded_model
 
 _MAX_TOKENS = 1 << 28
+_USUAL_BYTES = 256  # few tokens are longer
 
 
 class Vocabulary:
@@ -26,7 +28,6 @@ class Vocabulary:
         """The llama_vocab, for llama.cpp's own functions."""
         _check_tokenizer(header, lib.llama_vocab_type(self.handle))
         self.size = int(lib.llama_vocab_n_tokens(self.handle))
-        self._buffer = ctypes.create_string_buffer(256)
 
     def tokenize(self, text: str, *, parse_special: bool = True) -> list[int]:
         """The token ids of `text`; none are added.
@@ -69,16 +70,22 @@ class Vocabulary:
         return self._bytes(token, special=True)
 
     def _bytes(self, token: int, *, special: bool) -> bytes:
-        room = len(self._buffer)
-        count = lib.llama_token_to_piece(self.handle, token, self._buffer, room, 0, special)
+        # A buffer for each call: several threads may ask at once.
+        buffer = ctypes.create_string_buffer(_USUAL_BYTES)
+        count = lib.llama_token_to_piece(self.handle, token, buffer, len(buffer), 0, special)
         if count < 0:
-            self._buffer = ctypes.create_string_buffer(-count)
-            return self._bytes(token, special=special)
-        return self._buffer.raw[:count]
+            buffer = ctypes.create_string_buffer(-count)
+            count = lib.llama_token_to_piece(self.handle, token, buffer, -count, 0, special)
+        return buffer.raw[:count]
 
     def ends_answer(self, token: int) -> bool:
         """Whether `token` is one of the model's end tokens: EOS, EOT or EOM."""
         return bool(lib.llama_vocab_is_eog(self.handle, token))
+
+    @cached_property
+    def end_tokens(self) -> tuple[int, ...]:
+        """The tokens for which `ends_answer` is true."""
+        return tuple(filter(self.ends_answer, range(self.size)))
 
 
 # llama_vocab_type: 0 means no tokenizer, 1 SentencePiece's BPE.

@@ -48,8 +48,9 @@ class Template:
         self.is_fallback = source is None
         self.stops = CHATML_STOPS if source is None else ()
         self.source = CHATML if source is None else source
-        self._tokens = tokens
+        self.tokens = tokens
         self._deadline = deadline
+        self._lock = threading.Lock()  # a request and its reply belong together
         # Started now, so that it is ready when the model is loaded.
         self._child: subprocess.Popen[str] | None = self._start()
         self._is_ready = False
@@ -64,7 +65,7 @@ class Template:
         for shape in shapes(messages):
             turns = [{"role": message.role, "content": message.content} for message in shape]
             reply = self._ask(
-                {"messages": turns, "add_generation_prompt": add_generation_prompt, **self._tokens}
+                {"messages": turns, "add_generation_prompt": add_generation_prompt, **self.tokens}
             )
             if "error" in reply:
                 reason = reply["error"]
@@ -73,6 +74,17 @@ class Template:
             else:
                 reason = "it drops the system text"
         raise PromptError(_UNUSABLE + reason)
+
+    def render_up_to(self, messages: Sequence[Message], prefix: str) -> str:
+        """The prompt text up to the end of `prefix`, the answer's start. Raises PromptError."""
+        start = self.render(messages)
+        if not prefix:
+            return start
+        # As the template writes an existing answer (some put a space before it).
+        answered = [*messages, Message("assistant", prefix)]
+        whole = self.render(answered, add_generation_prompt=False)
+        place = whole.find(prefix, len(start)) if whole.startswith(start) else -1
+        return whole[: place + len(prefix)] if place >= 0 else start + prefix
 
     def close(self) -> None:
         """End the child process."""
@@ -108,6 +120,10 @@ class Template:
         return child
 
     def _ask(self, request: dict[str, object]) -> dict[str, str]:
+        with self._lock:
+            return self._asked(request)
+
+    def _asked(self, request: dict[str, object]) -> dict[str, str]:
         if self._child is None:
             self._child = self._start()
             self._is_ready = False

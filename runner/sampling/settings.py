@@ -87,7 +87,7 @@ class Sampling:
     seed: int = RANDOM_SEED
 
     def __post_init__(self) -> None:
-        for name, (low, high) in _RANGES.items():
+        for name, (low, high) in RANGES.items():
             value = getattr(self, name)
             # Written so that NaN fails.
             if not low <= value <= high:
@@ -136,7 +136,7 @@ class Sampling:
 
 
 # repeat_penalty: llama.cpp divides by it, so neither it nor its inverse may leave float32.
-_RANGES: dict[str, tuple[float, float]] = {
+RANGES: dict[str, tuple[float, float]] = {
     "temperature": (0.0, 1e6),
     "dynatemp_range": (0.0, 1e6),
     "dynatemp_exponent": (0.0, 1e3),
@@ -160,6 +160,7 @@ _RANGES: dict[str, tuple[float, float]] = {
     "mirostat_eta": (0.0, 1.0),
     "seed": (0, RANDOM_SEED),
 }
+"""The least and the greatest value of each number."""
 
 FILE_KEYS = {
     name: f"general.sampling.{key}"
@@ -264,5 +265,5 @@ def breakers(texts: list[str] | tuple[str, ...]) -> tuple[str, ...]:
 
 
 def _fits(name: str, value: float) -> bool:
-    low, high = _RANGES[name]
+    low, high = RANGES[name]
     return math.isfinite(value) and low <= value <= high

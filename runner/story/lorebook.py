@@ -103,15 +103,20 @@ def read_lorebook(path: Path) -> Lorebook:
     """The lorebook in a JSON file: world info, a V3 book or a card's. Raises StoryError."""
     data = read_bytes(path, MAX_JSON_BYTES)
     try:
-        top = parse(data)
-        book: dict[str, Any] = top["data"] if isinstance(top.get("data"), dict) else top
-        if "entries" not in book and isinstance(book.get("character_book"), dict):
-            book = book["character_book"]
-        if not isinstance(book.get("entries"), dict | list):
-            raise StoryError("it is not a lorebook: it has no entries")
-        return lorebook_from(book, path.stem)
+        return lorebook_in(data, path.stem)
     except StoryError as error:
         raise StoryError(f"{path}: {error}") from None
+
+
+def lorebook_in(data: bytes, name: str) -> Lorebook:
+    """The lorebook in a file's bytes; `name` is for one that has none. Raises StoryError."""
+    top = parse(data)
+    book: dict[str, Any] = top["data"] if isinstance(top.get("data"), dict) else top
+    if "entries" not in book and isinstance(book.get("character_book"), dict):
+        book = book["character_book"]
+    if not isinstance(book.get("entries"), dict | list):
+        raise StoryError("it is not a lorebook: it has no entries")
+    return lorebook_from(book, name)
 
 
 def lorebook_from(found: Mapping[str, Any], name: str) -> Lorebook:

@@ -56,6 +56,25 @@ def begin(
         conversation.messages = greeting(story, date)
 
 
+def files_of(conversation: Conversation) -> tuple[list[Path], list[Path]]:
+    """The files of a story's cards and lorebooks."""
+    facts = Fields(metadata(conversation), []).table(_OURS)
+    cards, lorebooks = facts.texts("characters"), facts.texts("lorebooks")
+    return list(map(Path, cards)), list(map(Path, lorebooks))
+
+
+def set_files(
+    conversation: Conversation, cards: Sequence[Path] | None, lorebooks: Sequence[Path] | None
+) -> None:
+    """Let a story have these cards and lorebooks; None leaves what it has."""
+    facts = dict(Fields(metadata(conversation), []).table(_OURS).members)
+    for name, paths in (("characters", cards), ("lorebooks", lorebooks)):
+        if paths is not None:
+            facts[name] = [str(path.resolve()) for path in paths]
+    facts.setdefault("salt", secrets.token_hex(8))
+    set_metadata(conversation, **{_OURS: facts})
+
+
 def greeting(story: Story, date: str = "") -> list[Message]:
     """The character's first message, with its alternatives as swipes; empty if there is none."""
     texts = story.greetings()

@@ -18,6 +18,8 @@ TOP = click.Context(main, **SETTINGS)
 VERBS = {name: main.get_command(TOP, name) for name in main.list_commands(TOP)}
 # Their help shows no default: they change nothing unless they are given.
 WITHOUT_DEFAULT = {
+    "allowed_hosts",
+    "api_key_file",
     "ban_files",
     "bans",
     "characters",
@@ -30,12 +32,15 @@ WITHOUT_DEFAULT = {
     "logit_bias",
     "lorebooks",
     "name",
+    "origins",
     "overrides",
     "preset",
     "prompt",
     "report",
     "rpc",
     "source",
+    "ssl_cert_file",
+    "ssl_key_file",
     "target_bits",
     "target_sizes",
     "tensor_types",

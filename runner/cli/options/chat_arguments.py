@@ -47,13 +47,10 @@ class SessionArguments:
 
 
 @dataclass(frozen=True)
-class ChatArguments:
-    """All arguments of a chat."""
+class ModelArguments:
+    """Which model to load, where, and how it answers."""
 
     header: Header
-    question: str | None
-    """Answer this and exit; None: chat at the terminal."""
-    system: str
     placement: PlacementOptions
     vram: tuple[int, ...] | None
     """Bytes of each GPU to plan with; None: the free memory."""
@@ -62,9 +59,38 @@ class ChatArguments:
     max_tokens: int | None
     """Longest answer in tokens; None: no limit."""
     sampling: SamplingArguments
-    story: StoryArguments
-    session: SessionArguments
     summarize: bool
     experts: bool
     """Record the routers' choices."""
     expert_names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ChatArguments(ModelArguments):
+    """All arguments of a chat."""
+
+    question: str | None
+    """Answer this and exit; None: chat at the terminal."""
+    system: str
+    story: StoryArguments
+    session: SessionArguments
+
+
+@dataclass(frozen=True)
+class ServeArguments(ModelArguments):
+    """All arguments of a server."""
+
+    host: str
+    port: int
+    key: str
+    """What clients must send; "" is none."""
+    tls: tuple[Path, Path] | None
+    """The files of the certificate and of its key."""
+    alias: str
+    """What clients call the model; "" is the file's name."""
+    allowed_hosts: tuple[str, ...]
+    origins: tuple[str, ...]
+    cache_ram: int
+    cache_disk: int
+    system: str
+    story: StoryArguments

@@ -1,0 +1,210 @@
+"""`franken-gguf serve`: its options, as `ServeArguments` for runner/cli/serve_run.py."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import click
+
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.runner.cli.options.answer_types import answer_limit, expert_names_of
+from franken_gguf.runner.cli.options.chat_arguments import (
+    SamplingArguments,
+    ServeArguments,
+    StoryArguments,
+)
+from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
+from franken_gguf.runner.cli.options.sampling_options import sampling_options
+from franken_gguf.runner.cli.options.story_options import story_options
+from franken_gguf.runner.cli.options.types import FILE, THREADS, size
+from franken_gguf.runner.planning.placement import PlacementOptions
+from franken_gguf.runner.terminal.standard_input import clean
+
+_server = partial(option, group="Server")
+_answers = partial(option, group="Answers")
+_MAX_KEY = 1 << 10
+
+
+@click.command(cls=Command)
+@click.argument("model", type=FILE)
+@_server("--host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen on.")
+@_server(
+    "--port",
+    type=click.IntRange(0, (1 << 16) - 1),
+    metavar="N",
+    default=8080,
+    help="Port to listen on; 0 is any free one.",
+)
+@_server(
+    "--api-key",
+    metavar="KEY",
+    envvar="FRANKEN_GGUF_API_KEY",
+    default="",
+    show_default="none; a new one, which is printed, for other machines",
+    help="Key that clients must send. Other users see it in the list of processes.",
+)
+@_server("--api-key-file", type=FILE, metavar="FILE", help="Read the key from a file.")
+@_server("--ssl-cert-file", type=FILE, metavar="FILE", help="Serve HTTPS with this certificate.")
+@_server("--ssl-key-file", type=FILE, metavar="FILE", help="The certificate's private key.")
+@_server(
+    "-a",
+    "--alias",
+    metavar="NAME",
+    default="",
+    show_default="the file's name",
+    help="What clients call the model.",
+)
+@_server(
+    "--allowed-host",
+    "allowed_hosts",
+    metavar="NAME",
+    multiple=True,
+    help="Further name of this machine that clients may use. Repeatable.",
+)
+@_server(
+    "--origin",
+    "origins",
+    metavar="URL",
+    multiple=True,
+    help="Let web pages of this origin use the server, as in https://example.org. Repeatable.",
+)
+@_server(
+    "--cache-ram",
+    type=size,
+    metavar="SIZE",
+    default="1GiB",
+    help="Memory for evaluated contexts of other chats; 0 keeps none.",
+)
+@_server(
+    "--cache-disk",
+    type=size,
+    metavar="SIZE",
+    default="4GiB",
+    help="Disk space for evaluated contexts, also after a restart; 0 keeps none.",
+)
+@_answers(
+    "-sys",
+    "--system-prompt",
+    "system",
+    metavar="TEXT",
+    default="",
+    show_default="none",
+    help="System prompt of new stories.",
+)
+@_answers(
+    "-n",
+    "--predict",
+    "max_tokens",
+    type=click.IntRange(min=-1),
+    metavar="N",
+    default=-1,
+    callback=answer_limit,
+    help="Longest answer in tokens, whatever a client asks for; -1 is no limit.",
+)
+@_answers(
+    "--summarize",
+    is_flag=True,
+    help="Let the model summarize turns of stories that no longer fit in the context.",
+)
+@_answers(
+    "--experts", is_flag=True, help="Tell the experts of each token of a story. A tenth slower."
+)
+@_answers(
+    "--expert-names",
+    metavar="A,B|RECIPE",
+    default="",
+    show_default="their numbers",
+    callback=expert_names_of,
+    shell_complete=FILE.shell_complete,
+    help="Names of the experts, or the merge recipe to take them from.",
+)
+@placement_options()
+@option(
+    "-t",
+    "--threads",
+    "n_threads",
+    group=MODEL_GROUP,
+    type=THREADS,
+    metavar="N",
+    show_default="one per physical core",
+    help="CPU threads.",
+)
+@sampling_options
+@story_options
+def serve(
+    model: Path,
+    host: str,
+    port: int,
+    api_key: str,
+    api_key_file: Path | None,
+    ssl_cert_file: Path | None,
+    ssl_key_file: Path | None,
+    alias: str,
+    allowed_hosts: tuple[str, ...],
+    origins: tuple[str, ...],
+    cache_ram: int,
+    cache_disk: int,
+    system: str,
+    max_tokens: int | None,
+    summarize: bool,
+    experts: bool,
+    expert_names: tuple[str, ...],
+    placement: PlacementOptions,
+    vram: tuple[int, ...] | None,
+    rpc: tuple[str, ...],
+    n_threads: int | None,
+    sampling: SamplingArguments,
+    story: StoryArguments,
+) -> None:
+    """Serve a model and its stories over HTTP.
+
+    MODEL is a GGUF file. SillyTavern, Open WebUI and OpenAI's clients can use it: the server speaks
+    the dialects of llama.cpp's server, OpenAI's API and KoboldCpp. Only this machine reaches it;
+    with a --host that others reach, it demands a key. A request that leaves a sampling setting out
+    gets the one given here. Cards and lorebooks given here are for new stories.
+    """
+    if bool(ssl_cert_file) != bool(ssl_key_file):
+        raise click.UsageError("give both --ssl-cert-file and --ssl-key-file")
+    if api_key and api_key_file:
+        raise click.UsageError("give --api-key or --api-key-file, not both")
+    key = _key(api_key_file) if api_key_file else api_key
+    header = read_header(model)
+    # Only now, so that --help and completion do not wait for llama.cpp.
+    from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415
+
+    from .serve_run import run  # noqa: PLC0415
+
+    arguments = ServeArguments(
+        header=header,
+        placement=placement,
+        vram=vram,
+        rpc=rpc,
+        n_threads=n_threads,
+        max_tokens=max_tokens,
+        sampling=sampling,
+        summarize=summarize,
+        experts=experts,
+        expert_names=expert_names,
+        host=host,
+        port=port,
+        key=key,
+        tls=(ssl_cert_file, ssl_key_file) if ssl_cert_file and ssl_key_file else None,
+        alias=clean(alias),
+        allowed_hosts=allowed_hosts,
+        origins=tuple(origin.rstrip("/") for origin in origins),
+        cache_ram=cache_ram,
+        cache_disk=cache_disk,
+        system=clean(system),
+        story=story,
+    )
+    run(arguments, Screen())
+
+
+def _key(path: Path) -> str:
+    with path.open("rb") as file:
+        key = file.read(_MAX_KEY + 1).decode(errors="replace").strip()
+    if not key or len(key) > _MAX_KEY or not key.isprintable():
+        raise click.UsageError(f"{path}: must hold one key of 1 to {_MAX_KEY} characters")
+    return key

@@ -1,0 +1,54 @@
+"""The messages of a chat request, in OpenAI's form, as the template takes them. Pure."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from franken_gguf.runner.conversation.conversation import Message
+
+from .bodies import Fields, clean, wrong
+
+_ROLES = {"system": "system", "developer": "system", "user": "user", "assistant": "assistant"}
+_OTHER_ROLES = ("tool", "function")
+_MAX_MESSAGES = 20_000
+
+
+def messages_of(fields: Fields) -> tuple[list[Message], str]:
+    """The messages, and the text that the answer begins with: a last message by the assistant.
+
+    Raises RequestError.
+    """
+    found = fields.items("messages")
+    if not found:
+        wrong("messages", "a list of at least one message")
+    if len(found) > _MAX_MESSAGES:
+        wrong("messages", f"at most {_MAX_MESSAGES} messages")
+    messages = [_message(one, f"messages[{n}]") for n, one in enumerate(found)]
+    begun = fields.flag("add_generation_prompt", True) and messages[-1].role == "assistant"
+    if not begun or len(messages) == 1 or not messages[-1].content:
+        return messages, ""
+    return messages[:-1], messages[-1].content
+
+
+def _message(found: object, name: str) -> Message:
+    if not isinstance(found, dict):
+        wrong(name, "an object with role and content")
+    role = found.get("role")
+    if not isinstance(role, str) or role not in (*_ROLES, *_OTHER_ROLES):
+        wrong(f"{name}.role", "system, user or assistant")
+    return Message(_ROLES.get(role, role), _content(found.get("content"), f"{name}.content"))
+
+
+def _content(found: Any, name: str) -> str:
+    if found is None:
+        return ""
+    if isinstance(found, str):
+        return clean(found)
+    if not isinstance(found, list):
+        wrong(name, "a text or a list of parts")
+    parts = []
+    for part in found:
+        if not isinstance(part, dict) or part.get("type") not in ("text", "input_text"):
+            wrong(name, "text: this model reads neither pictures nor sound")
+        parts.append(Fields(part).text("text"))
+    return "\n".join(parts)

@@ -1,0 +1,84 @@
+"""KoboldCpp's names of sampling settings in llama.cpp's, and its requests as Completions."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .bodies import Fields, wrong
+from .completing import Completion
+from .sampling_fields import banned_of, renamed, sampling_of, stops_of
+from .served_model import ServedModel
+
+DEFAULT_LENGTH = 256
+MAX_LOGPROBS = 5
+_ORDER: dict[int, tuple[str, ...]] = {
+    0: ("top_k",),
+    1: (),  # top-a, which llama.cpp has not
+    2: ("top_p", "min_p"),
+    3: (),  # tail-free sampling, which llama.cpp no longer has
+    4: ("typ_p",),
+    5: ("temperature",),
+    6: ("penalties",),
+}
+"""KoboldCpp's numbers of samplers."""
+
+
+@dataclass(frozen=True)
+class KoboldRequest:
+    """A request without its prompt's tokens."""
+
+    memory: str
+    """Stands before the prompt and is never cut."""
+    prompt: str
+    n_ctx: int
+    """The most tokens of prompt and answer together."""
+    length: int
+    settings: Completion
+
+    def fitting(self, memory: Sequence[int], prompt: Sequence[int]) -> tuple[int, ...]:
+        """All of `memory`, and the end of `prompt` for which there is room, as KoboldCpp has it."""
+        room = self.n_ctx - self.length - len(memory)
+        if room <= 0:
+            wrong("memory", f"shorter: with the answer, it fills the context of {self.n_ctx}")
+        return (*memory, *prompt[-room:])
+
+
+def kobold_request(fields: Fields, model: ServedModel) -> KoboldRequest:
+    """The request in `fields`. Raises RequestError, SamplingError, BanError."""
+    members = dict(renamed(fields).members)
+    members["ignore_eos"] = any(
+        fields.flag(name) for name in ("use_default_badwordsids", "ban_eos_token", "bypass_eos")
+    )
+    if fields.given("sampler_order"):
+        members["samplers"] = _samplers(fields.items("sampler_order"))
+    sampling = sampling_of(Fields(members), model.chat.sampling, model.vocabulary)
+    model.engine.check_grammar(sampling)
+    n_ctx = model.engine.n_ctx
+    wanted_ctx = fields.whole("max_context_length", n_ctx)
+    if wanted_ctx < 2:
+        wrong("max_context_length", "at least 2")
+    n_ctx = min(n_ctx, wanted_ctx)
+    length = fields.whole("max_length", DEFAULT_LENGTH)
+    if length < 1:
+        wrong("max_length", "at least 1")
+    length = min(length, model.limit(None) or length, n_ctx - 1)
+    settings = Completion(
+        (),
+        sampling,
+        length,
+        stops_of(fields, "stop_sequence"),
+        banned_of(fields, model.chat.banned, "banned_tokens"),
+        MAX_LOGPROBS if fields.flag("logprobs") else None,
+    )
+    return KoboldRequest(fields.text("memory"), fields.text("prompt"), n_ctx, length, settings)
+
+
+def _samplers(order: list[Any]) -> list[str]:
+    names = ["dry", "top_n_sigma"]
+    for number in order:
+        if isinstance(number, bool) or not isinstance(number, int) or number not in _ORDER:
+            wrong("sampler_order", "a list of the numbers 0 to 6")
+        names += _ORDER[number]
+    return [*names, "xtc"]

@@ -1,0 +1,176 @@
+"""The one thread that works with the model, and the queue of requests in front of it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import traceback
+from collections.abc import AsyncIterator, Callable, Generator
+from contextlib import closing
+from typing import Any, Generic, TypeVar
+
+import anyio
+
+from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.runner.engine.interrupt import Stopped
+
+from .fair_queue import FairQueue
+from .refusals import RequestError
+
+_MAX_WAITING = 256
+_logger = logging.getLogger("uvicorn.error")
+T = TypeVar("T")
+Work = Callable[[], Generator[T, None, None]]
+
+
+class Ticket(Generic[T]):
+    """A request's place in the queue, then what its work yields, in the event loop's thread."""
+
+    def __init__(self, owner: ModelThread, work: Work[T], client: str) -> None:
+        self.client = client
+        self.work = work
+        self.is_cancelled = False
+        self._owner = owner
+        self._loop = asyncio.get_running_loop()
+        self._items: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue()
+
+    def position(self) -> int:
+        """How many requests come before this one; 0 once it runs."""
+        return self._owner.position(self)
+
+    def cancel(self) -> None:
+        """Stop the work soon, or never start it. May be called at any time, from any thread."""
+        self._owner.cancel(self)
+
+    async def next(self, seconds: float | None = None) -> T | None:
+        """The next item; None after the last. Raises what the work raised, and TimeoutError."""
+        with anyio.fail_after(seconds):
+            item, error = await self._items.get()
+        if error is not None:
+            raise error
+        return item
+
+    async def __aiter__(self) -> AsyncIterator[T]:
+        while (item := await self.next()) is not None:
+            yield item
+
+    def deliver(self, item: T | None, error: BaseException | None = None) -> None:
+        """Hand an item over from the model's thread: None is the end."""
+        try:
+            self._loop.call_soon_threadsafe(self._items.put_nowait, (item, error))
+        except RuntimeError:  # the event loop has ended
+            self.is_cancelled = True
+
+
+class ModelThread:
+    """Runs the work of all requests in one thread, one after the other, clients taking turns.
+
+    `stop` is the engine's: once set, the running work ends soon and in good order.
+    """
+
+    def __init__(self, stop: threading.Event, at_end: Callable[[], None]) -> None:
+        self.running: Ticket[Any] | None = None
+        self.served = 0
+        """Number of requests that have run."""
+        self._stop = stop
+        self._at_end = at_end
+        self._queue: FairQueue[Ticket[Any]] = FairQueue()
+        self._changed = threading.Condition(threading.RLock())
+        self._is_ending = False
+        self._thread = threading.Thread(target=self._run, name="model")
+
+    def start(self) -> None:
+        """Start the thread."""
+        self._thread.start()
+
+    def submit(self, work: Work[T], client: str) -> Ticket[T]:
+        """Queue `work`, a generator function. Raises RequestError if the queue is full."""
+        ticket = Ticket(self, work, client)
+        with self._changed:
+            if self._is_ending:
+                raise RequestError("the server is ending", status=503)
+            if len(self._queue) >= _MAX_WAITING:
+                raise RequestError(
+                    f"{_MAX_WAITING} requests are waiting already; try again later", status=503
+                )
+            self._queue.add(client, ticket)
+            self._changed.notify()
+        return ticket
+
+    def waiting(self) -> list[Ticket[Any]]:
+        """The queue, the next first."""
+        with self._changed:
+            return self._queue.in_order()
+
+    def position(self, ticket: Ticket[Any]) -> int:
+        """See Ticket."""
+        with self._changed:
+            waiting = self._queue.in_order()
+            return waiting.index(ticket) + 1 if ticket in waiting else 0
+
+    def cancel(self, ticket: Ticket[Any]) -> None:
+        """See Ticket."""
+        with self._changed:
+            ticket.is_cancelled = True
+            if self._queue.remove(ticket):
+                ticket.deliver(None)
+            elif self.running is ticket:
+                self._stop.set()
+
+    def cancel_all(self, client: str) -> bool:
+        """Stop the running request of `client` and those that wait; False if it has none."""
+        with self._changed:
+            running = [self.running] if self.running else []
+            own = [one for one in (*running, *self._queue.in_order()) if one.client == client]
+            for ticket in own:
+                self.cancel(ticket)
+        return bool(own)
+
+    def end(self) -> None:
+        """Stop the running request, refuse the others; the thread ends soon after."""
+        with self._changed:
+            self._is_ending = True
+            while (ticket := self._queue.next()) is not None:
+                ticket.deliver(None, RequestError("the server is ending", status=503))
+            self._stop.set()
+            self._changed.notify()
+
+    def join(self) -> None:
+        """Wait for the thread to end, after `end`."""
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (ticket := self._next()) is not None:
+            self._serve(ticket)
+            with self._changed:
+                self.running = None
+                self.served += 1
+        self._at_end()
+
+    def _next(self) -> Ticket[Any] | None:
+        with self._changed:
+            while (ticket := self._queue.next()) is None and not self._is_ending:
+                self._changed.wait()
+            if not self._is_ending:
+                self._stop.clear()
+            self.running = ticket
+            return ticket
+
+    def _serve(self, ticket: Ticket[Any]) -> None:
+        try:
+            with closing(ticket.work()) as items:
+                for item in items:
+                    ticket.deliver(item)
+                    if ticket.is_cancelled:
+                        self._stop.set()
+            ticket.deliver(None)
+        except FrankenError as error:
+            ticket.deliver(None, error)
+        except Stopped:
+            ticket.deliver(None)
+        except Exception as error:
+            # Its message may hold a part of a story, so it is not logged.
+            where = "".join(traceback.format_tb(error.__traceback__))
+            _logger.error("%s in the model's thread:\n%s", type(error).__name__, where)
+            ticket.deliver(None, RequestError("internal error, see the log", status=500))

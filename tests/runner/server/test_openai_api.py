@@ -1,0 +1,124 @@
+"""OpenAI's dialect, through the real `openai` client."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from support.servers import Server, serving
+
+openai = pytest.importorskip("openai", reason="the openai client is not installed")
+
+QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "key").write_text("a secret\n")
+    with serving(folder, "--api-key-file", str(folder / "key"), "-a", "smol") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Any:
+    return openai.OpenAI(
+        base_url=f"http://127.0.0.1:{server.port}/v1", api_key="a secret", max_retries=0
+    )
+
+
+def chat(client: Any, **more: Any) -> Any:
+    fields = {"model": "smol", "messages": QUESTION, "temperature": 0, "max_tokens": 12, **more}
+    return client.chat.completions.create(**fields)
+
+
+def test_the_model_is_listed_by_its_alias(client: Any) -> None:
+    assert [model.id for model in client.models.list()] == ["smol"]
+    assert client.models.retrieve("smol").id == "smol"
+
+
+def test_a_chat_streams_what_it_answers_whole_and_counts_it(client: Any) -> None:
+    whole = chat(client)
+    stream = list(chat(client, stream=True, stream_options={"include_usage": True}))
+    *chunks, last = stream
+    assert (
+        "".join(chunk.choices[0].delta.content or "" for chunk in chunks)
+        == whole.choices[0].message.content
+    )
+    assert chunks[0].choices[0].delta.role == "assistant"
+    assert [chunk.choices[0].finish_reason for chunk in chunks[-2:]] == [
+        None,
+        whole.choices[0].finish_reason,
+    ]
+    assert last.choices == []
+    assert last.usage.completion_tokens == whole.usage.completion_tokens
+    assert last.usage.prompt_tokens == whole.usage.prompt_tokens == 37
+    assert len({chunk.id for chunk in stream}) == 1
+
+
+def test_log_probabilities_stop_texts_and_several_answers(client: Any) -> None:
+    answer = chat(client, logprobs=True, top_logprobs=3, n=2)
+    assert [choice.index for choice in answer.choices] == [0, 1]
+    entries = answer.choices[0].logprobs.content
+    assert "".join(entry.token for entry in entries) == answer.choices[0].message.content
+    assert all(len(entry.top_logprobs) == 3 for entry in entries)
+    assert answer.usage.prompt_tokens == 37
+    word = entries[3].token
+    assert word not in chat(client, stop=[word]).choices[0].message.content
+
+
+def test_an_answer_that_was_begun_is_continued(client: Any) -> None:
+    begun = [*QUESTION, {"role": "assistant", "content": "The capital of France is"}]
+    text = chat(client, messages=begun).choices[0].message.content
+    assert text.startswith(" Paris")
+
+
+def test_a_response_format_is_followed(client: Any) -> None:
+    schema = {
+        "type": "object",
+        "properties": {"city": {"enum": ["Paris", "Rome"]}},
+        "required": ["city"],
+        "additionalProperties": False,
+    }
+    wanted = {"type": "json_schema", "json_schema": {"name": "answer", "schema": schema}}
+    answer = chat(client, response_format=wanted, max_tokens=40)
+    assert json.loads(answer.choices[0].message.content)["city"] in ("Paris", "Rome")
+
+
+def test_plain_completions_echo_and_tell_log_probabilities(client: Any) -> None:
+    found = client.completions.create(
+        model="smol",
+        prompt="The capital of France is",
+        temperature=0,
+        max_tokens=3,
+        echo=True,
+        logprobs=2,
+    )
+    (choice,) = found.choices
+    assert choice.text.startswith("The capital of France is Paris")
+    assert choice.logprobs.tokens[0] == " Paris"
+    assert choice.logprobs.text_offset[0] == len("The capital of France is")
+    assert len(choice.logprobs.top_logprobs[0]) == 2
+    both = client.completions.create(
+        model="smol", prompt=["1, 2,", "a, b,"], temperature=0, max_tokens=2
+    )
+    assert [one.index for one in both.choices] == [0, 1]
+
+
+def test_errors_are_those_that_the_client_knows(server: Server, client: Any) -> None:
+    with pytest.raises(openai.NotFoundError) as missing:
+        chat(client, model="gpt-4o")
+    assert missing.value.code == "model_not_found"
+    with pytest.raises(openai.BadRequestError) as long:
+        chat(client, messages=[{"role": "user", "content": "word " * 2000}])
+    assert long.value.code == "context_length_exceeded"
+    with pytest.raises(openai.BadRequestError, match="neither pictures nor sound"):
+        chat(client, messages=[{"role": "user", "content": [{"type": "image_url"}]}])
+    with pytest.raises(openai.AuthenticationError):
+        client.with_options(api_key="another").models.list()
+    for header in ("Bearer ", "Bearer", "Basic a secret", "a secret"):
+        assert server.request("GET", "/v1/models", headers={"Authorization": header})[0] == 401
+    assert server.request("GET", "/health")[0] == 200
