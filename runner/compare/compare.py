@@ -10,7 +10,6 @@ from pathlib import Path
 import llama_cpp
 
 from franken_gguf.quantize.common.errors import FrankenError
-from franken_gguf.runner.compare.measure.estimate import Estimate
 from franken_gguf.runner.compare.measure.measure_job import SCORED_PARTS, Job, Progress, parts
 from franken_gguf.runner.compare.measure.measure_model import measure_model
 from franken_gguf.runner.compare.measure.questions import Question
@@ -19,6 +18,7 @@ from franken_gguf.runner.compare.measure.side_by_side import side_by_side
 from franken_gguf.runner.compare.measure.stored import measured_from
 from franken_gguf.runner.compare.measure.subprocess_worker import messages
 from franken_gguf.runner.compare.measure.tasks import Tasks, check_context, prepare
+from franken_gguf.runner.compare.measure.time_estimate import Estimate
 from franken_gguf.runner.compare.measure.workspace import (
     Workspace,
     digest,

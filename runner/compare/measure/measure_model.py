@@ -16,13 +16,13 @@ from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Machine
 from franken_gguf.runner.prompt.template import Template, special_tokens, stored_template
 
-from .estimate import estimated, measured_rates
 from .loaded_model import LoadedModel
 from .measure_job import ANSWERS, RUN, TEXT, Job, Progress, prompt_part
 from .measure_prompt import measure_prompt
 from .measure_scores import measure_answers, measure_text
 from .raw_measurements import Run
 from .stored import greedy_answers
+from .time_estimate import estimated, measured_rates
 
 
 def measure_model(job: Job, send: Callable[[Any], None]) -> None:
