@@ -21,7 +21,7 @@ from franken_gguf.runner.terminal.text import printable
 _NARROW = 80
 _LABEL, _NARROW_LABEL = 28, 16
 """Width of the labels in characters, on a terminal of `_NARROW` columns or more, and below."""
-_CELL = 15
+_CELL = 17
 """Width of a model's column in characters."""
 _SHOWN_BEFORE = 40
 _SHOWN_AFTER = 240

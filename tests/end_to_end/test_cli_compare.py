@@ -45,7 +45,8 @@ def words(folder: Path) -> list[str]:
     """The command of most tests: two quants, two prompts, two chunks of a text."""
     models = (demo_gguf("Q8_0"), demo_gguf("Q4_K_M"))
     text = ("--prompt", f"@{folder / 'drink.yml'}", "--text", folder / "story.txt", "--chunks", "2")
-    return [str(word) for word in ("compare", *models, *SMALL, *text)]
+    names = ("--expert-names", "bard, sage,poet,clown")
+    return [str(word) for word in ("compare", *models, *SMALL, *text, *names)]
 
 
 def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -73,9 +74,14 @@ def done(folder: Path, words: list[str]) -> subprocess.CompletedProcess[str]:
 
 @pytest.fixture(scope="module")
 def document(folder: Path, done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    assert (done.returncode, done.stderr.splitlines()[:2]) == (
+    first, estimate, second, *_ = done.stderr.splitlines()
+    assert (done.returncode, first, second) == (
         0,
-        ["1 of 2  Q8_0: measuring", "2 of 2  Q4_K_M: measuring"],
+        "1 of 2  Q8_0: measuring",
+        "2 of 2  Q4_K_M: measuring",
+    )
+    assert re.fullmatch(
+        r"this takes at most about \d+ (seconds|minutes), less if answers end early", estimate
     )
     found: dict[str, Any] = json.loads((folder / "first.json").read_text())
     return found
@@ -142,17 +148,20 @@ def test_the_routers_of_every_layer_are_compared(document: dict[str, Any]) -> No
 def test_the_table_shows_models_side_by_side_and_the_answers(
     done: subprocess.CompletedProcess[str],
 ) -> None:
-    assert re.search(r"^ *Q8_0 +Q4_K_M$", done.stdout, re.M)
+    assert re.search(r"^ *Q8_0 +Q4_K_M *$", done.stdout, re.M)
     for row in (
         "size",
         "perplexity",
         "KL divergence",
         "change from Q8_0",
         "same experts",
+        "load of poet",
         "tokens/s",
     ):
         assert re.search(rf"^ +{re.escape(row)} ", done.stdout, re.M), row
     assert "Say hello." in done.stdout
+    assert "2 of 2 " in done.stdout or "1 of 2 " in done.stdout or "0 of 2 " in done.stdout
+    assert "How often the router sends a token to the same experts as Q8_0's." in done.stdout
     assert "drink: + is tea, - is coffee" in " ".join(done.stdout.split())
     assert not [line for line in done.stdout.splitlines() if len(line) > 80]
 
@@ -160,7 +169,7 @@ def test_the_table_shows_models_side_by_side_and_the_answers(
 def test_the_table_and_the_page_end_with_the_same_conclusion(
     folder: Path, done: subprocess.CompletedProcess[str], document: dict[str, Any]
 ) -> None:
-    assert done.stderr.splitlines()[2:] == [
+    assert done.stderr.splitlines()[3:] == [
         f"written: {folder / name}" for name in ("first.json", "first.csv", "a.html")
     ]
     conclusion = document["conclusion"]
@@ -200,7 +209,9 @@ def test_another_run_measures_the_same_and_an_interrupted_one_resumes(
     )
     assert not (folder / "again.json").exists()
     resumed = run(*again)
-    assert resumed.stderr.startswith("1 of 2  Q8_0: already measured\n2 of 2  Q4_K_M: measuring\n")
+    assert resumed.stderr.startswith(
+        "1 of 2  Q8_0: already measured\n2 of 2  Q4_K_M: measuring\nthis takes at most about "
+    )
     first, second = (apart_from_the_machine(folder / f"{name}.json") for name in ("first", "again"))
     assert first == second
     assert not list((folder / "again").glob("compare/*/baseline"))
@@ -279,6 +290,14 @@ def test_a_vocabulary_that_differs_is_refused_with_the_token(tmp_path: Path) -> 
 def test_a_baseline_that_is_not_compared_is_refused_with_the_choices() -> None:
     reason = refused(demo_gguf("Q8_0"), demo_gguf("Q4_K_M"), "--baseline", "F16")
     assert reason == ("Error: --baseline F16: is not one of the models to compare: Q8_0, Q4_K_M")
+
+
+def test_names_for_more_experts_than_there_are_are_refused() -> None:
+    reason = refused(demo_gguf("Q8_0"), "--expert-names", "a,b,c,d,e")
+    assert reason == (
+        f"Error: --expert-names a,b,c,d,e: has 5 names, but {demo_gguf('Q8_0')} has 4 experts; "
+        "give one for each, separated by commas"
+    )
 
 
 def test_a_model_named_twice_is_refused() -> None:

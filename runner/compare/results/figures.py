@@ -47,8 +47,8 @@ def figures(comparison: Comparison) -> Iterator[Section]:
         name = f"{comparison.baseline}'s answers"
         yield _scores(
             name,
-            f"How far each model's predictions are from {name}, the most likely ones, token by "
-            "token.",
+            f"How far each model's predictions are from {comparison.baseline}'s at every token of "
+            "its greedy answers.",
             lambda one: one.answers,
         )
     for number, prompt in enumerate(comparison.prompts):
@@ -107,9 +107,9 @@ def _about(comparison: Comparison, prompt: Prompt) -> str:
     drawn = f"{samples} sampled answer{'' if samples == 1 else 's'}"
     if prompt.labels:
         asked = f"over {prompt.wordings} wordings"
-        sampled = f", and how many of {drawn} choose each" if samples else ""
-        return f"Which of the two the answers lean to {asked}{sampled}."
-    return f"How varied the words of {drawn} are; higher is more varied, but for repeats."
+        sampled = f", and how many of its {drawn} choose the first" if samples else ""
+        return f"Which of the two each model leans to {asked}{sampled}."
+    return f"How varied the words of its {drawn} are: 1.0 means that no word or n-gram repeats."
 
 
 def _result(model: ModelResult, number: int) -> PromptResult | None:

@@ -91,8 +91,8 @@ def test_more_options_than_fit_are_scored_in_turn(engine: Engine) -> None:
 def test_a_mixture_whose_routers_are_captured_draws_side_by_side() -> None:
     probe = RouterProbe()
     with Engine(read_header(demo_gguf("Q8_0")), OPTIONS, probe=probe) as engine:
-        prompt = engine.vocabulary.prompt(ASKED.format("Say hello.") * 40)[:-1]
-        answers = engine.draw([prompt[:300]] * 2, SEEDS[:2], 3)
+        prompt = engine.vocabulary.prompt(ASKED.format("Tell me a story about a lighthouse."))
+        answers = engine.draw([prompt] * 2, SEEDS[:2], 3)
         assert [len(answer.tokens) for answer in answers] == [3, 3]
         assert not probe.chosen
         engine.clear()
