@@ -16,13 +16,23 @@ from .grid_search import I16
 from .grids import grid
 from .signs import odd_scale_codes
 from .subblocks import SUPER, sub_block_chunks, sum_of_squares, weigh
-from .ternary_search import blocks_of, sort_order, to_points
+from .ternary_search import (
+    DOWN,
+    UP,
+    Cut,
+    Places,
+    Sums,
+    best_cut,
+    blocks_of,
+    codes_of,
+    sort_order,
+    sums_before,
+    to_points,
+)
 
 _LEN = 32
 _CHUNK = 512
 _EPSILON = np.float32(1e-12)
-_UP = np.array([-0.875, 0.125, 1.125], np.float32)
-_DOWN = np.array([-1.125, -0.125, 0.875], np.float32)
 
 # IQ1_S, 50 bytes.   x = d * (2 * s + 1) * (g + shift), g = -1, 0, 1
 #
@@ -60,69 +70,41 @@ def quantize_iq1_s(rows: F32, importance: F32 | None = None) -> U8:
 
 def _search(x: F32, w: F32) -> tuple[F32, NDArray[np.int8], I16]:
     """Scale and shift (1 or -1), [n] each, and points [4, n], of blocks x [32, n]."""
-    dead = np.abs(x).max(axis=0) < _EPSILON
     order = sort_order(x)
-    sum_x, sum_w = np.zeros((2, _LEN + 1, x.shape[1]), np.float32)
-    np.add.accumulate(np.take_along_axis(w * x, order, axis=0), axis=0, out=sum_x[1:])
-    np.add.accumulate(np.take_along_axis(w, order, axis=0), axis=0, out=sum_w[1:])
-    scale, first, last, shift = _best_cut(sum_x, sum_w, np.abs(x).max(axis=0))
-    dead |= shift == 0
-
-    rank = np.argsort(order, axis=0)
-    codes = (rank >= first).astype(np.int8) + (rank >= last)
-    turned = scale < 0
-    codes[:, turned] = 2 - codes[:, turned]
-    scale, shift = np.abs(scale), np.where(turned, -shift, shift)
+    cut = _best_cut(np.take_along_axis(w * x, order, axis=0), np.take_along_axis(w, order, axis=0))
+    dead = (np.abs(x).max(axis=0) < _EPSILON) | (cut.kind < 0)
+    scale, codes, turned = codes_of(cut, order)
+    shift = np.where((cut.kind == 0) ^ turned, np.int8(1), np.int8(-1))
     scale[dead], shift[dead], codes[:, dead] = 0, 1, 1
-    offset = np.where(shift > 0, _UP[0], _DOWN[0])
+    offset = np.where(shift > 0, UP[0], DOWN[0])
     scale, found = to_points(grid("IQ1_S"), x, w, codes, scale, offset[None].repeat(4, axis=0))
     scale[dead] = 0
     found[:, dead] = 0
     return scale, shift, found
 
 
-def _best_cut(
-    sum_x: F32, sum_w: F32, start: F32
-) -> tuple[F32, NDArray[np.int8], NDArray[np.int8], NDArray[np.int8]]:
-    """Scale, first weight with code 1, first with code 2, and shift, from the sums over sorted x.
+def _best_cut(wx: F32, w: F32) -> Cut:
+    """The best cut of sorted weights [32, n]; kind 0 is shifted up, 1 down."""
+    q = np.stack([UP, DOWN])
+    step = np.square(q)[:, :2] - np.square(q)[:, 1:]
+    sum_x, sum_w = sums_before(wx), sums_before(w)
+    sums = Sums(
+        x=sum_x,
+        total=sum_x[-1] * q[:, 2:],
+        first=sum_w[:, None] * step[:, :1],
+        last=sum_w[:, None] * step[:, 1:] + sum_w[-1] * np.square(q[:, 2:]),
+    )
 
-    The shift is 0 where no cut is any good.
-    """
-    n = sum_x.shape[1]
-    scale, best = start.copy(), np.full(n, -np.finfo(np.float32).max, np.float32)
-    first, last, shift = np.zeros((3, n), np.int8)
-    ends_x = {1: (sum_x[-1] - sum_x) * _UP[2], -1: (sum_x[-1] - sum_x) * _DOWN[2]}
-    ends_w = {
-        1: (sum_w[-1] - sum_w) * _UP[2] * _UP[2],
-        -1: (sum_w[-1] - sum_w) * _DOWN[2] * _DOWN[2],
-    }
-    qx, q2, gain, score = np.empty((4, n), np.float32)
-    for i in range(_LEN + 1):
-        starts_x = {1: sum_x[i] * _UP[0], -1: sum_x[i] * _DOWN[0]}
-        starts_w = {1: sum_w[i] * _UP[0] * _UP[0], -1: sum_w[i] * _DOWN[0] * _DOWN[0]}
-        middle_x = (sum_x[i:] - sum_x[i]) * _UP[1]
-        middle_w = (sum_w[i:] - sum_w[i]) * _UP[1] * _UP[1]
-        for j in range(i, _LEN + 1):
-            for sign in (1, -1):
-                if sign > 0:
-                    np.add(starts_x[sign], middle_x[j - i], out=qx)
-                else:
-                    np.subtract(starts_x[sign], middle_x[j - i], out=qx)
-                qx += ends_x[sign][j]
-                np.add(starts_w[sign], middle_w[j - i], out=q2)
-                q2 += ends_w[sign][j]
-                np.multiply(qx, qx, out=score)
-                np.multiply(best, q2, out=gain)
-                better = score > gain
-                better &= q2 > 0
-                (some,) = np.nonzero(better)
-                if some.size:
-                    some_qx = qx[some]
-                    some_scale = some_qx / q2[some]
-                    scale[some] = some_scale
-                    best[some] = some_scale * some_qx
-                    first[some], last[some], shift[some] = i, j, sign
-    return scale, first, last, shift
+    def measure(first: Places, last: Places, kind: Places, column: Places) -> tuple[F32, F32]:
+        q0, q1, q2 = q[kind].T
+        x0, x1, x2 = sum_x[first, column], sum_x[last, column], sum_x[-1, column]
+        w0, w1, w2 = sum_w[first, column], sum_w[last, column], sum_w[-1, column]
+        return (
+            x0 * q0 + (x1 - x0) * q1 + (x2 - x1) * q2,
+            w0 * q0 * q0 + (w1 - w0) * q1 * q1 + (w2 - w1) * q2 * q2,
+        )
+
+    return best_cut(sums, measure)
 
 
 def dequantize_iq1_s(blocks: U8) -> F32:
