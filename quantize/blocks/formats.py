@@ -48,6 +48,8 @@ class BlockFormat:
     block_bytes: int
     quantize: Quantize
     dequantize: Dequantize
+    needs_importance: bool = False
+    """Whether `quantize` raises RecipeError without importance."""
 
     def row_bytes(self, cols: int) -> int:
         """Bytes of one row of `cols` weights; `cols` must be a multiple of `block_len`."""
@@ -74,10 +76,10 @@ FORMATS: dict[str, BlockFormat] = {
         BlockFormat("Q4_K", 12, 256, 144, q4_k.quantize_q4_k, q4_k.dequantize_q4_k),
         BlockFormat("Q5_K", 13, 256, 176, q4_k.quantize_q5_k, q4_k.dequantize_q5_k),
         BlockFormat("Q6_K", 14, 256, 210, q6_k.quantize_q6_k, q6_k.dequantize_q6_k),
-        BlockFormat("IQ1_S", 19, 256, 50, iq1_s.quantize_iq1_s, iq1_s.dequantize_iq1_s),
+        BlockFormat("IQ1_S", 19, 256, 50, iq1_s.quantize_iq1_s, iq1_s.dequantize_iq1_s, True),
         BlockFormat("IQ1_M", 29, 256, 56, iq1_m.quantize_iq1_m, iq1_m.dequantize_iq1_m),
-        BlockFormat("IQ2_XXS", 16, 256, 66, iq2.quantize_iq2_xxs, iq2.dequantize_iq2_xxs),
-        BlockFormat("IQ2_XS", 17, 256, 74, iq2.quantize_iq2_xs, iq2.dequantize_iq2_xs),
+        BlockFormat("IQ2_XXS", 16, 256, 66, iq2.quantize_iq2_xxs, iq2.dequantize_iq2_xxs, True),
+        BlockFormat("IQ2_XS", 17, 256, 74, iq2.quantize_iq2_xs, iq2.dequantize_iq2_xs, True),
         BlockFormat("IQ2_S", 22, 256, 82, iq2.quantize_iq2_s, iq2.dequantize_iq2_s),
         BlockFormat("IQ3_XXS", 18, 256, 98, iq3.quantize_iq3_xxs, iq3.dequantize_iq3_xxs),
         BlockFormat("IQ3_S", 21, 256, 110, iq3.quantize_iq3_s, iq3.dequantize_iq3_s),

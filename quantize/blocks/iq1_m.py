@@ -9,8 +9,6 @@ every error is weighted by x squared.
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -162,6 +160,6 @@ def dequantize_iq1_m(blocks: U8) -> F32:
     return as_rows(weights, blocks, 56)
 
 
-def _nibbles(raw: NDArray[Any]) -> U8:
-    pairs = raw[..., None] >> np.array([0, 4], np.uint8) & np.uint8(15)
+def _nibbles(raw: U8) -> U8:
+    pairs: U8 = raw[..., None] >> np.array([0, 4], np.uint8) & np.uint8(15)
     return pairs.reshape(len(raw), -1)

@@ -11,6 +11,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from franken_gguf.quantize.common.errors import RecipeError
+
 from .columns import F32, U8, as_rows, c_arithmetic, from_half, half
 from .grid_search import I16
 from .grids import grid
@@ -46,7 +48,7 @@ _EPSILON = np.float32(1e-12)
 def quantize_iq1_s(rows: F32, importance: F32 | None = None) -> U8:
     """The best scale and shift for each 32 weights, over all ways to cut them into three."""
     if importance is None:
-        raise ValueError("cannot be quantized without an importance matrix")
+        raise RecipeError("IQ1_S needs an importance matrix; add --imatrix FILE")
     out = np.zeros((rows.size // SUPER, 50), np.uint8)
     table = rows.reshape(-1, SUPER)
     with c_arithmetic():

@@ -16,6 +16,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from franken_gguf.quantize.common.errors import RecipeError
+
 from .columns import F32, U8, as_rows, c_arithmetic, from_half, half
 from .grid_search import I16, Vectors, search_on_grid
 from .grids import Grid, grid
@@ -26,7 +28,7 @@ from .subblocks import SUPER, sub_block_chunks, sum_of_squares, weigh
 _CHUNK = 2048
 _TRIES_13 = np.float32(5) + np.arange(-6, 7, dtype=np.float32) * np.float32(0.1)
 _TRIES_19 = np.float32(5) + np.arange(-9, 10, dtype=np.float32) * np.float32(0.1)
-_NO_IMPORTANCE = "cannot be quantized without an importance matrix"
+_NO_IMPORTANCE = "IQ2_XXS and IQ2_XS need an importance matrix; add --imatrix FILE"
 
 # IQ2_XXS, 66 bytes: per 32 weights 4 grid points and, in 32 bits, 4 x 7 signs and a scale.
 #
@@ -115,7 +117,7 @@ def _chunks(
 ) -> Iterator[_Chunk]:
     """Cut rows into chunks with `length` weights a scale."""
     if needed and importance is None:
-        raise ValueError(_NO_IMPORTANCE)
+        raise RecipeError(_NO_IMPORTANCE)
     table = rows.reshape(-1, SUPER)
     with c_arithmetic():
         for blocks, x, weight in sub_block_chunks(rows, 8, _CHUNK, importance):

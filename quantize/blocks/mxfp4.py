@@ -15,9 +15,8 @@ from .columns import F32, U8, as_rows, c_arithmetic
 _LEN = 32
 _CHUNK = 4096
 _VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
-_BORDERS = np.array([1, 3, 5, 7, 10, 14, 20])
-# By ceil(2 * |x| / d): halfway between two values the smaller one is taken.
-_CODES = np.searchsorted(_BORDERS, np.arange(_BORDERS[-1] + 2)).astype(np.uint8)
+# Of ceil(2 * |x| / d): halfway between two values the smaller one is taken.
+_BORDERS = np.array([1, 3, 5, 7, 10, 14, 20], np.uint8)
 
 # MXFP4, 17 bytes.   x = 2^(e - 128) * value[q], values are twice those of E2M1
 #
@@ -37,14 +36,25 @@ def quantize_mxfp4(rows: F32, importance: F32 | None = None) -> U8:
             x = table[first : first + _CHUNK]
             magnitude = np.abs(x)
             exponent = _exponents(magnitude.max(axis=1))
-            magnitude *= np.float32(2) / _scales(exponent)[:, None]
+            _in_halves(magnitude, _scales(exponent))
             np.ceil(magnitude, out=magnitude)
-            np.minimum(magnitude, np.float32(len(_CODES) - 1), out=magnitude)
-            codes = _CODES.take(magnitude.astype(np.intp))
-            codes |= ((x < 0) & (codes > 0)).astype(np.uint8) << 3
+            halves, codes = magnitude.astype(np.uint8), np.zeros(x.shape, np.uint8)
+            for border in _BORDERS:
+                codes += halves > border
+            minus = (x < 0) & (codes > 0)
+            codes |= minus.view(np.uint8) << 3
             out[first : first + _CHUNK, 0] = exponent
             out[first : first + _CHUNK, 1:] = codes[:, :16] | codes[:, 16:] << 4
     return as_rows(out, rows, _LEN)
+
+
+def _in_halves(magnitude: F32, scale: F32) -> None:
+    """In place: magnitudes [n, 32] as multiples of half the scales [n], at most 32."""
+    inverse = np.float32(2) / scale
+    (tiny,) = np.nonzero(np.isinf(inverse))
+    divided = magnitude[tiny] / (scale[tiny, None] / np.float32(2))
+    magnitude *= inverse[:, None]
+    magnitude[tiny] = divided
 
 
 def _exponents(largest: F32) -> U8:

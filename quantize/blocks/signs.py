@@ -1,4 +1,4 @@
-"""What the i-quants of 2 and 3 bits share: signs apart from magnitudes, and scales as odd numbers."""
+"""What the i-quants of 2 and 3 bits share: signs kept apart, and scales as odd numbers."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def flip(scale: F32, signs: U8, mask: int) -> tuple[F32, U8]:
 
 
 def odd_scale_codes(scales: F32, high: int, top: int) -> tuple[F32, U8]:
-    """d [n] and codes [blocks, n] in 0..high, for scales = d * (2 * code + 1) and at most d * top."""
+    """d [n] and codes [blocks, n] in 0..high: scales are about d * (2 * code + 1), at most d * top."""
     d = scales.max(axis=0) / np.float32(top)
     codes = scales * reciprocal(d)
     codes -= np.float32(1)

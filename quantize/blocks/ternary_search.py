@@ -195,7 +195,7 @@ def to_points(
 
 
 def values_of(found: NDArray[np.integer[Any]], offset: F32) -> F32:
-    """What the points and offsets [vectors, n] stand for, in units of the scale, [8 * vectors, n]."""
+    """The values of points and offsets [vectors, n] in units of the scale, [8 * vectors, n]."""
     codes = grid("IQ1_S").codes.T.astype(np.float32)
     values = np.empty((len(found), 8, found.shape[1]), np.float32)
     for one, point, shift in zip(values, found, offset, strict=True):

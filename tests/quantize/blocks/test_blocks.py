@@ -13,10 +13,12 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.blocks.formats import FORMATS, BlockFormat
+from franken_gguf.quantize.common.errors import RecipeError
 from support.ggml import HAS_EXACT_GGML, ggml_quantize
 
 F32 = NDArray[np.float32]
-BLOCKS = [codec for codec in FORMATS.values() if codec.block_len > 1]
+BLOCKS = [codec for codec in FORMATS.values() if codec.block_len > 1 and not codec.needs_importance]
+NEEDING_IMPORTANCE = [codec for codec in FORMATS.values() if codec.needs_importance]
 each_block_format = pytest.mark.parametrize("codec", BLOCKS, ids=lambda codec: codec.name)
 each_format = pytest.mark.parametrize("codec", FORMATS.values(), ids=lambda codec: codec.name)
 
@@ -120,8 +122,25 @@ def test_dequantized_numbers_are_gguf_pys(codec: BlockFormat) -> None:
 
 @each_format
 def test_no_rows_are_no_blocks(codec: BlockFormat) -> None:
-    assert codec.quantize(np.empty((0, codec.block_len), np.float32), None).size == 0
+    importance = np.ones(codec.block_len, np.float32)
+    assert codec.quantize(np.empty((0, codec.block_len), np.float32), importance).size == 0
     assert codec.dequantize(np.empty((0, codec.block_bytes), np.uint8)).size == 0
+
+
+@pytest.mark.parametrize("codec", NEEDING_IMPORTANCE, ids=lambda codec: codec.name)
+def test_a_type_that_ggml_cannot_make_without_importance_is_refused(codec: BlockFormat) -> None:
+    with pytest.raises(RecipeError, match=f"{codec.name}.* an importance matrix; add --imatrix"):
+        codec.quantize(np.zeros((1, 256), np.float32), None)
+
+
+@pytest.mark.skipif(not HAS_EXACT_GGML, reason="this ggml contracts a*b+c to one rounding")
+def test_mxfp4_takes_the_exponent_of_ggml_next_to_every_power_of_two() -> None:
+    codec = FORMATS["MXFP4"]
+    powers = np.ldexp(np.float32(1), np.arange(-149, 128)).astype(np.float32)
+    near = powers.view(np.int32)[:, None] + np.arange(-40, 41, dtype=np.int32)
+    largest = near[(near > 0) & (near < 0x7F800000)].view(np.float32)
+    rows = np.linspace(1, -1, 32, dtype=np.float32) * largest[:, None]
+    assert codec.quantize(rows, None).tobytes() == ggml_quantize(codec, rows).tobytes()
 
 
 def test_bf16_rounds_to_even_and_keeps_nan() -> None:
