@@ -21,6 +21,7 @@ from .columns import F32, U8
 _SHELLS = {"IQ2_XXS": 2, "IQ2_XS": 2, "IQ2_S": 1, "IQ1_S": 3, "IQ3_XXS": 2, "IQ3_S": 3}
 """How many of the nearest distances count as near."""
 _AT_ONCE = 1024
+_FAR = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -28,8 +29,6 @@ class Grid:
     """The points of one grid, and for each position either its point or those near to it."""
 
     levels: int
-    step: np.float32
-    """What a weight grows by from one code to the next, in units of the scale."""
     codes: U8
     """[points, length]: the points as codes."""
     at: NDArray[np.uint8]
@@ -40,9 +39,14 @@ class Grid:
     """[positions + 1]: the points near to position p are near[start[p] : start[p + 1]]."""
     near: NDArray[np.int16]
     """Points by their distance, and at one distance by their number."""
-    moves: F32
-    """[near, 2 * length + 1]: from the position to the point, squared, and a one: what a squared
-    distance is made of."""
+    counts: NDArray[np.int32]
+    """[positions]: how many points are near."""
+    values: F32
+    """[points + 1, length]: what the codes stand for in units of the scale, but for the offset of
+    IQ1. The last row is a point beyond the grid, which is nobody's nearest."""
+    features: F32
+    """[points + 1, 2 * length + 1]: the values squared, their doubles negated, and a one; for the
+    point beyond, zeros and a large number. What a squared distance is made of."""
 
     @property
     def length(self) -> int:
@@ -68,10 +72,14 @@ def grid(name: str) -> Grid:
     index[codes @ powers] = np.arange(len(codes))
     counts, near = _neighbours(codes, at, index, _SHELLS[name])
     start = np.concatenate([[0], np.cumsum(counts)]).astype(np.int32)
-    step = codes[near].astype(np.float32) - np.repeat(at, counts, axis=0)
-    moves = np.concatenate([step, step * step, np.ones_like(step[:, :1])], axis=1)
-    step_size = np.float32(1 if name.startswith("IQ1") else 2)
-    return Grid(levels, step_size, codes, np.ascontiguousarray(at), index, start, near, moves)
+    step = np.float32(1 if name.startswith("IQ1") else 2)
+    values = np.zeros((len(codes) + 1, length), np.float32)
+    values[:-1] = step * codes.astype(np.float32) + np.float32(step - 1)
+    features = np.concatenate([values * values, -2 * values, np.ones_like(values[:, :1])], axis=1)
+    features[-1] = 0
+    features[-1, -1] = _FAR
+    at = np.ascontiguousarray(at)
+    return Grid(levels, codes, at, index, start, near, counts, values, features)
 
 
 def _points(name: str) -> U8:

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from franken_gguf.quantize.common.errors import RecipeError
 
 from .columns import F32, U8, as_rows, c_arithmetic, from_half, half
-from .grid_search import I16
 from .grids import grid
+from .neighbours import I16
 from .signs import odd_scale_codes
 from .subblocks import SUPER, sub_block_chunks, sum_of_squares, weigh
 from .ternary_search import (

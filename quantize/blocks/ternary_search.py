@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import F32
-from .grid_search import I16, Vectors, nearest
 from .grids import Grid, grid
+from .neighbours import I16, Vectors, nearest
 
 UP = np.array([-0.875, 0.125, 1.125], np.float32)
 """What the codes 0, 1 and 2 stand for, in units of the scale, when shifted up; then down."""
@@ -182,7 +182,7 @@ def to_points(
     flat = Vectors(*(in_eights(a)[:, None] for a in (x, w, w)))
     positions = points.positions(in_eights(codes).astype(np.float32))[None, None]
     scales = np.tile(scale, vectors)[None]
-    found = nearest(points, flat, positions, scales, offset.reshape(-1)).reshape(vectors, n)
+    found = nearest(points, flat, positions, scales, offset.reshape(1, -1)).reshape(vectors, n)
     moved = (points.index[positions.reshape(vectors, n)] < 0).any(axis=0)
     q = values_of(found, offset)
     wq = w * q
