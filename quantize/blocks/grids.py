@@ -43,21 +43,22 @@ class Grid:
     """[positions]: how many points are near."""
     values: F32
     """[points + 1, length]: what the codes stand for in units of the scale, but for the offset of
-    IQ1. The last row is a point beyond the grid, which is nobody's nearest."""
+    IQ1. The last row is a point beyond the grid, which is never the nearest."""
     features: F32
-    """[points + 1, 2 * length + 1]: the values squared, their doubles negated, and a one; for the
-    point beyond, zeros and a large number. What a squared distance is made of."""
+    """[points + 1, 2 * length + 1]: the values squared, their doubles negated, and a one, of which
+    squared distances are made. The last row makes larger ones than any other."""
 
     @property
     def length(self) -> int:
         """Codes in a vector."""
-        return self.codes.shape[1]
+        return int(self.codes.shape[1])
 
     def positions(self, codes: F32) -> NDArray[np.uint16]:
         """The position of each vector of codes, float32 [..., length, n] to [..., n]."""
         # Whole numbers below 2**24: exact in any order, so BLAS may add them.
         powers = np.float32(self.levels) ** np.arange(self.length, dtype=np.float32)
-        return np.matmul(powers, codes).astype(np.uint16)
+        found: NDArray[np.uint16] = np.matmul(powers, codes).astype(np.uint16)
+        return found
 
 
 @cache
@@ -76,8 +77,8 @@ def grid(name: str) -> Grid:
     values = np.zeros((len(codes) + 1, length), np.float32)
     values[:-1] = step * codes.astype(np.float32) + np.float32(step - 1)
     features = np.concatenate([values * values, -2 * values, np.ones_like(values[:, :1])], axis=1)
-    features[-1] = 0
-    features[-1, -1] = _FAR
+    features[-1] = _FAR
+    features[-1, length:-1] = 0
     at = np.ascontiguousarray(at)
     return Grid(levels, codes, at, index, start, near, counts, values, features)
 
@@ -86,7 +87,8 @@ def _points(name: str) -> U8:
     source: Any = getattr(quants, name)
     source.init_grid()
     values = source.grid.reshape(source.grid_shape)
-    return np.searchsorted(np.asarray(source.grid_map, np.float32), values).astype(np.uint8)
+    codes: U8 = np.searchsorted(np.asarray(source.grid_map, np.float32), values).astype(np.uint8)
+    return codes
 
 
 def _neighbours(

@@ -16,7 +16,7 @@ from .columns import F32, U8, as_rows, c_arithmetic, from_half, half
 from .grids import grid
 from .neighbours import I16
 from .signs import odd_scale_codes
-from .subblocks import SUPER, sub_block_chunks, sum_of_squares, weigh
+from .subblocks import SUPER, sub_block_chunks, weights_of_fit
 from .ternary_search import (
     DOWN,
     UP,
@@ -55,8 +55,7 @@ def quantize_iq1_m(rows: F32, importance: F32 | None = None) -> U8:
     with c_arithmetic():
         for blocks, x, weight in sub_block_chunks(rows, _LEN, _CHUNK, importance):
             n = x.shape[2]
-            sigma2 = sum_of_squares(table[blocks]) * np.float32(2) / np.float32(SUPER)
-            w = x * x if weight is None else weigh(x, weight, sigma2)
+            w = weights_of_fit(x, table[blocks], weight)
             scale, kind, found = _search(x.reshape(_LEN, -1), w.reshape(_LEN, -1))
             d, codes = odd_scale_codes(scale.reshape(16, n), 7, 15)
             numbers = found.reshape(2, 16, n).transpose(2, 1, 0).reshape(n, 32)
@@ -106,7 +105,8 @@ def _best_cut(wx: F32, w: F32, left: NDArray[np.bool_]) -> Cut:
     def measure(first: Places, last: Places, kind: Places, column: Places) -> tuple[F32, F32]:
         halves = []
         for side, (x, norm) in enumerate(zip(sums_x, sums_w, strict=True)):
-            end, by_first, by_last = ends[kind, side, 0], *step[kind, side, :, 0].T
+            end = ends[kind, side, 0]
+            by_first, by_last = step[kind, side, 0, 0], step[kind, side, 1, 0]
             halves.append(
                 (
                     x[-1, column] * end - (x[first, column] + x[last, column]),
@@ -140,7 +140,8 @@ def _scale_words(d: F32, codes: U8) -> U8:
     words = np.bitwise_or.reduce(codes.reshape(4, 4, -1).astype(np.uint16) << shifts, axis=1)
     bits = half(d * np.float32(1.1125)).view("<u2")[:, 0]
     words |= bits >> np.array([0, 4, 8, 12], np.uint16)[:, None] << np.uint16(12)
-    return words.T.astype("<u2", order="C").view(np.uint8)
+    raw: U8 = words.T.astype("<u2", order="C").view(np.uint8)
+    return raw
 
 
 def dequantize_iq1_m(blocks: U8) -> F32:

@@ -17,7 +17,7 @@ from .columns import F32, U8, as_rows, c_arithmetic, from_half, half
 from .grids import grid
 from .neighbours import I16
 from .signs import odd_scale_codes
-from .subblocks import SUPER, sub_block_chunks, sum_of_squares, weigh
+from .subblocks import SUPER, sub_block_chunks, weights_of_fit
 from .ternary_search import (
     DOWN,
     UP,
@@ -53,8 +53,7 @@ def quantize_iq1_s(rows: F32, importance: F32 | None = None) -> U8:
     table = rows.reshape(-1, SUPER)
     with c_arithmetic():
         for blocks, x, weight in sub_block_chunks(rows, _LEN, _CHUNK, importance):
-            sigma2 = sum_of_squares(table[blocks]) * np.float32(2) / np.float32(SUPER)
-            w = weigh(x, weight, sigma2)
+            w = weights_of_fit(x, table[blocks], weight)
             n = x.shape[2]
             scale, shift, found = _search(x.reshape(_LEN, -1), w.reshape(_LEN, -1))
             d, codes = odd_scale_codes(scale.reshape(8, n), 7, 15)

@@ -110,7 +110,7 @@ class _Chunk:
 
     @property
     def n(self) -> int:
-        return self.blocks.stop - self.blocks.start
+        return int(self.blocks.stop - self.blocks.start)
 
 
 def _chunks(
@@ -146,7 +146,7 @@ def _search_xxs(points: Grid, chunk: _Chunk) -> tuple[F32, I16, U8]:
     largest[dead] = 1
     vectors = Vectors(size, chunk.w, np.sqrt(chunk.w))
     scale, found = search_on_grid(points, vectors, _TRIES_13, largest, start, "all")
-    return _settle(scale, found, signs & 127, dead, 127, 8)
+    return _settle(scale, found, signs & np.uint8(127), dead, 127, 8)
 
 
 def _search_16(points: Grid, chunk: _Chunk, epsilon: np.float32) -> tuple[F32, I16, U8]:
@@ -160,7 +160,7 @@ def _search_16(points: Grid, chunk: _Chunk, epsilon: np.float32) -> tuple[F32, I
     start = largest / np.float32(5)
     scale, found = search_on_grid(points, vectors, _TRIES_19, largest, start, "off")
     mask = 127 if even else 255
-    return _settle(scale, found, signs & mask, dead, mask, 16)
+    return _settle(scale, found, signs & np.uint8(mask), dead, mask, 16)
 
 
 def _settle(

@@ -18,7 +18,7 @@ from .grid_search import search_on_grid
 from .grids import Grid, grid
 from .neighbours import I16, Vectors
 from .signs import even_signs, flip, odd_scale_codes, split_signs, values_with_signs
-from .subblocks import SUPER, sub_block_chunks, sum_of_squares, weigh
+from .subblocks import SUPER, sub_block_chunks, weights_of_fit
 
 _CHUNK = 1024
 _TRIES_31 = np.float32(15) + np.arange(-15, 16, dtype=np.float32) * np.float32(0.2)
@@ -51,7 +51,7 @@ def quantize_iq3_xxs(rows: F32, importance: F32 | None = None) -> U8:
     points, table = grid("IQ3_XXS"), rows.reshape(-1, SUPER)
     with c_arithmetic():
         for blocks, x, weight in sub_block_chunks(rows, 8, _CHUNK, importance):
-            w = _weights(x, table[blocks], weight)
+            w = weights_of_fit(x, table[blocks], weight)
             scales, found, signs = _search(points, x, w, _TRIES_31, np.float32(1e-8), "off")
             d, codes = odd_scale_codes(scales, 15, 31)
             words = codes.astype(np.uint32) << np.uint32(28)
@@ -72,7 +72,7 @@ def quantize_iq3_s(rows: F32, importance: F32 | None = None) -> U8:
     points, table = grid("IQ3_S"), rows.reshape(-1, SUPER)
     with c_arithmetic():
         for blocks, x, weight in sub_block_chunks(rows, 8, _CHUNK, importance):
-            w = _weights(x, table[blocks], weight)
+            w = weights_of_fit(x, table[blocks], weight)
             tiny = np.finfo(np.float32).smallest_subnormal
             scales, found, signs = _search(points, x, w, _TRIES_19, tiny, "off in block")
             d, codes = odd_scale_codes(scales, 15, 31)
@@ -84,12 +84,6 @@ def quantize_iq3_s(rows: F32, importance: F32 | None = None) -> U8:
             out[blocks, 74:106] = signs.transpose(2, 1, 0).reshape(n, 32)
             out[blocks, 106:] = (codes[0::2] | codes[1::2] << 4).T
     return as_rows(out, rows, SUPER)
-
-
-def _weights(x: F32, rows: F32, importance: F32 | None) -> F32:
-    if importance is None:
-        return x * x
-    return weigh(x, importance, sum_of_squares(rows) * np.float32(2) / np.float32(SUPER))
 
 
 def _search(

@@ -39,7 +39,7 @@ def flip(scale: F32, signs: U8, mask: int) -> tuple[F32, U8]:
 
 
 def odd_scale_codes(scales: F32, high: int, top: int) -> tuple[F32, U8]:
-    """d [n] and codes [blocks, n] in 0..high: scales are about d * (2 * code + 1), at most d * top."""
+    """d [n] and codes [blocks, n] in 0..high: d * (2 * code + 1) for scales up to d * top."""
     d = scales.max(axis=0) / np.float32(top)
     codes = scales * reciprocal(d)
     codes -= np.float32(1)
@@ -57,8 +57,8 @@ def values_with_signs(magnitudes: F32, signs: U8) -> F32:
 
 def even_signs(seven: NDArray[np.integer[Any]]) -> U8:
     """Signs of 7 weights, a bit each, and an 8th that makes the number of minus signs even."""
-    signs = seven.astype(np.uint8)
-    parity: U8 = signs ^ signs >> 4
-    parity ^= parity >> 2
-    parity ^= parity >> 1
-    return signs | parity << 7
+    signs: U8 = seven.astype(np.uint8)
+    parity: U8 = signs.copy()
+    for shift in (4, 2, 1):
+        parity ^= parity >> np.uint8(shift)
+    return signs | parity << np.uint8(7)

@@ -30,7 +30,7 @@ _NEAR = np.float32(1 - 1 / 8192)
 """The estimates are closer to ggml's scores than 800 units in the last place, 1 / 20000."""
 _MANY = 200
 _TAME = 1e-25, 1e25
-"""Scores for which no part of ggml's sums overflows or is subnormal."""
+"""Scores, their denominators and numerators for which nothing in between under- or overflows."""
 
 Places = NDArray[np.intp]
 Measure = Callable[[Places, Places, Places, Places], tuple[F32, F32]]
@@ -89,14 +89,15 @@ def best_cut(sums: Sums, measure: Measure) -> Cut:
     """The cut and the way to shift that leave the smallest error."""
     length, kinds, n = len(sums.x) - 1, *sums.total.shape
     firsts, lasts = np.triu_indices(length + 1)
-    found = Cut(*(np.zeros(n, kind) for kind in (np.float32, np.intp, np.intp, np.intp)))
-    found.kind[:] = -1
+    first, last = np.zeros((2, n), np.intp)
+    found = Cut(np.zeros(n, np.float32), first, last, np.full(n, -1, np.intp))
     memory = np.empty((len(firsts), kinds, min(n, _TILE)), np.float32)
     for start in range(0, n, _TILE):
         part = slice(start, min(start + _TILE, n))
         scores = memory[..., : part.stop - start]
         _estimate(sums, part, scores)
-        candidates, columns = _near_the_best(scores.reshape(-1, scores.shape[2]))
+        flat = scores.reshape(-1, scores.shape[2])
+        candidates, columns = _near_the_best(flat, sums.last[0, 0, part])
         cuts, kind = np.divmod(candidates, kinds)
         _choose(found, measure, firsts[cuts], lasts[cuts], kind, columns + start)
     return found
@@ -118,13 +119,15 @@ def _estimate(sums: Sums, part: slice, scores: F32) -> None:
         at += len(some)
 
 
-def _near_the_best(scores: F32) -> tuple[Places, Places]:
-    """(candidate, column) of all scores [candidates, n] near the best, by column."""
+def _near_the_best(scores: F32, norm: F32) -> tuple[Places, Places]:
+    """(candidate, column) of all scores [candidates, n] near the best, by column.
+
+    `norm` [n] is the sum of w*q*q if all codes were 2.
+    """
     best = scores.max(axis=0)
-    limit = best * _NEAR
-    limit[~((best > _TAME[0]) & (best < _TAME[1]))] = -np.inf
-    near = scores >= limit
-    near[:, limit == -np.inf] = True
+    near = scores >= best * _NEAR
+    for part in (best, norm, best * norm):
+        near[:, ~((part > _TAME[0]) & (part < _TAME[1]))] = True
     near[:, near.sum(axis=0) > _MANY] = True
     candidates, columns = np.nonzero(near)
     order = np.argsort(columns, kind="stable")
@@ -206,4 +209,5 @@ def values_of(found: NDArray[np.integer[Any]], offset: F32) -> F32:
 
 def blocks_of(found: NDArray[np.integer[Any]]) -> F32:
     """Points [...] of the grid of IQ1 as their values -1, 0 and 1, float32 [..., 8]."""
-    return grid("IQ1_S").codes[found].astype(np.float32) - np.float32(1)
+    values: F32 = grid("IQ1_S").codes[found].astype(np.float32)
+    return values - np.float32(1)
