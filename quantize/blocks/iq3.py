@@ -10,6 +10,8 @@ without it every error is weighted by x squared.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -77,13 +79,27 @@ def quantize_iq3_s(rows: F32, importance: F32 | None = None) -> U8:
             scales, found, signs = _search(points, x, w, _TRIES_19, tiny, "off in block")
             d, codes = odd_scale_codes(scales, 15, 31)
             n = found.shape[-1]
-            numbers = found.transpose(2, 1, 0).reshape(n, 64)
+            high = found.transpose(2, 1, 0).reshape(n, 64) > 255
+            empty = ~x.reshape(8, 8, 4, n).any(axis=(0, 2))
+            found, signs = (_moved_up(a, empty) for a in (found & 255, signs))
             out[blocks, :2] = half(d * np.float32(1.033))
-            out[blocks, 2:66] = numbers & 255
-            out[blocks, 66:74] = np.packbits(numbers > 255, axis=1, bitorder="little")
+            out[blocks, 2:66] = found.transpose(2, 1, 0).reshape(n, 64)
+            out[blocks, 66:74] = np.packbits(high, axis=1, bitorder="little")
             out[blocks, 74:106] = signs.transpose(2, 1, 0).reshape(n, 32)
             out[blocks, 106:] = (codes[0::2] | codes[1::2] << 4).T
     return as_rows(out, rows, SUPER)
+
+
+def _moved_up(values: NDArray[Any], empty: NDArray[np.bool_]) -> NDArray[Any]:
+    """[k, 8, n] with the empty blocks [8, n] behind the others.
+
+    ggml does not step over the place of a block of zeros, so those behind it lie too far ahead and
+    are read as others; we write the same.
+    """
+    if not empty.any():
+        return values
+    order = np.argsort(empty, axis=0, kind="stable")
+    return np.take_along_axis(values, order[None], axis=1)
 
 
 def _search(

@@ -27,6 +27,8 @@ _NUMBERS = np.arange(_INDEX_BITS, dtype=np.int32)[:, None]
 # How far a squared distance may be off, by itself and by the square of what it is a distance of:
 # 2 * 88 and 2 * 132 roundings of 2**-24, and the 9 bits that give way to the number.
 _OFF, _OFF_BY_SQUARE = np.float32(2**-12), np.float32(2**-15)
+_TAME = np.float32(1e-30)
+"""Above this, subnormal products change no squared distance of ggml's by as much."""
 
 I16 = NDArray[np.int16]
 Bools = NDArray[np.bool_]
@@ -160,7 +162,7 @@ class _Judge:
         second += 1
         nearest, next_ = ((a & ~_INDEX_BITS).view(np.float32) for a in (least, second))
         sure = next_ - nearest > nearest * _OFF + square * _OFF_BY_SQUARE
-        sure &= least >= 0
+        sure &= nearest * scale.reshape(-1) > _TAME
         number = np.where(sure, least & _INDEX_BITS, 0).reshape(tiles, width)
         return np.take_along_axis(points, number, axis=1), ~sure.reshape(tiles, width)
 
