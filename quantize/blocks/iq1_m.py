@@ -33,7 +33,7 @@ from .ternary_search import (
 )
 
 _LEN = 16
-_CHUNK = 512
+_CHUNK = 2048
 _EPSILON = np.float32(1e-7)
 _KINDS = np.array([[UP, UP], [UP, DOWN], [DOWN, UP], [DOWN, DOWN]])
 """[kind, half of the block, code]: the four ways to shift a block's two vectors."""

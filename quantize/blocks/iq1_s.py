@@ -33,7 +33,7 @@ from .ternary_search import (
 )
 
 _LEN = 32
-_CHUNK = 512
+_CHUNK = 2048
 _EPSILON = np.float32(1e-12)
 
 # IQ1_S, 50 bytes.   x = d * (2 * s + 1) * (g + shift), g = -1, 0, 1

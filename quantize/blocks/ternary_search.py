@@ -81,7 +81,8 @@ def sort_order(x: F32) -> Places:
 def sums_before(values: F32) -> F32:
     """[length, n] to [length + 1, n]: the sums of all rows before each, added one by one."""
     sums = np.zeros((len(values) + 1, values.shape[1]), np.float32)
-    np.add.accumulate(values, axis=0, out=sums[1:])
+    for before, value, after in zip(sums[:-1], values, sums[1:], strict=True):
+        np.add(before, value, out=after)
     return sums
 
 
@@ -129,7 +130,10 @@ def _near_the_best(scores: F32, norm: F32) -> tuple[Places, Places]:
     for part in (best, norm, best * norm):
         near[:, ~((part > _TAME[0]) & (part < _TAME[1]))] = True
     near[:, near.sum(axis=0) > _MANY] = True
-    candidates, columns = np.nonzero(near)
+    # n is a multiple of 8: nearly all words of 8 are false.
+    (words,) = np.nonzero(near.reshape(-1).view(np.uint64))
+    which, byte = np.nonzero(near.reshape(-1, 8)[words])
+    candidates, columns = np.divmod(8 * words[which] + byte, near.shape[1])
     order = np.argsort(columns, kind="stable")
     return candidates[order], columns[order]
 
