@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,9 +86,11 @@ def nearest(
         first, last = np.concatenate([first, middle]), np.concatenate([middle, last])
         sure_first = np.concatenate([sure_first, sure])
         sure_last = np.concatenate([sure, sure_last])
-    (known,) = np.nonzero(points >= 0)
-    filled = np.repeat(points[known], np.diff(known, append=len(points)))
-    return np.ascontiguousarray(filled.reshape(-1, tries).T).reshape(shape)
+    by_try = np.ascontiguousarray(points.reshape(-1, tries).T)
+    for before, point in pairwise(by_try):
+        unset = point >> 15  # all bits where it is negative
+        point ^= (point ^ before) & unset
+    return by_try.reshape(shape)
 
 
 def _settle(points: I16, judge: _Judge, items: NDArray[np.intp]) -> Bools:
