@@ -25,7 +25,7 @@ UP = np.array([-0.875, 0.125, 1.125], np.float32)
 DOWN = np.array([-1.125, -0.125, 0.875], np.float32)
 
 _SIGN = np.int32(-(1 << 31))
-_TILE = 256
+_TILE = 512
 _NEAR = np.float32(1 - 1 / 8192)
 """The estimates are closer to ggml's scores than 800 units in the last place, 1 / 20000."""
 _MANY = 200
