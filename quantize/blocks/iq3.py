@@ -80,8 +80,8 @@ def quantize_iq3_s(rows: F32, importance: F32 | None = None) -> U8:
             d, codes = odd_scale_codes(scales, 15, 31)
             n = found.shape[-1]
             high = found.transpose(2, 1, 0).reshape(n, 64) > 255
-            some: NDArray[np.bool_] = x.reshape(8, 8, 4, n).any(axis=(0, 2))
-            found, signs = (_moved_up(a, ~some) for a in (found & 255, signs))
+            empty = np.abs(x).reshape(8, 8, 4, n).max(axis=(0, 2)) == 0
+            found, signs = (_moved_up(a, empty) for a in (found & 255, signs))
             out[blocks, :2] = half(d * np.float32(1.033))
             out[blocks, 2:66] = found.transpose(2, 1, 0).reshape(n, 64)
             out[blocks, 66:74] = np.packbits(high, axis=1, bitorder="little")
