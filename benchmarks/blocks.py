@@ -50,7 +50,11 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     args = parser.parse_args()
     many = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    names = args.types or [codec.name for codec in FORMATS.values() if codec.block_len > 1]
+    names = args.types or [
+        codec.name
+        for codec in FORMATS.values()
+        if codec.block_len > 1 and (args.imatrix or args.dequantize or not codec.needs_importance)
+    ]
     other = "gguf-py" if args.dequantize else "ggml"
     ours, theirs = (decode, gguf_py_decode) if args.dequantize else (encode, ggml_encode)
 
@@ -83,7 +87,7 @@ def _weights() -> tuple[NDArray[np.float32], NDArray[np.float32]]:
 
 @cache
 def _blocks(name: str) -> NDArray[np.uint8]:
-    return FORMATS[name].quantize(_weights()[0], None)
+    return FORMATS[name].quantize(*_weights())
 
 
 def encode(name: str, weighted: bool) -> None:

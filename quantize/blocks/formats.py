@@ -8,7 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from . import float_types, iq4, legacy, q2_k, q3_k, q4_k, q6_k
+from . import (
+    float_types,
+    iq1_m,
+    iq1_s,
+    iq2,
+    iq3,
+    iq4,
+    legacy,
+    mxfp4,
+    q2_k,
+    q3_k,
+    q4_k,
+    q6_k,
+    ternary,
+)
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -34,6 +48,8 @@ class BlockFormat:
     block_bytes: int
     quantize: Quantize
     dequantize: Dequantize
+    needs_importance: bool = False
+    """Whether `quantize` raises RecipeError without importance."""
 
     def row_bytes(self, cols: int) -> int:
         """Bytes of one row of `cols` weights; `cols` must be a multiple of `block_len`."""
@@ -60,7 +76,17 @@ FORMATS: dict[str, BlockFormat] = {
         BlockFormat("Q4_K", 12, 256, 144, q4_k.quantize_q4_k, q4_k.dequantize_q4_k),
         BlockFormat("Q5_K", 13, 256, 176, q4_k.quantize_q5_k, q4_k.dequantize_q5_k),
         BlockFormat("Q6_K", 14, 256, 210, q6_k.quantize_q6_k, q6_k.dequantize_q6_k),
+        BlockFormat("IQ1_S", 19, 256, 50, iq1_s.quantize_iq1_s, iq1_s.dequantize_iq1_s, True),
+        BlockFormat("IQ1_M", 29, 256, 56, iq1_m.quantize_iq1_m, iq1_m.dequantize_iq1_m),
+        BlockFormat("IQ2_XXS", 16, 256, 66, iq2.quantize_iq2_xxs, iq2.dequantize_iq2_xxs, True),
+        BlockFormat("IQ2_XS", 17, 256, 74, iq2.quantize_iq2_xs, iq2.dequantize_iq2_xs, True),
+        BlockFormat("IQ2_S", 22, 256, 82, iq2.quantize_iq2_s, iq2.dequantize_iq2_s),
+        BlockFormat("IQ3_XXS", 18, 256, 98, iq3.quantize_iq3_xxs, iq3.dequantize_iq3_xxs),
+        BlockFormat("IQ3_S", 21, 256, 110, iq3.quantize_iq3_s, iq3.dequantize_iq3_s),
         BlockFormat("IQ4_NL", 20, 32, 18, iq4.quantize_iq4_nl, iq4.dequantize_iq4_nl),
         BlockFormat("IQ4_XS", 23, 256, 136, iq4.quantize_iq4_xs, iq4.dequantize_iq4_xs),
+        BlockFormat("TQ1_0", 34, 256, 54, ternary.quantize_tq1_0, ternary.dequantize_tq1_0),
+        BlockFormat("TQ2_0", 35, 256, 66, ternary.quantize_tq2_0, ternary.dequantize_tq2_0),
+        BlockFormat("MXFP4", 39, 32, 17, mxfp4.quantize_mxfp4, mxfp4.dequantize_mxfp4),
     )
 }

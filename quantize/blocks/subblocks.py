@@ -71,6 +71,16 @@ def weigh(x: F32, importance: F32, sigma2: F32) -> F32:
     return weights
 
 
+def weights_of_fit(x: F32, rows: F32, importance: F32 | None) -> F32:
+    """How much each weight of x counts: x*x, or `weigh` with twice the mean square of its row.
+
+    `rows`, [n, 256], are the super-blocks that x and the importance, [..., n], are made of.
+    """
+    if importance is None:
+        return x * x
+    return weigh(x, importance, sum_of_squares(rows) * np.float32(2) / np.float32(SUPER))
+
+
 def round_as_ggml(values: F32) -> None:
     """ggml's nearest_int, in place: adds 1.5 * 2**23 and takes the integer from the mantissa.
 

@@ -80,7 +80,8 @@ def _seconds_per_weight(step: _Step, budget: float) -> float:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal(_SAMPLE_SHAPE, np.float32)
     importance = rng.random(_SAMPLE_SHAPE[1], np.float32) if step.weighted else None
-    blocks = None if step.quantize else block_format.quantize(rows, None)
+    even = np.ones(_SAMPLE_SHAPE[1], np.float32) if block_format.needs_importance else None
+    blocks = None if step.quantize else block_format.quantize(rows, even)
     times: list[float] = []
     until = time.perf_counter() + budget
     while not times or time.perf_counter() < until:

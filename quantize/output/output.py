@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
@@ -19,7 +19,13 @@ from franken_gguf.quantize.gguf_file.encode import encode_header, padded
 from franken_gguf.quantize.gguf_file.shards import shard_counts, shard_metadata, shard_path
 from franken_gguf.quantize.gguf_file.values import Metadata, u32
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix
-from franken_gguf.quantize.tensor_types.type_choice import Choice, Overrides, Tensor, choose_types
+from franken_gguf.quantize.tensor_types.type_choice import (
+    Choice,
+    Overrides,
+    Tensor,
+    choose_types,
+    needing_importance,
+)
 from franken_gguf.quantize.tensor_types.type_presets import Preset
 
 _PRECISION_PRESETS = ("F32", "F16", "BF16")
@@ -121,8 +127,9 @@ def plan_output(
     not fit and would fall back to another, without `allow_requantize` for a source that is
     quantized already; ImatrixError for an imatrix of another model.
     """
+    candidates = [Tensor(tensor.name, tensor.shape, tensor.kept) for tensor in source.tensors]
     choices = choose_types(
-        [Tensor(tensor.name, tensor.shape, tensor.kept) for tensor in source.tensors],
+        candidates,
         source.model,
         preset,
         overrides,
@@ -135,8 +142,9 @@ def plan_output(
     metadata = _metadata(source, preset) | (imatrix.metadata() if imatrix else {})
     matrices = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     importances = imatrix.for_tensors(matrices) if imatrix else {}
-    if imatrix and preset.name == "Q2_K_S":
-        _check_importances(source.tensors, choices, imatrix)
+    if imatrix:
+        needing = needing_importance(candidates, choices, preset)
+        _check_importances(needing, importances, imatrix.path)
     sizes = [
         tensor.rows * _row_bytes(tensor, choice)
         for tensor, choice in zip(source.tensors, choices, strict=True)
@@ -209,15 +217,14 @@ def _check_fits(tensors: Sequence[SourceTensor], choices: Sequence[Choice], pres
 
 
 def _check_importances(
-    tensors: Sequence[SourceTensor], choices: Sequence[Choice], imatrix: Imatrix
+    needing: Sequence[tuple[str, GGMLQuantizationType]], known: Container[str], imatrix: Path
 ) -> None:
-    """Raise RecipeError for a two-bit tensor without importances, as llama-quantize does."""
-    for tensor, choice in zip(tensors, choices, strict=True):
-        exempt = tensor.name in ("token_embd.weight", "output.weight", *imatrix.values)
-        if choice.type is GGMLQuantizationType.Q2_K and not exempt:
+    """Raise RecipeError for a tensor that needs importances and has none."""
+    for name, kind in needing:
+        if name not in known:
             raise RecipeError(
-                f"Q2_K_S needs the importances of {tensor.name!r}, which {imatrix.path} lacks; "
-                "calibrate longer, or use Q2_K"
+                f"{imatrix} lacks the importances of {name!r}, which {kind.name} needs; calibrate "
+                "longer, or choose another type"
             )
 
 

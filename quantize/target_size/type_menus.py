@@ -16,6 +16,8 @@ from franken_gguf.quantize.tensor_types.type_presets import Type
 from .measurements import Measurements
 
 _FLOATS = ("F32", "F16", "BF16")
+_OTHERS = ("IQ1_", "IQ2_", "IQ3_", "TQ", "MXFP4")
+"""Types that are not chosen: most need importances of every tensor, TQ a model trained for it."""
 _PROBES = (Type.Q3_K, Type.Q4_0, Type.F16)
 """The type in which the running model is tested: coarse enough to show; the first that fits."""
 
@@ -31,7 +33,8 @@ def possible_types(tensor: SourceTensor) -> tuple[Type, ...]:
     Of the unquantized ones that of the source, or F16 for F32.
     """
     unquantized = Type.BF16 if tensor.stored is Type.BF16 else Type.F16
-    kinds = (GGMLQuantizationType[name] for name in FORMATS if name not in _FLOATS)
+    chosen = [name for name in FORMATS if name not in _FLOATS and not name.startswith(_OTHERS)]
+    kinds = (GGMLQuantizationType[name] for name in chosen)
     fitting = tuple(kind for kind in kinds if tensor.cols % GGML_QUANT_SIZES[kind][0] == 0)
     return (*fitting, unquantized)
 

@@ -7,14 +7,16 @@ restricted to the architecture `llama`, which every Llama, Mistral and Mixtral m
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
 from gguf import GGML_QUANT_SIZES
 
+from franken_gguf.quantize.blocks.formats import FORMATS
 from franken_gguf.quantize.common.errors import RecipeError
 
+from .preset_rules import Situation, output_type, tensor_type
 from .type_presets import Preset, Type
 
 _FULL_PRECISION = (Type.F32, Type.F16, Type.BF16)
@@ -25,8 +27,21 @@ _FALLBACKS = {
     Type.Q4_K: Type.Q5_0,
     Type.Q5_K: Type.Q5_1,
     Type.Q6_K: Type.Q8_0,
+    Type.TQ1_0: Type.Q4_0,
+    Type.TQ2_0: Type.Q4_0,
+    Type.IQ1_S: Type.IQ4_NL,
+    Type.IQ1_M: Type.IQ4_NL,
+    Type.IQ2_XXS: Type.IQ4_NL,
+    Type.IQ2_XS: Type.IQ4_NL,
+    Type.IQ2_S: Type.IQ4_NL,
+    Type.IQ3_XXS: Type.IQ4_NL,
+    Type.IQ3_S: Type.IQ4_NL,
     Type.IQ4_XS: Type.IQ4_NL,
 }
+_IMPOSSIBLE = {Type(block.type_id) for block in FORMATS.values() if block.needs_importance}
+"""Types that ggml cannot make without importances."""
+_UNWISE = _IMPOSSIBLE | {Type.IQ1_M, Type.IQ2_S, Type.IQ3_XXS}
+"""Types that llama-quantize does not make without them."""
 
 
 @dataclass(frozen=True)
@@ -124,48 +139,76 @@ def choose_types(
 ) -> list[Choice]:
     """The type of every tensor, in the order given, as llama-quantize would choose it.
 
-    Raises RecipeError for Q2_K_S without an imatrix, for a MoE preset on a dense model, for a
-    --tensor-type pattern that matches no tensor (llama-quantize ignores it), and for a type given
-    by --output-tensor-type, --token-embedding-type or --pure whose block does not divide the rows.
+    Raises RecipeError for a type that needs an imatrix without one, for a MoE preset on a dense
+    model, for a --tensor-type pattern that matches no tensor (llama-quantize ignores it), and for a
+    type given by --output-tensor-type, --token-embedding-type or --pure whose block does not divide
+    the rows.
     """
     overrides = overrides or Overrides()
-    if preset.name == "Q2_K_S" and not has_imatrix:
-        raise RecipeError("Q2_K_S needs an importance matrix; add --imatrix FILE or use Q2_K")
     if preset.exceptions and model.experts < 2:
         raise RecipeError(f"{preset.name} is for mixtures of experts; use {preset.like}")
     _check_patterns(overrides, tensors)
-    in_file_order = sorted(tensors, key=lambda tensor: file_order(tensor.name))
     rules = _Rules(
-        model,
         preset,
         overrides,
-        has_imatrix,
+        Situation(
+            preset.rules,
+            preset.default,
+            model.layers,
+            model.experts,
+            model.gqa,
+            has_imatrix,
+            attn_v_count=sum("attn_v.weight" in tensor.name for tensor in tensors),
+        ),
         tied=all(tensor.name != "output.weight" for tensor in tensors),
-        attn_v_count=sum("attn_v.weight" in tensor.name for tensor in tensors),
-        attn_v=_counted("attn_v.weight", in_file_order, overrides),
-        ffn_down=_counted("ffn_down", in_file_order, overrides),
+        places=_places(tensors, overrides),
     )
-    return [_choose(tensor, rules) for tensor in tensors]
+    choices = [_choose(tensor, rules) for tensor in tensors]
+    if not has_imatrix and (found := needing_importance(tensors, choices, preset)):
+        better = f" or use {preset.without_imatrix}" if preset.without_imatrix else ""
+        raise RecipeError(
+            f"tensor {found[0][0]!r} in {found[0][1].name} needs an importance matrix; "
+            f"add --imatrix FILE{better}"
+        )
+    return choices
+
+
+def needing_importance(
+    tensors: Sequence[Tensor], choices: Sequence[Choice], preset: Preset
+) -> list[tuple[str, Type]]:
+    """The tensors that llama-quantize refuses to quantize without importances, and their types."""
+    needing = []
+    for tensor, choice in zip(tensors, choices, strict=True):
+        lenient = tensor.name in ("token_embd.weight", "output.weight")
+        wanted = _IMPOSSIBLE if lenient else _UNWISE
+        in_q2_k_s = choice.type is Type.Q2_K and preset.name == "Q2_K_S" and not lenient
+        if (choice.type in wanted or in_q2_k_s) and is_quantizable(tensor.name, tensor.shape):
+            needing.append((tensor.name, choice.type))
+    return needing
+
+
+_COUNTED = ("attn_v.weight", "ffn_down", "ffn_gate", "ffn_up")
 
 
 @dataclass(frozen=True)
 class _Rules:
-    model: PolicyModel
     preset: Preset
     overrides: Overrides
-    has_imatrix: bool
+    situation: Situation
     tied: bool
-    attn_v_count: int
-    attn_v: dict[str, int]
-    """Index of each attn_v that no pattern overrides: llama-quantize counts these, not layers."""
-    ffn_down: dict[str, int]
-    """The same for ffn_down; only for a mixture of experts the layer's number is used instead."""
+    places: Mapping[str, int]
+    """Index of each counted tensor among those of its kind that no pattern overrides."""
 
 
-def _counted(part: str, tensors: Sequence[Tensor], overrides: Overrides) -> dict[str, int]:
-    names = (t.name for t in tensors if part in t.name and is_quantizable(t.name, t.shape))
-    left = (n for n in names if not any(pattern.search(n) for pattern, _ in overrides.patterns))
-    return {name: i for i, name in enumerate(left)}
+def _places(tensors: Sequence[Tensor], overrides: Overrides) -> dict[str, int]:
+    left = [
+        tensor.name
+        for tensor in sorted(tensors, key=lambda tensor: file_order(tensor.name))
+        if is_quantizable(tensor.name, tensor.shape)
+        and not any(pattern.search(tensor.name) for pattern, _ in overrides.patterns)
+    ]
+    kinds = ([name for name in left if part in name] for part in _COUNTED)
+    return {name: i for names in kinds for i, name in enumerate(names)}
 
 
 def _choose(tensor: Tensor, rules: _Rules) -> Choice:
@@ -189,84 +232,15 @@ def _choose(tensor: Tensor, rules: _Rules) -> Choice:
 
 
 def _by_preset(tensor: Tensor, rules: _Rules) -> Type:
-    default = rules.preset.default
     if tensor.name == "output.weight" or (tensor.name == "token_embd.weight" and rules.tied):
         if rules.overrides.output is not None:
             return rules.overrides.output
-        if tensor.shape[-1] % GGML_QUANT_SIZES[default][0]:
-            return Type.Q8_0
-        return default if default is Type.Q8_0 else Type.Q6_K
+        return output_type(tensor.shape[-1], rules.situation)
     for part, kind in rules.preset.exceptions:
         if part in tensor.name:
             return kind
-    if "attn_v.weight" in tensor.name:
-        return _attn_v(rules.attn_v[tensor.name], rules)
-    if "attn_k.weight" in tensor.name:
-        return Type.Q8_0 if rules.model.experts == 8 else default
-    if "ffn_down" in tensor.name:
-        moe = rules.model.experts > 1
-        return _ffn_down(layer_of(tensor.name) if moe else rules.ffn_down[tensor.name], rules)
-    if "attn_output.weight" in tensor.name:
-        return _attn_output(rules)
-    return default
-
-
-def _more_bits(i: int, n: int) -> bool:
-    """The first and last eighth of the layers, and every third in between."""
-    return i < n // 8 or i >= 7 * n // 8 or (i - n // 8) % 3 == 2
-
-
-def _attn_v(i: int, rules: _Rules) -> Type:
-    model, default, n = rules.model, rules.preset.default, rules.attn_v_count
-    by_preset: dict[str, Callable[[], Type]] = {
-        "Q2_K": lambda: Type.Q4_K if model.gqa >= 4 else Type.Q3_K,
-        "Q2_K_S": lambda: Type.Q4_K if model.gqa >= 4 else default,
-        "Q3_K_M": lambda: Type.Q5_K if i < 2 else Type.Q4_K,
-        "Q3_K_L": lambda: Type.Q5_K,
-        "Q4_K_M": lambda: Type.Q6_K if _more_bits(i, n) else default,
-        "Q5_K_M": lambda: Type.Q6_K if _more_bits(i, n) else default,
-        "Q4_K_S": lambda: Type.Q5_K if i < 4 else default,
-        "IQ4_NL": lambda: Type.Q5_K if model.gqa >= 4 else default,
-        "IQ4_XS": lambda: Type.Q5_K if model.gqa >= 4 else default,
-    }
-    kind = by_preset.get(rules.preset.rules, lambda: default)()
-    # llama.cpp recognizes a 70B model by its 80 layers and grouped queries.
-    if (
-        model.layers == 80
-        and model.gqa > 1
-        and not model.experts
-        and kind in (Type.Q3_K, Type.Q4_K)
-    ):
-        kind = Type.Q5_K
-    return Type.Q8_0 if model.experts == 8 else kind
-
-
-def _ffn_down(i: int, rules: _Rules) -> Type:
-    default, n = rules.preset.default, rules.model.layers
-    by_preset: dict[str, Callable[[], Type]] = {
-        "Q2_K": lambda: Type.Q3_K,
-        "Q2_K_S": lambda: Type.Q4_K if i < n // 8 else default,
-        "Q3_K_M": lambda: Type.Q5_K if i < n // 16 else Type.Q4_K,
-        "Q3_K_L": lambda: Type.Q5_K,
-        "Q4_K_M": lambda: Type.Q6_K if _more_bits(i, n) else default,
-        "Q5_K_M": lambda: Type.Q6_K if _more_bits(i, n) else default,
-        "Q4_K_S": lambda: Type.Q5_K if i < n // 8 else default,
-        "IQ4_NL": lambda: Type.Q5_K if i < n // 8 and not rules.has_imatrix else default,
-        "IQ4_XS": lambda: Type.Q5_K if i < n // 8 and not rules.has_imatrix else default,
-        "Q4_0": lambda: Type.Q4_1 if i < n // 8 and rules.has_imatrix else default,
-        "Q5_0": lambda: Type.Q5_1 if i < n // 8 and rules.has_imatrix else default,
-    }
-    return by_preset.get(rules.preset.rules, lambda: default)()
-
-
-def _attn_output(rules: _Rules) -> Type:
-    default = rules.preset.default
-    if rules.model.experts == 8:
-        low = {"Q2_K", "Q3_K_S", "Q3_K_M", "Q4_K_S", "Q4_K_M", "IQ4_NL", "IQ4_XS"}
-        return Type.Q5_K if rules.preset.rules in low else default
-    return {"Q2_K": Type.Q3_K, "Q3_K_M": Type.Q4_K, "Q3_K_L": Type.Q5_K}.get(
-        rules.preset.rules, default
-    )
+    layer = layer_of(tensor.name)
+    return tensor_type(tensor.name, tensor.shape, rules.situation, rules.places, layer)
 
 
 def _fitting(tensor: Tensor, wanted: Type) -> Choice:

@@ -24,6 +24,9 @@ class Preset:
     like: str = ""
     """The llama-quantize preset whose rules apply to all other tensors."""
 
+    without_imatrix: str = ""
+    """What to use instead if there is no importance matrix, where this preset needs one."""
+
     @property
     def rules(self) -> str:
         """The llama-quantize preset whose rules apply."""
@@ -31,8 +34,12 @@ class Preset:
 
 
 _F = LlamaFileType
+_WITHOUT_IMATRIX = {
+    **dict.fromkeys(("Q2_K_S", "IQ2_M", "IQ2_S", "IQ2_XS", "IQ2_XXS", "IQ1_M", "IQ1_S"), "Q2_K"),
+    **dict.fromkeys(("IQ3_XS", "IQ3_XXS"), "IQ3_S"),
+}
 LLAMA_PRESETS: dict[str, Preset] = {
-    name: Preset(name, file_type, default)
+    name: Preset(name, file_type, default, without_imatrix=_WITHOUT_IMATRIX.get(name, ""))
     for name, file_type, default in (
         ("F32", _F.ALL_F32, Type.F32),
         ("F16", _F.MOSTLY_F16, Type.F16),
@@ -54,6 +61,19 @@ LLAMA_PRESETS: dict[str, Preset] = {
         ("Q3_K_S", _F.MOSTLY_Q3_K_S, Type.Q3_K),
         ("Q2_K", _F.MOSTLY_Q2_K, Type.Q2_K),
         ("Q2_K_S", _F.MOSTLY_Q2_K_S, Type.Q2_K),
+        ("IQ3_M", _F.MOSTLY_IQ3_M, Type.IQ3_S),
+        ("IQ3_S", _F.MOSTLY_IQ3_S, Type.IQ3_S),
+        ("IQ3_XS", _F.MOSTLY_IQ3_XS, Type.IQ3_S),
+        ("IQ3_XXS", _F.MOSTLY_IQ3_XXS, Type.IQ3_XXS),
+        ("IQ2_M", _F.MOSTLY_IQ2_M, Type.IQ2_S),
+        ("IQ2_S", _F.MOSTLY_IQ2_S, Type.IQ2_XS),
+        ("IQ2_XS", _F.MOSTLY_IQ2_XS, Type.IQ2_XS),
+        ("IQ2_XXS", _F.MOSTLY_IQ2_XXS, Type.IQ2_XXS),
+        ("IQ1_M", _F.MOSTLY_IQ1_M, Type.IQ1_M),
+        ("IQ1_S", _F.MOSTLY_IQ1_S, Type.IQ1_S),
+        ("TQ2_0", _F.MOSTLY_TQ2_0, Type.TQ2_0),
+        ("TQ1_0", _F.MOSTLY_TQ1_0, Type.TQ1_0),
+        ("MXFP4_MOE", _F.MOSTLY_MXFP4_MOE, Type.MXFP4),
     )
 }
 # Ours, for any number of experts. Keys and values in Q8_0 and the attention output in Q5_K are what

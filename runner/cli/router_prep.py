@@ -26,8 +26,8 @@ _BASE_TYPE = "Q8_0"
 
 def _base_preset(ctx: click.Context, parameter: click.Parameter, name: str) -> Preset:
     preset = find_preset(name)
-    # Presets for mixtures do not suit a dense model, and Q2_K_S needs an importance matrix.
-    if better := preset.like or {"Q2_K_S": "Q2_K"}.get(preset.name):
+    # A dense model gets no preset for mixtures, and a base model has no importance matrix.
+    if better := preset.like or preset.without_imatrix:
         raise RecipeError(f"a base model cannot run in {preset.name}; use --base-type {better}")
     return preset
 

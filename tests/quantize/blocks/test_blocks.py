@@ -13,11 +13,20 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.blocks.formats import FORMATS, BlockFormat
+from franken_gguf.quantize.common.errors import RecipeError
 from support.ggml import HAS_EXACT_GGML, ggml_quantize
 
 F32 = NDArray[np.float32]
-BLOCKS = [codec for codec in FORMATS.values() if codec.block_len > 1]
+BLOCKS = [codec for codec in FORMATS.values() if codec.block_len > 1 and not codec.needs_importance]
+NEEDING_IMPORTANCE = [codec for codec in FORMATS.values() if codec.needs_importance]
 each_block_format = pytest.mark.parametrize("codec", BLOCKS, ids=lambda codec: codec.name)
+GRID_FORMATS = [codec for codec in BLOCKS if codec.name.startswith(("IQ1", "IQ2", "IQ3"))]
+"""Their searches are slow, ggml's too."""
+each_quick_format = pytest.mark.parametrize(
+    "codec",
+    [codec for codec in BLOCKS if codec not in GRID_FORMATS],
+    ids=lambda codec: codec.name,
+)
 each_format = pytest.mark.parametrize("codec", FORMATS.values(), ids=lambda codec: codec.name)
 
 ROWS, COLS = 24, 768
@@ -56,6 +65,10 @@ KINDS: dict[str, Draw] = {
 }
 
 
+# Sums overflow, and ggml's searches on a grid find no nearest point.
+ABORTING_GGML = {"with squares beyond F32", "as large as F32 can be"}
+
+
 @each_format
 def test_sizes_and_numbers_are_gguf_pys(codec: BlockFormat) -> None:
     kind = GGMLQuantizationType[codec.name]
@@ -65,12 +78,34 @@ def test_sizes_and_numbers_are_gguf_pys(codec: BlockFormat) -> None:
 
 @pytest.mark.skipif(not HAS_EXACT_GGML, reason="this ggml contracts a*b+c to one rounding")
 @pytest.mark.parametrize("kind", KINDS)
-@each_block_format
+@each_quick_format
 def test_blocks_are_ggmls_byte_for_byte(codec: BlockFormat, kind: str) -> None:
     rows = KINDS[kind](np.random.default_rng(7)).astype(np.float32)
     before = rows.copy()
     assert codec.quantize(rows, None).tobytes() == ggml_quantize(codec, rows).tobytes()
     assert rows.tobytes() == before.tobytes(), "the caller's rows were changed"
+
+
+@pytest.mark.skipif(not HAS_EXACT_GGML, reason="this ggml contracts a*b+c to one rounding")
+@pytest.mark.parametrize("codec", GRID_FORMATS, ids=lambda codec: codec.name)
+def test_blocks_on_a_grid_are_ggmls_byte_for_byte_on_all_kinds_of_rows(codec: BlockFormat) -> None:
+    for kind in KINDS.keys() - ABORTING_GGML:
+        rows = KINDS[kind](np.random.default_rng(7))[:3].astype(np.float32)
+        assert codec.quantize(rows, None).tobytes() == ggml_quantize(codec, rows).tobytes(), kind
+
+
+@pytest.mark.parametrize("kind", ABORTING_GGML)
+@pytest.mark.parametrize("codec", GRID_FORMATS, ids=lambda codec: codec.name)
+def test_rows_on_which_ggml_aborts_become_blocks(codec: BlockFormat, kind: str) -> None:
+    rows = KINDS[kind](np.random.default_rng(7)).astype(np.float32)
+    assert codec.quantize(rows, None).shape == (ROWS, codec.row_bytes(COLS))
+
+
+@pytest.mark.skipif(not HAS_EXACT_GGML, reason="this ggml contracts a*b+c to one rounding")
+@pytest.mark.parametrize("codec", GRID_FORMATS, ids=lambda codec: codec.name)
+def test_more_blocks_on_a_grid_than_are_searched_at_once_are_ggmls(codec: BlockFormat) -> None:
+    rows = np.random.default_rng(4).standard_normal((2100, 256)).astype(np.float32)
+    assert codec.quantize(rows, None).tobytes() == ggml_quantize(codec, rows).tobytes()
 
 
 @each_block_format
@@ -88,7 +123,7 @@ def test_blocks_are_as_near_to_the_weights_as_ggmls(codec: BlockFormat) -> None:
 def test_any_number_of_rows_of_any_length_is_quantized_alike(
     codec: BlockFormat, data: st.DataObject
 ) -> None:
-    rows = data.draw(st.sampled_from([0, 1, 2, 3, 129, 700]))
+    rows = data.draw(st.sampled_from([0, 1, 2, 3] + [129, 700] * (codec not in GRID_FORMATS)))
     cols = codec.block_len * data.draw(st.integers(1, 9))
     values = np.random.default_rng(rows + cols).standard_normal((rows, cols)).astype(np.float32)
     assert codec.quantize(values, None).tobytes() == ggml_quantize(codec, values).tobytes()
@@ -120,8 +155,25 @@ def test_dequantized_numbers_are_gguf_pys(codec: BlockFormat) -> None:
 
 @each_format
 def test_no_rows_are_no_blocks(codec: BlockFormat) -> None:
-    assert codec.quantize(np.empty((0, codec.block_len), np.float32), None).size == 0
+    importance = np.ones(codec.block_len, np.float32)
+    assert codec.quantize(np.empty((0, codec.block_len), np.float32), importance).size == 0
     assert codec.dequantize(np.empty((0, codec.block_bytes), np.uint8)).size == 0
+
+
+@pytest.mark.parametrize("codec", NEEDING_IMPORTANCE, ids=lambda codec: codec.name)
+def test_a_type_that_ggml_cannot_make_without_importance_is_refused(codec: BlockFormat) -> None:
+    with pytest.raises(RecipeError, match=f"{codec.name}.* an importance matrix; add --imatrix"):
+        codec.quantize(np.zeros((1, 256), np.float32), None)
+
+
+@pytest.mark.skipif(not HAS_EXACT_GGML, reason="this ggml contracts a*b+c to one rounding")
+def test_mxfp4_takes_the_exponent_of_ggml_next_to_every_power_of_two() -> None:
+    codec = FORMATS["MXFP4"]
+    powers = np.ldexp(np.float32(1), np.arange(-149, 128)).astype(np.float32)
+    near = powers.view(np.int32)[:, None] + np.arange(-40, 41, dtype=np.int32)
+    largest = near[(near > 0) & (near < 0x7F800000)].view(np.float32)
+    rows = np.linspace(1, -1, 32, dtype=np.float32) * largest[:, None]
+    assert codec.quantize(rows, None).tobytes() == ggml_quantize(codec, rows).tobytes()
 
 
 def test_bf16_rounds_to_even_and_keeps_nan() -> None:

@@ -30,14 +30,20 @@ def working_megabytes(
     return (peak - blocks.nbytes) / 1e6
 
 
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 @each_block_format
+@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
 def test_working_memory_is_below_64_mb_and_does_not_grow_with_the_tensor(
     codec: BlockFormat, weighted: bool
 ) -> None:
+    if codec.needs_importance and not weighted:
+        pytest.skip(f"{codec.name} is always weighted")
     rng = np.random.default_rng(1)
-    rows = rng.standard_normal((2048, COLS), np.float32)
+    # The searches on a grid are slow, and take less at once.
+    count = 512 if codec.name.startswith(("IQ1", "IQ2", "IQ3")) else 2048
+    rows = rng.standard_normal((count, COLS), np.float32)
     importance = rng.random(COLS, np.float32) if weighted else None
-    part, whole = (working_megabytes(codec, some, importance) for some in (rows[:1536], rows))
+    part, whole = (
+        working_megabytes(codec, some, importance) for some in (rows[: count * 3 // 4], rows)
+    )
     assert whole < 64
     assert whole <= part + 0.1

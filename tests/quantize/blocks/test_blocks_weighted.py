@@ -20,9 +20,19 @@ Draw = Callable[[np.random.Generator], NDArray[np.floating]]
 
 BLOCKS = [codec for codec in FORMATS.values() if codec.block_len > 1]
 each_block_format = pytest.mark.parametrize("codec", BLOCKS, ids=lambda codec: codec.name)
+GRID_FORMATS = [codec for codec in BLOCKS if codec.name.startswith(("IQ1", "IQ2", "IQ3"))]
+"""Their searches are slow, ggml's too."""
+each_quick_format = pytest.mark.parametrize(
+    "codec",
+    [codec for codec in BLOCKS if codec not in GRID_FORMATS],
+    ids=lambda codec: codec.name,
+)
 needs_exact_ggml = pytest.mark.skipif(
     not HAS_EXACT_GGML, reason="this ggml contracts a*b+c to one rounding"
 )
+
+# Formats whose scale follows from the largest weight, whatever the importance.
+BLIND = ("Q8_0", "TQ1_0", "TQ2_0", "MXFP4")
 
 ROWS, COLS = 12, 768
 
@@ -72,8 +82,22 @@ IMPORTANCE: dict[str, Draw] = {
 
 @needs_exact_ggml
 @pytest.mark.parametrize("matrix", IMPORTANCE)
+@pytest.mark.parametrize("codec", GRID_FORMATS, ids=lambda codec: codec.name)
+def test_weighted_blocks_on_a_grid_are_ggmls_byte_for_byte_on_all_kinds_of_rows(
+    codec: BlockFormat, matrix: str
+) -> None:
+    rng = np.random.default_rng(11)
+    importance = IMPORTANCE[matrix](rng).astype(np.float32)
+    rows = np.concatenate([draw(rng)[:3] for draw in WEIGHTS.values()]).astype(np.float32)
+    found, expected = codec.quantize(rows, importance), ggml_quantize(codec, rows, importance)
+    differing = np.flatnonzero((found != expected).any(axis=1))
+    assert [list(WEIGHTS)[row // 3] for row in differing] == []
+
+
+@needs_exact_ggml
+@pytest.mark.parametrize("matrix", IMPORTANCE)
 @pytest.mark.parametrize("kind", WEIGHTS)
-@each_block_format
+@each_quick_format
 def test_weighted_blocks_are_ggmls_byte_for_byte(
     codec: BlockFormat, kind: str, matrix: str
 ) -> None:
@@ -104,7 +128,7 @@ def test_negative_scales_of_blocks_with_hardly_any_importance_spill_as_in_ggml(n
 def test_each_row_has_the_same_importance_whatever_their_number(
     codec: BlockFormat, data: st.DataObject
 ) -> None:
-    rows = data.draw(st.sampled_from([0, 1, 2, 3, 129, 300]))
+    rows = data.draw(st.sampled_from([0, 1, 2, 3] + [129, 300] * (codec not in GRID_FORMATS)))
     cols = codec.block_len * data.draw(st.integers(1, 7))
     rng = np.random.default_rng(rows + cols)
     weights = rng.standard_normal((rows, cols)).astype(np.float32)
@@ -131,7 +155,7 @@ def test_any_weights_and_importance_are_quantized_alike(
 
 @pytest.mark.parametrize(
     "codec",
-    [codec for codec in BLOCKS if codec.name != "Q8_0"],  # which has nothing to choose
+    [codec for codec in BLOCKS if codec.name not in BLIND],
     ids=lambda codec: codec.name,
 )
 def test_columns_that_matter_are_kept_better(codec: BlockFormat) -> None:
@@ -142,19 +166,21 @@ def test_columns_that_matter_are_kept_better(codec: BlockFormat) -> None:
     def loss(blocks: NDArray[np.uint8]) -> float:
         return float((np.square(codec.dequantize(blocks) - rows) * importance).sum())
 
-    assert loss(codec.quantize(rows, importance)) < loss(codec.quantize(rows, None))
+    even = np.ones_like(importance) if codec.needs_importance else None
+    assert loss(codec.quantize(rows, importance)) < loss(codec.quantize(rows, even))
 
 
 @each_block_format
 def test_threads_do_not_disturb_one_another(codec: BlockFormat) -> None:
     rng = np.random.default_rng(5)
     inputs = [rng.standard_normal((40, 512)).astype(np.float32) for _ in range(4)]
-    alone = [codec.quantize(rows, None).tobytes() for rows in inputs]
+    importance = np.ones(512, np.float32)
+    alone = [codec.quantize(rows, importance).tobytes() for rows in inputs]
     together: list[bytes] = [b""] * len(inputs)
 
     def work(i: int) -> None:
         for _ in range(3):
-            together[i] = codec.quantize(inputs[i], None).tobytes()
+            together[i] = codec.quantize(inputs[i], importance).tobytes()
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(len(inputs))]
     for thread in threads:

