@@ -60,6 +60,7 @@ function skip(event) {
 /** @param {{state: State}} props */
 function TopBar({ state }) {
   const { story, view, panel } = state;
+  if (story && view === "read") return html`<${ReadingBar} story=${story} />`;
   const togglePanel = (/** @type {Panel} */ one) => set({ panel: panel === one ? "" : one });
   return html`
     <header class="bar">
@@ -77,6 +78,16 @@ function TopBar({ state }) {
           <button key=${one} aria-expanded=${panel === one} aria-controls="panel"
             onClick=${() => togglePanel(one)}>${label}</button>`)}
       </nav>
+    </header>
+  `;
+}
+
+/** @param {{story: import("./types.js").Story}} props */
+function ReadingBar({ story }) {
+  return html`
+    <header class="bar reading">
+      <h1>${story.name}</h1>
+      <button class="quiet" onClick=${() => open(story.name)}>Back to writing</button>
     </header>
   `;
 }

@@ -47,9 +47,9 @@ export function Composer({ state }) {
               ${last?.role === "assistant" ? "Continue" : "Answer"}</button>
             <button type="button" disabled=${last?.role !== "assistant"} title="Another swipe of the last answer"
               onClick=${() => void answer("again")}>Again</button>
-            ${story.speakers.length > 0 && last?.role === "assistant" && html`
+            ${story.speakers.length > 1 && last?.role === "assistant" && html`
               <button type="button" title="The next character speaks" onClick=${() => void answer("speak", options)}>
-                ${story.speakers.length > 1 ? "Next" : "More"}</button>`}`}
+                Next: ${options.speaker ?? story.next_speaker}</button>`}`}
       </div>
     </form>
   `;

@@ -19,8 +19,8 @@ export function Editor({ message, index, isLast, close }) {
     void answer("instead", { text });
   };
   const continueFrom = async () => {
-    close();
-    await answer("continue", { begun: text });
+    await keep();
+    await answer("continue");
   };
   const keys = (/** @type {KeyboardEvent} */ event) => {
     if (event.key === "Enter" && event.ctrlKey) void keep();

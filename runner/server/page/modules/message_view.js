@@ -76,7 +76,7 @@ function Foot({ message, index, isLast, isBusy }) {
       ${hasSwipes && html`
         <${Swipes} message=${message} index=${index} isLast=${isLast} isBusy=${isBusy} />`}
       ${message.branches.map((/** @type {string} */ name) => html`
-        <button class="branch" key=${name} onClick=${() => open(name)}>⑂ ${name}</button>`)}
+        <button class="branch" key=${name} onClick=${() => open(name)}>↳ ${name}</button>`)}
     </footer>
   `;
 }

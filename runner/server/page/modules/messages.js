@@ -1,7 +1,7 @@
 // What can be done with the messages of the open story.
 
 import { request, storyPath } from "./api.js";
-import { attempt } from "./notices.js";
+import { attempt, inTurn } from "./notices.js";
 import { now } from "./store.js";
 import { load, show } from "./stories.js";
 
@@ -32,7 +32,11 @@ export const add = (role, text) => changed("POST", "messages", { role, text });
  * @param {Story | null} story
  * @returns {Promise<Story | undefined>}
  */
-async function changed(method, path, body, story = now().story) {
+const changed = (method, path, body, story = now().story) =>
+  inTurn(() => changedNow(method, path, body, story));
+
+/** See `changed`. @param {string} method @param {string} path @param {object | undefined} body @param {Story | null} story */
+async function changedNow(method, path, body, story) {
   if (!story) return undefined;
   const made = body && { ...body, revision: story.revision };
   const found = await attempt(() => request(method, storyPath(story.name, path), made));

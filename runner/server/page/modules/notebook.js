@@ -9,7 +9,7 @@ export const flowing = (messages) => read(messages).map((one) => one.text).join(
 
 /**
  * The messages after their flowing text was changed to `text`. A change inside a message stays
- * there; one across several joins them in the first. A message that is left without text goes.
+ * there; one across several joins them in the first.
  * @param {Told[]} messages
  * @param {string} text
  * @returns {Told[]}
@@ -28,7 +28,6 @@ export function spread(messages, text) {
   const { message, from } = parts[first];
   const joined = before.slice(from, start) + written + before.slice(end, parts[last].to);
   const gone = new Set(parts.slice(first + 1, last + 1).map((part) => part.message));
-  if (!joined.trim()) gone.add(message);
   return messages
     .filter((one) => !gone.has(one))
     .map((one) => (one === message ? { ...one, text: joined } : one));

@@ -14,7 +14,8 @@ import { joined } from "./words.js";
 const PAUSE = 1500; // milliseconds without a key before the text is saved
 
 /** @typedef {import("./types.js").Story} Story */
-/** @typedef {{text: string, story: Story}} Draft  a changed text, and the story that it was made of */
+/** @typedef {import("./notebook.js").Told} Told */
+/** @typedef {{messages: Told[], story: Story}} Draft  the changed texts, and the story that they were made of */
 
 /** @param {{state: State}} props */
 export function NotebookView({ state }) {
@@ -32,7 +33,7 @@ export function NotebookView({ state }) {
     event.preventDefault();
     if (!answering) void write();
   };
-  const text = isMine ? running(state) : (draft?.text ?? flowing(story.messages));
+  const text = isMine ? running(state) : flowing(draft?.messages ?? story.messages);
   return html`
     <div class="notebook">
       <${Sheet} text=${text} isBusy=${isMine} onInput=${setText} onKeyDown=${keys} onBlur=${save} />
@@ -61,17 +62,21 @@ function useDraft() {
     latest.current = next;
     setDraft(next);
   };
-  const save = async () => {
+  const running = useRef(Promise.resolve(true));
+  const saveNow = async () => {
     const saved = latest.current;
     if (!saved) return true;
-    const messages = spread(saved.story.messages, saved.text);
-    const story = await replaceAll(saved.story, messages.map(({ role, text, name }) => ({ role, text, name })));
-    if (story) put(latest.current === saved ? null : { text: latest.current?.text ?? "", story });
+    const told = saved.messages.filter((one) => one.role === "note" || one.text.trim());
+    const story = await replaceAll(saved.story, told.map(({ role, text, name }) => ({ role, text, name })));
+    const next = latest.current;
+    if (story) put(next && next !== saved ? { ...next, story } : null);
     return Boolean(story);
   };
+  const save = () => (running.current = running.current.then(saveNow));
+  // Each key changes one place, so it is known which message it belongs to.
   const setText = (/** @type {string} */ text) => {
     const story = latest.current?.story ?? now().story;
-    if (story) put({ text, story });
+    if (story) put({ messages: spread(latest.current?.messages ?? story.messages, text), story });
   };
   useEffect(() => {
     if (!draft) return undefined;

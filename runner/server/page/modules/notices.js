@@ -14,6 +14,21 @@ export function notice(text, isError = false) {
   if (!isError) setTimeout(() => dismiss(id), SECONDS * 1000);
 }
 
+/** @type {Promise<unknown>} */
+let turn = Promise.resolve();
+
+/**
+ * The result of `work`, begun when all earlier work is done: a story takes one change at a time.
+ * @template T
+ * @param {() => Promise<T>} work
+ * @returns {Promise<T>}
+ */
+export function inTurn(work) {
+  const mine = turn.then(work);
+  turn = mine.catch(() => {});
+  return mine;
+}
+
 /** @param {number} id */
 export function dismiss(id) {
   set({ notices: now().notices.filter((one) => one.id !== id) });

@@ -18,7 +18,12 @@ const SLIDERS = {
   repeat_last_n: [-1, 2048, 1], mirostat: [0, 2, 1], mirostat_tau: [0, 10, 0.1],
   mirostat_eta: [0, 1, 0.01],
 };
-const FIRST = 9; // settings that are shown at once
+/** Settings that are shown at once. */
+const COMMON = [
+  "temperature", "min_p", "top_p", "top_k", "xtc_probability", "dry_multiplier", "repeat_penalty",
+];
+
+const isCommon = (/** @type {Setting} */ one) => COMMON.includes(one.name);
 
 /** @param {State["sampling"]} sampling */
 function keep(sampling) {
@@ -43,8 +48,8 @@ export function SamplingPanel({ state }) {
     <${Presets} state=${state} />
     <${Length} state=${state} />
     <${Bans} state=${state} />
-    ${settings.slice(0, FIRST).map(row)}
-    <details><summary>All settings</summary>${settings.slice(FIRST).map(row)}
+    ${settings.filter(isCommon).map(row)}
+    <details><summary>All settings</summary>${settings.filter((one) => !isCommon(one)).map(row)}
       <${Order} all=${desk.samplers} value=${/** @type {string[]} */ (sampling.samplers ?? desk.sampling.samplers ?? desk.samplers)}
         onChange=${(/** @type {string[]} */ value) => put("samplers", value)} /></details>
   `;
@@ -75,7 +80,7 @@ function Length({ state }) {
     remember("maxTokens", maxTokens);
     set({ maxTokens });
   };
-  return html`<label class="inline">Longest answer in tokens (0: as long as it likes)
+  return html`<label class="inline">Longest answer in tokens (0: no limit)
     <input type="number" min="0" value=${state.maxTokens} onChange=${change} /></label>`;
 }
 

@@ -1,11 +1,14 @@
 // What can be done with stories as a whole: listed, opened, begun, changed, branched, imported.
 
 import { download, request, storyPath, upload } from "./api.js";
-import { attempt, notice } from "./notices.js";
+import { attempt, inTurn, notice } from "./notices.js";
 import { now, set } from "./store.js";
 
 /** @typedef {import("./types.js").Story} Story */
 /** @typedef {import("./types.js").View} View */
+
+/** @type {View[]} */
+const VIEWS = ["write", "notebook", "read", "tree"];
 
 /** Load what the page needs at its start. Answers whether the server let it. */
 export async function loadDesk() {
@@ -42,8 +45,9 @@ export function open(name, view = "write") {
 
 /** Load the story and the view that the address names. */
 export async function followAddress() {
-  const [, name = "", view = "write"] = location.hash.slice(1).split("/").map(decodeURIComponent);
-  set({ view: /** @type {View} */ (view), listIsOpen: false });
+  const [, name = "", wanted = ""] = location.hash.slice(1).split("/").map(decodeURIComponent);
+  const view = VIEWS.find((one) => one === wanted) ?? "write";
+  set({ view, listIsOpen: false });
   if (!name) set({ story: null });
   else if (now().story?.name !== name) await load(name);
 }
@@ -51,7 +55,9 @@ export async function followAddress() {
 /** @param {string} name */
 export async function load(name) {
   const story = await attempt(() => request("GET", storyPath(name)));
-  if (story) show(story);
+  if (!story) return;
+  show(story);
+  if (!now().stories.some((one) => one.name === story.name)) await loadStories();
 }
 
 /** Begin a story and open it. @param {object} wish the body of `POST /api/stories` */
@@ -61,11 +67,14 @@ export async function begin(wish) {
   return Boolean(story);
 }
 
-/** Change what `wish` names of the open story. @param {object} wish the body of the PATCH */
-export async function change(wish) {
+/** Change what a wish, the body of the PATCH, names of the open story. @param {(story: Story) => object} wish */
+export const change = (wish) => inTurn(() => changeNow(wish));
+
+/** @param {(story: Story) => object} wish */
+async function changeNow(wish) {
   const { story } = now();
   if (!story) return;
-  const changed = await attempt(() => request("PATCH", storyPath(story.name), wish));
+  const changed = await attempt(() => request("PATCH", storyPath(story.name), wish(story)));
   if (!changed) return void load(story.name);
   if (changed.name === story.name) show(changed);
   else await opened(changed);
@@ -113,4 +122,6 @@ async function opened(story) {
   set({ figures: null, finish: "", prompt: null, story, view: "write", dialog: "" });
   open(story.name);
   await loadStories();
+  const field = document.querySelector(".composer textarea");
+  if (field instanceof HTMLElement) field.focus();
 }

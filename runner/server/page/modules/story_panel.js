@@ -13,20 +13,20 @@ export function StoryPanel({ state }) {
   if (!story) return null;
   const { note } = story;
   return html`
-    <${Field} label="Name" value=${story.name} onKeep=${(/** @type {string} */ name) => name.trim() && change({ name })} isLine />
-    <${Field} label="You are" value=${story.user} onKeep=${(/** @type {string} */ user) => change({ user })} isLine />
+    <${Field} label="Name" value=${story.name} onKeep=${(/** @type {string} */ name) => name.trim() && change(() => ({ name }))} isLine />
+    <${Field} label="You are" value=${story.user} onKeep=${(/** @type {string} */ user) => change(() => ({ user }))} isLine />
     <${Field} label="Memory" hint="What the model always keeps in mind." value=${story.memory}
-      onKeep=${(/** @type {string} */ memory) => change({ memory })} />
+      onKeep=${(/** @type {string} */ memory) => change(() => ({ memory }))} />
     <${Field} label="Author's note" hint="Read shortly before the end, so it weighs much: mood, style, what comes next."
-      value=${note.text} onKeep=${(/** @type {string} */ text) => change({ note: { text, depth: note.depth } })} />
+      value=${note.text} onKeep=${(/** @type {string} */ text) => change((story) => ({ note: { ...story.note, text } }))} />
     <label class="inline">Messages after the note
       <input type="number" min="0" max="9999" value=${note.depth}
-        onChange=${(/** @type {any} */ event) => change({ note: { text: note.text, depth: Number(event.target.value) } })} /></label>
+        onChange=${(/** @type {any} */ { target }) => change((story) => ({ note: { ...story.note, depth: Number(target.value) } }))} /></label>
     <${Field} label="System" hint="How the model is to write." value=${story.system}
-      onKeep=${(/** @type {string} */ system) => change({ system })} />
-    <${Choice} label="Characters" all=${state.cards} chosen=${story.cards} onKeep=${(/** @type {string[]} */ cards) => change({ cards })} />
+      onKeep=${(/** @type {string} */ system) => change(() => ({ system }))} />
+    <${Choice} label="Characters" all=${state.cards} chosen=${story.cards} onKeep=${(/** @type {string[]} */ cards) => change(() => ({ cards }))} />
     <${Choice} label="Lorebooks" all=${state.lorebooks} chosen=${story.lorebooks}
-      onKeep=${(/** @type {string[]} */ lorebooks) => change({ lorebooks })} />
+      onKeep=${(/** @type {string[]} */ lorebooks) => change(() => ({ lorebooks }))} />
   `;
 }
 

@@ -3,7 +3,6 @@
 import { html, useEffect, useLayoutEffect, useMemo, useRef } from "../vendor/htm-preact.js";
 import { MessageView } from "./message_view.js";
 import { Spoken } from "./spoken.js";
-import { now } from "./store.js";
 import { joined } from "./words.js";
 
 /** @typedef {import("./types.js").State} State */
@@ -21,7 +20,7 @@ export function StoryView({ state }) {
   const shown = isMine ? withAnswer(messages, answering) : messages;
   return html`
     <div class="scroll" ref=${bottom}>
-      <div class="page" role="feed" aria-busy=${isMine} aria-label="The story">
+      <section class="page" aria-busy=${isMine} aria-label="The story">
         ${view !== "read" && story.remarks.map((one) => html`<p class="remark">${one}</p>`)}
         ${shown.map((message, index) => {
           const isLive = isMine && index === answering.index;
@@ -32,7 +31,7 @@ export function StoryView({ state }) {
               isLast=${index === shown.length - 1} isBusy=${Boolean(answering)} view=${view} />`;
         })}
         ${!shown.length && html`<p class="hint">The first words are yours.</p>`}
-      </div>
+      </section>
     </div>
     <${Spoken} text=${isMine ? joined(answering.words.slice(answering.first)) : ""} />
   `;
@@ -79,7 +78,8 @@ function useStickyEnd(state) {
     if (element.current && isAtEnd.current) element.current.scrollTop = element.current.scrollHeight;
   }, [state.answering, count, state.story?.name]);
   useLayoutEffect(() => {
-    if (element.current && now().view === "read") element.current.scrollTop = 0;
+    const scroll = element.current;
+    if (scroll) scroll.scrollTop = state.view === "read" ? 0 : scroll.scrollHeight;
   }, [state.view]);
   return element;
 }

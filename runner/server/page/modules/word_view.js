@@ -1,6 +1,6 @@
 // An answer token by token: who wrote it, how likely it was, and what else could have stood there.
 
-import { html, useRef, useState } from "../vendor/htm-preact.js";
+import { html, useLayoutEffect, useRef, useState } from "../vendor/htm-preact.js";
 import { answer } from "./answering.js";
 import { useStore } from "./store.js";
 import { joined, percent, shown } from "./words.js";
@@ -87,8 +87,10 @@ function Alternatives({ word, canChoose, onChoose }) {
   const experts = (word.experts ?? []).map(
     ([expert, share]) => `${expertName(expert, names)} ${percent(share)}`,
   );
+  const element = useRef(/** @type {HTMLElement | null} */ (null));
+  useLayoutEffect(() => element.current?.scrollIntoView({ block: "nearest" }), [word]);
   return html`
-    <div class="alternatives" role="region" aria-live="polite" aria-label="Alternatives">
+    <div ref=${element} class="alternatives" role="region" aria-live="polite" aria-label="Alternatives">
       <p><b>${shown(word.text)}</b> ${percent(word.probability ?? 0)}
         ${experts.length > 0 && html`<small> · ${experts.join(", ")}</small>`}</p>
       <p>${(word.alternatives ?? []).map((one) => html`
