@@ -47,7 +47,9 @@ class Desk:
         self.page.goto(f"http://127.0.0.1:{self.server.port}/{path}")
         if story:
             expect(self.page.locator("h1")).to_have_text(story)
-        expect(self.page.locator("main .page, main .welcome, main .sheet, dialog").first).to_be_visible()
+        expect(
+            self.page.locator("main .page, main .welcome, main .sheet, dialog").first
+        ).to_be_visible()
 
     def begin(self, name: str, *told: tuple[str, str]) -> None:
         """Open a new story of these roles and texts."""

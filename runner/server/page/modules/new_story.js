@@ -2,9 +2,9 @@
 
 import { html, useState } from "../vendor/htm-preact.js";
 import { Dialog } from "./dialogs.js";
+import { Choice } from "./fields.js";
 import { begin } from "./stories.js";
 import { set } from "./store.js";
-import { Choice } from "./story_panel.js";
 
 /** @typedef {import("./types.js").State} State */
 

@@ -1,6 +1,7 @@
 // How the next words are chosen: presets, samplers and their order, banned phrases, length.
 
 import { html, useState } from "../vendor/htm-preact.js";
+import { NumberField } from "./fields.js";
 import { remember } from "./memory.js";
 import { set } from "./store.js";
 
@@ -66,7 +67,7 @@ function Presets({ state: { desk, sampling } }) {
     <div class="actions">
       <label class="inline">Preset <select onChange=${choose}>
         <option value="">choose…</option>
-        ${Object.keys(desk?.presets ?? {}).map((name) => html`<option key=${name}>${name}</option>`)}
+        ${Object.keys(desk?.presets ?? {}).map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
       </select></label>
       <button disabled=${!isChanged} onClick=${() => keep({})}>Back to the server's</button>
     </div>
@@ -75,13 +76,12 @@ function Presets({ state: { desk, sampling } }) {
 
 /** @param {{state: State}} props */
 function Length({ state }) {
-  const change = (/** @type {any} */ event) => {
-    const maxTokens = Math.max(0, Math.trunc(Number(event.target.value) || 0));
+  const change = (/** @type {number} */ maxTokens) => {
     remember("maxTokens", maxTokens);
     set({ maxTokens });
   };
-  return html`<label class="inline">Longest answer in tokens (0: no limit)
-    <input type="number" min="0" value=${state.maxTokens} onChange=${change} /></label>`;
+  return html`<${NumberField} label="Longest answer in tokens (0: no limit)" value=${state.maxTokens}
+    low=${0} high=${1_000_000} isWhole onKeep=${change} />`;
 }
 
 /** @param {{setting: Setting, value: Value, isChanged: boolean, onChange: (value: Value) => void}} props */
@@ -94,16 +94,13 @@ function Row({ setting, value, isChanged, onChange }) {
       onChange=${onChange} /><small>${meaning}</small></div>`;
   }
   const slider = SLIDERS[name];
-  const take = (/** @type {any} */ event) => {
-    const number = Number(event.target.value);
-    if (event.target.value !== "" && event.target.checkValidity()) onChange(kind === "whole" ? Math.trunc(number) : number);
-  };
+  const slide = (/** @type {any} */ { target }) => onChange(Number(target.value));
   return html`
     <div class="setting">${label}
-      <input type="number" id=${id} value=${value} min=${setting.low} max=${setting.high}
-        step=${kind === "whole" ? 1 : "any"} onChange=${take} aria-describedby="${id}-meaning" />
+      <${NumberField} id=${id} label=${name} value=${value} low=${setting.low} high=${setting.high}
+        isWhole=${kind === "whole"} about="${id}-meaning" onKeep=${onChange} />
       ${slider && html`<input type="range" aria-label=${name} aria-describedby="${id}-meaning" min=${slider[0]} max=${slider[1]}
-        step=${slider[2]} value=${value} onInput=${take} />`}
+        step=${slider[2]} value=${value} onInput=${slide} />`}
       <small id="${id}-meaning">${meaning}</small>
     </div>
   `;

@@ -9,7 +9,9 @@ import pytest
 from support.models import smollm2
 from support.servers import Server, serving
 
-playwright = pytest.importorskip("playwright.sync_api", reason="no Playwright: pip install playwright")
+playwright = pytest.importorskip(
+    "playwright.sync_api", reason="no Playwright: pip install playwright"
+)
 
 from support.desk import Browser, Desk, chromium, desk  # noqa: E402
 
