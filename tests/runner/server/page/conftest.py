@@ -13,7 +13,9 @@ playwright = pytest.importorskip(
     "playwright.sync_api", reason="no Playwright: pip install playwright"
 )
 
-from support.desk import Browser, Desk, chromium, desk  # noqa: E402
+from playwright.sync_api import Browser  # noqa: E402
+
+from support.desk import Desk, chromium, desk  # noqa: E402
 
 
 @pytest.fixture(scope="session")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
-from support.desk import Browser, Desk, desk
+from support.desk import Desk, desk
 from support.servers import Server
 
 NAMELESS = """() => [...document.querySelectorAll("button, input, select, textarea, [role=button]")]

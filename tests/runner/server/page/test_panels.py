@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
-from support.desk import Browser, Desk, desk
+from support.desk import Desk, desk
 from support.models import ROOT
 from support.servers import serving
 
@@ -71,6 +71,7 @@ def test_settings_go_with_the_next_answer_and_back_to_the_servers(page: Desk) ->
     with page.page.expect_request(re.compile("/answer$")) as asked:
         page.say("Hello!")
     body = asked.value.post_data_json
+    assert body is not None
     assert body["sampling"] == {"temperature": 0.3} and body["max_tokens"] == 8
     assert body["bans"] == ["a very particular phrase"]
     page.button("Allow a very particular phrase", panel).click()

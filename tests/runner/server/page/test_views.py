@@ -7,9 +7,9 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Browser, expect
 
-from support.desk import Browser, Desk, desk
+from support.desk import Desk, desk
 from support.models import demo_gguf
 from support.servers import serving
 
