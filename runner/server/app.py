@@ -19,7 +19,15 @@ from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner.chat.chat import Chat
 from franken_gguf.runner.conversation.session import Sessions
 
-from . import kobold_api, library_api, llama_cpp_api, openai_api, openapi, story_api
+from . import (
+    kobold_api,
+    library_api,
+    llama_cpp_api,
+    openai_api,
+    openapi,
+    page_files,
+    story_api,
+)
 from .answering import ErrorForm, refusal
 from .guard import Access, Guard
 from .kept_states import KeptStates
@@ -59,6 +67,7 @@ def serve_app(
             *story_api.ROUTES,
             *library_api.ROUTES,
             *openapi.ROUTES,
+            *page_files.ROUTES,
         ],
         middleware=_middleware(access),
         exception_handlers={

@@ -17,10 +17,11 @@ from starlette.datastructures import Headers
 from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from . import page_files
 from .refusals import RequestError, openai_form
 
 _LOCAL_NAMES = ("localhost", "host.docker.internal")
-OPEN_PATHS = ("/health", "/v1/health")
+OPEN_PATHS = ("/health", "/v1/health", *page_files.OPEN_PATHS)
 """Need no key, and neither does the page: they tell nothing of a story."""
 
 

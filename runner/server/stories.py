@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from itertools import takewhile, zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -147,17 +148,12 @@ class Stories:
     def replace_messages(self, name: str, fields: Fields) -> None:
         """Replace all messages' texts; what else is known of a message at its place stays."""
         with self.changing(name, fields) as conversation:
-            before = conversation.messages
             after = []
             for place, one in enumerate(fields.items("messages")):
                 if not isinstance(one, dict):
                     wrong(f"messages[{place}]", "an object with role and text")
-                message = _message(Fields(one), f"messages[{place}]")
-                known = before[place] if place < len(before) else None
-                if known is not None and known.role == message.role:
-                    message = replace(known, content=message.content)
-                after.append(message)
-            conversation.messages = after
+                after.append(_message(Fields(one), f"messages[{place}]"))
+            conversation.messages = _with_what_is_known(after, conversation.messages)
 
     def branch(self, name: str, fields: Fields) -> str:
         """Begin a story with the first messages of another; returns its name."""
@@ -224,6 +220,28 @@ class Stories:
         known = {path.stem: path for path in own}
         shelf = self.library.cards if kind == "cards" else self.library.lorebooks
         return [known.get(number) or shelf.path(number) for number in fields.texts(kind)]
+
+
+def _with_what_is_known(after: list[Message], before: list[Message]) -> list[Message]:
+    """`after` with the dates, swipes and branches of `before`, whichever of it was replaced.
+
+    The messages that both end with are the same even where others between were joined or removed.
+    """
+
+    def same(ahead: Sequence[Message], known: Sequence[Message]) -> int:
+        pairs = zip(ahead, known, strict=False)
+        alike = ((one.role, one.content) == (other.role, other.content) for one, other in pairs)
+        return sum(1 for _ in takewhile(bool, alike))
+
+    head = same(after, before)
+    tail = same(after[head:][::-1], before[head:][::-1])
+    middle = zip_longest(after[head : len(after) - tail], before[head : len(before) - tail])
+    changed = [
+        replace(known, content=message.content) if known and known.role == message.role else message
+        for message, known in middle
+        if message
+    ]
+    return [*before[:head], *changed, *before[len(before) - tail :]]
 
 
 def _message(fields: Fields, name: str) -> Message:

@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Generator, Iterator
 from contextlib import closing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from franken_gguf.runner.chat.answer import Answer, Piece, Summarized, Text, Truncated
+from franken_gguf.runner.chat.answer import Answer, Piece, Summarized, Text, Truncated, now
 from franken_gguf.runner.chat.chat import Chat
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.recorded_answer import recorded
 from franken_gguf.runner.conversation.session import Sessions
+from franken_gguf.runner.conversation.swipes import with_swipe
 from franken_gguf.runner.engine.engine import Generation
 from franken_gguf.runner.sampling.ban_list import Banned
 from franken_gguf.runner.sampling.settings import Sampling
@@ -138,7 +139,7 @@ def _started(chat: Chat, wanted: Asked) -> Answer:
         chat.story.speaker = names.index(wanted.speaker)
     if wanted.begun is not None:
         messages, place = chat.conversation.messages, chat.conversation.last_answer()
-        messages[place] = replace(messages[place], content=wanted.begun)
+        messages[place] = with_swipe(messages[place], wanted.begun, now())
     start: dict[str, Callable[[], Answer]] = {
         "ask": lambda: chat.ask(wanted.text),
         "instead": lambda: chat.ask_instead(wanted.text),

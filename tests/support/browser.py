@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-_NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 _FLAGS = (
     "--headless",
     "--no-sandbox",  # the tests may run as root, where Chromium's own refuses to work
@@ -95,7 +95,7 @@ class Browser:
 @contextmanager
 def chromium() -> Iterator[Browser]:
     """A browser; the test is skipped where none is installed."""
-    command = next(filter(None, map(shutil.which, _NAMES)), None)
+    command = next(filter(None, map(shutil.which, NAMES)), None)
     if command is None:
         pytest.skip("no Chromium: apt install chromium")
     read_to, to = os.pipe()

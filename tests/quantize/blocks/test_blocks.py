@@ -66,7 +66,7 @@ KINDS: dict[str, Draw] = {
 
 
 # Sums overflow, and ggml's searches on a grid find no nearest point.
-ABORTING_GGML = {"with squares beyond F32", "as large as F32 can be"}
+ABORTING_GGML = ("with squares beyond F32", "as large as F32 can be")
 
 
 @each_format
