@@ -163,4 +163,4 @@ def dequantize_iq1_m(blocks: U8) -> F32:
 
 def _nibbles(raw: U8) -> U8:
     pairs: U8 = raw[..., None] >> np.array([0, 4], np.uint8) & np.uint8(15)
-    return pairs.reshape(len(raw), -1)
+    return pairs.reshape(len(raw), 2 * raw.shape[1])

@@ -178,11 +178,11 @@ def _settle(
 def dequantize_iq2_xxs(blocks: U8) -> F32:
     """x = +-g * d * (s + 1/2) / 4."""
     table = blocks.reshape(-1, 66)
-    words = np.ascontiguousarray(table[:, 2:]).view("<u4").reshape(-1, 8, 2)
+    words = np.ascontiguousarray(table[:, 2:]).view("<u4").reshape(len(table), 8, 2)
     found = words[..., :1] >> np.array([0, 8, 16, 24], np.uint32) & np.uint32(255)
     signs = words[..., 1:] >> np.array([0, 7, 14, 21], np.uint32) & np.uint32(127)
     scales = (words[..., 1] >> np.uint32(28)).astype(np.float32)
-    return _values("IQ2_XXS", blocks, table[:, :2], scales, found, even_signs(signs))
+    return _values("IQ2_XXS", blocks, table, scales, found, even_signs(signs))
 
 
 def dequantize_iq2_xs(blocks: U8) -> F32:
@@ -193,7 +193,7 @@ def dequantize_iq2_xs(blocks: U8) -> F32:
     return _values(
         "IQ2_XS",
         blocks,
-        table[:, :2],
+        table,
         scales,
         words & np.uint16(511),
         even_signs(words >> np.uint16(9)),
@@ -206,24 +206,24 @@ def dequantize_iq2_s(blocks: U8) -> F32:
     high = table[:, 66:74, None] >> np.array([0, 2, 4, 6], np.uint8) & np.uint8(3)
     found = table[:, 2:34] | high.reshape(-1, 32).astype(np.uint16) << np.uint16(8)
     scales = _nibbles(table[:, 74:])
-    return _values("IQ2_S", blocks, table[:, :2], scales, found, table[:, 34:66])
+    return _values("IQ2_S", blocks, table, scales, found, table[:, 34:66])
 
 
 def _nibbles(raw: U8) -> F32:
     pairs = raw[..., None] >> np.array([0, 4], np.uint8) & np.uint8(15)
-    return pairs.reshape(len(raw), -1).astype(np.float32)
+    return pairs.reshape(len(raw), 2 * raw.shape[1]).astype(np.float32)
 
 
 def _values(
-    name: str, blocks: U8, d: U8, scales: F32, found: NDArray[np.integer], signs: U8
+    name: str, blocks: U8, table: U8, scales: F32, found: NDArray[np.integer], signs: U8
 ) -> F32:
-    """float32 [rows, cols] of scales [n, 8 or 16], points and signs [n, 32]."""
+    """float32 [rows, cols] of blocks [n, bytes], scales [n, 8 or 16], points and signs [n, 32]."""
     with c_arithmetic():
-        steps = from_half(d) * (np.float32(0.5) + scales) * np.float32(0.25)
+        steps = from_half(table[:, :2]) * (np.float32(0.5) + scales) * np.float32(0.25)
         each = steps.repeat(32 // steps.shape[1], axis=1)
         magnitudes = _MAGNITUDES[grid(name).codes][found.reshape(-1, 32)]
         weights = values_with_signs(each[..., None] * magnitudes, signs.reshape(-1, 32))
-    return as_rows(weights, blocks, blocks.shape[1] * len(blocks) // max(1, len(weights)))
+    return as_rows(weights, blocks, table.shape[1])
 
 
 _MAGNITUDES = np.array([8, 25, 43], np.float32)

@@ -139,7 +139,7 @@ def dequantize_iq3_xxs(blocks: U8) -> F32:
     scales = (words >> np.uint32(28)).astype(np.float32) + np.float32(0.5)
     with c_arithmetic():
         steps = from_half(table[:, :2]) * scales * np.float32(0.5)
-    return _values("IQ3_XXS", blocks, steps, table[:, 2:66], signs)
+    return _values("IQ3_XXS", blocks, 98, steps, table[:, 2:66], signs)
 
 
 def dequantize_iq3_s(blocks: U8) -> F32:
@@ -151,15 +151,15 @@ def dequantize_iq3_s(blocks: U8) -> F32:
     scales = np.float32(2) * codes.reshape(-1, 8).astype(np.float32) + np.float32(1)
     with c_arithmetic():
         steps = from_half(table[:, :2]) * scales
-    return _values("IQ3_S", blocks, steps, found, table[:, 74:106])
+    return _values("IQ3_S", blocks, 110, steps, found, table[:, 74:106])
 
 
 def _values(
-    name: str, blocks: U8, steps: F32, found: NDArray[np.integer], signs: NDArray[np.uint8]
+    name: str, blocks: U8, block_bytes: int, steps: F32, found: NDArray[np.integer], signs: U8
 ) -> F32:
     """float32 [rows, cols] of steps [n, 8], points [n, 64] and signs [n, 32]."""
     magnitudes = _MAGNITUDES[name][grid(name).codes][found].reshape(-1, 32, 8)
     with c_arithmetic():
         sized = steps.repeat(4, axis=1)[..., None] * magnitudes
         weights = values_with_signs(sized, signs.reshape(-1, 32))
-    return as_rows(weights, blocks, blocks.shape[1] * len(blocks) // max(1, len(weights)))
+    return as_rows(weights, blocks, block_bytes)

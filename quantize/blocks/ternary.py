@@ -79,7 +79,9 @@ def dequantize_tq1_0(blocks: U8) -> F32:
     trits, at = [], 0
     for _, width, count in _PARTS:
         byte = table[:, None, at : at + width] * _POWERS[:count, None].astype(np.uint8)
-        trits.append((byte.astype(np.uint16) * np.uint16(3) >> 8).reshape(len(table), -1))
+        trits.append(
+            (byte.astype(np.uint16) * np.uint16(3) >> 8).reshape(len(table), count * width)
+        )
         at += width
     codes = np.concatenate(trits, axis=1).astype(np.float32) - np.float32(1)
     return as_rows(scaled(codes, from_half(table[:, 52:])), blocks, 54)
