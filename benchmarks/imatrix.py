@@ -2,9 +2,9 @@
 
     python benchmarks/imatrix.py LLAMA_IMATRIX MODEL.gguf TEXT [CHUNKS [THREADS]]
 
-Both run twice, in turn; the time is that of a whole run less that of a run of half as many chunks,
-so that loading and tokenizing do not count. tools/make_imatrix_expectations.py says how
-LLAMA_IMATRIX is built.
+Both run in turn, llama-imatrix with flash attention (its default) and without. The time is that of
+a run less that of a run of half as many chunks, so that loading and tokenizing do not count.
+tools/make_imatrix_expectations.py says how LLAMA_IMATRIX is built.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 CHUNK_SIZE = 512
-ROUNDS = 2
+ROUNDS = 1
 
 
 def main(program: str, model: str, text: str, chunks: int = 4, threads: int = 2) -> None:
