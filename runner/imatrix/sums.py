@@ -55,16 +55,13 @@ def expert_sums(rows: F32, experts: NDArray[np.int32], count: int) -> WeightSums
     """
     if experts.size and not 0 <= experts.min() <= experts.max() < count:
         raise ValueError(f"an expert of {count} is {experts.max()}")
-    tokens, slots, cols = rows.shape
-    counts = np.bincount(experts.reshape(-1), minlength=count)
-    sums = np.zeros((count, cols))
-    for slot in range(slots):
-        # A token has as many entries in its row as it has slots with this input.
-        chosen = experts if slots == 1 else experts[:, slot : slot + 1]
-        picks = np.zeros((tokens, count), np.float32)
-        np.add.at(picks, (np.arange(tokens)[:, None], chosen), np.float32(1))
-        sums += picks.T @ np.square(rows[:, slot])
-    return WeightSums(sums, counts)
+    # The threads of a matrix product would still be spinning while llama.cpp goes on.
+    sums = np.zeros((count, rows.shape[2]))
+    for expert in range(count):
+        token, slot = np.nonzero(experts == expert)
+        if len(token):
+            sums[expert] = squares(rows[token, slot % rows.shape[1]])
+    return WeightSums(sums, np.bincount(experts.reshape(-1), minlength=count))
 
 
 def squares(rows: F32) -> NDArray[np.float64]:
