@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -14,7 +13,7 @@ from pathlib import Path
 from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import OutputError
-from franken_gguf.quantize.common.files import sync_folder
+from franken_gguf.quantize.common.files import replacing
 
 _VERSION = 1
 _MAX_BYTES = 64 << 20
@@ -58,26 +57,21 @@ def load(path: Path) -> Measurements:
 
 def _numbers(document: Mapping[object, object]) -> dict[str, float]:
     """Finite numbers by name. Raises ValueError for anything else."""
-    for value in document.values():
+    numbers: dict[str, float] = {}
+    for name, value in document.items():
         if isinstance(value, bool) or not isinstance(value, int | float) or not isfinite(value):
             raise ValueError(value)
-    return {str(name): max(float(value), 0.0) for name, value in document.items()}  # type: ignore[arg-type]
+        numbers[str(name)] = max(float(value), 0.0)
+    return numbers
 
 
 def save(path: Path, measured: Measurements) -> None:
     """Write them to `path`, all or nothing. Raises OutputError."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
     document = {"errors": measured.errors, "divergences": measured.divergences}
     try:
-        with part.open("w", encoding="utf-8") as file:
-            json.dump(document, file)
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        sync_folder(path.parent)
+        with replacing(path, fsync=True) as part:
+            part.write_text(json.dumps(document), encoding="utf-8")
     except OSError as error:
-        with suppress(OSError):
-            part.unlink(missing_ok=True)
         raise OutputError(
             f"{path}: {error.strerror}; what was measured before is kept, make room and run the "
             "same command again"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ from gguf import GGMLQuantizationType, GGUFValueType
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.common.errors import OutputError
-from franken_gguf.quantize.common.files import sync_folder
+from franken_gguf.quantize.common.files import replacing
 from franken_gguf.quantize.gguf_file.encode import encode_header, padded
 from franken_gguf.quantize.gguf_file.values import Metadata, array, string, u32
 
@@ -81,18 +80,11 @@ def write_imatrix(path: Path, content: ImatrixSums, *, legacy: bool = False) -> 
 
 @contextmanager
 def _replacing(path: Path) -> Iterator[BinaryIO]:
-    part = path.with_name(f"{path.name}.new")
     try:
-        with part.open("wb") as file:
+        with replacing(path, fsync=True) as part, part.open("wb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        part.replace(path)
-        sync_folder(path.parent)
     except OSError as error:
         raise OutputError(f"{path}: cannot be written: {error.strerror or error}") from None
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def _write_gguf(file: BinaryIO, content: ImatrixSums) -> None:

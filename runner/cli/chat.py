@@ -16,11 +16,14 @@ from franken_gguf.runner.cli.options.chat_arguments import (
     StoryArguments,
 )
 from franken_gguf.runner.cli.options.option_groups import Command, option
-from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
+from franken_gguf.runner.cli.options.placement_options import (
+    placement_options,
+    threads_option,
+)
 from franken_gguf.runner.cli.options.sampling_options import sampling_options
 from franken_gguf.runner.cli.options.session_options import session_options
 from franken_gguf.runner.cli.options.story_options import story_options
-from franken_gguf.runner.cli.options.types import FILE, THREADS
+from franken_gguf.runner.cli.options.types import FILE
 from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.terminal.standard_input import clean, has_keyboard, piped_text
 
@@ -74,16 +77,7 @@ _OUTPUT_GROUP = "Prompt and output"
     help="Names of the experts for /experts, or the merge recipe to take them from.",
 )
 @placement_options()
-@option(
-    "-t",
-    "--threads",
-    "n_threads",
-    group=MODEL_GROUP,
-    type=THREADS,
-    metavar="N",
-    show_default="one per physical core",
-    help="CPU threads.",
-)
+@threads_option
 @sampling_options
 @story_options
 @session_options

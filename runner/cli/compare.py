@@ -10,8 +10,11 @@ from rich.console import Console
 
 from franken_gguf.runner.cli.options.completion import quant_types
 from franken_gguf.runner.cli.options.option_groups import Command, option
-from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
-from franken_gguf.runner.cli.options.types import FILE, THREADS
+from franken_gguf.runner.cli.options.placement_options import (
+    placement_options,
+    threads_option,
+)
+from franken_gguf.runner.cli.options.types import FILE
 from franken_gguf.runner.common.hardware import default_threads
 from franken_gguf.runner.compare.candidates import (
     check_expert_names,
@@ -137,15 +140,7 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     help="Seed of the first sample.",
 )
 @placement_options("as long as the prompts and answers need")
-@option(
-    "-t",
-    "--threads",
-    group=MODEL_GROUP,
-    type=THREADS,
-    metavar="N",
-    show_default="one per physical core",
-    help="CPU threads.",
-)
+@threads_option
 @option(
     "--json",
     "json_file",
@@ -195,7 +190,7 @@ def compare(
     samples: int,
     temperature: float,
     seed: int,
-    threads: int | None,
+    n_threads: int | None,
     placement: PlacementOptions,
     vram: tuple[int, ...] | None,
     rpc: tuple[str, ...],
@@ -223,7 +218,7 @@ def compare(
         temperature=temperature,
         seed=seed,
         max_tokens=max_tokens or (_THOROUGH_TOKENS if thorough else _QUICK_TOKENS),
-        threads=threads or default_threads(),
+        threads=n_threads or default_threads(),
         text=text.name if text else "",
         chunks=chunks if text else 0,
         chunk_tokens=CHUNK,

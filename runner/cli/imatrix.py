@@ -19,8 +19,12 @@ from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.tensor_types.imatrix_file import write_imatrix
 from franken_gguf.quantize.tensor_types.type_presets import Preset
 from franken_gguf.runner.cli.options.option_groups import Command, option
-from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
-from franken_gguf.runner.cli.options.types import FILE, THREADS
+from franken_gguf.runner.cli.options.placement_options import (
+    MODEL_GROUP,
+    placement_options,
+    threads_option,
+)
+from franken_gguf.runner.cli.options.types import FILE
 from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.engine.temporary_gguf import converted
@@ -103,16 +107,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     help="Give every expert N more tokens, of the mean over its layer's experts.",
 )
 @placement_options(f"{calibration.DEFAULT_CHUNK_SIZE}, the size of a chunk")
-@option(
-    "-t",
-    "--threads",
-    "n_threads",
-    group=MODEL_GROUP,
-    type=THREADS,
-    metavar="N",
-    show_default="one per physical core",
-    help="CPU threads.",
-)
+@threads_option
 @base_type_option(MODEL_GROUP, "Quant in which a folder or a recipe runs.")
 @option(
     "-o",

@@ -15,10 +15,13 @@ from franken_gguf.runner.cli.options.chat_arguments import (
     StoryArguments,
 )
 from franken_gguf.runner.cli.options.option_groups import Command, option
-from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
+from franken_gguf.runner.cli.options.placement_options import (
+    placement_options,
+    threads_option,
+)
 from franken_gguf.runner.cli.options.sampling_options import sampling_options
 from franken_gguf.runner.cli.options.story_options import story_options
-from franken_gguf.runner.cli.options.types import FILE, THREADS, size
+from franken_gguf.runner.cli.options.types import FILE, size
 from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.terminal.standard_input import clean
 
@@ -121,16 +124,7 @@ _MAX_KEY = 1 << 10
     help="Names of the experts, or the merge recipe to take them from.",
 )
 @placement_options()
-@option(
-    "-t",
-    "--threads",
-    "n_threads",
-    group=MODEL_GROUP,
-    type=THREADS,
-    metavar="N",
-    show_default="one per physical core",
-    help="CPU threads.",
-)
+@threads_option
 @sampling_options
 @story_options
 def serve(

@@ -29,6 +29,7 @@ from tempfile import TemporaryDirectory
 
 from platformdirs import user_cache_path
 
+from franken_gguf.quantize.common.files import replacing
 from franken_gguf.runner.common.ready_made_wheels import installer
 from franken_gguf.runner.common.rebuild_command import rebuild_command
 from franken_gguf.runner.terminal.text import printable
@@ -192,11 +193,7 @@ def _read(path: Path) -> Verdict | None:
 
 def _write(path: Path, verdict: Verdict) -> None:
     """Cache the verdict; if that fails, the next load checks again."""
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
+    with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
-        part.write_text(json.dumps(asdict(verdict)))
-        part.replace(path)
-    except OSError:
-        with suppress(OSError):
-            part.unlink()
+        with replacing(path) as part:
+            part.write_text(json.dumps(asdict(verdict)))

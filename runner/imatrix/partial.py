@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import time
 import zipfile
 from collections.abc import Sequence
@@ -15,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.common.errors import OutputError
+from franken_gguf.quantize.common.files import replacing
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.quantize.gguf_file.split_files import parts
 from franken_gguf.quantize.tensor_types.imatrix_file import WeightSums
@@ -60,20 +60,14 @@ class Partial:
         arrays: dict[str, NDArray[Any]] = {"head": np.frombuffer(head.encode(), np.uint8)}
         for number, weight in enumerate(self.weights.values()):
             arrays |= {f"sums{number}": weight.sums, f"counts{number}": weight.counts}
-        new = self.path.with_name(f"{self.path.name}.new")
         try:
-            with new.open("wb") as file:
+            with replacing(self.path, fsync=True) as part, part.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is a bool
-                file.flush()
-                os.fsync(file.fileno())
-            new.replace(self.path)
         except OSError as error:
             raise OutputError(
                 f"{self.path}: cannot be written: {error.strerror or error}; make room and run the "
                 "same command to resume"
             ) from None
-        finally:
-            new.unlink(missing_ok=True)
         self._saved = self.done
 
     def delete(self) -> None:

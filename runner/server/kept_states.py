@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from franken_gguf.quantize.common.files import replacing
 from franken_gguf.runner.chat.prompt_cache import fingerprint
 from franken_gguf.runner.conversation.session import make_private
 from franken_gguf.runner.engine.backend import EngineError
@@ -211,13 +212,7 @@ def _digest(key: bytes, *parts: NDArray[np.uint8]) -> bytes:
 def _write(path: Path, key: bytes, tokens: Tokens, data: NDArray[np.uint8]) -> None:
     """Write a file whose end is a hash over all of it; it has its name once it is complete."""
     head = np.frombuffer(_HEAD.pack(_MAGIC, len(tokens)) + tokens.astype("<i4").tobytes(), np.uint8)
-    part = path.with_suffix(".part")
-    try:
-        part.touch(0o600)
-        with part.open("wb") as file:
-            for piece in (head, data):
-                file.write(piece.data)
-            file.write(_digest(key, head, data))
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path, mode=0o600) as part, part.open("wb") as file:
+        for piece in (head, data):
+            file.write(piece.data)
+        file.write(_digest(key, head, data))

@@ -12,9 +12,21 @@ from franken_gguf.runner.planning.planner import DEFAULT_N_CTX
 
 from .completion import kv_types, offering
 from .option_groups import Decorator, bundled, option
-from .types import memory_size
+from .types import THREADS, memory_size
 
 MODEL_GROUP = "Model and memory"
+
+threads_option = option(
+    "-t",
+    "--threads",
+    "n_threads",
+    group=MODEL_GROUP,
+    type=THREADS,
+    metavar="N",
+    show_default="one per physical core",
+    help="CPU threads.",
+)
+"""llama.cpp's threads; None is one per physical core."""
 
 
 def layers(text: str) -> int | None:
