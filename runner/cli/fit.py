@@ -31,6 +31,8 @@ from .plan import machine_of
 from .router_prep import route
 from .target_options import measured_fitter
 
+_QUANTS = "Quants"
+
 
 @click.command(cls=Command)
 @click.argument("source", type=FILE)
@@ -60,23 +62,43 @@ from .target_options import measured_fitter
     show_default="what is free",
     help="RAM to plan with, as in 16GiB.",
 )
-@option("--imatrix", "imatrix_file", type=FILE, metavar="FILE", help="Importance matrix.")
+@option(
+    "--imatrix",
+    "imatrix_file",
+    group=_QUANTS,
+    type=FILE,
+    metavar="FILE",
+    help="Importance matrix to quantize with, in GGUF or llama.cpp's older .dat.",
+)
 @option(
     "--target-text",
+    group=_QUANTS,
     type=FILE,
     metavar="FILE",
     show_default="built-in passages",
     help="Text to measure on, of the kind that the model is for.",
 )
-@option("--allow-requantize", is_flag=True, help="Allow a source that is quantized already.")
+@option(
+    "--allow-requantize",
+    group=_QUANTS,
+    is_flag=True,
+    help="Allow a source that is quantized already; this loses quality.",
+)
 @option(
     "--threads",
+    group=_QUANTS,
     type=THREADS,
     metavar="N",
     show_default="one per core",
     help="Number of worker processes.",
 )
-@option("--json", "as_json", is_flag=True, help="Print the result as JSON on standard output.")
+@option(
+    "--json",
+    "as_json",
+    group="Output",
+    is_flag=True,
+    help="Print the result as JSON on standard output.",
+)
 def fit(
     source: Path,
     n_ctx: int,

@@ -52,14 +52,14 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     type=FILE,
     metavar="FILE",
     multiple=True,
-    show_default="a set of our own",
-    help="Text to calibrate on, in UTF-8. Repeatable: the chunks of several are taken in turn.",
+    show_default="a built-in set",
+    help="Text to calibrate on, in UTF-8. Repeatable: the chunks of several files alternate.",
 )
 @option(
     "--chat-template",
     group=_TEXT,
     is_flag=True,
-    help="Show the dialogues of our own set as the model's chat template does.",
+    help="Render the built-in dialogues with the model's chat template.",
 )
 @option(
     "--parse-special",
@@ -72,7 +72,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     group=_TEXT,
     type=click.IntRange(min=1),
     metavar="N",
-    show_default="until the experts have their tokens, or all",
+    show_default="until --min-tokens-per-expert, or all of the text",
     help="Evaluate this many chunks of the text.",
 )
 @option(
@@ -81,7 +81,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     type=click.IntRange(min=0),
     metavar="N",
     default=calibration.DEFAULT_HOLD_OUT,
-    help="Leave out every Nth chunk, to judge quants on; 0 leaves out none.",
+    help="Skip every Nth chunk, so that quants can be judged on it; 0 skips none.",
 )
 @option(
     "--min-tokens-per-expert",
@@ -90,13 +90,13 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     type=click.IntRange(min=1),
     metavar="N",
     default=calibration.DEFAULT_FLOOR,
-    help="End once every expert of every layer has had N tokens; report those that did not.",
+    help="Stop once every expert of every layer has had N tokens; those with fewer are reported.",
 )
 @option(
     "--all-experts",
     group=_EXPERTS,
     is_flag=True,
-    help="Give every token to every expert, without changing what the model computes. Slower.",
+    help="Evaluate every expert on every token, without changing what the model computes. Slower.",
 )
 @option(
     "--prior",
@@ -104,7 +104,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     type=click.IntRange(min=0),
     metavar="N",
     default=0,
-    help="Give every expert N more tokens, of the mean over its layer's experts.",
+    help="Add N tokens with the mean of the layer's experts to every expert.",
 )
 @placement_options(f"{calibration.DEFAULT_CHUNK_SIZE}, the size of a chunk")
 @threads_option

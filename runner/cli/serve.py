@@ -45,8 +45,8 @@ _MAX_KEY = 1 << 10
     metavar="KEY",
     envvar="FRANKEN_GGUF_API_KEY",
     default="",
-    show_default="none; a new one, which is printed, for other machines",
-    help="Key that clients must send. Other users see it in the list of processes.",
+    show_default="none; one is generated and printed if --host lets others in",
+    help="Key that clients must send. Other users of this machine can see it in the process list.",
 )
 @_server("--api-key-file", type=FILE, metavar="FILE", help="Read the key from a file.")
 @_server("--ssl-cert-file", type=FILE, metavar="FILE", help="Serve HTTPS with this certificate.")
@@ -64,7 +64,7 @@ _MAX_KEY = 1 << 10
     "allowed_hosts",
     metavar="NAME",
     multiple=True,
-    help="Further name of this machine that clients may use. Repeatable.",
+    help="Another name by which clients may address this machine. Repeatable.",
 )
 @_server(
     "--origin",
@@ -78,14 +78,14 @@ _MAX_KEY = 1 << 10
     type=size,
     metavar="SIZE",
     default="1GiB",
-    help="Memory for evaluated contexts of other chats; 0 keeps none.",
+    help="RAM for evaluated contexts, so that a chat resumes at once after another; 0 keeps none.",
 )
 @_server(
     "--cache-disk",
     type=size,
     metavar="SIZE",
     default="4GiB",
-    help="Disk space for evaluated contexts, also after a restart; 0 keeps none.",
+    help="Disk space for evaluated contexts, which survive a restart; 0 keeps none.",
 )
 @_answers(
     "-sys",
@@ -112,7 +112,9 @@ _MAX_KEY = 1 << 10
     help="Let the model summarize turns of stories that no longer fit in the context.",
 )
 @_answers(
-    "--experts", is_flag=True, help="Tell the experts of each token of a story. A tenth slower."
+    "--experts",
+    is_flag=True,
+    help="Send which experts wrote each token of a story. A tenth slower.",
 )
 @_answers(
     "--expert-names",
@@ -154,10 +156,12 @@ def serve(
 ) -> None:
     """Serve a model and its stories over HTTP.
 
-    MODEL is a GGUF file. SillyTavern, Open WebUI and OpenAI's clients can use it: the server speaks
-    the dialects of llama.cpp's server, OpenAI's API and KoboldCpp. Only this machine reaches it;
-    with a --host that others reach, it demands a key. A request that leaves a sampling setting out
-    gets the one given here. Cards and lorebooks given here are for new stories.
+    MODEL is a GGUF file. A page for writing stories is at the address that is printed. Clients of
+    llama.cpp's server, OpenAI's API and KoboldCpp work too, such as SillyTavern.
+
+    Only this machine can reach the server; if --host lets others reach it, it requires a key.
+    Sampling options are the defaults for requests that do not set them. Cards and lorebooks are for
+    new stories.
     """
     if bool(ssl_cert_file) != bool(ssl_key_file):
         raise click.UsageError("give both --ssl-cert-file and --ssl-key-file")
