@@ -11,11 +11,12 @@ from numpy.typing import NDArray
 from franken_gguf.quantize.blocks.formats import FORMATS, BlockFormat
 
 COLS = 2048
-each_block_format = pytest.mark.parametrize(
-    "codec",
-    [codec for codec in FORMATS.values() if codec.block_len > 1],
-    ids=lambda codec: codec.name,
-)
+CASES = [
+    pytest.param(codec, weighted, id=f"{codec.name}-{'weighted' if weighted else 'plain'}")
+    for codec in FORMATS.values()
+    for weighted in (False, True)
+    if codec.block_len > 1 and (weighted or not codec.needs_importance)
+]
 
 
 def working_megabytes(
@@ -30,13 +31,10 @@ def working_megabytes(
     return (peak - blocks.nbytes) / 1e6
 
 
-@each_block_format
-@pytest.mark.parametrize("weighted", [False, True], ids=["plain", "weighted"])
+@pytest.mark.parametrize(("codec", "weighted"), CASES)
 def test_working_memory_is_below_64_mb_and_does_not_grow_with_the_tensor(
     codec: BlockFormat, weighted: bool
 ) -> None:
-    if codec.needs_importance and not weighted:
-        pytest.skip(f"{codec.name} is always weighted")
     rng = np.random.default_rng(1)
     # The searches on a grid are slow, and take less at once.
     on_grid = codec.name.startswith(("IQ1", "IQ2", "IQ3"))
