@@ -16,8 +16,10 @@ from franken_gguf.quantize.tensor_types.type_presets import Type
 from .measurements import Measurements
 
 _FLOATS = ("F32", "F16", "BF16")
-_OTHERS = ("IQ1_", "IQ2_", "IQ3_", "TQ", "MXFP4")
-"""Types that are not chosen: most need importances of every tensor, TQ a model trained for it."""
+_TRAINED_FOR = ("TQ1_0", "TQ2_0", "MXFP4")
+"""Types for models that were trained in them."""
+_NEED_IMPORTANCE = ("IQ1_", "IQ2_", "IQ3_")
+"""Types that llama-quantize makes only with an importance matrix, or that are poor without one."""
 _PROBES = (Type.Q3_K, Type.Q4_0, Type.F16)
 """The type in which the running model is tested: coarse enough to show; the first that fits."""
 
@@ -27,14 +29,19 @@ def can_choose(tensor: SourceTensor) -> bool:
     return is_quantizable(tensor.name, tensor.shape)
 
 
-def possible_types(tensor: SourceTensor) -> tuple[Type, ...]:
+def possible_types(tensor: SourceTensor, weighted: bool) -> tuple[Type, ...]:
     """The types that the tensor can get: those whose blocks divide its rows.
 
-    Of the unquantized ones that of the source, or F16 for F32.
+    Of the unquantized ones that of the source, or F16 for F32. `weighted`: the importance matrix
+    has an entry for the tensor.
     """
     unquantized = Type.BF16 if tensor.stored is Type.BF16 else Type.F16
-    chosen = [name for name in FORMATS if name not in _FLOATS and not name.startswith(_OTHERS)]
-    kinds = (GGMLQuantizationType[name] for name in chosen)
+    chosen = [name for name in FORMATS if name not in (*_FLOATS, *_TRAINED_FOR)]
+    kinds = (
+        GGMLQuantizationType[name]
+        for name in chosen
+        if weighted or not name.startswith(_NEED_IMPORTANCE)
+    )
     fitting = tuple(kind for kind in kinds if tensor.cols % GGML_QUANT_SIZES[kind][0] == 0)
     return (*fitting, unquantized)
 
@@ -51,7 +58,7 @@ def tensor_bytes(tensor: MappedTensor, kind: Type) -> int:
 
 
 def menus(tensors: Sequence[SourceTensor], measured: Measurements) -> list[list[Option]]:
-    """The options of each tensor.
+    """The options of each tensor: the types whose errors were measured.
 
     KL divergence grows with the square of a small error, so what was measured at one type is
     scaled by the errors of the others.
@@ -64,6 +71,6 @@ def _menu(tensor: SourceTensor, measured: Measurements) -> list[Option]:
     tested = errors[probe_type(tensor).name]
     scale = measured.divergences[tensor.name] / tested if tested else 0.0
     return [
-        Option(kind, tensor_bytes(tensor, kind), scale * errors[kind.name])
-        for kind in possible_types(tensor)
+        Option(kind, tensor_bytes(tensor, kind), scale * error)
+        for kind, error in ((GGMLQuantizationType[name], error) for name, error in errors.items())
     ]

@@ -93,8 +93,8 @@ def calibrate(
     and after every chunk. Whatever ends this early, what is done is kept. Raises EngineError,
     OutputError.
     """
-    key = content_key(collector.engine.header, chunks, settings.with_output, settings.all_experts)
-    partial = Partial(part_of(out), key)
+    key = content_key(collector.engine.header, settings.with_output, settings.all_experts)
+    partial = Partial(part_of(out), key, chunks)
     report(partial)
     try:
         for chunk in chunks[partial.done :]:

@@ -27,17 +27,18 @@ _SAMPLES, _SAMPLE_BYTES = 256, 4096
 
 
 class Partial:
-    """The sums over the first chunks of a text.
+    """The sums over the first of `chunks`.
 
-    `key` names what they depend on: a file with another key is left out of account, and replaced.
+    `key` names what else they depend on. A file with another key, or over other chunks, is ignored
+    and replaced; one over the same first chunks is resumed, whatever comes after them.
     """
 
-    def __init__(self, path: Path, key: str) -> None:
+    def __init__(self, path: Path, key: str, chunks: Sequence[Sequence[int]]) -> None:
         self.path = path
         self.weights: dict[str, WeightSums] = {}
         self.done = 0
         """Chunks that are in the sums."""
-        self._key = key
+        self._key, self._chunks = key, chunks
         self._saved, self._next_save = 0, time.monotonic() + _SAVE_SECONDS
         self._load()
 
@@ -56,7 +57,9 @@ class Partial:
         if self.done == self._saved:
             return
         names = list(self.weights)
-        head = json.dumps({"key": self._key, "done": self.done, "names": names})
+        head = json.dumps(
+            {"key": self._key, "done": self.done, "chunks": self._read(self.done), "names": names}
+        )
         arrays: dict[str, NDArray[Any]] = {"head": np.frombuffer(head.encode(), np.uint8)}
         for number, weight in enumerate(self.weights.values()):
             arrays |= {f"sums{number}": weight.sums, f"counts{number}": weight.counts}
@@ -78,20 +81,28 @@ class Partial:
         try:
             with self.path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
                 head = json.loads(arrays["head"].tobytes())
-                if head["key"] != self._key:
+                done = int(head["done"])
+                if head["key"] != self._key or head["chunks"] != self._read(done):
                     return
                 for number, name in enumerate(head["names"]):
                     sums, counts = arrays[f"sums{number}"], arrays[f"counts{number}"]
                     self.weights[name] = WeightSums(sums, counts)
-                self.done = self._saved = int(head["done"])
+                self.done = self._saved = done
         except FileNotFoundError:
             return
         except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
             self.weights, self.done = {}, 0  # damaged: begin again
 
+    def _read(self, count: int) -> str:
+        """A hash of the first `count` chunks."""
+        found = hashlib.sha256()
+        for chunk in self._chunks[:count]:
+            found.update(np.array(chunk, "<i4").tobytes())
+        return found.hexdigest()
 
-def content_key(header: Header, chunks: Sequence[Sequence[int]], *settings: object) -> str:
-    """A hash of a model, the chunks of tokens and the settings that sums depend on.
+
+def content_key(header: Header, *settings: object) -> str:
+    """A hash of a model and the settings that sums depend on.
 
     Of the model's files it takes the sizes, the headers and samples of the weights. Raises OSError.
     """
@@ -105,6 +116,4 @@ def content_key(header: Header, chunks: Sequence[Sequence[int]], *settings: obje
             for place in range(start, nbytes, step):
                 file.seek(place)
                 found.update(file.read(_SAMPLE_BYTES))
-    for chunk in chunks:
-        found.update(np.array(chunk, "<i4").tobytes())
     return found.hexdigest()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from franken_gguf.runner.engine.model_weights import ModelWeights
 
 from .degrading import DegradedModel
 
-PASSAGE_TOKENS = 32
+PASSAGE_TOKENS = 24
 N_CTX = 512
 _SAVE_SECONDS = 20.0
 
@@ -37,7 +37,7 @@ def measure_errors(
     report: Callable[[float], None] = lambda _: None,
 ) -> None:
     """Add the errors that are missing in `measured`; `report` gets the fraction that is done."""
-    types = [missing_types(t, measured) if can_choose(t) else () for t in source.tensors]
+    types = [missing_types(t, importances, measured) for t in source.tensors]
     indices = [index for index, missing in enumerate(types) if missing]
     work = TypeErrors(source, importances, types)
     for done, errors in enumerate(in_order(work, indices, share.workers), 1):
@@ -86,16 +86,24 @@ def passages(engine: Engine, texts: Sequence[str]) -> list[list[int]]:
     return [engine.vocabulary.prompt(text)[:PASSAGE_TOKENS] for text in texts]
 
 
-def is_complete(source: Source, measured: Measurements) -> bool:
+def is_complete(source: Source, importances: Container[str], measured: Measurements) -> bool:
     """Whether nothing is missing."""
     return all(
-        tensor.name in measured.divergences and not missing_types(tensor, measured)
+        tensor.name in measured.divergences and not missing_types(tensor, importances, measured)
         for tensor in source.tensors
         if can_choose(tensor)
     )
 
 
-def missing_types(tensor: SourceTensor, measured: Measurements) -> tuple[Type, ...]:
-    """The types whose errors are not known for the tensor."""
+def missing_types(
+    tensor: SourceTensor, importances: Container[str], measured: Measurements
+) -> tuple[Type, ...]:
+    """The types whose errors are not known for the tensor; none if its type is not ours to choose.
+
+    `importances`: the names of the tensors in the importance matrix.
+    """
+    if not can_choose(tensor):
+        return ()
     known = measured.errors.get(tensor.name, {})
-    return tuple(kind for kind in possible_types(tensor) if kind.name not in known)
+    possible = possible_types(tensor, tensor.name in importances)
+    return tuple(kind for kind in possible if kind.name not in known)

@@ -64,7 +64,7 @@ def measurements(
     file = folder / f"{key}.json"
     with locked(folder / f"{key}.lock", report):
         measured = load(file)
-        if is_complete(source, measured):
+        if is_complete(source, importances, measured):
             with suppress(OSError):
                 file.touch()
             return measured
@@ -98,8 +98,8 @@ def _run(
         some = passages(engine, texts)
         if min(map(len, some)) < PASSAGE_TOKENS:
             raise EngineError(
-                f"{header.path}: a passage has {min(map(len, some))} tokens, the test needs "
-                f"{PASSAGE_TOKENS}; give a longer --target-text"
+                f"--target-text: a third of it has {min(map(len, some))} tokens, and "
+                f"{PASSAGE_TOKENS} are needed; give a longer text"
             )
         stored = {tensor.name: tensor.type for tensor in header.tensors}
         measure_divergences(

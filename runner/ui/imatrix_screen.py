@@ -186,8 +186,9 @@ def _rare_line(rare: Sequence[tuple[int, int, int]], settings: Settings) -> str:
         for layer, expert, tokens in rare[:_RARE_SHOWN]
     )
     more = f" and {len(rare) - _RARE_SHOWN} more" if len(rare) > _RARE_SHOWN else ""
+    text = "give more text" if settings.chunks is None else "raise --chunks"
     return (
-        f"Fewer than {settings.floor:,} tokens: {shown}{more}; give more text, --all-experts or "
+        f"Fewer than {settings.floor:,} tokens: {shown}{more}; {text}, or add --all-experts or "
         "--prior 64"
     )
 

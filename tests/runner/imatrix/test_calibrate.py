@@ -142,8 +142,16 @@ def test_an_interrupted_run_resumes_to_the_same_sums(model: Path, text: Path) ->
         resumed = calibrate(
             collector, chunks, SETTINGS, out, lambda partial: evaluated.append(partial.done)
         )
+        kept: list[int] = []
+        fewer = calibrate(collector, chunks[:4], SETTINGS, text.parent / "fewer.gguf")
+        fewer.save()
+        more_of = text.parent / "fewer.gguf"
+        calibrate(
+            collector, chunks[:6], SETTINGS, more_of, lambda partial: kept.append(partial.done)
+        )
         other = calibrate(collector, chunks[1:], SETTINGS, out)
     assert evaluated == list(range(2, len(chunks) + 1))
+    assert kept == [4, 5, 6], "more chunks of the same text resume from fewer"
     assert other.done == len(chunks) - 1, "another text does not resume from it"
     assert list(resumed.weights) == list(whole.weights)
     for name, weight in whole.weights.items():
@@ -155,7 +163,7 @@ def test_a_damaged_partial_file_is_begun_again(tmp_path: Path) -> None:
     path = tmp_path / "o.gguf.part"
     for damaged in (b"", b"PK\x03\x04 no archive", b"\x93NUMPY"):
         path.write_bytes(damaged)
-        assert Partial(path, "key").done == 0
+        assert Partial(path, "key", []).done == 0
 
 
 def test_nothing_but_the_output_is_left(model: Path, text: Path) -> None:
