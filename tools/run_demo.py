@@ -1,7 +1,8 @@
 """The demo that `make demo` runs: merge, convert, compare and chat with real weights.
 
 It creates a dense base (once), merges it with four adapters by examples/storytellers.yml straight
-into three quants, compares those, and at a terminal offers a chat with the smallest.
+into three quants, and writes two smaller files of equal size with an importance matrix: a preset,
+and one with the best types for that size. It compares them, and at a terminal offers a chat.
 """
 
 from __future__ import annotations
@@ -23,9 +24,13 @@ ROOT = Path(__file__).resolve().parent.parent
 RECIPE = "examples/storytellers.yml"
 OUT = "demo"
 TYPES = ("F16", "Q8_0", "Q4_K_M")
-FILES = tuple(f"{OUT}/{Path(RECIPE).stem}-{name}.gguf" for name in TYPES)
+SMALL = "Q3_K_M"
+BEST = f"{SMALL}-size"
+FILES = {name: f"{OUT}/{Path(RECIPE).stem}-{name}.gguf" for name in (*TYPES, SMALL, BEST)}
+IMATRIX = f"{OUT}/storytellers-imatrix.gguf"
 EXPERTS = "storyteller,reasoner,poet,chatterbox"
 REPORT = f"{OUT}/report.html"
+COMPARED = ("F16", "Q4_K_M", SMALL, BEST)
 
 
 @dataclass(frozen=True)
@@ -45,14 +50,25 @@ STEPS = (
         ),
     ),
     Step(
+        "Let the mixture read a text: which columns of its weights matter?",
+        ("imatrix", FILES["F16"], "--chunks", "8", "-o", IMATRIX, "--overwrite"),
+    ),
+    Step(
+        f"Write {SMALL}, and the best file of the same size: a type for each tensor, measured",
+        (
+            *("convert", FILES["F16"], "--imatrix", IMATRIX, "-q", SMALL),
+            *("--target-size", SMALL, "-o", OUT, "--overwrite"),
+        ),
+    ),
+    Step(
         "Compare them: which still answers like the full model?",
         (
-            *("compare", *FILES, "--expert-names", EXPERTS, "--prompt", "eternal-life"),
-            *("-n", "24", "--report", REPORT, "--overwrite"),
+            *("compare", *(FILES[name] for name in COMPARED), "--expert-names", EXPERTS),
+            *("--prompt", "eternal-life", "-n", "24", "--report", REPORT, "--overwrite"),
         ),
     ),
 )
-CHAT = ("chat", FILES[-1])
+CHAT = ("chat", FILES["Q4_K_M"])
 
 
 def main() -> None:

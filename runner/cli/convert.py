@@ -14,13 +14,13 @@ from rich.console import Console
 from franken_gguf.quantize import convert as pipeline
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.open_source import open_source
-from franken_gguf.quantize.output.estimate import estimate
+from franken_gguf.quantize.output.estimate import Estimate, estimate
 from franken_gguf.quantize.output.jobs import weights_before
 from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.output.output_names import names_file, output_paths
 from franken_gguf.quantize.output.output_paths import refuse_early
 from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY
-from franken_gguf.quantize.target_size.frontier import frontier
+from franken_gguf.quantize.target_size.frontier import FrontierPoint, frontier
 from franken_gguf.quantize.target_size.target import Fitted
 from franken_gguf.quantize.tensor_types.imatrix import read_imatrix
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
@@ -42,6 +42,7 @@ from franken_gguf.runner.ui.progress_stats import ProgressStats
 from franken_gguf.runner.ui.target_screen import show_fitted, show_frontier
 
 from . import convert_json
+from .frontier_report import check_report, write_report
 from .router_prep import base_type_option, route
 from .target_options import measured_fitter, stand_in, target_options, targets_of
 
@@ -118,6 +119,14 @@ To resume an interrupted conversion, run the same command again.
 )
 @option("--dry-run", group=_OUTPUT, is_flag=True, help="Show what would be written, and exit.")
 @option(
+    "--report",
+    "report_file",
+    group=_OUTPUT,
+    type=FILE,
+    metavar="OUT.html",
+    help="With --dry-run and a target: plot size against quality, as an HTML page.",
+)
+@option(
     "--split-max-size",
     group=_OUTPUT,
     type=size,
@@ -156,11 +165,16 @@ def convert(
     base_type: Preset,
     verify: bool,
     dry_run: bool,
+    report_file: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
     """Plan every output, check that it can be written, then convert."""
     imatrix = read_imatrix(imatrix_file) if imatrix_file else None
+    if report_file:
+        check_report(
+            report_file, wanted=dry_run and bool(target_sizes or target_bits), overwrite=overwrite
+        )
     model = open_source(source)
     targets = targets_of(model, imatrix, target_sizes, target_bits)
     names = types or (() if targets else (_DEFAULT_TYPE,))
@@ -200,13 +214,11 @@ def convert(
             for path, one in zip(paths[len(presets) :], fitted, strict=True)
         ]
     if dry_run:
-        expected = estimate(model, outputs, threads, max_memory)
         sizes = frontier(fitter, model, imatrix, overrides) if fitter else []
-        if as_json:
-            click.echo(json.dumps(convert_json.planned(outputs, expected, sizes), indent=2))
-        else:
-            convert_screen.show_plan(Console(), outputs, expected)
-            show_frontier(Console(), sizes)
+        if report_file:
+            write_report(report_file, source, imatrix_file, sizes)
+        expected = estimate(model, outputs, threads, max_memory)
+        _show_plan(outputs, expected, sizes, as_json=as_json)
         return
     stats = ProgressStats(model, outputs)
     try:
@@ -233,6 +245,16 @@ def convert(
         convert_screen.show_outputs(Console(), outputs, result.checks)
         show_fitted(Console(), outputs[len(presets) :], fitted)
         convert_screen.show_time(notices, result, stats.seconds)
+
+
+def _show_plan(
+    outputs: Sequence[Output], expected: Estimate, sizes: Sequence[FrontierPoint], *, as_json: bool
+) -> None:
+    if as_json:
+        click.echo(json.dumps(convert_json.planned(outputs, expected, sizes), indent=2))
+    else:
+        convert_screen.show_plan(Console(), outputs, expected)
+        show_frontier(Console(), sizes)
 
 
 @contextmanager

@@ -99,6 +99,27 @@ def test_a_second_size_measures_nothing(folder: Path) -> None:
     assert "KL of --target-size" in dry.stdout
 
 
+def test_a_report_plots_every_preset_and_the_best_of_its_size(folder: Path) -> None:
+    page = folder / "sizes.html"
+    words = (folder / "tales", "--target-bpw", "5", "--dry-run", "--report", page)
+    result = franken(*words)
+    assert result.exit_code == 0, result.output
+    text = page.read_text()
+    assert text.count("<svg") == 1
+    for name in ("Q8_0", "Q4_K_M", "Q2_K"):
+        assert f">{name}</text>" in text
+        assert f"--target-size {name}: " in text
+    again = franken(*words)
+    assert again.exit_code == 1
+    assert "sizes.html: already exists; choose another name, or add --overwrite" in again.output
+
+
+def test_a_report_without_a_target_is_wrong_usage(folder: Path) -> None:
+    result = franken(folder / "tales", "--dry-run", "--report", folder / "none.html")
+    assert result.exit_code == 2
+    assert "--report needs --dry-run and --target-size or --target-bpw" in result.output
+
+
 def test_types_of_the_users_are_kept(folder: Path) -> None:
     output = converted(
         folder, "--target-bpw", "5", "--tensor-type", "attn_q=Q4_0", "-o", folder / "kept.gguf"

@@ -13,24 +13,37 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 from rich.console import Console
-from run_demo import CHAT, FILES, STEPS, Step, offer_chat, run
+from run_demo import BEST, CHAT, COMPARED, FILES, OUT, SMALL, STEPS, TYPES, Step, offer_chat, run
 
+from franken_gguf.quantize.output.output_names import output_paths
+from franken_gguf.quantize.target_size.target import Target
+from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.cli import main
+from franken_gguf.runner.cli.target_options import stand_in
 from support.models import ROOT, dense_checkpoint
 
 
-def test_the_files_that_one_step_writes_are_compared_and_opened_by_the_next(
+def test_the_files_that_the_steps_write_are_read_by_later_ones(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     dense_checkpoint()
     monkeypatch.chdir(ROOT)
-    convert, compare = (step.words for step in STEPS)
-    done = CliRunner().invoke(main, [*convert, "--dry-run", "--json"])
+    merge, imatrix, shrink, compare = (step.words for step in STEPS)
+    done = CliRunner().invoke(main, [*merge, "--dry-run", "--json"])
     assert done.exit_code == 0, done.output
     written = [Path(output["path"]).as_posix() for output in json.loads(done.stdout)["outputs"]]
-    assert written == list(FILES)
-    assert set(FILES) < set(compare)
-    assert CHAT[1] in FILES
+    assert written == [FILES[name] for name in TYPES]
+    assert imatrix[1] == shrink[1] == FILES["F16"]
+    assert imatrix[imatrix.index("-o") + 1] == shrink[shrink.index("--imatrix") + 1]
+    assert {FILES[name] for name in COMPARED} < set(compare)
+    assert CHAT[1] in written
+
+
+def test_the_small_files_have_the_names_that_are_compared() -> None:
+    target = Target(BEST, f"--target-size {SMALL}", 1)
+    names = [find_preset(SMALL), stand_in(target)]
+    paths = output_paths(Path(FILES["F16"]).stem, names, OUT)
+    assert [path.as_posix() for path in paths] == [FILES[SMALL], FILES[BEST]]
 
 
 @pytest.mark.parametrize("step", STEPS, ids=lambda step: step.words[0])

@@ -13,7 +13,7 @@ from importlib.resources import files
 from pathlib import PurePath
 from typing import Any
 
-from jinja2 import Environment, FunctionLoader, StrictUndefined, Template
+from jinja2 import Environment, FunctionLoader, StrictUndefined
 
 from franken_gguf.runner.compare.results.conclusion import baseline, yardstick
 from franken_gguf.runner.compare.results.document import (
@@ -40,43 +40,49 @@ _KEPT = "\n\u200c\u200d"
 
 def page(comparison: Comparison) -> str:
     """The whole page; the same comparison gives the same bytes."""
-    style = _resource("page.css")
+    style = resource("page.css")
     digest = base64.b64encode(hashlib.sha256(style.encode()).digest()).decode()
-    return _template().render(
-        comparison=comparison,
-        base=baseline(comparison),
-        style=style,
-        policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
-        "form-action 'none'",
-        yardstick=yardstick(comparison),
-        result_of=result_of,
-        verdicts=verdicts(comparison),
-        fewest_paraphrases=FEWEST_PARAPHRASES,
-        fewest_samples=FEWEST_SAMPLES,
-        kld=kld_figure(comparison),
-        leans=list(lean_figures(comparison)),
-        routing=routing_figures(comparison),
-        answers=[answers(comparison, number) for number in range(len(comparison.prompts))],
-        tables=list(figure_tables(comparison)),
-        settings=list(settings(comparison)),
+    return (
+        environment()
+        .get_template("page.html.j2")
+        .render(
+            comparison=comparison,
+            base=baseline(comparison),
+            style=style,
+            policy=f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; "
+            "form-action 'none'",
+            yardstick=yardstick(comparison),
+            result_of=result_of,
+            verdicts=verdicts(comparison),
+            fewest_paraphrases=FEWEST_PARAPHRASES,
+            fewest_samples=FEWEST_SAMPLES,
+            kld=kld_figure(comparison),
+            leans=list(lean_figures(comparison)),
+            routing=routing_figures(comparison),
+            answers=[answers(comparison, number) for number in range(len(comparison.prompts))],
+            tables=list(figure_tables(comparison)),
+            settings=list(settings(comparison)),
+        )
     )
 
 
 @cache
-def _template() -> Template:
-    environment = Environment(
+def environment() -> Environment:
+    """What renders this room's templates: everything is escaped unless marked as safe."""
+    made = Environment(
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        loader=FunctionLoader(_resource),
+        loader=FunctionLoader(resource),
         finalize=_shown,
     )
-    environment.filters |= {"size": size, "file_name": lambda path: PurePath(path).name}
-    return environment.get_template("page.html.j2")
+    made.filters |= {"size": size, "file_name": lambda path: PurePath(path).name}
+    return made
 
 
-def _resource(name: str) -> str:
+def resource(name: str) -> str:
+    """The text of a file of this room."""
     return (files(__package__) / name).read_text(encoding="utf-8")
 
 
