@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from franken_gguf.quantize.blocks.formats import NUMPY, Kernels
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.workers import in_order
 from franken_gguf.quantize.output.jobs import Job, jobs
@@ -37,6 +38,7 @@ def convert(
     max_memory: int = DEFAULT_MAX_MEMORY,
     overwrite: bool = False,
     check: bool = False,
+    kernels: Kernels = NUMPY,
     save_seconds: float = SAVE_SECONDS,
     report: Callable[[Progress], None] = lambda progress: None,
     report_check: Callable[[Output, Job], None] = lambda output, job: None,
@@ -45,6 +47,7 @@ def convert(
     """Write every output from one pass over `source`, on `threads` processes.
 
     With `check` the files are read back and compared with the source before they get their names.
+    `kernels` quantize instead of our own functions. They must write the same bytes.
     What is written is saved, so that another run can resume from there, every `save_seconds` or
     more; with 0 after every job. `report` and `report_check` are called as jobs finish, in order;
     `notify` with a line where the work of an interrupted run is resumed. On any error no output is
@@ -56,7 +59,7 @@ def convert(
     with PendingOutputs(
         outputs, source, overwrite=overwrite, save_seconds=save_seconds, notify=notify
     ) as pending:
-        work = RowConverter(source, outputs, pending.positions)
+        work = RowConverter(source, outputs, pending.positions, kernels)
         since = min(pending.positions)
         for done in in_order(work, jobs(source.tensors, share.job_weights, since), share.workers):
             pending.settle(done.job.end)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +37,20 @@ Every row is quantized on its own, so callers may split rows over calls and thre
 
 Dequantize = Callable[[U8], F32]
 """uint8 [n, row_bytes] C-contiguous -> float32 [n, cols]."""
+
+
+class Step(NamedTuple):
+    """Quantizing to a format, with an importance matrix or without."""
+
+    format: str
+    weighted: bool
+
+
+Kernels = Mapping[Step, Quantize]
+"""Functions to use instead of those in FORMATS; they must write the same bytes."""
+
+NUMPY: Kernels = {}
+"""Nothing but our own."""
 
 
 @dataclass(frozen=True)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import partial
+from math import prod
 
 import numpy as np
 
-from franken_gguf.quantize.blocks.formats import FORMATS
+from franken_gguf.quantize.blocks.formats import F32, FORMATS, NUMPY, U8, BlockFormat, Kernels, Step
 from franken_gguf.quantize.checkpoint.source import Source
 
 from .output import Output
@@ -33,63 +34,90 @@ class Estimate:
     """Wall time, if every worker has its own core and the disk is not the bottleneck."""
 
 
-def estimate(source: Source, outputs: Sequence[Output], threads: int, max_memory: int) -> Estimate:
+def estimate(
+    source: Source,
+    outputs: Sequence[Output],
+    threads: int,
+    max_memory: int,
+    kernels: Kernels = NUMPY,
+) -> Estimate:
     """Time each type's conversion on normally distributed weights, and add up the tensors.
 
     Takes about two seconds. Raises OutputError if `max_memory` is too small.
     """
     share = share_memory(source.tensors, threads, max_memory)
-    steps = _steps(source, outputs)
-    budget = _SAMPLE_SECONDS / max(len(steps), 1)
-    total = sum(weights * _seconds_per_weight(step, budget) for step, weights in steps.items())
+    widened, quantized = _widened_weights(source, outputs), quantized_weights(source, outputs)
+    budget = _SAMPLE_SECONDS / max(len(widened) + len(quantized), 1)
+    total = sum(
+        weights * _seconds_per_weight(partial(_widen, *_blocks(name)), budget)
+        for name, weights in widened.items()
+    ) + sum(
+        weights * _seconds_per_weight(_quantization(step, kernels), budget)
+        for step, weights in quantized.items()
+    )
     disk = sum(output.nbytes for output in outputs)
     return Estimate(disk, share.nbytes, share.workers, total / share.workers)
 
 
-class _Step(NamedTuple):
-    """A conversion that is applied to every weight of some tensors."""
-
-    format: str
-    quantize: bool
-    """From float32 to the format; else from the format to float32, with the minimum and maximum."""
-    weighted: bool = False
-    """With an importance matrix."""
-
-
-def _steps(source: Source, outputs: Sequence[Output]) -> Counter[_Step]:
-    """The number of weights of each step. Outputs with the same type share its blocks."""
-    steps: Counter[_Step] = Counter()
+def quantized_weights(source: Source, outputs: Sequence[Output]) -> Counter[Step]:
+    """The number of weights that each step quantizes. Outputs with the same type share blocks."""
+    steps: Counter[Step] = Counter()
     for index, tensor in enumerate(source.tensors):
-        weights = tensor.rows * tensor.cols
         planned = [output.tensors[index] for output in outputs]
-        needed = {
-            _Step(target.choice.type.name, True, target.importance is not None)
+        for step in {
+            Step(target.choice.type.name, target.importance is not None)
             for target in planned
             if target.choice.type is not tensor.stored
-        }
-        if needed:
-            steps[_Step(tensor.stored.name, False)] += weights
-        for step in needed:
-            steps[step] += weights
+        }:
+            steps[step] += tensor.rows * tensor.cols
     return steps
 
 
-def _seconds_per_weight(step: _Step, budget: float) -> float:
-    """The median time of repeated runs that take about `budget` seconds together."""
-    block_format = FORMATS[step.format]
+def block_weights(source: Source, outputs: Sequence[Output]) -> dict[Step, int]:
+    """`quantized_weights` of the types that have blocks."""
+    weights = quantized_weights(source, outputs)
+    return {step: count for step, count in weights.items() if FORMATS[step.format].block_len > 1}
+
+
+def _widened_weights(source: Source, outputs: Sequence[Output]) -> Counter[str]:
+    """The number of weights of each type in the source that become float32."""
+    weights: Counter[str] = Counter()
+    for index, tensor in enumerate(source.tensors):
+        if any(output.tensors[index].choice.type is not tensor.stored for output in outputs):
+            weights[tensor.stored.name] += tensor.rows * tensor.cols
+    return weights
+
+
+def _quantization(step: Step, kernels: Kernels) -> Callable[[], object]:
+    rows, importance = _sample()
+    quantize = kernels.get(step, FORMATS[step.format].quantize)
+    return partial(quantize, rows, importance if step.weighted else None)
+
+
+def _blocks(name: str) -> tuple[BlockFormat, U8]:
+    rows, importance = _sample()
+    codec = FORMATS[name]
+    return codec, codec.quantize(rows, importance if codec.needs_importance else None)
+
+
+def _widen(codec: BlockFormat, blocks: U8) -> None:
+    rows = codec.dequantize(blocks)
+    rows.max(), rows.min()
+
+
+def _sample() -> tuple[F32, F32]:
+    """Rows, and importances of their columns."""
     rng = np.random.default_rng(0)
     rows = rng.standard_normal(_SAMPLE_SHAPE, np.float32)
-    importance = rng.random(_SAMPLE_SHAPE[1], np.float32) if step.weighted else None
-    even = np.ones(_SAMPLE_SHAPE[1], np.float32) if block_format.needs_importance else None
-    blocks = None if step.quantize else block_format.quantize(rows, even)
+    return rows, rng.random(_SAMPLE_SHAPE[1], np.float32)
+
+
+def _seconds_per_weight(work: Callable[[], object], budget: float) -> float:
+    """The median time of runs on the sample that take about `budget` seconds together."""
     times: list[float] = []
     until = time.perf_counter() + budget
     while not times or time.perf_counter() < until:
         started = time.perf_counter()
-        if blocks is None:
-            block_format.quantize(rows, importance)
-        else:
-            widened = block_format.dequantize(blocks)
-            widened.max(), widened.min()
+        work()
         times.append(time.perf_counter() - started)
-    return float(np.median(times)) / rows.size
+    return float(np.median(times)) / prod(_SAMPLE_SHAPE)

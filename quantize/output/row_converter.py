@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8
+from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8, Kernels, Step
 from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import CheckpointError, OutputError, RecipeError
@@ -22,6 +22,8 @@ from .output_names import part_of
 
 # Only weights beyond F16's range can overflow the scale of a block.
 _F16_MAX = 65504.0
+# With F16_MAX² and 256 weights in a sum this is far below float32's range.
+_HEAVIEST = 1e20
 
 
 class Seconds(NamedTuple):
@@ -53,11 +55,16 @@ class RowConverter:
     """
 
     def __init__(
-        self, source: Source, outputs: Sequence[Output], positions: Sequence[Position]
+        self,
+        source: Source,
+        outputs: Sequence[Output],
+        positions: Sequence[Position],
+        kernels: Kernels,
     ) -> None:
         self._source = source
         self._outputs = outputs
         self._positions = positions
+        self._kernels = kernels
 
     def __call__(self, job: Job) -> Progress:
         """Run the job. Raises a FrankenError."""
@@ -76,7 +83,7 @@ class RowConverter:
         blocks: dict[GGMLQuantizationType, U8] = {tensor.stored: stored}
         for target in targets.values():
             if target.choice.type not in blocks:
-                blocks[target.choice.type] = _quantized(rows, largest, target, job)
+                blocks[target.choice.type] = _quantized(rows, largest, target, job, self._kernels)
         clock.append(time.perf_counter())
         written = [0] * len(self._outputs)
         for number, target in targets.items():
@@ -121,10 +128,13 @@ def _widened(
     return rows, largest
 
 
-def _quantized(rows: F32, largest: float, target: PlannedTensor, job: Job) -> U8:
+def _quantized(rows: F32, largest: float, target: PlannedTensor, job: Job, kernels: Kernels) -> U8:
     block_format = FORMATS[target.choice.type.name]
     importance = None if target.importance is None else target.importance[job.matrix]
-    blocks = block_format.quantize(rows, importance)
+    quantize = block_format.quantize
+    if _is_ordinary(largest, importance):
+        quantize = kernels.get(Step(block_format.name, importance is not None), quantize)
+    blocks = quantize(rows, importance)
     if largest > _F16_MAX:
         with np.errstate(invalid="ignore", over="ignore"):
             finite = np.isfinite(block_format.dequantize(blocks)).all()
@@ -134,3 +144,9 @@ def _quantized(rows: F32, largest: float, target: PlannedTensor, job: Job) -> U8
                 f"{block_format.name}'s range; convert to F32 or BF16"
             )
     return blocks
+
+
+def _is_ordinary(largest: float, importance: F32 | None) -> bool:
+    """Whether no sum of weighted squares can overflow: ggml's searches abort where one does."""
+    heaviest = 1.0 if importance is None else float(importance.max(initial=0.0))
+    return largest <= _F16_MAX and heaviest <= _HEAVIEST

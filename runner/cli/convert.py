@@ -14,7 +14,7 @@ from rich.console import Console
 from franken_gguf.quantize import convert as pipeline
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.open_source import open_source
-from franken_gguf.quantize.output.estimate import Estimate, estimate
+from franken_gguf.quantize.output.estimate import Estimate, block_weights, estimate
 from franken_gguf.quantize.output.jobs import weights_before
 from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.output.output_names import names_file, output_paths
@@ -36,6 +36,7 @@ from franken_gguf.runner.cli.options.tensor_type_options import type_options
 from franken_gguf.runner.cli.options.types import FILE, THREADS, size
 from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
+from franken_gguf.runner.kernels.kernel_choice import MODES, choose_kernels
 from franken_gguf.runner.ui import convert_screen
 from franken_gguf.runner.ui.progress_bars import conversion_progress
 from franken_gguf.runner.ui.progress_stats import ProgressStats
@@ -117,6 +118,16 @@ To resume an interrupted conversion, run the same command again.
     default=f"{DEFAULT_MAX_MEMORY >> 20}MiB",
     help="Memory for all workers together, beyond what their interpreters take.",
 )
+@option(
+    "--kernels",
+    group=_RESOURCES,
+    type=click.Choice(MODES),
+    default="auto",
+    help=(
+        "What quantizes: our own code in numpy, or ggml's, which writes the same bytes; auto takes "
+        "what is faster here, type by type."
+    ),
+)
 @option("--dry-run", group=_OUTPUT, is_flag=True, help="Show what would be written, and exit.")
 @option(
     "--report",
@@ -162,6 +173,7 @@ def convert(
     split_max_size: int | None,
     threads: int | None,
     max_memory: int,
+    kernels: str,
     base_type: Preset,
     verify: bool,
     dry_run: bool,
@@ -213,11 +225,12 @@ def convert(
             plan(path, one.preset, one.overrides)
             for path, one in zip(paths[len(presets) :], fitted, strict=True)
         ]
+    chosen = choose_kernels(kernels, block_weights(model, outputs), threads)
     if dry_run:
         sizes = frontier(fitter, model, imatrix, overrides) if fitter else []
         if report_file:
             write_report(report_file, source, imatrix_file, sizes)
-        expected = estimate(model, outputs, threads, max_memory)
+        expected = estimate(model, outputs, threads, max_memory, chosen)
         _show_plan(outputs, expected, sizes, as_json=as_json)
         return
     stats = ProgressStats(model, outputs)
@@ -230,6 +243,7 @@ def convert(
                 max_memory=max_memory,
                 overwrite=overwrite,
                 check=verify,
+                kernels=chosen,
                 report=report,
                 report_check=stats.compare,
                 notify=partial(convert_screen.say, notices),
@@ -244,7 +258,7 @@ def convert(
     else:
         convert_screen.show_outputs(Console(), outputs, result.checks)
         show_fitted(Console(), outputs[len(presets) :], fitted)
-        convert_screen.show_time(notices, result, stats.seconds)
+        convert_screen.show_time(notices, result, stats.seconds, chosen)
 
 
 def _show_plan(

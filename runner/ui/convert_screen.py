@@ -13,6 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
+from franken_gguf.quantize.blocks.formats import Kernels
 from franken_gguf.quantize.convert import Result
 from franken_gguf.quantize.output.estimate import Estimate
 from franken_gguf.quantize.output.output import Output, PlannedTensor, type_counts
@@ -62,15 +63,17 @@ def _indented(content: RenderableType) -> Padding:
     return Padding(content, (0, 0, 0, 2), expand=False)
 
 
-def show_time(console: Console, result: Result, spent: Seconds) -> None:
-    """Print the time by stage, and the workers' time by step."""
+def show_time(console: Console, result: Result, spent: Seconds, kernels: Kernels) -> None:
+    """Print the time by stage, the workers' time by step, and what ggml quantized."""
     stages = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in result.seconds.items())
     whole = sum(spent) or 1.0
     steps = ", ".join(
         f"{name} {100 * seconds / whole:.0f} %" for name, seconds in spent._asdict().items()
     )
     workers = "1 process" if result.share.workers == 1 else f"{result.share.workers} processes"
-    console.print(f"{stages}; {workers}: {steps}", style="dim", soft_wrap=True)
+    by_ggml = ", ".join(sorted({step.format for step in kernels}))
+    ending = f"; {by_ggml} by ggml" if by_ggml else ""
+    console.print(f"{stages}; {workers}: {steps}{ending}", style="dim", soft_wrap=True)
 
 
 def show_plan(console: Console, outputs: Sequence[Output], expected: Estimate) -> None:
