@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from .columns import F32, U8, c_arithmetic, from_half, half
+from .columns import F32, U8, add_rows, c_arithmetic, from_half, half
 from .search_affine import Affine, Grid, affine_codes, search_affine
 from .search_refined import search_unsigned
 from .subblocks import SUPER, round_as_ggml, round_to_codes, sub_block_chunks, sum_of_squares, weigh
@@ -99,7 +99,7 @@ def _search(rows: F32, importance: F32 | None, kind: Kind, batch: slice) -> tupl
             weights, grid = weigh(x, spread, sigma2).reshape(length, -1), kind.weighted
         part = results[..., blocks.start - batch.start : blocks.stop - batch.start]
         found = search_affine(columns, weights, grid)
-        part[...] = np.stack([*found, np.add.reduce(weights, axis=0)]).reshape(part.shape)
+        part[...] = np.stack([*found, add_rows(weights)]).reshape(part.shape)
     return Affine(*results[:4]), results[4]
 
 
@@ -110,7 +110,7 @@ def _plain_weights(x: F32, absolute: bool) -> F32:
     """
     weights: F32 = np.abs(x)
     if not absolute:
-        mean: F32 = np.add.reduce(x * x, axis=0)
+        mean: F32 = add_rows(x * x)
         mean /= np.float32(len(x))
         weights += np.sqrt(mean, out=mean)
     return weights

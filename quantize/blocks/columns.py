@@ -3,15 +3,17 @@
 A chunk of n blocks is held transposed, float32 [block_len, n]. Every ufunc then runs along rows of
 n numbers, and a sum over axis 0 adds row after row: ggml's order, so that float32 rounds alike.
 (numpy sums the last axis in pairs, and einsum and BLAS in orders of their own.) How large a chunk
-is best is measured: numpy's calls cost more than the misses of the level-2 cache.
+is best depends on the machine's caches and on what a call of numpy costs there: a Tuning changes
+it, and never the bytes.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from contextvars import ContextVar
 from math import prod
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,22 +23,64 @@ DType = TypeVar("DType", bound=np.generic)
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
 
-_BUFFER = 512
+
+class Tuning(NamedTuple):
+    """What of the work is sized to a machine."""
+
+    chunk: float = 1.0
+    """The blocks worked on at once, relative to what was best on the machines in docs/log."""
+    buffer: int = 512
+    """Numbers in numpy's buffer. As long as two rows of an array fit there, numpy copies an operand
+    of one row into it again and again, which doubles the time of `x * scale`; each filling costs a
+    call."""
+
+
+DEFAULT = Tuning()
+_tuning: ContextVar[Tuning] = ContextVar("tuning", default=DEFAULT)
+
+
+@contextmanager
+def tuned(tuning: Tuning) -> Iterator[None]:
+    """Work so until the block ends, in this thread."""
+    before = _tuning.set(tuning)
+    try:
+        yield
+    finally:
+        _tuning.reset(before)
+
+
+def at_once(blocks: int) -> int:
+    """How many blocks to work on at once where `blocks` are usual."""
+    return max(1, round(blocks * _tuning.get().chunk))
 
 
 @contextmanager
 def c_arithmetic() -> Iterator[None]:
-    """Floats as in C: overflow gives inf, 0/0 gives NaN, without warnings.
-
-    Also a small buffer, for this thread: as long as two rows of an array fit its buffer, numpy
-    copies an operand of one row into it again and again, which doubles the time of `x * scale`.
-    """
+    """Floats as in C: overflow gives inf, 0/0 gives NaN, without warnings. And a small buffer."""
     with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-        before = np.setbufsize(_BUFFER)
+        before = np.setbufsize(_tuning.get().buffer)
         try:
             yield
         finally:
             np.setbufsize(before)
+
+
+def add_rows(columns: F32, out: F32 | None = None, initial: np.float32 | None = None) -> F32:
+    """The sum over axis 0, row after row as in C.
+
+    numpy does so too, unless each row is one number: then it adds them in pairs.
+    """
+    if columns.size == len(columns):
+        total: F32 = np.add.accumulate(columns, axis=0)[-1]
+        if initial is not None:
+            total = total + initial  # only decides the sign of a zero
+        if out is None:
+            return total
+        out[...] = total
+        return out
+    if initial is None:
+        return np.add.reduce(columns, axis=0, out=out)
+    return np.add.reduce(columns, axis=0, out=out, initial=initial)
 
 
 def as_rows(values: NDArray[DType], rows: NDArray[Any], per_block: int) -> NDArray[DType]:

@@ -24,6 +24,7 @@ from . import (
     q6_k,
     ternary,
 )
+from .columns import Tuning, tuned
 
 F32 = NDArray[np.float32]
 U8 = NDArray[np.uint8]
@@ -51,6 +52,19 @@ Kernels = Mapping[Step, Quantize]
 
 NUMPY: Kernels = {}
 """Nothing but our own."""
+
+
+@dataclass(frozen=True)
+class TunedQuantize:
+    """Our own function of a format, with another tuning; can be sent to a worker process."""
+
+    format: str
+    tuning: Tuning
+
+    def __call__(self, rows: F32, importance: F32 | None) -> U8:
+        """The same blocks."""
+        with tuned(self.tuning):
+            return FORMATS[self.format].quantize(rows, importance)
 
 
 @dataclass(frozen=True)

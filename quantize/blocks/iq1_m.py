@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import F32, U8, as_rows, c_arithmetic, from_half, half
+from .columns import F32, U8, add_rows, as_rows, c_arithmetic, from_half, half
 from .grids import grid
 from .neighbours import I16
 from .signs import odd_scale_codes
@@ -128,7 +128,7 @@ def _fit(x: F32, w: F32, found: I16, kind: Places, codes: U8, d: F32) -> F32:
     wq = w * q
     zero = np.float32(0)
     in_order = ((wq * a).transpose(1, 0, 2).reshape(SUPER, n) for a in (x, q))
-    sum_qx, sum_q2 = (np.add.reduce(a, axis=0, initial=zero) for a in in_order)
+    sum_qx, sum_q2 = (add_rows(a, initial=zero) for a in in_order)
     fit = d.copy()
     np.divide(sum_qx, sum_q2, out=fit, where=(sum_q2 > 0) & (d != 0))
     return fit

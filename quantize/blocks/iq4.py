@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, U8, c_arithmetic, first_extreme, from_half, half, reciprocal
+from .columns import F32, U8, add_rows, c_arithmetic, first_extreme, from_half, half, reciprocal
 from .subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
 
 _VALUES = np.array(
@@ -50,8 +50,8 @@ def _search(x: F32, w: F32) -> F32:
         np.take(_NEAREST, steps, out=nearest, mode="wrap")
         np.multiply(w, nearest, out=wq)
         np.multiply(wq, x, out=product)
-        np.add.reduce(product, axis=0, out=sum_qx, initial=np.float32(0))  # never -0, as in C
-        np.add.reduce(np.multiply(wq, nearest, out=product), axis=0, out=sum_q2)
+        add_rows(product, out=sum_qx, initial=np.float32(0))  # never -0, as in C
+        add_rows(np.multiply(wq, nearest, out=product), out=sum_q2)
 
     correlate(np.float32(1) / (extreme / -_VALUES[0]))
     scale = np.divide(sum_qx, sum_q2, out=np.zeros_like(sum_qx), where=sum_q2 > 0)

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import F32, U8, as_rows, c_arithmetic, from_half, reciprocal, scaled
+from .columns import F32, U8, as_rows, at_once, c_arithmetic, from_half, reciprocal, scaled
 from .legacy_weighted import quantize_affine, quantize_symmetric
 
 I8 = NDArray[np.int8]
@@ -145,9 +145,10 @@ def _quad_chunks(rows: F32) -> Iterator[tuple[slice, F32]]:
     fast as moving each to a column of its own. The buffer is overwritten by the next chunk.
     """
     quads = rows.view("V16").reshape(-1, _LEN // 4)
-    buffer = np.empty(_LEN * min(_CHUNK, len(quads)), np.float32)
-    for start in range(0, len(quads), _CHUNK):
-        part = quads[start : start + _CHUNK]
+    chunk = at_once(_CHUNK)
+    buffer = np.empty(_LEN * min(chunk, len(quads)), np.float32)
+    for start in range(0, len(quads), chunk):
+        part = quads[start : start + chunk]
         x = buffer[: part.size * 4].reshape(_LEN // 4, -1)
         np.copyto(x.view("V16"), part.T)
         yield slice(start, start + len(part)), x

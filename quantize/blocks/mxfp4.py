@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, U8, as_rows, c_arithmetic
+from .columns import F32, U8, as_rows, at_once, c_arithmetic
 
 _LEN = 32
 _CHUNK = 4096
@@ -31,9 +31,10 @@ def quantize_mxfp4(rows: F32, importance: F32 | None = None) -> U8:
     del importance
     table = rows.reshape(-1, _LEN)
     out = np.empty((len(table), 17), np.uint8)
+    chunk = at_once(_CHUNK)
     with c_arithmetic():
-        for first in range(0, len(table), _CHUNK):
-            x = table[first : first + _CHUNK]
+        for first in range(0, len(table), chunk):
+            x = table[first : first + chunk]
             magnitude = np.abs(x)
             exponent = _exponents(magnitude.max(axis=1))
             _in_halves(magnitude, _scales(exponent))
@@ -43,8 +44,8 @@ def quantize_mxfp4(rows: F32, importance: F32 | None = None) -> U8:
                 codes += halves > border
             minus = (x < 0) & (codes > 0)
             codes |= minus.view(np.uint8) << 3
-            out[first : first + _CHUNK, 0] = exponent
-            out[first : first + _CHUNK, 1:] = codes[:, :16] | codes[:, 16:] << 4
+            out[first : first + chunk, 0] = exponent
+            out[first : first + chunk, 1:] = codes[:, :16] | codes[:, 16:] << 4
     return as_rows(out, rows, _LEN)
 
 

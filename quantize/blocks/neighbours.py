@@ -17,7 +17,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import F32
+from .columns import F32, add_rows
 from .grids import Grid
 
 _KEYS_AT_ONCE = 1 << 16
@@ -122,7 +122,7 @@ class _Judge:
         self._rows[:, :length] = self._w.T
         wx = self._w * x
         self._rows[:, length:-1] = wx.T
-        np.add.reduce(wx * x, axis=0, out=self._rows[:, -1])
+        add_rows(wx * x, out=self._rows[:, -1])
 
     def __call__(self, items: NDArray[np.intp]) -> tuple[I16, Bools]:
         """The nearest points, and where another point is about as near."""

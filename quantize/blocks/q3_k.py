@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, U8, c_arithmetic, first_extreme, from_half, half, words
+from .columns import F32, U8, add_rows, at_once, c_arithmetic, first_extreme, from_half, half, words
 from .search import search_symmetric
 from .search_refined import SEGMENT, search_signed
 from .subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
@@ -40,7 +40,7 @@ def quantize_q3_k(rows: F32, importance: F32 | None = None) -> U8:
     out = np.empty((rows.size // SUPER, _BYTES), np.uint8)
     table = rows.reshape(-1, SUPER)
     chunk = _PLAIN if importance is None else _WEIGHTED
-    scratch = np.empty(SUPER * min(chunk, len(out)) + 4 * _LEN * SEGMENT, np.float32)
+    scratch = np.empty(SUPER * min(at_once(chunk), len(out)) + 4 * _LEN * SEGMENT, np.float32)
     with c_arithmetic():
         for blocks, x, weight in sub_block_chunks(rows, _LEN, chunk, importance):
             if weight is None:
@@ -51,9 +51,7 @@ def quantize_q3_k(rows: F32, importance: F32 | None = None) -> U8:
                 w = weigh(x, weight, sigma2)
                 scale, codes = search_symmetric(x.reshape(_LEN, -1), 4, w.reshape(_LEN, -1))
                 codes -= np.float32(4)
-                unit, scales = search_symmetric(
-                    scale.reshape(_LEN, -1), 32, np.add.reduce(w, axis=0)
-                )
+                unit, scales = search_symmetric(scale.reshape(_LEN, -1), 32, add_rows(w))
                 d = half(unit)
             _code_again(x, from_half(d).T * (scales - np.float32(32)), codes.reshape(x.shape))
             _write(codes.reshape(x.shape).astype(np.uint8), scales.astype(np.uint8), d, out[blocks])

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, first_extreme
+from .columns import F32, add_rows, at_once, first_extreme
 
 # ggml's GROUP_MAX_EPS: a block whose magnitudes are all below it is a block of zeros.
 _EPSILON = np.float32(1e-15)
@@ -61,7 +61,7 @@ def _correlations(x: F32, weights: F32 | None, inverses: F32, reaches: F32, nmax
     length, n = x.shape
     sums = np.empty((2, *inverses.shape), np.float32)
     low, high, zero = np.array([-nmax, nmax - 1, 0], np.float32)
-    width = _TILE // length
+    width = at_once(_TILE // length)
     memory = np.empty((5, length, min(width, n)), np.float32)
     for start in range(0, n, width):
         part = slice(start, min(start + width, n))
@@ -76,10 +76,10 @@ def _correlations(x: F32, weights: F32 | None, inverses: F32, reaches: F32, nmax
             if reach > nmax - 0.55:  # else no code can be too large
                 codes.clip(low, high, out=codes)
             np.multiply(wx, codes, out=product)
-            np.add.reduce(product, axis=0, out=lx, initial=zero)  # never -0, as in C
+            add_rows(product, out=lx, initial=zero)  # never -0, as in C
             np.multiply(w, codes, out=product)
             np.multiply(product, codes, out=product)
-            np.add.reduce(product, axis=0, out=l2)
+            add_rows(product, out=l2)
     return sums
 
 

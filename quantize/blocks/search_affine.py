@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import F32, first_minimum
+from .columns import F32, add_rows, first_minimum
 from .subblocks import ROUNDS_EXACTLY, round_to_codes
 
 
@@ -94,13 +94,13 @@ class _Trial:
         self.found = np.empty((5, n), np.float32)
         self.scale, self.minimum, self.inverse, self.base, self.error = self.found
         self._codes, self._weighted, self._product = np.empty((3, *x.shape), np.float32)
-        self._sum_w = np.add.reduce(w, axis=0)
+        self._sum_w = add_rows(w)
         # Of w*x, and for the codes l of w*l, w*l*x and w*l*l.
         self._sums = np.empty((4, n), np.float32)
         np.multiply(w, x, out=self._product)
         # C starts this sum with its first term and the others at 0: of terms that are all -0 this
         # one makes -0 and the others 0, which shows in the sign of a minimum of 0.
-        np.add.reduce(self._product, axis=0, out=self._sums[0], initial=np.float32(-0.0))
+        add_rows(self._product, out=self._sums[0], initial=np.float32(-0.0))
         self._fitted, self._cross = np.empty((2, 3, n), np.float32)
         self._farthest = np.empty(n, np.float32)
 
@@ -126,11 +126,11 @@ class _Trial:
         sum_x, sum_l, sum_xl, sum_l2 = self._sums
         weighted, product = self._weighted, self._product
         np.multiply(self.w, self._codes, out=weighted)
-        np.add.reduce(weighted, axis=0, out=sum_l)
+        add_rows(weighted, out=sum_l)
         np.multiply(weighted, self._codes, out=product)
-        np.add.reduce(product, axis=0, out=sum_l2)
+        add_rows(product, out=sum_l2)
         np.multiply(weighted, self.x, out=weighted)
-        np.add.reduce(weighted, axis=0, out=sum_xl, initial=np.float32(0))
+        add_rows(weighted, out=sum_xl, initial=np.float32(0))
 
         # Three differences of products, computed at once as they cost more in calls than in sums.
         fitted, cross = self._fitted, self._cross
@@ -156,4 +156,4 @@ class _Trial:
         np.subtract(errors, self.x, out=errors)
         (np.abs if self.grid.absolute else np.square)(errors, out=errors)
         np.multiply(errors, self.w, out=errors)
-        np.add.reduce(errors, axis=0, out=self.error)
+        add_rows(errors, out=self.error)

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import F32, first_extreme
+from .columns import F32, add_rows, first_extreme
 from .subblocks import round_as_ggml, round_to_codes
 
 _EPSILON = np.float32(1e-15)
@@ -66,7 +66,7 @@ def search_unsigned(x: F32, w: F32, nmax: int) -> tuple[F32, F32]:
         if i == 0:
             codes %= _UINT8
         error = x - np.float32(1) / tried * codes
-        mse = np.add.reduce(w * error * error, axis=0)
+        mse = add_rows(w * error * error)
         better = mse < best if i else np.True_
         np.copyto(best, mse, where=better)
         np.copyto(inverse, tried, where=better)
@@ -95,8 +95,8 @@ def _refine(x: F32, w: F32 | None, codes: F32, low: int, high: int, work: F32) -
         squares, *spare = work[: 4 * near.size].reshape(4, *near.shape)
         near_w = np.square(near, out=squares) if w is None else w[:, part]
         fit = _Fit(near, near_w, near_codes, sums[:, part], spare)
-        np.add.reduce(fit.lx, axis=0, out=fit.sum_lx, initial=zero)
-        np.add.reduce(fit.l2, axis=0, out=fit.sum_l2, initial=zero)
+        add_rows(fit.lx, out=fit.sum_lx, initial=zero)
+        add_rows(fit.l2, out=fit.sum_l2, initial=zero)
         if low == 0 and near_codes.min() < 0:
             # From here on ggml reads the codes from uint8_t, but its sums are those from before.
             near_codes %= _UINT8

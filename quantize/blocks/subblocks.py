@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from .columns import F32
+from .columns import F32, at_once
 
 SUPER = 256
 _MAGIC = np.float32(12582912)
@@ -23,7 +23,7 @@ def sub_block_chunks(
     size: int = SUPER,
     within: slice = slice(None),
 ) -> Iterator[tuple[slice, F32, F32 | None]]:
-    """(which super-blocks, weights [length, blocks, n], importance likewise) with n <= `chunk`.
+    """(which super-blocks, weights [length, blocks, n], importance likewise), n <= at_once(chunk).
 
     A super-block is `size` weights in blocks of `length`; `within` limits them to a range. The
     arrays are float32 and contiguous, so that [length, blocks * n] is a view with a column for
@@ -32,6 +32,7 @@ def sub_block_chunks(
     """
     table = rows.reshape(-1, size // length, length)
     first, last, _ = within.indices(len(table))
+    chunk = at_once(chunk)
     buffer = np.empty(size * min(chunk, last - first), np.float32)
     for start in range(first, last, chunk):
         part = table[start : min(start + chunk, last)]

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, U8, as_rows, c_arithmetic, from_half, half, reciprocal, scaled
+from .columns import F32, U8, as_rows, at_once, c_arithmetic, from_half, half, reciprocal, scaled
 from .subblocks import SUPER
 
 _CHUNK = 512
@@ -37,9 +37,10 @@ def quantize_tq1_0(rows: F32, importance: F32 | None = None) -> U8:
     del importance
     table = rows.reshape(-1, SUPER)
     out = np.empty((len(table), 54), np.uint8)
-    for first in range(0, len(table), _CHUNK):
-        trits, d = _trits(table[first : first + _CHUNK])
-        block, at = out[first : first + _CHUNK], 0
+    chunk = at_once(_CHUNK)
+    for first in range(0, len(table), chunk):
+        trits, d = _trits(table[first : first + chunk])
+        block, at = out[first : first + chunk], 0
         for start, width, count in _PARTS:
             part = trits[:, start : start + width * count].reshape(-1, count, width)
             number = (part * _POWERS[::-1][:count, None]).sum(axis=1, dtype=np.uint16)
@@ -54,11 +55,12 @@ def quantize_tq2_0(rows: F32, importance: F32 | None = None) -> U8:
     del importance
     table = rows.reshape(-1, SUPER)
     out = np.empty((len(table), 66), np.uint8)
-    for first in range(0, len(table), _CHUNK):
-        trits, d = _trits(table[first : first + _CHUNK])
+    chunk = at_once(_CHUNK)
+    for first in range(0, len(table), chunk):
+        trits, d = _trits(table[first : first + chunk])
         shifted = trits.reshape(-1, 2, 4, 32) << np.array([0, 2, 4, 6], np.uint8)[:, None]
-        out[first : first + _CHUNK, :64] = np.bitwise_or.reduce(shifted, axis=2).reshape(-1, 64)
-        out[first : first + _CHUNK, 64:] = d
+        out[first : first + chunk, :64] = np.bitwise_or.reduce(shifted, axis=2).reshape(-1, 64)
+        out[first : first + chunk, 64:] = d
     return as_rows(out, rows, SUPER)
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import F32
+from .columns import F32, add_rows, at_once
 from .grids import Grid, grid
 from .neighbours import I16, Vectors, nearest
 
@@ -92,9 +92,10 @@ def best_cut(sums: Sums, measure: Measure) -> Cut:
     firsts, lasts = np.triu_indices(length + 1)
     first, last = np.zeros((2, n), np.intp)
     found = Cut(np.zeros(n, np.float32), first, last, np.full(n, -1, np.intp))
-    memory = np.empty((len(firsts), kinds, min(n, _TILE)), np.float32)
-    for start in range(0, n, _TILE):
-        part = slice(start, min(start + _TILE, n))
+    tile = -(-at_once(_TILE) // 8) * 8
+    memory = np.empty((len(firsts), kinds, min(n, tile)), np.float32)
+    for start in range(0, n, tile):
+        part = slice(start, min(start + tile, n))
         scores = memory[..., : part.stop - start]
         _estimate(sums, part, scores)
         flat = scores.reshape(-1, scores.shape[2])
@@ -194,7 +195,7 @@ def to_points(
     q = values_of(found, offset)
     wq = w * q
     zero = np.float32(0)
-    sum_qx, sum_q2 = (np.add.reduce(wq * a, axis=0, initial=zero) for a in (x, q))
+    sum_qx, sum_q2 = (add_rows(wq * a, initial=zero) for a in (x, q))
     moved &= (sum_qx > 0) & (sum_q2 > 0)
     scale = scale.copy()
     np.divide(sum_qx, sum_q2, out=scale, where=moved)

@@ -1,11 +1,11 @@
-"""Chooses, type by type, who quantizes: --kernels auto, numpy or ggml."""
+"""Chooses, type by type, what quantizes: --kernels auto, numpy or ggml."""
 
 from __future__ import annotations
 
 import platform
 from collections.abc import Mapping
 
-from franken_gguf.quantize.blocks.formats import Kernels, Step
+from franken_gguf.quantize.blocks.formats import NUMPY, Kernels, Step, TunedQuantize
 from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.cpu_check import check
 from franken_gguf.runner.engine.ggml_quantize import GgmlQuantize, quantize_library
@@ -22,13 +22,13 @@ _EXACT = ("x86_64", "amd64")
 def choose_kernels(mode: str, weights: Mapping[Step, int], workers: int) -> Kernels:
     """What to use instead of numpy for `weights` weights of each step, on so many processes.
 
-    "auto" takes ggml's function where the same bytes come sooner, its start included. Raises
-    EngineError if "ggml" is asked for and cannot be had.
+    "auto" takes ggml's function where the same bytes come sooner, its start included, and else
+    ours with what suits this machine. Raises EngineError if "ggml" is asked for and cannot be had.
     """
     if mode == "numpy":
-        return {}
+        return NUMPY
     if mode == "auto" and platform.machine().lower() not in _EXACT:
-        return {}
+        return NUMPY
     try:
         library = quantize_library()
         if not check().can_run:
@@ -39,14 +39,15 @@ def choose_kernels(mode: str, weights: Mapping[Step, int], workers: int) -> Kern
     except EngineError:
         if mode == "ggml":
             raise
-        return {}
+        return NUMPY
     if mode == "ggml":
         return {step: GgmlQuantize(step.format, library) for step in weights}
     measured = speeds(weights, library)
     return {
         step: GgmlQuantize(step.format, library)
-        for step, count in weights.items()
         if is_ggml_faster(measured[step], count / workers)
+        else TunedQuantize(step.format, measured[step].tuning)
+        for step, count in weights.items()
     }
 
 

@@ -1,4 +1,8 @@
-"""How fast both quantizers are on this machine: measured once for each type, then cached."""
+"""How fast both quantizers are on this machine: measured once for each type, then cached.
+
+Ours is tried with several sizes of chunks and of numpy's buffer: which is best depends on the
+caches, and on what a call of numpy costs.
+"""
 
 from __future__ import annotations
 
@@ -14,13 +18,22 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
-from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8, Quantize, Step
+from franken_gguf.quantize.blocks.columns import DEFAULT, Tuning
+from franken_gguf.quantize.blocks.formats import F32, FORMATS, Quantize, Step, TunedQuantize
 from franken_gguf.quantize.common.files import replacing
 from franken_gguf.runner.engine.cpu_check import build, cpu
 from franken_gguf.runner.engine.ggml_quantize import GgmlQuantize
 
-_ROWS, _COLS = 64, 2048
+_ROWS, _COLS = 256, 2048
+_FEW_ROWS = 64
+_SLOW = 2e-7
+"""Seconds for a weight from which fewer rows are enough."""
 _ROUNDS = 3
+# Also a little less than the usual: chunks of a power of two put loads and stores at the same
+# offset in a page, which some processors mistake for the same address.
+_CHUNKS = (0.94, 0.5, 0.47, 0.25)
+_BUFFERS = (256, 2048)
+_CLEARLY = 0.95
 _MAX_RECORD_BYTES = 1 << 16
 
 
@@ -29,12 +42,19 @@ class Speeds:
     """Of one type, plain or weighted. Seconds of one processor."""
 
     numpy: float
-    """For a weight, as `ggml`."""
+    """For a weight, with the best tuning; as `ggml`."""
     ggml: float
     ggml_start: float
     """Of a process' first call, in which ggml builds its tables."""
     equal: bool
     """Whether both wrote the same bytes."""
+    chunk: float = 1.0
+    buffer: int = DEFAULT.buffer
+
+    @property
+    def tuning(self) -> Tuning:
+        """The tuning with which ours is fastest."""
+        return Tuning(self.chunk, self.buffer)
 
 
 def speeds(steps: Iterable[Step], library: str) -> dict[Step, Speeds]:
@@ -58,24 +78,43 @@ def _measured(step: Step, library: str) -> Speeds:
     rng = np.random.default_rng(0)
     rows = rng.standard_normal((_ROWS, _COLS), np.float32)
     importance = rng.random(_COLS, np.float32) if step.weighted else None
-    ours, theirs = FORMATS[step.format].quantize, GgmlQuantize(step.format, library)
+    theirs = GgmlQuantize(step.format, library)
     before = time.process_time()
     theirs(rows[:1], importance)
     start = time.process_time() - before
-    one, own = _best(ours, rows, importance)
-    other, ggml = _best(theirs, rows, importance)
-    return Speeds(own, ggml, start, bool((one == other).all()))
+    few = rows[:_FEW_ROWS]
+    other, ggml = theirs(few, importance), _seconds(theirs, few, importance)
+    one = FORMATS[step.format].quantize(few, importance)
+    if _seconds(FORMATS[step.format].quantize, few, importance) > _SLOW:
+        rows = few
+    own, tuning = _best_tuning(step.format, rows, importance)
+    return Speeds(own, ggml, start, bool((one == other).all()), *tuning)
 
 
-def _best(quantize: Quantize, rows: F32, importance: F32 | None) -> tuple[U8, float]:
-    """The blocks, and the least seconds of processor time for a weight."""
-    blocks = quantize(rows, importance)
+def _best_tuning(name: str, rows: F32, importance: F32 | None) -> tuple[float, Tuning]:
+    """The best size of chunks, then the best buffer with it. A change must pay clearly."""
+    best, fastest = DEFAULT, _seconds(TunedQuantize(name, DEFAULT), rows, importance)
+    for chunk in _CHUNKS:
+        tried = Tuning(chunk, best.buffer)
+        seconds = _seconds(TunedQuantize(name, tried), rows, importance)
+        if seconds < _CLEARLY * fastest:
+            best, fastest = tried, seconds
+    for buffer in _BUFFERS:
+        tried = Tuning(best.chunk, buffer)
+        seconds = _seconds(TunedQuantize(name, tried), rows, importance)
+        if seconds < _CLEARLY * fastest:
+            best, fastest = tried, seconds
+    return fastest, best
+
+
+def _seconds(quantize: Quantize, rows: F32, importance: F32 | None) -> float:
+    """The least seconds of processor time for a weight in a few rounds."""
     times = []
     for _ in range(_ROUNDS):
         before = time.process_time()
         quantize(rows, importance)
         times.append(time.process_time() - before)
-    return blocks, min(times) / rows.size
+    return min(times) / rows.size
 
 
 def _read(path: Path) -> dict[Step, Speeds]:
@@ -86,11 +125,21 @@ def _read(path: Path) -> dict[Step, Speeds]:
         found = {
             Step(name, bool(weighted)): Speeds(**values) for name, weighted, values in document
         }
-        numbers = [(s.numpy, s.ggml, s.ggml_start) for s in found.values()]
-        is_valid = all(isfinite(float(n)) and n >= 0 for some in numbers for n in some)
+        is_valid = all(_is_valid(step, one) for step, one in found.items())
     except (OSError, ValueError, TypeError, RecursionError):
         return {}
-    return found if is_valid and all(step.format in FORMATS for step in found) else {}
+    return found if is_valid else {}
+
+
+def _is_valid(step: Step, found: Speeds) -> bool:
+    """Whether a record that may have been edited can be used. Raises TypeError for other types."""
+    numbers = (found.numpy, found.ggml, found.ggml_start)
+    return (
+        step.format in FORMATS
+        and all(isfinite(number) and number >= 0 for number in numbers)
+        and found.chunk in (DEFAULT.chunk, *_CHUNKS)
+        and found.buffer in (DEFAULT.buffer, *_BUFFERS)
+    )
 
 
 def _write(path: Path, known: dict[Step, Speeds]) -> None:

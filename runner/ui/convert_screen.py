@@ -21,6 +21,7 @@ from franken_gguf.quantize.output.row_converter import Seconds
 from franken_gguf.quantize.output.verify import TensorCheck
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix
 from franken_gguf.quantize.tensor_types.type_choice import layer_of
+from franken_gguf.runner.engine.ggml_quantize import GgmlQuantize
 from franken_gguf.runner.terminal.text import duration, printable, size
 
 from .verify_screen import worst_tensors
@@ -71,7 +72,9 @@ def show_time(console: Console, result: Result, spent: Seconds, kernels: Kernels
         f"{name} {100 * seconds / whole:.0f} %" for name, seconds in spent._asdict().items()
     )
     workers = "1 process" if result.share.workers == 1 else f"{result.share.workers} processes"
-    by_ggml = ", ".join(sorted({step.format for step in kernels}))
+    by_ggml = ", ".join(
+        sorted({step.format for step, one in kernels.items() if isinstance(one, GgmlQuantize)})
+    )
     ending = f"; {by_ggml} by ggml" if by_ggml else ""
     console.print(f"{stages}; {workers}: {steps}{ending}", style="dim", soft_wrap=True)
 
