@@ -10,6 +10,7 @@ from gguf import GGMLQuantizationType
 from franken_gguf.quantize.blocks.formats import F32, U8
 from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.common.files import file_stamp
+from franken_gguf.quantize.hub.hub_cache import folder_name
 from franken_gguf.quantize.tensor_types.type_choice import PolicyModel, file_order, is_quantizable
 
 from .config import read_config
@@ -36,7 +37,7 @@ class CheckpointSource:
 
         Raises CheckpointError, TokenizerError.
         """
-        self.name = name or folder.resolve().name or "model"
+        self.name = name or folder_name(folder.resolve()) or "model"
         self.tokenizer_folder: Path | None = tokenizer_folder or folder
         self._weights = weights
         self.stamps = [file_stamp(file) for file in self.files]

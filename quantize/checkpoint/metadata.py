@@ -17,6 +17,7 @@ from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.common.json_files import read_object, read_text
 from franken_gguf.quantize.gguf_file.values import Metadata, Value, f32, string, u32
+from franken_gguf.quantize.hub.hub_cache import folder_name
 from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
 
 from .architectures import ModelConfig
@@ -146,6 +147,7 @@ def general_metadata(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Met
     hints = {"_name_or_path": origin} if isinstance(origin, str) else {}
     total, shared, per_expert, experts = parameter_counts(shapes)
     writer = GGUFWriter(None, _ARCHITECTURE)
+    name = folder_name(folder)
     card_path = folder / "README.md"
     if card_path.is_file() and len(read_text(card_path, CheckpointError)) > _MAX_CARD:
         raise CheckpointError(
@@ -156,10 +158,10 @@ def general_metadata(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Met
         with _quiet_gguf():
             card = gguf.Metadata.load_model_card(folder)
             found = gguf.Metadata.apply_metadata_heuristic(
-                gguf.Metadata(), card, hints, folder, total
+                gguf.Metadata(), card, hints, Path(name), total
             )
             if found.name is None:
-                found.name = folder.name
+                found.name = name
             if found.size_label is None and total > 0:
                 found.size_label = gguf.size_label(total, shared, per_expert, experts)
             found.set_gguf_meta_model(writer)

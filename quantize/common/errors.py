@@ -14,6 +14,10 @@ class CheckpointError(FrankenError):
     """The source is missing, truncated or inconsistent, or cannot be converted."""
 
 
+class HubError(FrankenError):
+    """A model of the Hugging Face Hub that is not there, or not in its cache as a whole."""
+
+
 class ReadError(CheckpointError):
     """A file of the source could not be read this time; a retry may succeed."""
 

@@ -8,6 +8,8 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import mkdtemp
 
+from franken_gguf.quantize.hub.hub_cache import folder_name
+
 from .config_files import copy_tokenizer
 from .source_models import Model
 
@@ -20,7 +22,7 @@ def with_copied_files(model: Model, change: str) -> Model:
     """
     temporary = Path(mkdtemp(prefix="franken-gguf-"))
     weakref.finalize(model.weights, shutil.rmtree, temporary, ignore_errors=True)
-    folder = temporary / f"{model.folder.resolve().name}+{change}"
+    folder = temporary / f"{folder_name(model.folder.resolve())}+{change}"
     folder.mkdir()
     copy_tokenizer(model.folder, folder)
     shutil.copyfile(model.folder / "config.json", folder / "config.json")

@@ -13,6 +13,7 @@ from gguf import GGMLQuantizationType
 from franken_gguf.quantize.checkpoint.config import read_config
 from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.common.json_files import read_object, read_text
+from franken_gguf.quantize.hub.hub_cache import folder_name
 
 from .recipe_fields import ModelPath
 from .recipe_file import MergeRecipe
@@ -144,7 +145,7 @@ The licenses of all of these models apply.
 def _display(source: ModelPath) -> str:
     """The name of a model, and of its adapter, without their parent folders, in Markdown."""
     parts = [source.model, source.adapter] if source.adapter else [source.model]
-    return " + ".join(f"`{_UNPRINTABLE.sub('', part.name)}`" for part in parts)
+    return " + ".join(f"`{_UNPRINTABLE.sub('', folder_name(part))}`" for part in parts)
 
 
 def write_json(path: Path, document: object) -> None:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from franken_gguf.quantize.common.errors import MergeError, did_you_mean, shown
+from franken_gguf.quantize.hub.hub_cache import find_cached, folder_name
+from franken_gguf.quantize.hub.hub_name import HubName, hub_name
 
 MOST_PROMPTS = 1024
 """Of all experts together; the states of each are kept in memory."""
+
+FindModel = Callable[[HubName], Path | None]
+"""Finds the folder or file of a model of the Hub; None if it is not on this machine."""
 
 _MOST_CHARACTERS = 1 << 16
 _LARGEST = 1000.0
@@ -22,6 +28,11 @@ class ModelPath:
     model: Path
     adapter: Path | None = None
 
+    @property
+    def name(self) -> str:
+        """What to call it: by its adapter, if it has one."""
+        return folder_name(self.adapter or self.model)
+
     def __str__(self) -> str:
         return f"{self.model}+{self.adapter}" if self.adapter else str(self.model)
 
@@ -29,10 +40,18 @@ class ModelPath:
 class Fields:
     """One mapping of a recipe; its values are checked as they are read.
 
-    `where` is its place in the file, for error messages; `known` are the allowed fields.
+    `where` is its place in the file, for error messages; `known` are the allowed fields; `find`
+    finds models that are named as on the Hub.
     """
 
-    def __init__(self, path: Path, where: str, values: Any, known: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        where: str,
+        values: Any,
+        known: tuple[str, ...],
+        find: FindModel = find_cached,
+    ) -> None:
         self._path = path
         self._where = f"{where}: " if where else ""
         if not isinstance(values, dict):
@@ -42,6 +61,7 @@ class Fields:
                 hint = did_you_mean(str(key), known) or f"the fields are {', '.join(known)}"
                 raise self.error(f"unknown field {shown(key)}; {hint}")
         self._values = values
+        self._find = find
 
     def error(self, problem: str) -> MergeError:
         """The error that reports `problem`, naming the file and the place."""
@@ -84,7 +104,7 @@ class Fields:
         return path
 
     def model(self, key: str) -> ModelPath:
-        """The path of an existing model, as MODEL or MODEL+ADAPTER."""
+        """The path of an existing model: MODEL or MODEL+ADAPTER, each a path or a Hub name."""
         value = self.get(key)
         # mergekit also has a long form: {model: {path: ...}, lora: ...}; not supported.
         if not isinstance(value, str) or not value:
@@ -92,13 +112,21 @@ class Fields:
         if (whole := self._existing(value)) is not None:
             return ModelPath(whole)
         model, plus, adapter = value.rpartition("+")
-        for part in (model, adapter) if plus else (value,):
-            if not part or self._existing(part) is None:
-                raise self.error(
-                    f"{key}: {shown(part or value)}: no such folder or file; models are not "
-                    "downloaded, so fetch it and give its path"
-                )
-        return ModelPath(self._existing(model) or Path(), self._existing(adapter))
+        if not plus:
+            return ModelPath(self._model(key, value))
+        return ModelPath(self._model(key, model), self._model(key, adapter))
+
+    def _model(self, key: str, text: str) -> Path:
+        if (path := self._existing(text)) is not None:
+            return path
+        name = hub_name(text)
+        if name and (path := self._find(name)) is not None:
+            return path
+        if name:
+            elsewhere = ", and not in the Hugging Face cache; add --download to fetch it"
+        else:
+            elsewhere = "; give the path of a model, or its name on the Hub, as in org/name"
+        raise self.error(f"{key}: {shown(text)}: no such folder or file{elsewhere}")
 
     def _existing(self, text: str) -> Path | None:
         """The path, relative to the recipe's folder or else the current one, if it exists."""

@@ -15,7 +15,8 @@
         noise_scale: 0.0
         residual_scale: 1.0
 
-Paths are relative to the recipe's folder or else, as in mergekit, to the current one.
+Paths are relative to the recipe's folder or else, as in mergekit, to the current one. Models can
+also be named as on the Hugging Face Hub, org/name, if they are in its cache on this machine.
 """
 
 from __future__ import annotations
@@ -27,8 +28,10 @@ from gguf import GGMLQuantizationType
 
 from franken_gguf.quantize.common.errors import MergeError, shown
 from franken_gguf.quantize.common.yaml_files import read_yaml
+from franken_gguf.quantize.hub.hub_cache import find_cached
+from franken_gguf.quantize.hub.hub_name import HubName
 
-from .recipe_fields import MOST_PROMPTS, Fields, ModelPath
+from .recipe_fields import MOST_PROMPTS, Fields, FindModel, ModelPath
 
 HIDDEN, BALANCED, CHEAP_EMBED, RANDOM, UNIFORM_RANDOM = GATE_MODES = (
     "hidden",
@@ -127,9 +130,12 @@ class MergeRecipe:
         return self.gate_mode in _WITH_PROMPTS
 
 
-def read_recipe(path: Path) -> MergeRecipe:
-    """Read and check a recipe and that its models exist. Raises MergeError, OSError."""
-    fields = Fields(path, "", read_yaml(path, MergeError, _MAX_BYTES), _FIELDS)
+def read_recipe(path: Path, find: FindModel = find_cached) -> MergeRecipe:
+    """Read and check a recipe and that its models exist.
+
+    `find` finds those that are named as on the Hub. Raises MergeError, HubError, OSError.
+    """
+    fields = Fields(path, "", read_yaml(path, MergeError, _MAX_BYTES), _FIELDS, find)
     if fields.get("shared_experts"):
         raise fields.error("shared_experts: Mixtral has none; remove the field")
     architecture = fields.get("architecture")
@@ -146,7 +152,7 @@ def read_recipe(path: Path) -> MergeRecipe:
         count = f", not {len(entries)}" if isinstance(entries, list) else ""
         raise fields.error(f"experts: must be a list of 2 to {_MOST_EXPERTS} experts{count}")
     experts = tuple(
-        _expert(Fields(path, f"experts[{n}]", entry, _EXPERT_FIELDS))
+        _expert(Fields(path, f"experts[{n}]", entry, _EXPERT_FIELDS, find))
         for n, entry in enumerate(entries)
     )
     used = fields.get("experts_per_token", 2)
@@ -243,5 +249,24 @@ def expert_names(path: Path) -> tuple[str, ...]:
 
     Raises MergeError, OSError.
     """
-    sources = [expert.source for expert in read_recipe(path).experts]
-    return tuple((source.adapter or source.model).name for source in sources)
+    return tuple(expert.source.name for expert in read_recipe(path, _named).experts)
+
+
+def hub_models(path: Path) -> list[HubName]:
+    """The models of a recipe that are named as on the Hub, each once.
+
+    Raises MergeError for any other fault of the recipe, OSError.
+    """
+    names: dict[HubName, None] = {}
+
+    def note(name: HubName) -> Path:
+        names[name] = None
+        return _named(name)
+
+    read_recipe(path, note)
+    return list(names)
+
+
+def _named(name: HubName) -> Path:
+    """A path of the model's name, where the model itself is not needed."""
+    return Path(name.file or name.short)

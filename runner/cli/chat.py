@@ -17,6 +17,7 @@ from franken_gguf.runner.cli.options.chat_arguments import (
 )
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.placement_options import (
+    MODEL_GROUP,
     placement_options,
     threads_option,
 )
@@ -26,6 +27,8 @@ from franken_gguf.runner.cli.options.story_options import story_options
 from franken_gguf.runner.cli.options.types import FILE
 from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.terminal.standard_input import clean, has_keyboard, piped_text
+
+from .hub_names import hub_names
 
 _OUTPUT_GROUP = "Prompt and output"
 
@@ -87,6 +90,7 @@ _OUTPUT_GROUP = "Prompt and output"
     is_flag=True,
     help="Let the model summarize turns that no longer fit in the context, and remember that.",
 )
+@hub_names(models=["model"], group=MODEL_GROUP)
 def chat(
     model: Path,
     prompt: str | None,

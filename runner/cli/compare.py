@@ -34,6 +34,7 @@ from franken_gguf.runner.ui import compare_screen
 
 from .compare_reports import STANDARD_OUTPUT, planned_reports, write_reports
 from .compare_sources import converted
+from .hub_names import hub_names
 
 _MAX_TEXT_BYTES = 1 << 28
 _QUICK_TOKENS, _THOROUGH_TOKENS = 48, 128
@@ -175,6 +176,7 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     show_default="the user's cache folder",
     help="Keep converted files and results in this folder, to resume from.",
 )
+@hub_names(models=["models", "baseline"], sources=["source"], group=_MODELS)
 def compare(
     models: tuple[Path, ...],
     source: Path | None,

@@ -40,8 +40,7 @@ def expert_names(source: Source) -> tuple[str, ...]:
     """The names of a recipe's experts: their adapters' or models'; empty for a checkpoint."""
     if not isinstance(source, MergedSource):
         return ()
-    models = [expert.source for expert in source.recipe.experts]
-    return tuple((one.adapter or one.model).name for one in models)
+    return tuple(expert.source.name for expert in source.recipe.experts)
 
 
 def _convert(

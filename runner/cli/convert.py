@@ -44,6 +44,7 @@ from franken_gguf.runner.ui.target_screen import show_fitted, show_frontier
 
 from . import convert_json
 from .frontier_report import check_report, write_report
+from .hub_names import hub_names
 from .router_prep import base_type_option, route
 from .target_options import measured_fitter, stand_in, target_options, targets_of
 
@@ -159,6 +160,7 @@ To resume an interrupted conversion, run the same command again.
     is_flag=True,
     help="Print the result as JSON on standard output.",
 )
+@hub_names(sources=["source"], group=_WHAT)
 def convert(
     source: Path,
     types: tuple[str, ...],

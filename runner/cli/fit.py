@@ -27,6 +27,7 @@ from franken_gguf.runner.planning.planner import DEFAULT_N_CTX
 from franken_gguf.runner.sensitivity.largest_fit import largest_fits
 from franken_gguf.runner.ui.fit_screen import show_fits
 
+from .hub_names import hub_names
 from .plan import machine_of
 from .router_prep import route
 from .target_options import measured_fitter
@@ -99,6 +100,7 @@ _QUANTS = "Quants"
     is_flag=True,
     help="Print the result as JSON on standard output.",
 )
+@hub_names(sources=["source"], group=MODEL_GROUP)
 def fit(
     source: Path,
     n_ctx: int,

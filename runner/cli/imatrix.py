@@ -15,6 +15,7 @@ from rich.console import Console
 from franken_gguf.quantize.common.errors import ImatrixError, OutputError
 from franken_gguf.quantize.gguf_file.header import Header, read_header
 from franken_gguf.quantize.gguf_file.split_files import joined, model_name
+from franken_gguf.quantize.hub.hub_cache import folder_name
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.tensor_types.imatrix_file import write_imatrix
 from franken_gguf.quantize.tensor_types.type_presets import Preset
@@ -37,6 +38,7 @@ from franken_gguf.runner.prompt.template import Template, special_tokens, stored
 from franken_gguf.runner.ui import imatrix_screen
 from franken_gguf.runner.ui.convert_screen import say
 
+from .hub_names import hub_names
 from .router_prep import base_type_option, route
 
 _TEXT, _EXPERTS, _OUTPUT = "Text", "Experts", "Output"
@@ -141,6 +143,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     is_flag=True,
     help="Print the result as JSON on standard output.",
 )
+@hub_names(sources=["source"], group=MODEL_GROUP)
 def imatrix(
     source: Path,
     texts: tuple[Path, ...],
@@ -177,7 +180,8 @@ def imatrix(
         with_output=with_output,
         all_experts=all_experts,
     )
-    out = out or Path(f"{model_name(source.resolve())}-imatrix.gguf")
+    name = folder_name(source.resolve() if source.is_dir() else source)
+    out = out or Path(f"{model_name(Path(name))}-imatrix.gguf")
     _refuse_early(out, overwrite=overwrite)
     given = [calibration.Text(str(path), read_text(path), parse_special) for path in texts]
     options = LoadOptions(**vars(placement), n_threads=n_threads)

@@ -23,6 +23,7 @@ from franken_gguf.runner.ui import inspect_screen
 from franken_gguf.runner.ui.verify_screen import show_checks
 
 from . import convert_json
+from .hub_names import hub_names
 from .router_prep import base_type_option, route
 
 
@@ -37,6 +38,7 @@ from .router_prep import base_type_option, route
 )
 @base_type_option()
 @option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@hub_names(models=["model"], sources=["source"])
 def inspect(model: Path, source: Path | None, base_type: Preset, as_json: bool) -> None:
     """Show what is in a GGUF file.
 

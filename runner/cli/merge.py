@@ -23,6 +23,7 @@ from franken_gguf.runner.cli.options.types import FILE, size
 from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
 from franken_gguf.runner.terminal.text import printable
 
+from .hub_names import hub_names
 from .router_prep import base_type_option, route
 
 
@@ -43,6 +44,7 @@ from .router_prep import base_type_option, route
     help="Largest size of a weights file.",
 )
 @base_type_option()
+@hub_names(sources=["recipe"])
 def merge(recipe: Path, folder: Path, layout: str, max_shard_size: int, base_type: Preset) -> None:
     """Merge models into a Hugging Face checkpoint.
 

@@ -21,6 +21,8 @@ from franken_gguf.runner.planning.placement import Device, Machine, PlacementOpt
 from franken_gguf.runner.planning.planner import plan as make_plan
 from franken_gguf.runner.ui import plan_screen
 
+from .hub_names import hub_names
+
 
 @click.command(cls=Command)
 @click.argument("model", type=FILE)
@@ -34,6 +36,7 @@ from franken_gguf.runner.ui import plan_screen
     help="RAM to plan with, as in 16GiB.",
 )
 @option("--json", "as_json", group="Output", is_flag=True, help="Print the plan as JSON.")
+@hub_names(models=["model"], group=MODEL_GROUP)
 def plan(
     model: Path,
     placement: PlacementOptions,

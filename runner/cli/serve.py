@@ -16,6 +16,7 @@ from franken_gguf.runner.cli.options.chat_arguments import (
 )
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.placement_options import (
+    MODEL_GROUP,
     placement_options,
     threads_option,
 )
@@ -24,6 +25,8 @@ from franken_gguf.runner.cli.options.story_options import story_options
 from franken_gguf.runner.cli.options.types import FILE, size
 from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.terminal.standard_input import clean
+
+from .hub_names import hub_names
 
 _server = partial(option, group="Server")
 _answers = partial(option, group="Answers")
@@ -129,6 +132,7 @@ _MAX_KEY = 1 << 10
 @threads_option
 @sampling_options
 @story_options
+@hub_names(models=["model"], group=MODEL_GROUP)
 def serve(
     model: Path,
     host: str,

@@ -107,7 +107,7 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
     "a model on the hub": (
         [POET, {"source_model": "org/dolphin-7b"}],
         {},
-        r"experts\[1\]: source_model: 'org/dolphin-7b': no such folder.*not downloaded",
+        r"experts\[1\]: source_model: 'org/dolphin-7b': no such folder or file.*--download",
     ),
     "an adapter that is not there": ([POET, {"source_model": "cook+lost"}], {}, r"'lost': no such"),
     "no source": ([POET, {}], {}, r"experts\[1\]: source_model: must be the path"),

@@ -1,0 +1,107 @@
+"""Models named as on the Hugging Face Hub, for all verbs: found in its cache, or fetched."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Sequence
+from functools import partial, wraps
+from pathlib import Path
+from typing import Any
+
+import click
+
+from franken_gguf.quantize.common.errors import HubError
+from franken_gguf.quantize.hub.hub_cache import find_cached
+from franken_gguf.quantize.hub.hub_name import HubName, hub_name
+from franken_gguf.runner.cli.options.option_groups import Decorator, option
+from franken_gguf.runner.download.hub_client import endpoint, is_offline
+from franken_gguf.runner.terminal.standard_input import has_keyboard
+
+
+def hub_names(
+    *, sources: Sequence[str] = (), models: Sequence[str] = (), group: str = ""
+) -> Decorator:
+    """Let a command's arguments name models of the Hub: it gets their paths on this machine.
+
+    `sources` are arguments that take a checkpoint, a GGUF file or a recipe, whose models are found
+    too; `models` those that take only GGUF files. Adds the option --download.
+    """
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_paths(*, download: bool, **values: Any) -> Any:
+            for argument in sources:
+                values[argument] = _each(values[argument], partial(_source, download=download))
+            for argument in models:
+                values[argument] = _each(values[argument], partial(_model, download=download))
+            return command(**values)
+
+        return option(
+            "--download",
+            group=group,
+            is_flag=True,
+            help=(
+                "Fetch models that are named as on the Hugging Face Hub, org/name[@revision] or "
+                "hf:org/name/file.gguf, unless its cache on this machine has the newest files."
+            ),
+        )(with_paths)
+
+    return decorate
+
+
+def _each(value: Any, find: Callable[[Path], Path]) -> Any:
+    """An argument's value with every path in it replaced by what `find` gives for it."""
+    if isinstance(value, tuple):
+        return tuple(map(find, value))
+    return value if value is None else type(value)(find(Path(value)))
+
+
+def _source(path: Path, *, download: bool) -> Path:
+    if path.is_file() and path.suffix.lower() in (".yml", ".yaml"):
+        from franken_gguf.quantize.merge.recipe_file import hub_models  # noqa: PLC0415 - slow
+
+        _provide(hub_models(path), gguf=False, download=download)
+        return path
+    return _found(path, gguf=False, download=download)
+
+
+def _model(path: Path, *, download: bool) -> Path:
+    return _found(path, gguf=True, download=download)
+
+
+def _found(path: Path, *, gguf: bool, download: bool) -> Path:
+    """The path of a model; it is returned as it is if it exists or cannot be a name."""
+    name = None if path.exists() else hub_name(os.fspath(path))
+    if name is None:
+        return path
+    _provide([name], gguf=gguf, download=download)
+    if (cached := find_cached(name, gguf=gguf)) is None:
+        raise HubError(
+            f"{name}: no such file or folder, and not in the Hugging Face cache; add --download "
+            f"to fetch it from {endpoint()}"
+        )
+    return cached
+
+
+def _provide(names: Sequence[HubName], *, gguf: bool, download: bool) -> None:
+    """Fetch models: all with --download, otherwise those that are missing, if the user agrees."""
+    if not download:
+        names = [name for name in names if find_cached(name, gguf=gguf) is None]
+    if names and (download or _agreed(names)):
+        from .hub_fetch import fetch  # noqa: PLC0415 - slow to import
+
+        for name in names:
+            fetch(name, gguf=gguf)
+
+
+def _agreed(names: Sequence[HubName]) -> bool:
+    """Ask at a terminal; elsewhere, and offline, nothing is fetched without --download."""
+    if is_offline() or not (has_keyboard() and sys.stderr.isatty()):
+        return False
+    listed = ", ".join(map(str, names))
+    text = f"{listed}: not in the Hugging Face cache. Download from {endpoint()}?"
+    try:
+        return click.confirm(text, err=True)
+    except click.Abort:
+        raise KeyboardInterrupt from None

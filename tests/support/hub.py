@@ -1,0 +1,233 @@
+"""A stand-in for the Hugging Face Hub on loopback: its API and files as huggingface_hub asks.
+
+Small files come from the Hub itself; large ones (safetensors, GGUF) are redirected to a second
+server, as to the Hub's storage, which knows ranges and must not see a token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+_STORED = (".safetensors", ".gguf")
+_MODEL = re.compile(r"/api/models/([^/]+/[^/]+?)(?:/revision/([^/]+))?")
+_FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
+_PIECE = 1 << 20
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass
+class StandIn:
+    """One repository of the stand-in, at one commit; a test may change it at any time."""
+
+    files: dict[str, bytes]
+    license: str = "apache-2.0"
+    token: str = ""
+    """Needed for its files, if any: the repository is gated."""
+    is_private: bool = False
+    """Without the token it does not exist."""
+    branches: tuple[str, ...] = ("main",)
+    card: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def commit(self) -> str:
+        whole = b"".join(name.encode() + data for name, data in sorted(self.files.items()))
+        return hashlib.sha1(whole).hexdigest()
+
+    def info(self) -> dict[str, Any]:
+        return {
+            "id": "org/name",
+            "sha": self.commit,
+            "tags": [f"license:{self.license}"] if self.license else [],
+            "cardData": self.card,
+            "siblings": [_sibling(name, data) for name, data in self.files.items()],
+        }
+
+
+@dataclass
+class Request:
+    """One request that was made."""
+
+    method: str
+    path: str
+    range: str
+    token: str
+
+
+@dataclass
+class Hub:
+    """A running stand-in."""
+
+    address: str = ""
+    storage: str = ""
+    repositories: dict[str, StandIn] = field(default_factory=dict)
+    requests: list[Request] = field(default_factory=list)
+    cut_after: int | None = None
+    """Break the connection after this many bytes of a stored file."""
+    damaged: bool = False
+    """Send stored files with a wrong byte."""
+    endless: bool = False
+    """Send more of a stored file than was announced."""
+    status: int = 0
+    """Answer everything with this status."""
+
+    def add(self, name: str, source: Path | dict[str, bytes], **fields: Any) -> StandIn:
+        """A repository of these files, or of those in a folder."""
+        if isinstance(source, Path):
+            paths = [path for path in source.rglob("*") if path.is_file()]
+            source = {path.relative_to(source).as_posix(): path.read_bytes() for path in paths}
+        self.repositories[name] = StandIn(source, **fields)
+        return self.repositories[name]
+
+    def fetched(self) -> list[str]:
+        """The names of the files that were asked for by GET, in order."""
+        gets = [request for request in self.requests if request.method == "GET"]
+        return [found[3] for one in gets if (found := _FILE.fullmatch(one.path))]
+
+    def ranges(self) -> list[str]:
+        """The ranges asked of stored files."""
+        return [request.range for request in self.requests if request.path.startswith("/stored/")]
+
+
+def _sibling(name: str, data: bytes) -> dict[str, Any]:
+    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+    entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": blob}
+    if name.endswith(_STORED):
+        entry["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 134}
+    return entry
+
+
+@contextmanager
+def hub() -> Iterator[Hub]:
+    """A stand-in without repositories; stopped at the end."""
+    state = Hub()
+    with ExitStack() as resources:
+        for name, handler in (("address", _Hub), ("storage", _Storage)):
+            server = ThreadingHTTPServer(("127.0.0.1", 0), type(name, (handler,), {"hub": state}))
+            server.daemon_threads = True
+            setattr(state, name, f"http://127.0.0.1:{server.server_port}")
+            thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+            thread.start()
+            resources.callback(thread.join)
+            resources.callback(server.server_close)
+            resources.callback(server.shutdown)
+        yield state
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+    hub: Hub
+
+    def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name
+        """Print nothing."""
+
+    def do_HEAD(self) -> None:
+        self._answer()
+
+    def do_GET(self) -> None:
+        self._answer()
+
+    def _answer(self) -> None:
+        path = urlsplit(self.path).path
+        token = self.headers.get("Authorization", "").removeprefix("Bearer ")
+        self.hub.requests.append(
+            Request(self.command, unquote(path), self.headers.get("Range", ""), token)
+        )
+        if self.hub.status:
+            self.send(self.hub.status, b"{}")
+        else:
+            self.respond(path, token)
+
+    def respond(self, path: str, token: str) -> None:
+        raise NotImplementedError
+
+    def refuse(self, status: int, code: str, message: str) -> None:
+        self.send(status, b"{}", **{"X-Error-Code": code, "X-Error-Message": message})
+
+    def send(self, status: int, body: bytes, **headers: str) -> None:
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(body)
+
+
+class _Hub(_Handler):
+    def respond(self, path: str, token: str) -> None:
+        if found := _MODEL.fullmatch(path):
+            if repository := self._repository(found[1], token):
+                if self._commit(repository, found[2]):
+                    self.send(200, json.dumps(repository.info()).encode())
+        elif found := _FILE.fullmatch(path):
+            if (repository := self._repository(found[1], token)) and self._commit(
+                repository, found[2]
+            ):
+                self._file(repository, unquote(found[3]), token)
+        else:
+            self.refuse(404, "", "Not found")
+
+    def _repository(self, name: str, token: str) -> StandIn | None:
+        repository = self.hub.repositories.get(name)
+        if repository and not (repository.is_private and token != repository.token):
+            return repository
+        self.refuse(401, "RepoNotFound", "Repository not found")
+        return None
+
+    def _commit(self, repository: StandIn, revision: str | None) -> bool:
+        known = (None, *repository.branches, repository.commit)
+        if (unquote(revision) if revision else None) in known:
+            return True
+        self.refuse(404, "RevisionNotFound", "Invalid rev id")
+        return False
+
+    def _file(self, repository: StandIn, name: str, token: str) -> None:
+        if repository.token and token != repository.token:
+            self.refuse(403 if token else 401, "GatedRepo", "Access to this model is restricted")
+        elif name not in repository.files:
+            self.refuse(404, "EntryNotFound", "Entry not found")
+        else:
+            entry = _sibling(name, repository.files[name])
+            headers = {"X-Repo-Commit": repository.commit}
+            if lfs := entry.get("lfs"):
+                headers |= {"X-Linked-Etag": f'"{lfs["sha256"]}"', "X-Linked-Size": str(lfs["size"])}
+                headers["Location"] = f"{self.hub.storage}/stored/{lfs['sha256']}"
+                self.send(302, b"", **headers)
+            else:
+                self.send(200, repository.files[name], ETag=f'"{entry["blobId"]}"', **headers)
+
+
+class _Storage(_Handler):
+    def respond(self, path: str, token: str) -> None:
+        contents = [data for one in self.hub.repositories.values() for data in one.files.values()]
+        wanted = path.removeprefix("/stored/")
+        data = next(one for one in contents if sha256(one) == wanted)
+        if self.hub.damaged:
+            data = data[:-1] + bytes([data[-1] ^ 1])
+        if self.hub.endless:
+            data *= 2
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        start = int(found[1]) if found else 0
+        stop = int(found[2]) + 1 if found and found[2] else len(data)
+        self.send_response(206 if found else 200)
+        self.send_header("Content-Length", str(stop - start))
+        if found:
+            self.send_header("Content-Range", f"bytes {start}-{stop - 1}/{len(data)}")
+        self.end_headers()
+        cut = self.hub.cut_after
+        whole = memoryview(data)[start:stop]
+        self.wfile.write(whole if cut is None else whole[:cut])
+        if cut is not None and cut < len(whole):
+            self.close_connection = True
