@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import threading
 from collections.abc import Iterator
@@ -109,6 +110,27 @@ def _sibling(name: str, data: bytes) -> dict[str, Any]:
     return entry
 
 
+def in_cache(home: Path, name: str, source: Path, *, revision: str = "main") -> Path:
+    """A cache under HF_HOME with the files of a folder as huggingface_hub links them; the snapshot.
+
+    No library writes it: the layout is the one that the Hub documents.
+    """
+    repository = home / "hub" / f"models--{name.replace('/', '--')}"
+    snapshot = repository / "snapshots" / hashlib.sha1(name.encode()).hexdigest()
+    (repository / "blobs").mkdir(parents=True, exist_ok=True)
+    for path in source.rglob("*"):
+        if path.is_file():
+            blob = repository / "blobs" / sha256(path.read_bytes())
+            blob.write_bytes(path.read_bytes())
+            place = snapshot / path.relative_to(source)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            place.symlink_to(os.path.relpath(blob, place.parent))
+    ref = repository / "refs" / revision
+    ref.parent.mkdir(parents=True, exist_ok=True)
+    ref.write_text(snapshot.name)
+    return snapshot
+
+
 @contextmanager
 def hub() -> Iterator[Hub]:
     """A stand-in without repositories; stopped at the end."""
@@ -167,31 +189,18 @@ class _Handler(BaseHTTPRequestHandler):
 
 class _Hub(_Handler):
     def respond(self, path: str, token: str) -> None:
-        if found := _MODEL.fullmatch(path):
-            if repository := self._repository(found[1], token):
-                if self._commit(repository, found[2]):
-                    self.send(200, json.dumps(repository.info()).encode())
-        elif found := _FILE.fullmatch(path):
-            if (repository := self._repository(found[1], token)) and self._commit(
-                repository, found[2]
-            ):
-                self._file(repository, unquote(found[3]), token)
+        asked = _MODEL.fullmatch(path) or _FILE.fullmatch(path)
+        repository = self.hub.repositories.get(asked[1]) if asked else None
+        if asked is None or repository is None:
+            self.refuse(404, "RepoNotFound", "Repository not found")
+        elif repository.is_private and token != repository.token:
+            self.refuse(401, "RepoNotFound", "Repository not found")
+        elif unquote(asked[2] or "main") not in (*repository.branches, repository.commit):
+            self.refuse(404, "RevisionNotFound", "Invalid rev id")
+        elif asked.re is _MODEL:
+            self.send(200, json.dumps(repository.info()).encode())
         else:
-            self.refuse(404, "", "Not found")
-
-    def _repository(self, name: str, token: str) -> StandIn | None:
-        repository = self.hub.repositories.get(name)
-        if repository and not (repository.is_private and token != repository.token):
-            return repository
-        self.refuse(401, "RepoNotFound", "Repository not found")
-        return None
-
-    def _commit(self, repository: StandIn, revision: str | None) -> bool:
-        known = (None, *repository.branches, repository.commit)
-        if (unquote(revision) if revision else None) in known:
-            return True
-        self.refuse(404, "RevisionNotFound", "Invalid rev id")
-        return False
+            self._file(repository, unquote(asked[3]), token)
 
     def _file(self, repository: StandIn, name: str, token: str) -> None:
         if repository.token and token != repository.token:
@@ -202,7 +211,8 @@ class _Hub(_Handler):
             entry = _sibling(name, repository.files[name])
             headers = {"X-Repo-Commit": repository.commit}
             if lfs := entry.get("lfs"):
-                headers |= {"X-Linked-Etag": f'"{lfs["sha256"]}"', "X-Linked-Size": str(lfs["size"])}
+                headers["X-Linked-Etag"] = f'"{lfs["sha256"]}"'
+                headers["X-Linked-Size"] = str(lfs["size"])
                 headers["Location"] = f"{self.hub.storage}/stored/{lfs['sha256']}"
                 self.send(302, b"", **headers)
             else:
