@@ -24,7 +24,7 @@ from franken_gguf.runner.cli.options.placement_options import (
 from franken_gguf.runner.cli.options.sampling_options import sampling_options
 from franken_gguf.runner.cli.options.session_options import session_options
 from franken_gguf.runner.cli.options.story_options import story_options
-from franken_gguf.runner.cli.options.types import FILE
+from franken_gguf.runner.cli.options.types import FILE, MODEL
 from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.terminal.standard_input import clean, has_keyboard, piped_text
 
@@ -34,7 +34,7 @@ _OUTPUT_GROUP = "Prompt and output"
 
 
 @click.command(cls=Command)
-@click.argument("model", type=FILE)
+@click.argument("model", type=MODEL)
 @option(
     "-p",
     "--prompt",

@@ -14,7 +14,7 @@ from franken_gguf.runner.cli.options.placement_options import (
     placement_options,
     threads_option,
 )
-from franken_gguf.runner.cli.options.types import FILE
+from franken_gguf.runner.cli.options.types import FILE, MODEL
 from franken_gguf.runner.common.hardware import default_threads
 from franken_gguf.runner.compare.candidates import (
     check_expert_names,
@@ -42,11 +42,11 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
 
 
 @click.command(cls=Command)
-@click.argument("models", type=FILE, nargs=-1, metavar="[MODEL]...")
+@click.argument("models", type=MODEL, nargs=-1, metavar="[MODEL]...")
 @option(
     "--source",
     group=_MODELS,
-    type=FILE,
+    type=MODEL,
     metavar="SOURCE",
     help="Convert this checkpoint or recipe to the quants of -q, and compare those.",
 )
@@ -181,7 +181,7 @@ def compare(
     models: tuple[Path, ...],
     source: Path | None,
     types: tuple[str, ...],
-    baseline: str | None,
+    baseline: Path | None,
     expert_names: str | None,
     prompts: tuple[str, ...],
     thorough: bool,
@@ -235,7 +235,7 @@ def compare(
     candidates = read_candidates(files)
     request = Request(
         tuple(candidates),
-        choose_baseline(candidates, baseline),
+        choose_baseline(candidates, str(baseline) if baseline else None),
         questions,
         text_to_score,
         settings,

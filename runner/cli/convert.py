@@ -33,7 +33,7 @@ from franken_gguf.quantize.tensor_types.type_presets import (
 from franken_gguf.runner.cli.options.completion import quant_types
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.tensor_type_options import type_options
-from franken_gguf.runner.cli.options.types import FILE, THREADS, size
+from franken_gguf.runner.cli.options.types import FILE, MODEL, THREADS, size
 from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
 from franken_gguf.runner.kernels.kernel_choice import MODES, choose_kernels
@@ -67,7 +67,7 @@ To resume an interrupted conversion, run the same command again.
 
 
 @click.command(cls=Command, help=_HELP)
-@click.argument("source", type=FILE)
+@click.argument("source", type=MODEL)
 @option(
     "-q",
     "types",

@@ -20,7 +20,7 @@ from franken_gguf.quantize.tensor_types.imatrix import read_imatrix
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, sizes
-from franken_gguf.runner.cli.options.types import FILE, THREADS, memory_size
+from franken_gguf.runner.cli.options.types import FILE, MODEL, THREADS, memory_size
 from franken_gguf.runner.planning.model_shape import ModelShape, model_shape
 from franken_gguf.runner.planning.placement import PlacementOptions, PlanError
 from franken_gguf.runner.planning.planner import DEFAULT_N_CTX
@@ -36,7 +36,7 @@ _QUANTS = "Quants"
 
 
 @click.command(cls=Command)
-@click.argument("source", type=FILE)
+@click.argument("source", type=MODEL)
 @option(
     "-c",
     "--ctx-size",

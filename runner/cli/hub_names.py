@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Callable, Sequence
 from functools import partial, wraps
@@ -31,10 +30,12 @@ def hub_names(
     def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
         @wraps(command)
         def with_paths(*, download: bool, **values: Any) -> Any:
+            source = partial(_source, download=download)
+            model = partial(_found, gguf=True, download=download)
             for argument in sources:
-                values[argument] = _each(values[argument], partial(_source, download=download))
+                values[argument] = _each(values[argument], source)
             for argument in models:
-                values[argument] = _each(values[argument], partial(_model, download=download))
+                values[argument] = _each(values[argument], model)
             return command(**values)
 
         return option(
@@ -50,31 +51,28 @@ def hub_names(
     return decorate
 
 
-def _each(value: Any, find: Callable[[Path], Path]) -> Any:
-    """An argument's value with every path in it replaced by what `find` gives for it."""
+def _each(value: Any, find: Callable[[str], Path]) -> Any:
+    """What `find` gives for an argument's text, or for each of several."""
     if isinstance(value, tuple):
         return tuple(map(find, value))
-    return value if value is None else type(value)(find(Path(value)))
+    return None if value is None else find(value)
 
 
-def _source(path: Path, *, download: bool) -> Path:
+def _source(text: str, *, download: bool) -> Path:
+    path = Path(text)
     if path.is_file() and path.suffix.lower() in (".yml", ".yaml"):
         from franken_gguf.quantize.merge.recipe_file import hub_models  # noqa: PLC0415 - slow
 
         _provide(hub_models(path), gguf=False, download=download)
         return path
-    return _found(path, gguf=False, download=download)
+    return _found(text, gguf=False, download=download)
 
 
-def _model(path: Path, *, download: bool) -> Path:
-    return _found(path, gguf=True, download=download)
-
-
-def _found(path: Path, *, gguf: bool, download: bool) -> Path:
-    """The path of a model; it is returned as it is if it exists or cannot be a name."""
-    name = None if path.exists() else hub_name(os.fspath(path))
+def _found(text: str, *, gguf: bool, download: bool) -> Path:
+    """The path of a model; `text` itself if it is there or cannot be a name."""
+    name = None if Path(text).exists() else hub_name(text)
     if name is None:
-        return path
+        return Path(text)
     _provide([name], gguf=gguf, download=download)
     if (cached := find_cached(name, gguf=gguf)) is None:
         raise HubError(

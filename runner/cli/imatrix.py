@@ -25,7 +25,7 @@ from franken_gguf.runner.cli.options.placement_options import (
     placement_options,
     threads_option,
 )
-from franken_gguf.runner.cli.options.types import FILE
+from franken_gguf.runner.cli.options.types import FILE, MODEL
 from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.engine.loading import LoadOptions
 from franken_gguf.runner.engine.temporary_gguf import converted
@@ -46,7 +46,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
 
 
 @click.command(cls=Command)
-@click.argument("source", type=FILE)
+@click.argument("source", type=MODEL)
 @option(
     "--text",
     "texts",

@@ -17,7 +17,7 @@ from franken_gguf.quantize.output.verify import TensorCheck, refuse_unsound, ver
 from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY, share_memory
 from franken_gguf.quantize.tensor_types.type_presets import Preset
 from franken_gguf.runner.cli.options.option_groups import Command, option
-from franken_gguf.runner.cli.options.types import FILE
+from franken_gguf.runner.cli.options.types import MODEL
 from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.ui import inspect_screen
 from franken_gguf.runner.ui.verify_screen import show_checks
@@ -28,11 +28,11 @@ from .router_prep import base_type_option, route
 
 
 @click.command(cls=Command)
-@click.argument("model", type=FILE)
+@click.argument("model", type=MODEL)
 @option(
     "--verify",
     "source",
-    type=FILE,
+    type=MODEL,
     metavar="SOURCE",
     help="Compare every tensor with the checkpoint or recipe that it was made from.",
 )

@@ -19,7 +19,7 @@ from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.quantize.merge.staging_dir import pending_folder
 from franken_gguf.quantize.tensor_types.type_presets import Preset
 from franken_gguf.runner.cli.options.option_groups import Command, option
-from franken_gguf.runner.cli.options.types import FILE, size
+from franken_gguf.runner.cli.options.types import FILE, MODEL, size
 from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
 from franken_gguf.runner.terminal.text import printable
 
@@ -28,7 +28,7 @@ from .router_prep import base_type_option, route
 
 
 @click.command(cls=Command)
-@click.argument("recipe", type=FILE, metavar="RECIPE.yml")
+@click.argument("recipe", type=MODEL, metavar="RECIPE.yml")
 @click.argument("folder", type=FILE, metavar="OUT_DIR")
 @option(
     "--layout",

@@ -15,7 +15,7 @@ from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.gguf_file.split_files import joined
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
-from franken_gguf.runner.cli.options.types import FILE, memory_size
+from franken_gguf.runner.cli.options.types import MODEL, memory_size
 from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Device, Machine, PlacementOptions, Plan
 from franken_gguf.runner.planning.planner import plan as make_plan
@@ -25,7 +25,7 @@ from .hub_names import hub_names
 
 
 @click.command(cls=Command)
-@click.argument("model", type=FILE)
+@click.argument("model", type=MODEL)
 @placement_options()
 @option(
     "--ram",

@@ -22,7 +22,7 @@ from franken_gguf.runner.cli.options.placement_options import (
 )
 from franken_gguf.runner.cli.options.sampling_options import sampling_options
 from franken_gguf.runner.cli.options.story_options import story_options
-from franken_gguf.runner.cli.options.types import FILE, size
+from franken_gguf.runner.cli.options.types import FILE, MODEL, size
 from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.terminal.standard_input import clean
 
@@ -34,7 +34,7 @@ _MAX_KEY = 1 << 10
 
 
 @click.command(cls=Command)
-@click.argument("model", type=FILE)
+@click.argument("model", type=MODEL)
 @_server("--host", metavar="ADDRESS", default="127.0.0.1", help="Address to listen on.")
 @_server(
     "--port",

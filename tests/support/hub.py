@@ -12,8 +12,9 @@ import os
 import re
 import threading
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cache
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ _FILE = re.compile(r"/([^/]+/[^/]+)/resolve/([^/]+)/(.+)")
 _PIECE = 1 << 20
 
 
+@cache
 def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
@@ -44,8 +46,8 @@ class StandIn:
 
     @property
     def commit(self) -> str:
-        whole = b"".join(name.encode() + data for name, data in sorted(self.files.items()))
-        return hashlib.sha1(whole).hexdigest()
+        whole = "".join(name + sha256(data) for name, data in sorted(self.files.items()))
+        return hashlib.sha1(whole.encode()).hexdigest()
 
     def info(self) -> dict[str, Any]:
         return {
@@ -77,6 +79,9 @@ class Hub:
     requests: list[Request] = field(default_factory=list)
     cut_after: int | None = None
     """Break the connection after this many bytes of a stored file."""
+    pause_after: int | None = None
+    """Stop sending a stored file after this many bytes, until `proceed` is set."""
+    proceed: threading.Event = field(default_factory=threading.Event)
     damaged: bool = False
     """Send stored files with a wrong byte."""
     endless: bool = False
@@ -102,9 +107,14 @@ class Hub:
         return [request.range for request in self.requests if request.path.startswith("/stored/")]
 
 
+@cache
+def _blob_id(data: bytes) -> str:
+    """The hash that git knows a file by."""
+    return hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
+
+
 def _sibling(name: str, data: bytes) -> dict[str, Any]:
-    blob = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-    entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": blob}
+    entry: dict[str, Any] = {"rfilename": name, "size": len(data), "blobId": _blob_id(data)}
     if name.endswith(_STORED):
         entry["lfs"] = {"sha256": sha256(data), "size": len(data), "pointerSize": 134}
     return entry
@@ -145,7 +155,10 @@ def hub() -> Iterator[Hub]:
             resources.callback(thread.join)
             resources.callback(server.server_close)
             resources.callback(server.shutdown)
-        yield state
+        try:
+            yield state
+        finally:
+            state.proceed.set()
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -167,10 +180,11 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(
             Request(self.command, unquote(path), self.headers.get("Range", ""), token)
         )
-        if self.hub.status:
-            self.send(self.hub.status, b"{}")
-        else:
-            self.respond(path, token)
+        with suppress(ConnectionError):  # the client may go away
+            if self.hub.status:
+                self.send(self.hub.status, b"{}")
+            else:
+                self.respond(path, token)
 
     def respond(self, path: str, token: str) -> None:
         raise NotImplementedError
@@ -238,6 +252,10 @@ class _Storage(_Handler):
         self.end_headers()
         cut = self.hub.cut_after
         whole = memoryview(data)[start:stop]
+        if pause := self.hub.pause_after:
+            self.wfile.write(whole[:pause])
+            self.hub.proceed.wait(60)
+            whole = whole[pause:]
         self.wfile.write(whole if cut is None else whole[:cut])
         if cut is not None and cut < len(whole):
             self.close_connection = True

@@ -8,6 +8,8 @@ from pathlib import Path
 import click
 
 FILE = click.Path(path_type=Path)
+MODEL = click.Path()
+"""A path or a name of the Hub, as text; `hub_names` makes a path of it."""
 THREADS = click.IntRange(1, 512)
 
 _SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGT]?)(I?)B?", re.IGNORECASE)
