@@ -73,6 +73,8 @@ def _found(text: str, *, gguf: bool, download: bool) -> Path:
     name = None if Path(text).exists() else hub_name(text)
     if name is None:
         return Path(text)
+    if gguf and not name.file and (folder := find_cached(name)) and folder.is_dir():
+        raise HubError(f"{name}: is a checkpoint; convert it first: franken-gguf convert {name}")
     _provide([name], gguf=gguf, download=download)
     if (cached := find_cached(name, gguf=gguf)) is None:
         raise HubError(

@@ -54,7 +54,7 @@ def _lack(repository: Repository, *, gguf: bool) -> str:
     if repository.name.file:
         return f"has no GGUF file {repository.name.file!r}; look at {endpoint()}"
     if checkpoint_files(names):
-        return f"has no GGUF file; make one with franken-gguf convert {repository.name}"
+        return f"has no GGUF file; convert it first: franken-gguf convert {repository.name}"
     if pickles(names) and not gguf:
         return (
             "has only pickled weights, which can run code when loaded; have them converted at "

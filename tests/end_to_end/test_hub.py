@@ -216,6 +216,15 @@ def test_a_gguf_file_in_the_cache_is_inspected_planned_answered_and_calibrated(
     assert (tmp_path / "tales-Q4_1-imatrix.gguf").is_file()
 
 
+def test_a_checkpoint_is_not_a_model_to_run(home: Path, tmp_path: Path) -> None:
+    in_cache(home, "org/tales", make_dense(tmp_path / "tales"))
+    result = franken("plan", "org/tales")
+    assert (result.exit_code, result.stderr) == (
+        1,
+        "Error: org/tales: is a checkpoint; convert it first: franken-gguf convert org/tales\n",
+    )
+
+
 def test_a_gguf_file_in_the_cache_is_served(
     gguf_home: Path, home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ import json
 import os
 import re
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
@@ -82,10 +83,13 @@ class Hub:
     pause_after: int | None = None
     """Stop sending a stored file after this many bytes, until `proceed` is set."""
     proceed: threading.Event = field(default_factory=threading.Event)
+    has_ranges: bool = True
     damaged: bool = False
     """Send stored files with a wrong byte."""
     endless: bool = False
     """Send more of a stored file than was announced."""
+    delay: float = 0.0
+    """Wait this many seconds before each answer."""
     status: int = 0
     """Answer everything with this status."""
 
@@ -180,6 +184,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.hub.requests.append(
             Request(self.command, unquote(path), self.headers.get("Range", ""), token)
         )
+        time.sleep(self.hub.delay)
         with suppress(ConnectionError):  # the client may go away
             if self.hub.status:
                 self.send(self.hub.status, b"{}")
@@ -242,7 +247,8 @@ class _Storage(_Handler):
             data = data[:-1] + bytes([data[-1] ^ 1])
         if self.hub.endless:
             data *= 2
-        found = re.fullmatch(r"bytes=(\d+)-(\d*)", self.headers.get("Range", ""))
+        asked = self.headers.get("Range", "") if self.hub.has_ranges else ""
+        found = re.fullmatch(r"bytes=(\d+)-(\d*)", asked)
         start = int(found[1]) if found else 0
         stop = int(found[2]) + 1 if found and found[2] else len(data)
         self.send_response(206 if found else 200)

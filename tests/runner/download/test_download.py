@@ -145,6 +145,21 @@ def test_a_connection_that_breaks_is_taken_up_again_by_ranges(stand_in: Hub) -> 
     assert stand_in.ranges() == ["", f"bytes={13 * PIECE}-"]
 
 
+def test_a_server_without_ranges_sends_the_file_from_its_start(stand_in: Hub) -> None:
+    stand_in.add("org/tales", {"model.safetensors": WEIGHTS, "config.json": b"{}"})
+    stand_in.has_ranges = False
+    part = repository_folder(NAME) / "blobs" / f"{sha256(WEIGHTS)}.incomplete"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(b"something else")
+    reported = {"model.safetensors": 0, "config.json": 0}
+
+    def count(name: str, nbytes: int) -> None:
+        reported[name] += nbytes
+
+    assert (fetch(report=count) / "model.safetensors").read_bytes() == WEIGHTS
+    assert reported == {"model.safetensors": len(WEIGHTS), "config.json": 2}
+
+
 def test_a_file_with_a_wrong_byte_never_gets_its_name(stand_in: Hub) -> None:
     stand_in.add("org/tales", FILES)
     stand_in.damaged = True
@@ -237,7 +252,7 @@ def test_of_a_gguf_repository_only_the_named_file_is_fetched(stand_in: Hub) -> N
 @pytest.mark.parametrize(
     ("files", "name", "gguf", "line"),
     [
-        (FILES, NAME, True, "has no GGUF file; make one with franken-gguf convert org/tales"),
+        (FILES, NAME, True, "has no GGUF file; convert it first: franken-gguf convert org/tales"),
         (GGUF, NAME, False, "has 2 GGUF files; name one, as in hf:org/tales/tales-Q4_0.gguf"),
         (
             GGUF,
