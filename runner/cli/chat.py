@@ -109,9 +109,9 @@ def chat(
 ) -> None:
     """Chat with a model, or get one answer.
 
-    MODEL is a GGUF file. At a terminal this is a chat with commands (/help lists them), saved
-    after every turn. With -p, or with text piped in, it prints one answer and exits, and saves it
-    only to a chat that --session, --continue or --import names.
+    MODEL is a GGUF file, or its name on the Hugging Face Hub. At a terminal this is a chat with
+    commands (/help lists them), saved after every turn. With -p, or with text piped in, it prints
+    one answer and exits, and saves it only to a chat that --session, --continue or --import names.
 
     Answers go to standard output, everything else to standard error. Ctrl-C stops an answer.
     """

@@ -56,8 +56,8 @@ _DEFAULT_TYPE = "Q4_K_M"
 _WHAT, _TYPES, _RESOURCES, _OUTPUT = "Quants", "Tensor types", "Resources", "Output"
 _HELP = f"""Convert a model to one or more GGUF quants.
 
-SOURCE is a Hugging Face folder, a GGUF file to quantize again, or a mergekit-moe recipe (.yml),
-whose experts are read from where they are.
+SOURCE is a Hugging Face folder, a GGUF file to quantize again, a mergekit-moe recipe (.yml), whose
+experts are read from where they are, or a model's name on the Hugging Face Hub.
 
 TYPE is one of llama-quantize's, in upper or lower case: {" ".join(LLAMA_PRESETS)}; or our own for
 mixtures of experts: {" ".join(MOE_PRESETS)}, the size of Q4_K_M and closer to the model.

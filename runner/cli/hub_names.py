@@ -44,7 +44,7 @@ def hub_names(
             is_flag=True,
             help=(
                 "Fetch models that are named as on the Hugging Face Hub, org/name[@revision] or "
-                "hf:org/name/file.gguf, unless its cache on this machine has the newest files."
+                "hf:org/name/file.gguf, into its cache on this machine."
             ),
         )(with_paths)
 
@@ -73,7 +73,7 @@ def _found(text: str, *, gguf: bool, download: bool) -> Path:
     name = None if Path(text).exists() else hub_name(text)
     if name is None:
         return Path(text)
-    if gguf and not name.file and (folder := find_cached(name)) and folder.is_dir():
+    if gguf and find_cached(name, gguf=True) is None and find_cached(name):
         raise HubError(f"{name}: is a checkpoint; convert it first: franken-gguf convert {name}")
     _provide([name], gguf=gguf, download=download)
     if (cached := find_cached(name, gguf=gguf)) is None:

@@ -160,8 +160,9 @@ def serve(
 ) -> None:
     """Serve a model and its stories over HTTP.
 
-    MODEL is a GGUF file. A page for writing stories is at the address that is printed. Clients of
-    llama.cpp's server, OpenAI's API and KoboldCpp work too, such as SillyTavern.
+    MODEL is a GGUF file, or its name on the Hugging Face Hub. A page for writing stories is at the
+    address that is printed. Clients of llama.cpp's server, OpenAI's API and KoboldCpp work too,
+    such as SillyTavern.
 
     Only this machine can reach the server; if --host lets others reach it, it requires a key.
     Sampling options are the defaults for requests that do not set them. Cards and lorebooks are for
