@@ -46,7 +46,7 @@ def find_cached(name: HubName, *, gguf: bool = False) -> Path | None:
     if folder is None or not folder.is_dir():
         return None
     files = _files(folder)
-    if not gguf and not name.file and has_weights(folder):
+    if not (gguf or name.file or name.quant) and has_weights(folder):
         return folder
     parts = gguf_files(name, files)
     return folder / parts[0] if is_complete(parts) else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any
 
 from franken_gguf.quantize.common.errors import HubError, shown
@@ -68,7 +69,9 @@ def gguf_files(name: HubName, names: Iterable[str]) -> list[str]:
     for file in sorted(names):
         if file.lower().endswith(".gguf") and not _NOT_MODELS.search(file):
             split = _SPLIT.fullmatch(file)
-            models.setdefault(f"{split[1]}-of-{split[3]}" if split else file, []).append(file)
+            stem, key = (split[1], f"{split[1]}-of-{split[3]}") if split else (file[:-5], file)
+            if re.search(rf"(?:^|[/.-]){name.quant}$", stem, re.IGNORECASE) or not name.quant:
+                models.setdefault(key, []).append(file)
     if name.file:
         return next((files for files in models.values() if name.file in files), [])
     if len(models) > 1:
@@ -77,7 +80,7 @@ def gguf_files(name: HubName, names: Iterable[str]) -> list[str]:
         listed = ", ".join(shown(first)[1:-1] for first in firsts[:_MOST_SHOWN])
         raise HubError(
             f"{name}: has {len(firsts)} GGUF files; name one, as in "
-            f"hf:{name}/{firsts[0]} (there are {listed}{more})"
+            f"{replace(name, quant='', file=firsts[0])} (there are {listed}{more})"
         )
     return next(iter(models.values()), [])
 

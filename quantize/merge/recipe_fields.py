@@ -111,8 +111,8 @@ class Fields:
             raise self.error(f"{key}: must be the path of a model")
         if (whole := self._existing(value)) is not None:
             return ModelPath(whole)
-        model, plus, adapter = value.rpartition("+")
-        if not plus:
+        model, _, adapter = value.rpartition("+")
+        if not (model and adapter):
             return ModelPath(self._model(key, value))
         return ModelPath(self._model(key, model), self._model(key, adapter))
 

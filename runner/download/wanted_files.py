@@ -24,7 +24,8 @@ def wanted_files(repository: Repository, *, gguf: bool) -> list[RemoteFile]:
 
     The index of a checkpoint is fetched for that. Raises HubError if there is no such model.
     """
-    wanted = [] if gguf or repository.name.file else _checkpoint(repository)
+    name = repository.name
+    wanted = [] if gguf or name.file or name.quant else _checkpoint(repository)
     wanted = wanted or gguf_files(repository.name, repository.files)
     if not wanted:
         raise HubError(f"{repository.name}: {_lack(repository, gguf=gguf)}")
@@ -51,8 +52,8 @@ def _checkpoint(repository: Repository) -> list[str]:
 def _lack(repository: Repository, *, gguf: bool) -> str:
     """What the repository lacks, and what to do."""
     names = list(repository.files)
-    if repository.name.file:
-        return f"has no GGUF file {repository.name.file!r}; look at {endpoint()}"
+    if asked := repository.name.file or repository.name.quant:
+        return f"has no GGUF file {asked!r}; see {endpoint()}/{repository.name.repository}"
     if checkpoint_files(names):
         return f"has no GGUF file; convert it first: franken-gguf convert {repository.name}"
     if pickles(names) and not gguf:

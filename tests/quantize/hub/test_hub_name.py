@@ -18,6 +18,9 @@ COMMIT = "9dcd5f58595ed38ee640069b4e3cf4f0a00852d9"
         (f"org/name@{COMMIT}", HubName("org/name", COMMIT)),
         ("org/name@refs/pr/3", HubName("org/name", "refs/pr/3")),
         ("org/name@my/branch", HubName("org/name", "my/branch")),
+        ("org/name:Q4_K_M", HubName("org/name", quant="Q4_K_M")),
+        ("org/name@v1.0:Q8_0", HubName("org/name", "v1.0", quant="Q8_0")),
+        ("hf:org/name:Q8_0", HubName("org/name", quant="Q8_0")),
         ("hf:org/name", HubName("org/name")),
         ("hf://org/name", HubName("org/name")),
         ("hf:/org/name", HubName("org/name")),  # what Path makes of it
@@ -31,7 +34,7 @@ def test_a_name_is_a_repository_a_revision_and_a_file(text: str, name: HubName) 
     assert hub_name(text) == name
 
 
-@pytest.mark.parametrize("text", ["org/name", "org/name@v1.0", "hf:org/name@v1.0/a/b.gguf"])
+@pytest.mark.parametrize("text", ["org/name", "org/name@v1:Q8_0", "hf:org/name@v1/a/b.gguf"])
 def test_a_name_is_printed_as_it_is_typed(text: str) -> None:
     assert str(hub_name(text)) == text
 
@@ -52,6 +55,9 @@ def test_a_name_is_printed_as_it_is_typed(text: str) -> None:
         "org/na..me",
         "org/.name",
         "org/name@",
+        "org/name:",
+        "org/name:.*",
+        "hf:org/name:Q8_0/a.gguf",
         "org/name@../../x",
         "org/name@/x",
         "org/name@a//b",

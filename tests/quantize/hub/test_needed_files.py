@@ -89,6 +89,22 @@ def test_several_gguf_models_are_listed_and_one_must_be_named() -> None:
     assert gguf_files(HubName("org/name", file="lost.gguf"), names) == []
 
 
+@pytest.mark.parametrize(
+    ("quant", "files"),
+    [
+        ("Q4_K_M", ["tales.Q4_K_M.gguf"]),
+        ("q4_k_m", ["tales.Q4_K_M.gguf"]),
+        ("Q8_0", ["Q8_0/tales-Q8_0-00001-of-00002.gguf", "Q8_0/tales-Q8_0-00002-of-00002.gguf"]),
+        ("K_M", []),
+        ("Q4_0", []),
+    ],
+)
+def test_a_quant_names_the_file_that_ends_in_it(quant: str, files: list[str]) -> None:
+    parts = [f"Q8_0/tales-Q8_0-0000{number}-of-00002.gguf" for number in (1, 2)]
+    names = ["tales.Q4_K_M.gguf", "tales-IQ4_K_M.gguf", *parts]
+    assert gguf_files(HubName("org/name", quant=quant), names) == files
+
+
 def test_any_part_of_a_split_model_names_all_of_it() -> None:
     parts = [f"Q8_0/tales-{number:05}-of-00003.gguf" for number in (1, 2, 3)]
     names = [*parts, "tales-Q4_0.gguf"]

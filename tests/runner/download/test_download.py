@@ -261,6 +261,12 @@ def test_of_a_gguf_repository_only_the_named_file_is_fetched(stand_in: Hub) -> N
             "hf:org/tales/x.gguf: has no GGUF file 'x.gguf'",
         ),
         (
+            GGUF,
+            HubName("org/tales", quant="Q2_K"),
+            False,
+            "org/tales:Q2_K: has no GGUF file 'Q2_K'",
+        ),
+        (
             {"pytorch_model.bin": b"", "config.json": b"{}"},
             NAME,
             False,
