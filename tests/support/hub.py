@@ -172,6 +172,10 @@ class _Handler(BaseHTTPRequestHandler):
     def log_message(self, format: str, *arguments: object) -> None:  # noqa: A002 - its name
         """Print nothing."""
 
+    def handle(self) -> None:
+        with suppress(ConnectionError):  # the client may go away
+            super().handle()
+
     def do_HEAD(self) -> None:
         self._answer()
 
@@ -185,11 +189,10 @@ class _Handler(BaseHTTPRequestHandler):
             Request(self.command, unquote(path), self.headers.get("Range", ""), token)
         )
         time.sleep(self.hub.delay)
-        with suppress(ConnectionError):  # the client may go away
-            if self.hub.status:
-                self.send(self.hub.status, b"{}")
-            else:
-                self.respond(path, token)
+        if self.hub.status:
+            self.send(self.hub.status, b"{}")
+        else:
+            self.respond(path, token)
 
     def respond(self, path: str, token: str) -> None:
         raise NotImplementedError
