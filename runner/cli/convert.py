@@ -50,8 +50,6 @@ from .target_options import measured_fitter, stand_in, target_options, targets_o
 
 # Weights converted in the time that another process takes to start.
 _WEIGHTS_FOR_A_START = 1 << 24
-
-
 _DEFAULT_TYPE = "Q4_K_M"
 _WHAT, _TYPES, _RESOURCES, _OUTPUT = "Quants", "Tensor types", "Resources", "Output"
 _HELP = f"""Convert a model to one or more GGUF quants.
