@@ -60,7 +60,7 @@ def hub_errors(name: HubName) -> Iterator[None]:
         raise HubError(f"{name}: {endpoint()} answered with status {status}; {hint}") from None
     except Exception as error:  # of several HTTP libraries, by the version of huggingface_hub
         if isinstance(error, OSError) and error.errno is not None and error.strerror:
-            reason = error.strerror
+            reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
         else:
             reason = shown(" ".join(str(error).split()) or type(error).__name__)[1:-1]
         raise HubError(
