@@ -23,6 +23,6 @@ def chat(
         capture_output=True,
         encoding="utf-8",
         env={**os.environ, **environment},
-        timeout=PATIENCE,
+        timeout=3 * PATIENCE,  # it starts and loads a model
         check=False,
     )
