@@ -37,6 +37,7 @@ WITHOUT_DEFAULT = {
     "preset",
     "prompt",
     "report",
+    "report_file",
     "rpc",
     "source",
     "ssl_cert_file",
