@@ -11,7 +11,7 @@ from starlette.responses import JSONResponse, Response
 from franken_gguf.quantize.common.errors import FrankenError
 
 from .completing import Completion, Finished, Token
-from .event_stream import cancel, data, items, stream, unless_disconnected
+from .event_stream import EventStream, cancel, data, items, unless_disconnected
 from .model_thread import Ticket
 from .refusals import RequestError, as_request_error
 from .served_model import ServedModel
@@ -70,7 +70,7 @@ def streamed(
             return
         yield end(done)
 
-    return stream(tickets, events)
+    return EventStream(tickets, events())
 
 
 def submit(request: Request, wanted: Sequence[Completion]) -> list[_Ticket]:

@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from weakref import WeakValueDictionary
 
 from platformdirs import user_cache_path
 from starlette.applications import Starlette
@@ -14,6 +15,7 @@ from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+from starlette.routing import Match
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner.chat.chat import Chat
@@ -32,10 +34,11 @@ from .answering import ErrorForm, refusal
 from .guard import Access, Guard
 from .kept_states import KeptStates
 from .library import Library
-from .model_thread import ModelThread
+from .model_thread import ModelThread, Ticket
 from .refusals import RequestError, kobold_form, llama_form, openai_form
 from .served_model import ServedModel
 from .stories import Stories
+from .story_answers import Event
 
 DEFAULT_RAM, DEFAULT_DISK = 1 << 30, 4 << 30
 
@@ -83,7 +86,7 @@ def serve_app(
     sessions = sessions or Sessions()
     library = Library(sessions.folder.parent)
     app.state.stories = Stories(sessions, library, model.name, chat.conversation.system)
-    app.state.story_tickets = {}
+    app.state.story_tickets = WeakValueDictionary[str, Ticket[Event]]()
     app.state.kobold_answers = kobold_api.Answers()
     return app
 
@@ -148,7 +151,15 @@ def _refuse_path(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     what = "there is nothing at this path" if error.status_code == 404 else error.detail
     found = RequestError(what, status=error.status_code)
-    return JSONResponse(_form(request)(found), error.status_code, error.headers)
+    headers = {"Allow": ", ".join(_methods(request))} if error.status_code == 405 else error.headers
+    return JSONResponse(_form(request)(found), error.status_code, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """What a path answers: Starlette knows those of its first route alone."""
+    routes = request.app.routes
+    here = [one for one in routes if one.matches(request.scope)[0] != Match.NONE]
+    return sorted({method for one in here for method in getattr(one, "methods", ())})
 
 
 def _fail(request: Request, error: Exception) -> Response:

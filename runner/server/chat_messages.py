@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from franken_gguf.runner.conversation.conversation import Message
@@ -13,21 +14,33 @@ _OTHER_ROLES = ("tool", "function")
 _MAX_MESSAGES = 20_000
 
 
-def messages_of(fields: Fields) -> tuple[list[Message], str]:
-    """The messages, and the text that the answer begins with: a last message by the assistant.
+@dataclass(frozen=True)
+class Turns:
+    """The messages that a prompt is made of."""
 
-    Raises RequestError.
-    """
+    messages: list[Message]
+    prefix: str = ""
+    """What the answer begins with: a last message by the assistant, which is continued."""
+    has_answer: bool = True
+    """Whether the prompt ends where the assistant's next answer begins."""
+
+
+def turns_of(fields: Fields) -> Turns:
+    """The turns of a chat request. Raises RequestError."""
     found = fields.items("messages")
     if not found:
         wrong("messages", "a list of at least one message")
     if len(found) > _MAX_MESSAGES:
         wrong("messages", f"at most {_MAX_MESSAGES} messages")
     messages = [_message(one, f"messages[{n}]") for n, one in enumerate(found)]
-    begun = fields.flag("add_generation_prompt", True) and messages[-1].role == "assistant"
-    if not begun or len(messages) == 1 or not messages[-1].content:
-        return messages, ""
-    return messages[:-1], messages[-1].content
+    continues = fields.flag("continue_final_message")
+    if continues and fields.flag("add_generation_prompt"):
+        wrong("continue_final_message", "false if add_generation_prompt is true")
+    has_answer = continues or fields.flag("add_generation_prompt", True)
+    last = messages[-1]
+    if has_answer and last.role == "assistant" and last.content and len(messages) > 1:
+        return Turns(messages[:-1], last.content)
+    return Turns(messages, has_answer=has_answer)
 
 
 def _message(found: object, name: str) -> Message:

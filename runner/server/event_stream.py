@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, TypeVar
 
 import anyio
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from .model_thread import Ticket
 
@@ -24,23 +25,21 @@ def data(value: object, event: str = "") -> str:
     return f"{head}data: {json.dumps(value, ensure_ascii=False)}\n\n"
 
 
-def stream(
-    tickets: list[Ticket[T]],
-    events: Callable[[], AsyncIterator[str]],
-) -> StreamingResponse:
+class EventStream(StreamingResponse):
     """A response of server-sent `events`. Cancels `tickets` if the client goes away."""
 
-    async def guarded() -> AsyncIterator[str]:
-        try:
-            async for event in events():
-                yield event
-        finally:
-            cancel(tickets)
+    def __init__(self, tickets: Sequence[Ticket[Any]], events: AsyncIterator[str]) -> None:
+        waiting = {"X-Queue-Position": str(tickets[0].position())} if tickets else {}
+        headers = {**_HEADERS, **waiting}
+        super().__init__(events, media_type="text/event-stream", headers=headers)
+        self._tickets = tickets
 
-    waiting = {"X-Queue-Position": str(tickets[0].position())} if tickets else {}
-    return StreamingResponse(
-        guarded(), media_type="text/event-stream", headers={**_HEADERS, **waiting}
-    )
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """See the ASGI specification."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            cancel(self._tickets)
 
 
 async def items(ticket: Ticket[T]) -> AsyncIterator[T | str]:

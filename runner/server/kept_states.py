@@ -7,33 +7,26 @@ restart of the server, is not evaluated again.
 
 from __future__ import annotations
 
-import hashlib
-import hmac
-import struct
+import threading
 import time
-import uuid
 from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from franken_gguf.quantize.common.files import replacing
 from franken_gguf.runner.chat.prompt_cache import fingerprint
-from franken_gguf.runner.conversation.session import make_private
 from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.engine import Engine
 
+from .kept_files import KeptFiles, State, Tokens
+
 _WORTH = 64
 """Tokens. To evaluate fewer again is cheaper than to keep or to restore a context."""
-_SUFFIX = ".kv"
-_MAGIC = b"FGKV\1"
-_HEAD = struct.Struct("<5sI")  # magic, number of tokens
-_HASH_BYTES = 32
-
-Tokens = NDArray[np.int32]
+_LONG_ANSWER = 512
+"""Tokens. A shorter answer is not kept when it is written anew: a copy holds its whole context."""
 
 
 @dataclass(eq=False)
@@ -43,14 +36,17 @@ class Kept:
     tokens: Tokens
     nbytes: int
     used: float
-    data: NDArray[np.uint8] | None = None
+    data: State | None = None
     path: Path | None = None
+    is_leaving: bool = False
+    """Whether it is being written, to leave memory then."""
 
 
 class KeptStates:
     """The kept contexts of `engine`: up to `max_ram` bytes in memory, `max_disk` in `folder`.
 
-    To be used in one thread, the engine's.
+    To be used in one thread, the engine's. What leaves memory is written in a thread of its own,
+    one context at a time, so that memory is exceeded by one at most.
     """
 
     def __init__(
@@ -58,21 +54,27 @@ class KeptStates:
     ) -> None:
         self.states: list[Kept] = []
         self._engine = engine
-        self._folder = folder if max_disk else None
         self._max_ram = max_ram
-        self._max_disk = max_disk
-        self._key = fingerprint(engine)
-        if self._folder is not None:
-            make_private(self._folder)
-            self._read_folder(self._folder)
+        self._files: KeptFiles | None = None
+        self._lock = threading.RLock()
+        """Held while `states` or a Kept is changed: the writing thread does so too."""
+        self._writer = ThreadPoolExecutor(1, "kept contexts")
+        self._writing: Future[None] | None = None
+        if folder is not None and max_disk:
+            self._files = KeptFiles(folder, fingerprint(engine), max_disk)
+            for path, tokens, nbytes, used in self._files.all(engine.n_ctx):
+                self.states.append(Kept(tokens, nbytes, used, path=path))
 
     def take_up(self, prompt: Sequence[int]) -> None:
         """Bring the kept context into the engine that saves most of evaluating `prompt`."""
         wanted, present = _array(prompt), _array(self._engine.evaluated)
+        with self._lock:
+            states = list(self.states)
         shared = common(present, wanted)
-        best = max(self.states, key=lambda one: common(one.tokens, wanted), default=None)
+        best = max(states, key=lambda one: common(one.tokens, wanted), default=None)
         is_better = best is not None and common(best.tokens, wanted) >= shared + _WORTH
-        if len(present) - shared >= _WORTH:
+        lost = len(present) - shared
+        if lost >= (_LONG_ANSWER if shared == len(wanted) else _WORTH):
             self.keep(present)
         if best is not None and is_better:
             self._restore(best)
@@ -81,18 +83,21 @@ class KeptStates:
 
     def keep(self, present: Tokens) -> None:
         """Keep the engine's context, whose tokens are `present`."""
-        for one in self.states:
-            if common(one.tokens, present) == len(present):  # it is kept, with more after it
-                one.used = time.time()
-                return
-        for one in [one for one in self.states if common(one.tokens, present) == len(one.tokens)]:
-            self._drop(one)  # the present one continues it
+        with self._lock:
+            for one in self.states:
+                if common(one.tokens, present) == len(present):  # it is kept, with more after it
+                    one.used = time.time()
+                    return
+            for one in list(self.states):
+                if common(one.tokens, present) == len(one.tokens):  # the present one continues it
+                    self._drop(one)
         nbytes = self._engine.state_size()
-        if nbytes > max(self._max_ram, self._max_disk):
+        if nbytes > max(self._max_ram, self._files.max_bytes if self._files else 0):
             return
         with suppress(EngineError):
             state = Kept(present, nbytes, time.time(), self._engine.state())
-            self.states.append(state)
+            with self._lock:
+                self.states.append(state)
             self._make_room()
 
     def save(self) -> None:
@@ -100,8 +105,9 @@ class KeptStates:
         present = _array(self._engine.evaluated)
         if len(present) >= _WORTH:
             self.keep(present)
-        for state in sorted(self.states, key=lambda one: one.used):
-            self._to_disk(state)
+        for state in self._staying():
+            self._send_away(state)
+        self._writer.shutdown()
 
     def _restore(self, state: Kept) -> None:
         state.used = time.time()
@@ -114,77 +120,66 @@ class KeptStates:
         except EngineError:
             self._drop(state)
 
+    def _read(self, state: Kept) -> State | None:
+        path = state.path
+        return self._files.read(path, state.tokens) if self._files and path else None
+
     def _let_go(self, state: Kept) -> None:
-        """Free the memory of a context that the engine has now."""
-        state.data = None
-        if state.path is None and state in self.states:
-            self.states.remove(state)
+        """Free the memory of a context that the engine has now, or that is on disk."""
+        with self._lock:
+            state.data = None
+            if state.path is None and state in self.states:
+                self.states.remove(state)
 
     def _make_room(self) -> None:
-        in_memory = sorted((one for one in self.states if one.data is not None), key=_age)
-        while sum(one.nbytes for one in in_memory) > self._max_ram:
-            self._to_disk(oldest := in_memory.pop(0))
-            self._let_go(oldest)
+        """Let the least recently used leave memory."""
+        staying = self._staying()
+        while sum(one.nbytes for one in staying) > self._max_ram:
+            self._send_away(staying.pop(0))
 
-    def _drop(self, state: Kept) -> None:
-        if state in self.states:
-            self.states.remove(state)
-        if state.path:
-            state.path.unlink(missing_ok=True)
+    def _staying(self) -> list[Kept]:
+        """The contexts in memory that are to stay there, the least recently used first."""
+        with self._lock:
+            found = [one for one in self.states if one.data is not None and not one.is_leaving]
+        return sorted(found, key=lambda one: one.used)
 
-    def _to_disk(self, state: Kept) -> None:
-        if self._folder is None or state.data is None or state.nbytes > self._max_disk:
+    def _send_away(self, state: Kept) -> None:
+        """Free a context's memory, once it is on disk if it may be kept there."""
+        files, data = self._files, state.data
+        if files is None or data is None or state.path or state.nbytes > files.max_bytes:
+            self._let_go(state)
             return
-        if state.path is None:
-            path = self._folder / f"{self._prefix}{uuid.uuid4().hex}{_SUFFIX}"
-            with suppress(OSError):  # a full disk: it is a cache
-                _write(path, self._key, state.tokens, state.data)
-                state.path = path
-        self._limit_folder(self._folder)
+        if self._writing is not None:
+            self._writing.result()
+        state.is_leaving = True
+        self._writing = self._writer.submit(self._write, files, state, data)
 
-    def _limit_folder(self, folder: Path) -> None:
-        """Delete the oldest files, other models' too, until the rest is within the limit."""
-        files = []
-        for path in folder.glob(f"*{_SUFFIX}"):
-            with suppress(FileNotFoundError):
-                files.append((path.stat().st_mtime, path.stat().st_size, path))
-        total = sum(size for _, size, _ in files)
-        for _, size, path in sorted(files):
-            if total <= self._max_disk:
-                return
-            path.unlink(missing_ok=True)
-            total -= size
+    def _write(self, files: KeptFiles, state: Kept, data: State) -> None:
+        path = state.path or files.write(state.tokens, data)
+        with self._lock:
+            if state in self.states:
+                state.path = path
+                state.is_leaving = False
+                self._let_go(state)
+            elif path is not None:  # it was taken up meanwhile
+                path.unlink(missing_ok=True)
+        for deleted in files.limit():
+            self._forget(deleted)
+
+    def _forget(self, path: Path) -> None:
+        """Note that a file is gone."""
+        with self._lock:
             for state in [one for one in self.states if one.path == path]:
                 state.path = None
                 if state.data is None:
                     self.states.remove(state)
 
-    @property
-    def _prefix(self) -> str:
-        return f"{self._key.hex()[:16]}-"
-
-    def _read_folder(self, folder: Path) -> None:
-        for path in folder.glob(f"{self._prefix}*{_SUFFIX}"):
-            with suppress(OSError), path.open("rb") as file:
-                magic, count = _HEAD.unpack(file.read(_HEAD.size).ljust(_HEAD.size))
-                if magic == _MAGIC and count <= self._engine.n_ctx:
-                    tokens = np.frombuffer(file.read(4 * count), "<i4")
-                    state = path.stat()
-                    self.states.append(Kept(tokens, state.st_size, state.st_mtime, path=path))
-
-    def _read(self, state: Kept) -> NDArray[np.uint8] | None:
-        """A context's data from its file; None if the file is gone or has changed."""
-        assert state.path is not None
-        try:
-            content = np.fromfile(state.path, np.uint8)
-            state.path.touch()
-        except OSError:
-            return None
-        start = _HEAD.size + 4 * len(state.tokens)
-        stored, content = content[-_HASH_BYTES:], content[:-_HASH_BYTES]
-        if not hmac.compare_digest(stored.tobytes(), _digest(self._key, content)):
-            return None
-        return content[start:].copy()  # aligned
+    def _drop(self, state: Kept) -> None:
+        with self._lock:
+            if state in self.states:
+                self.states.remove(state)
+            if state.path:
+                state.path.unlink(missing_ok=True)
 
 
 def common(first: Tokens, second: Tokens) -> int:
@@ -196,23 +191,3 @@ def common(first: Tokens, second: Tokens) -> int:
 
 def _array(tokens: Sequence[int]) -> Tokens:
     return np.array(tokens, np.int32)
-
-
-def _age(state: Kept) -> float:
-    return state.used
-
-
-def _digest(key: bytes, *parts: NDArray[np.uint8]) -> bytes:
-    result = hashlib.blake2b(key=key, digest_size=_HASH_BYTES)
-    for part in parts:
-        result.update(part.data)
-    return result.digest()
-
-
-def _write(path: Path, key: bytes, tokens: Tokens, data: NDArray[np.uint8]) -> None:
-    """Write a file whose end is a hash over all of it; it has its name once it is complete."""
-    head = np.frombuffer(_HEAD.pack(_MAGIC, len(tokens)) + tokens.astype("<i4").tobytes(), np.uint8)
-    with replacing(path, mode=0o600) as part, part.open("wb") as file:
-        for piece in (head, data):
-            file.write(piece.data)
-        file.write(_digest(key, head, data))

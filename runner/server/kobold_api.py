@@ -19,7 +19,7 @@ from franken_gguf.runner.engine.json_schema import schema_grammar
 from .answering import client_of, model_of, submit
 from .bodies import Fields, read_fields, wrong
 from .completing import Completion, Finished, Token
-from .event_stream import data, items, stream, unless_disconnected
+from .event_stream import EventStream, data, items, unless_disconnected
 from .kobold_fields import DEFAULT_LENGTH, kobold_request
 from .llama_cpp_api import text_of_ids
 from .llama_cpp_shapes import stop_type
@@ -29,8 +29,12 @@ from .refusals import RequestError, as_request_error, kobold_form
 from .served_model import in_thread
 
 _API_VERSION = "1.2.5"
-_VERSION = "1.79"
-"""KoboldCpp's version whose interface for text this is; what lies beside that, it says itself."""
+_VERSION = "1.87"
+"""The newest KoboldCpp whose interface for text this is.
+
+Since 1.88 its page leaves placeholders such as {{[INPUT]}} for the server to replace by the
+model's instruct tags; everything else that came after 1.74 it asks for by the flags of /version.
+"""
 _MAX_REMEMBERED = 64
 _STOP_REASONS = {"none": -1, "limit": 0, "eos": 1, "word": 2}
 
@@ -104,7 +108,7 @@ async def generate_stream(request: Request) -> Response:
         except FrankenError as error:
             yield data(kobold_form(as_request_error(error)), "error")
 
-    return stream([progress.ticket], events)
+    return EventStream([progress.ticket], events())
 
 
 async def check(request: Request) -> Response:
@@ -158,14 +162,15 @@ async def json_to_grammar(request: Request) -> Response:
 
 async def version(request: Request) -> Response:
     """GET /api/extra/version: KoboldCpp's version whose interface this is, and what is missing."""
-    others = ("txt2img", "vision", "audio", "transcribe", "multiplayer", "websearch", "tts")
+    media = ("txt2img", "vision", "audio", "transcribe", "multiplayer", "websearch", "tts")
+    others = (*media, "embeddings", "savedata", "admin", "guidance")
     return JSONResponse(
         {
             "result": "KoboldCpp",
             "version": _VERSION,
             "protected": bool(request.app.state.access.key),
             "llm": True,
-            **dict.fromkeys((*others, "embeddings", "savedata", "admin"), False),
+            **dict.fromkeys(others, False),
             "server": "franken-gguf",
             "server_version": version_of("franken-gguf"),
         }
@@ -223,13 +228,20 @@ def _note(progress: Progress, item: Token | Finished) -> None:
 
 
 async def _logprobs(request: Request, progress: Progress, one: Completion) -> Any:
-    """As of an OpenAI chat, which KoboldCpp's form is, of an answer that recorded them."""
+    """Of an answer that recorded them, in KoboldCpp's form: OpenAI's two in one object."""
     if one.n_probs is None or progress.done is None:
         return None
     model = model_of(request)
-    shape = Shape(True, model.name, model.vocabulary)
-    tokens = [Token(odds.token, "", odds) for odds in progress.done.generation.odds]
-    progress.logprobs = shape.logprobs(tokens, 0)
+    spelling = model.vocabulary.spelling
+    tokens = [
+        Token(odds.token, spelling(odds.token).decode(errors="replace"), odds)
+        for odds in progress.done.generation.odds
+    ]
+    progress.logprobs = {
+        key: value
+        for is_chat in (True, False)
+        for key, value in Shape(is_chat, model.name, model.vocabulary).logprobs(tokens, 0).items()
+    }
     return progress.logprobs
 
 
@@ -272,6 +284,7 @@ ROUTES = [
     Route("/api/extra/generate/check", check, methods=["GET", "POST"]),
     Route("/api/extra/abort", abort, methods=["POST"]),
     Route("/api/extra/tokencount", token_count, methods=["POST"]),
+    Route("/api/extra/tokenize", token_count, methods=["POST"]),
     Route("/api/extra/detokenize", detokenize, methods=["POST"]),
     Route("/api/extra/last_logprobs", last_logprobs, methods=["GET", "POST"]),
     Route("/api/extra/json_to_grammar", json_to_grammar, methods=["POST"]),

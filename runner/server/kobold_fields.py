@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .bodies import Fields, wrong
+from .bodies import Fields, json_object, wrong
 from .completing import Completion
 from .sampling_fields import banned_of, renamed, sampling_of, stops_of
 from .served_model import ServedModel
@@ -19,10 +19,14 @@ _ORDER: dict[int, tuple[str, ...]] = {
     2: ("top_p", "min_p"),
     3: (),  # tail-free sampling, which llama.cpp no longer has
     4: ("typ_p",),
-    5: ("temperature",),
+    5: ("temperature", "top_n_sigma"),
     6: ("penalties",),
 }
-"""KoboldCpp's numbers of samplers."""
+"""KoboldCpp's numbers of samplers, as its expose.h and SampleLogits (1.93.2) have them.
+
+DRY comes before all of them, XTC after.
+"""
+_BAN = -100.0  # KoboldCpp's lowest bias
 
 
 @dataclass(frozen=True)
@@ -53,6 +57,10 @@ def kobold_request(fields: Fields, model: ServedModel) -> KoboldRequest:
     )
     if fields.given("sampler_order"):
         members["samplers"] = _samplers(fields.items("sampler_order"))
+    if (grammar := fields.text("grammar")).lstrip().startswith("{"):
+        members |= {"grammar": "", "json_schema": json_object(grammar.encode())}
+    if banned := fields.text("custom_token_bans"):
+        members["logit_bias"] = _with_bans(members.get("logit_bias"), banned)
     sampling = sampling_of(Fields(members), model.chat.sampling, model.vocabulary)
     model.engine.check_grammar(sampling)
     n_ctx = model.engine.n_ctx
@@ -69,16 +77,22 @@ def kobold_request(fields: Fields, model: ServedModel) -> KoboldRequest:
         sampling,
         length,
         stops_of(fields, "stop_sequence"),
-        banned_of(fields, model.chat.banned, "banned_tokens"),
+        banned_of(Fields(members), model.chat.banned),
         MAX_LOGPROBS if fields.flag("logprobs") else None,
     )
     return KoboldRequest(fields.text("memory"), fields.text("prompt"), n_ctx, length, settings)
 
 
 def _samplers(order: list[Any]) -> list[str]:
-    names = ["dry", "top_n_sigma"]
+    names = ["dry"]
     for number in order:
         if isinstance(number, bool) or not isinstance(number, int) or number not in _ORDER:
             wrong("sampler_order", "a list of the numbers 0 to 6")
         names += _ORDER[number]
     return [*names, "xtc"]
+
+
+def _with_bans(biases: Any, banned: str) -> Any:
+    """`biases` with those of `custom_token_bans`: ids with commas between."""
+    found = {number.strip(): _BAN for number in banned.split(",") if number.strip().isdigit()}
+    return {**biases, **found} if isinstance(biases, dict) else biases or found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -16,7 +16,7 @@ from franken_gguf.runner.engine.vocabulary import Vocabulary
 from . import llama_cpp_shapes as shapes
 from .answering import collected, model_of, streamed
 from .bodies import Fields, read_fields, wrong
-from .chat_messages import messages_of
+from .chat_messages import turns_of
 from .completing import Completion, Finished, Token
 from .event_stream import data
 from .refusals import RequestError, llama_form
@@ -106,14 +106,18 @@ def text_of_ids(fields: Fields, name: str, vocabulary: Vocabulary) -> str:
     tokens = token_ids(fields.items(name), name)
     if any(token >= vocabulary.size for token in tokens):
         wrong(name, f"token ids below {vocabulary.size}")
+    return text_of_tokens(tokens, vocabulary)
+
+
+def text_of_tokens(tokens: Iterable[int], vocabulary: Vocabulary) -> str:
+    """The text of tokens, special ones by name."""
     return b"".join(map(vocabulary.spelling, tokens)).decode(errors="replace")
 
 
 async def apply_template(request: Request) -> Response:
     """POST /apply-template."""
     fields = await read_fields(request)
-    messages, prefix = messages_of(fields)
-    return JSONResponse({"prompt": await model_of(request).render(messages, prefix)})
+    return JSONResponse({"prompt": await model_of(request).render(turns_of(fields))})
 
 
 async def completion(request: Request) -> Response:
@@ -122,29 +126,44 @@ async def completion(request: Request) -> Response:
     prompts = await _prompts(fields, model)
     settings = await in_thread(_settings, fields, model)
     wanted = [settings(prompt) for prompt in prompts for _ in range(_count(fields))]
+    shown = fields.texts("response_fields")
     if fields.flag("stream"):
-        return streamed(request, wanted, _Events(wanted, model).word, llama_form)
+        return streamed(request, wanted, _Events(wanted, model, shown).word, llama_form)
+    has_tokens = fields.flag("return_tokens")
     answers = [
-        shapes.final(index, done, wanted[index], model.name, tokens)
-        | _all_probabilities(tokens, model)
+        shapes.chosen(
+            _final(index, done, wanted[index], model)
+            | {
+                "content": done.text,
+                "tokens": [one.token for one in tokens] if has_tokens else [],
+                **_all_probabilities(tokens, model),
+            },
+            shown,
+        )
         for index, (tokens, done) in enumerate(await collected(request, wanted))
     ]
     return JSONResponse(answers if len(answers) > 1 else answers[0])
 
 
-class _Events:
-    """The events of streamed answers."""
+def _final(index: int, done: Finished, wanted: Completion, model: ServedModel) -> dict[str, Any]:
+    prompt = text_of_tokens(wanted.prompt, model.vocabulary)
+    return shapes.final(index, done, wanted, model.name, prompt)
 
-    def __init__(self, wanted: list[Completion], model: ServedModel) -> None:
+
+class _Events:
+    """The events of streamed answers; of the last one of each only the fields `shown`."""
+
+    def __init__(self, wanted: list[Completion], model: ServedModel, shown: Sequence[str]) -> None:
         self._wanted = wanted
         self._model = model
+        self._shown = shown
         self._places = [0] * len(wanted)
 
     def word(self, index: int, item: Token | Finished) -> str:
         """The event of one item of the answer `index`."""
         wanted, model = self._wanted[index], self._model
         if isinstance(item, Finished):
-            return data(shapes.final(index, item, wanted, model.name))
+            return data(shapes.chosen(_final(index, item, wanted, model), self._shown))
         self._places[index] += 1
         place, n_prompt = self._places[index] - 1, len(wanted.prompt)
         return data(shapes.chunk(index, item, model.vocabulary, place, n_prompt))
@@ -172,7 +191,7 @@ async def _prompts(fields: Fields, model: ServedModel) -> list[tuple[int, ...]]:
     if not fields.given("prompt"):
         wrong("prompt", "there: a text or tokens")
     are_several = isinstance(found, list) and (
-        all(isinstance(one, str | list) for one in found) and found
+        all(isinstance(one, str | list | dict) for one in found) and found
     )
     several = found if are_several else [found]
     assert isinstance(several, list)
@@ -182,7 +201,14 @@ async def _prompts(fields: Fields, model: ServedModel) -> list[tuple[int, ...]]:
 
 
 async def prompt_of(found: object, model: ServedModel) -> tuple[int, ...]:
-    """The tokens of one prompt: a text, token ids, or a list that mixes them."""
+    """The tokens of one prompt: a text, token ids, or a list that mixes them.
+
+    A text may be in an object, as llama.cpp has it for prompts with pictures.
+    """
+    if isinstance(found, dict):
+        if found.get("multimodal_data"):
+            wrong("prompt", "without multimodal_data: this model reads neither pictures nor sound")
+        found = found.get("prompt_string")
     if isinstance(found, str):
         return await model.prompt(Fields({"prompt": found}).text("prompt"))
     if not isinstance(found, list):
@@ -229,7 +255,7 @@ ROUTES = [
     Route("/completion", completion, methods=["POST"]),
     Route("/completions", completion, methods=["POST"]),
     *(
-        Route(path, _not_supported, methods=["POST"])
+        Route(path, _not_supported, methods=["POST"], include_in_schema=False)
         for path in ("/infill", "/embedding", "/embeddings", "/reranking", "/rerank")
     ),
 ]

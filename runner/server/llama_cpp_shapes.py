@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -33,21 +34,21 @@ def chunk(index: int, item: Token, vocabulary: Vocabulary, place: int, n_prompt:
 
 
 def final(
-    index: int, done: Finished, wanted: Completion, model: str, tokens: list[Token] | None = None
+    index: int, done: Finished, wanted: Completion, model: str, prompt: str
 ) -> dict[str, Any]:
-    """The end of an answer; with all of its `tokens` if they were not streamed."""
+    """The end of an answer to `prompt`, without its text."""
     generation = done.generation
     return {
         "index": index,
-        "content": "" if tokens is None else done.text,
-        "tokens": [] if tokens is None else [one.token for one in tokens],
+        "content": "",
+        "tokens": [],
         "id_slot": 0,
         "stop": True,
         "model": model,
         "tokens_predicted": generation.tokens,
         "tokens_evaluated": generation.prompt_tokens,
         "generation_settings": settings(wanted),
-        "prompt": "",
+        "prompt": prompt,
         "has_new_line": "\n" in done.text,
         "truncated": False,
         "stop_type": stop_type(done),
@@ -55,6 +56,12 @@ def final(
         "tokens_cached": generation.prompt_tokens + generation.tokens,
         "timings": timings(generation),
     }
+
+
+def chosen(found: dict[str, Any], paths: Sequence[str]) -> dict[str, Any]:
+    """What `found` has at `paths`, such as "timings/prompt_n", by path; all of it without any."""
+    values = {path: _at(found, path.split("/")) for path in paths}
+    return {path: value for path, value in values.items() if value is not None} if paths else found
 
 
 def stop_type(done: Finished) -> str:
@@ -130,6 +137,12 @@ def spelled(token: int, probability: float, vocabulary: Vocabulary) -> dict[str,
 def logprob(probability: float) -> float:
     """The natural logarithm, finite for 0 too."""
     return math.log(probability) if probability > 0 else _LEAST_LOGPROB
+
+
+def _at(found: Any, names: Sequence[str]) -> Any:
+    for name in names:
+        found = found.get(name) if isinstance(found, dict) else None
+    return found
 
 
 def _ratio(part: float, whole: float) -> float:

@@ -10,7 +10,7 @@ from starlette.routing import Route
 
 from .answering import collected, model_of, streamed
 from .bodies import Fields, read_fields, wrong
-from .chat_messages import messages_of
+from .chat_messages import turns_of
 from .completing import Completion, Finished, Token
 from .event_stream import data
 from .llama_cpp_api import MAX_ANSWERS, MAX_PROBS, prompt_of
@@ -42,11 +42,12 @@ async def completions(request: Request) -> Response:
     prompts = _prompts(fields)
     settings = await in_thread(_settings, fields, model, _plain_probs(fields))
     tokens = [await prompt_of(prompt, model) for prompt in prompts]
-    wanted = [replace(settings, prompt=one) for one in tokens for _ in range(_count(fields))]
+    n = _count(fields)
+    wanted = [replace(settings, prompt=one) for one in tokens for _ in range(n)]
     echo = ""
     if fields.flag("echo"):
         echo = b"".join(map(model.vocabulary.piece, wanted[0].prompt)).decode(errors="replace")
-    shape = Shape(False, model.name, model.vocabulary)
+    shape = Shape(False, model.name, model.vocabulary, n)
     return await _answered(request, fields, wanted, shape, echo)
 
 
@@ -54,13 +55,21 @@ async def chat_completions(request: Request) -> Response:
     """POST /v1/chat/completions."""
     fields, model = await read_fields(request), model_of(request)
     _check_model(fields.text("model"), model)
-    messages, prefix = messages_of(fields)
+    turns = turns_of(fields)
     settings = await in_thread(_settings, fields, model, _chat_probs(fields))
-    prompt = await model.prompt(await model.render(messages, prefix))
+    prompt = await model.prompt(await model.render(turns))
     stops = (*settings.stops, *model.chat.template.stops)
-    one = replace(settings, prompt=prompt, stops=stops, is_trimmed=not prefix)
-    shape = Shape(True, model.name, model.vocabulary)
-    return await _answered(request, fields, [one] * _count(fields), shape, "")
+    one = replace(settings, prompt=prompt, stops=stops, is_trimmed=not turns.prefix)
+    n = _count(fields)
+    shape = Shape(True, model.name, model.vocabulary, n)
+    return await _answered(request, fields, [one] * n, shape, "")
+
+
+async def input_tokens(request: Request) -> Response:
+    """POST /v1/chat/completions/input_tokens: how many tokens a chat's prompt has."""
+    fields, model = await read_fields(request), model_of(request)
+    text = await model.render(turns_of(fields))
+    return JSONResponse({"input_tokens": len(await in_thread(model.vocabulary.prompt, text))})
 
 
 async def _answered(
@@ -168,4 +177,6 @@ ROUTES = [
     Route("/v1/completions", completions, methods=["POST"]),
     Route("/v1/chat/completions", chat_completions, methods=["POST"]),
     Route("/chat/completions", chat_completions, methods=["POST"]),
+    Route("/v1/chat/completions/input_tokens", input_tokens, methods=["POST"]),
+    Route("/chat/completions/input_tokens", input_tokens, methods=["POST"]),
 ]

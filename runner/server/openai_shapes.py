@@ -22,6 +22,8 @@ class Shape:
     is_chat: bool
     model: str
     vocabulary: Vocabulary
+    n: int = 1
+    """Answers to each prompt."""
     created: int = field(default_factory=lambda: int(time()))
     number: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -30,7 +32,7 @@ class Shape:
         choices = [self._choice(n, *answer, echo) for n, answer in enumerate(answers)]
         done = [finished for _, finished in answers]
         kind = "chat.completion" if self.is_chat else "text_completion"
-        found = self._head(kind, choices) | {"usage": usage(done)}
+        found = self._head(kind, choices) | {"usage": usage(done, self.n)}
         return found | {"timings": timings(done[-1].generation)}
 
     def opening(self, index: int, text: str = "") -> dict[str, Any]:
@@ -54,7 +56,8 @@ class Shape:
     def totals(self, done: Sequence[Finished]) -> dict[str, Any]:
         """The event of the usage: it has no choices."""
         kind = "chat.completion.chunk" if self.is_chat else "text_completion"
-        return self._head(kind, []) | {"usage": usage(done)}
+        found = self._head(kind, []) | {"usage": usage(done, self.n)}
+        return found | {"timings": timings(done[-1].generation)}
 
     def _choice(self, n: int, tokens: list[Token], done: Finished, echo: str) -> dict[str, Any]:
         logprobs = self.logprobs(tokens, len(echo)) if tokens and tokens[0].odds else None
@@ -104,11 +107,12 @@ class Shape:
         return {**spelled(odds.token, odds.probability, self.vocabulary), "top_logprobs": top}
 
 
-def usage(done: Sequence[Finished]) -> dict[str, Any]:
-    """Tokens of the prompt, counted once, and of all answers."""
-    prompt = done[0].generation.prompt_tokens if done else 0
+def usage(done: Sequence[Finished], n: int) -> dict[str, Any]:
+    """Tokens of the prompts, each counted once for its `n` answers, and of all answers."""
+    firsts = [one.generation for one in done[::n]]
+    prompt = sum(one.prompt_tokens for one in firsts)
+    reused = sum(one.prompt_reused for one in firsts)
     answers = sum(one.generation.tokens for one in done)
-    reused = done[0].generation.prompt_reused if done else 0
     return {
         "prompt_tokens": prompt,
         "completion_tokens": answers,

@@ -15,11 +15,12 @@ from starlette.routing import BaseRoute, Route
 from franken_gguf.runner.sampling.setting_meanings import MEANINGS
 from franken_gguf.runner.sampling.settings import RANGES, Sampling
 
+from .answering import model_of
+
 _TEXT, _FLAG, _WHOLE = {"type": "string"}, {"type": "boolean"}, {"type": "integer"}
+_INDEX = {"type": "integer", "minimum": 0}
 _TEXTS = {"type": "array", "items": _TEXT}
-_IDS = {"type": "array", "items": {"type": "integer", "minimum": 0}}
 _OBJECT = {"type": "object"}
-_PROMPT = {"oneOf": [_TEXT, _IDS, _TEXTS]}
 _STOP = {"oneOf": [_TEXT, _TEXTS]}
 _MESSAGES = {
     "type": "array",
@@ -27,10 +28,10 @@ _MESSAGES = {
     "items": {
         "type": "object",
         "properties": {
-            "role": {"enum": ["system", "user", "assistant"]},
-            "content": _TEXT,
+            "role": {"enum": ["system", "developer", "user", "assistant", "tool", "function"]},
+            "content": {"type": ["string", "null"]},
         },
-        "required": ["role", "content"],
+        "required": ["role"],
     },
 }
 _COUNT = {"type": "integer", "minimum": 1, "maximum": 32}
@@ -55,11 +56,37 @@ def sampling_properties() -> dict[str, Any]:
     return found
 
 
-def _bodies() -> dict[str, dict[str, Any]]:
-    """By path, the properties of a POST's body; the required ones are marked."""
+def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """An object; null is the default of all properties that are not required."""
+    described = {
+        name: schema if name in required else {"anyOf": [schema, {"type": "null"}]}
+        for name, schema in properties.items()
+    }
+    found = {"type": "object", "properties": described}
+    return {**found, "required": list(required)} if required else found
+
+
+def _biases(token: dict[str, Any]) -> dict[str, Any]:
+    """logit_bias, in all its forms."""
+    amount = {"oneOf": [{"type": "number"}, {"const": False}]}
+    pair = {
+        "type": "array",
+        "prefixItems": [{"oneOf": [token, _TEXT]}, amount],
+        "minItems": 2,
+        "maxItems": 2,
+    }
+    by_name = {"type": "object", "additionalProperties": amount, "maxProperties": 1000}
+    return {"oneOf": [{"type": "array", "items": pair, "maxItems": 1000}, by_name]}
+
+
+def _bodies(n_vocab: int) -> dict[str, dict[str, Any]]:
+    """What a path takes, by the path, or by method and path where a path takes different things."""
     sampling = sampling_properties()
-    biased = {**sampling, "logit_bias": {}, "samplers": _TEXTS, "ignore_eos": _FLAG}
-    answer = {**biased, **_STREAMED, **_GUIDED}
+    token = {"type": "integer", "minimum": 0, "maximum": n_vocab - 1}
+    ids = {"type": "array", "items": token}
+    prompt = {"oneOf": [_TEXT, ids, {"type": "array", "items": _TEXT, "minItems": 1}]}
+    biased = {"logit_bias": _biases(token), "samplers": _TEXTS, "ignore_eos": _FLAG}
+    answer = {**sampling, **biased, **_STREAMED, **_GUIDED}
     kobold = {
         name: schema
         for name, schema in sampling.items()
@@ -81,6 +108,9 @@ def _bodies() -> dict[str, dict[str, Any]]:
         "nsigma": sampling["top_n_sigma"],
         "sampler_seed": sampling["seed"],
         "banned_tokens": _TEXTS,
+        "custom_token_bans": _TEXT,
+        "logit_bias": biased["logit_bias"],
+        "logprobs": _FLAG,
         "grammar": _TEXT,
         "genkey": _TEXT,
         **kobold,
@@ -90,60 +120,74 @@ def _bodies() -> dict[str, dict[str, Any]]:
         "text": _TEXT,
         "begun": _TEXT,
         "speaker": _TEXT,
-        "sampling": {"type": "object", "properties": sampling},
+        "sampling": _object(sampling),
         "bans": _TEXTS,
         "max_tokens": _WHOLE,
-        "revision": _TEXT,
     }
-    completion = {"prompt": _PROMPT, "n_predict": _WHOLE, "n_probs": _PROBS, **answer}
     limits = {"model": _TEXT, "max_tokens": _WHOLE, "stream_options": _OBJECT}
+    native = {"n_predict": _WHOLE, "n_probs": _PROBS, "response_fields": _TEXTS}
+    completion = _object({"prompt": prompt, "return_tokens": _FLAG, **native, **answer}, "prompt")
+    turns = {
+        "messages": _MESSAGES,
+        "add_generation_prompt": _FLAG,
+        "continue_final_message": _FLAG,
+    }
+    probs = {"logprobs": _FLAG, "top_logprobs": _PROBS}
+    chat = _object({**turns, **probs, **limits, **answer}, "messages")
+    plain = {"prompt": prompt, "echo": _FLAG, "logprobs": _PROBS, **limits, **answer}
+    counted = _object({"prompt": _TEXT, "special": _FLAG})
+    message = {"role": {"enum": ["user", "assistant", "note"]}, "text": _TEXT, "name": _TEXT}
+    facts = {"name": _TEXT, "system": _TEXT, "user": _TEXT, "cards": _TEXTS, "lorebooks": _TEXTS}
+    note = _object({"text": _TEXT, "depth": {"type": "integer", "minimum": 0, "maximum": 9999}})
+    revised = {"revision": _TEXT}
+    messages, one = "/api/stories/{name}/messages", "/api/stories/{name}/messages/{place}"
+    all_messages = {"type": "array", "items": _object(message)}
     return {
         "/completion": completion,
         "/completions": completion,
-        "/tokenize": {"content": _TEXT, "add_special": _FLAG, "parse_special": _FLAG},
-        "/detokenize": {"tokens": _IDS},
-        "/apply-template": {"messages": _MESSAGES},
-        "/v1/completions": {
-            "prompt": _PROMPT,
-            "echo": _FLAG,
-            "logprobs": _PROBS,
-            **limits,
-            **answer,
-        },
-        "/v1/chat/completions": {
-            "messages": _MESSAGES,
-            "logprobs": _FLAG,
-            "top_logprobs": _PROBS,
-            **limits,
-            **answer,
-        },
-        "/api/v1/generate": generate,
-        "/api/extra/generate/stream": generate,
-        "/api/extra/tokencount": {"prompt": _TEXT, "special": _FLAG},
-        "/api/extra/detokenize": {"ids": _IDS},
-        "/api/extra/json_to_grammar": {"schema": _OBJECT},
-        "/api/stories": {"name": _TEXT, "system": _TEXT, "user": _TEXT, "cards": _TEXTS},
-        "/api/stories/{name}/answer": story_answer,
-        "/api/stories/{name}/messages": {"role": _TEXT, "text": _TEXT, "at": _WHOLE},
-        "/api/stories/{name}/branch": {"at": _WHOLE, "name": _TEXT},
+        "/tokenize": _object({"content": _TEXT, "add_special": _FLAG, "parse_special": _FLAG}),
+        "/detokenize": _object({"tokens": ids}),
+        "/apply-template": _object(turns, "messages"),
+        "/v1/completions": _object(plain, "prompt"),
+        "/v1/chat/completions": chat,
+        "/chat/completions": chat,
+        "/v1/chat/completions/input_tokens": _object(turns, "messages"),
+        "/chat/completions/input_tokens": _object(turns, "messages"),
+        "/api/v1/generate": _object(generate),
+        "/api/latest/generate": _object(generate),
+        "/api/extra/generate/stream": _object(generate),
+        "/api/extra/tokencount": counted,
+        "/api/extra/tokenize": counted,
+        "/api/extra/detokenize": _object({"ids": ids}),
+        "/api/extra/json_to_grammar": _object({"schema": _OBJECT}, "schema"),
+        "/api/extra/abort": _object({"genkey": _TEXT}),
+        "/api/extra/generate/check": _object({"genkey": _TEXT}),
+        "/api/extra/last_logprobs": _object({"genkey": _TEXT}),
+        "/api/stories": _object(facts),
+        "PATCH /api/stories/{name}": _object({**facts, "memory": _TEXT, "note": note, **revised}),
+        "/api/stories/{name}/answer": _object({**story_answer, **revised}),
+        f"POST {messages}": _object({**message, "at": _INDEX, **revised}),
+        f"PUT {messages}": _object({"messages": all_messages, **revised}),
+        f"PATCH {one}": _object({"text": _TEXT, "swipe": _INDEX, **revised}),
+        "/api/stories/{name}/branch": _object({"at": _INDEX, "name": _TEXT}),
     }
 
 
-_REQUIRED = {"prompt", "messages", "schema"}
 _UPLOADS = ("/api/cards", "/api/lorebooks", "/api/stories/import")
 _REFUSED = {"description": "The request is refused; the body says why."}
 
 
-def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
-    """The document of all `routes`."""
-    bodies, paths = _bodies(), dict[str, dict[str, Any]]()
+def document(routes: Iterable[BaseRoute], n_vocab: int) -> dict[str, Any]:
+    """The document of all `routes`, for a model with `n_vocab` tokens."""
+    bodies, paths = _bodies(n_vocab), dict[str, dict[str, Any]]()
     for route in routes:
         if not isinstance(route, Route) or not route.include_in_schema:
             continue
         path = re.sub(r":\w+}", "}", route.path)
         for method in sorted((route.methods or {"GET"}) - {"HEAD"}):
             item = paths.setdefault(path, {})
-            item[method.lower()] = _operation(route, path, method, bodies.get(path, {}))
+            body = bodies.get(f"{method} {path}", bodies.get(path))
+            item[method.lower()] = _operation(route, path, method, body)
     return {
         "openapi": "3.1.0",
         "info": {
@@ -159,10 +203,10 @@ def document(routes: Iterable[BaseRoute]) -> dict[str, Any]:
 
 async def show(request: Request) -> Response:
     """GET /openapi.json."""
-    return JSONResponse(document(request.app.routes))
+    return JSONResponse(document(request.app.routes, model_of(request).vocabulary.size))
 
 
-def _operation(route: Route, path: str, method: str, body: dict[str, Any]) -> dict[str, Any]:
+def _operation(route: Route, path: str, method: str, body: dict[str, Any] | None) -> dict[str, Any]:
     purpose = (route.endpoint.__doc__ or "").splitlines()
     operation: dict[str, Any] = {
         "summary": purpose[0] if purpose else path,
@@ -177,13 +221,12 @@ def _operation(route: Route, path: str, method: str, body: dict[str, Any]) -> di
             for name, kind in re.findall(r"{(\w+)(:\w+)?}", route.path)
         ],
     }
-    if method in ("POST", "PUT", "PATCH"):
-        kind = "application/octet-stream" if path in _UPLOADS else "application/json"
-        schema: dict[str, Any] = {"type": "object", "properties": body}
-        if needed := sorted(_REQUIRED & body.keys()):
-            schema["required"] = needed
-        content = {"schema": {} if path in _UPLOADS else schema}
-        operation["requestBody"] = {"content": {kind: content}}
+    if method == "POST" and path in _UPLOADS:
+        content: dict[str, Any] = {"application/octet-stream": {"schema": {}}}
+        operation["requestBody"] = {"required": True, "content": content}
+    elif method in ("POST", "PUT", "PATCH") and body is not None:
+        content = {"application/json": {"schema": body}}
+        operation["requestBody"] = {"required": "required" in body, "content": content}
     return operation
 
 

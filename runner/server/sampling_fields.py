@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import fields as fields_of
 from dataclasses import replace
 from typing import Any
@@ -68,7 +70,7 @@ def sampling_of(fields: Fields, defaults: Sampling, vocabulary: Vocabulary) -> S
     if given.get("seed", 0) < 0:
         given["seed"] = RANDOM_SEED
     if fields.given("dry_sequence_breakers"):
-        given["dry_sequence_breakers"] = tuple(filter(None, fields.texts("dry_sequence_breakers")))
+        given["dry_sequence_breakers"] = _breakers(fields)
     if fields.given("samplers"):
         given["samplers"] = _samplers(fields)
     biases = [*_biases(fields, vocabulary)]
@@ -93,6 +95,15 @@ def banned_of(fields: Fields, always: Banned, name: str = "banned_strings") -> B
     """The phrases that an answer may not contain, with those that none may. Raises BanError."""
     phrases = tuple(filter(None, fields.texts(name)))
     return Banned([*always.phrases, *phrases])
+
+
+def _breakers(fields: Fields) -> tuple[str, ...]:
+    """A list of texts, also as JSON in a text, which SillyTavern sends to some backends."""
+    found = fields.members["dry_sequence_breakers"]
+    if isinstance(found, str) and found.lstrip().startswith("["):
+        with suppress(ValueError):
+            fields = Fields({"dry_sequence_breakers": json.loads(found)})
+    return tuple(filter(None, fields.texts("dry_sequence_breakers")))
 
 
 def _samplers(fields: Fields) -> tuple[str, ...]:

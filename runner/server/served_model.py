@@ -10,8 +10,8 @@ from typing import TypeVar
 import anyio.to_thread
 
 from franken_gguf.runner.chat.chat import Chat
-from franken_gguf.runner.conversation.conversation import Message
 
+from .chat_messages import Turns
 from .completing import Completion, Finished, Token, complete
 from .kept_states import KeptStates
 from .model_thread import ModelThread, Ticket
@@ -69,9 +69,13 @@ class ServedModel:
         first = self.vocabulary.bos
         return (first if first is not None else self.vocabulary.end_tokens[0],)
 
-    async def render(self, messages: Sequence[Message], prefix: str = "") -> str:
-        """The prompt text of a chat, up to the end of `prefix`. Raises PromptError."""
-        return await in_thread(self.chat.template.render_up_to, messages, prefix)
+    async def render(self, turns: Turns) -> str:
+        """The prompt text of a chat. Raises PromptError."""
+        template = self.chat.template
+        if turns.has_answer:
+            return await in_thread(template.render_up_to, turns.messages, turns.prefix)
+        render = partial(template.render, add_generation_prompt=False)
+        return await in_thread(render, turns.messages)
 
 
 async def in_thread(function: Callable[..., T], *arguments: object) -> T:

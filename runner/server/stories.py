@@ -21,6 +21,7 @@ from franken_gguf.runner.conversation.session import (
     file_name,
     read_chat,
 )
+from franken_gguf.runner.conversation.session_format import SessionError
 from franken_gguf.runner.conversation.swipes import with_shown
 from franken_gguf.runner.story.author_note import Note, set_note
 from franken_gguf.runner.story.saved_story import begin, files_of, set_files
@@ -82,8 +83,11 @@ class Stories:
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / f"{file_name(name)}.jsonl"
             path.write_bytes(data)
-            with self.sessions.import_file(path) as session:
-                return session.name
+            try:
+                with self.sessions.import_file(path) as session:
+                    return session.name
+            except SessionError as error:  # without the path here, which tells a client nothing
+                raise RequestError(str(error).replace(str(path), path.name)) from None
 
     def export(self, name: str, form: str) -> str:
         """A story as the text of a file. Raises RequestError, SessionError."""

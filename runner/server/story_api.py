@@ -20,7 +20,7 @@ from franken_gguf.runner.sampling.settings import SAMPLERS
 
 from .answering import client_of, model_of
 from .bodies import Fields, read_body, read_fields
-from .event_stream import data, stream
+from .event_stream import EventStream, data
 from .llama_cpp_shapes import sampling_settings
 from .model_thread import Ticket
 from .prompt_parts import prompt_parts
@@ -154,7 +154,7 @@ async def answer(request: Request) -> Response:
     work = partial(answer_events, model, stories, stories.sessions, name, wanted)
     ticket = model.thread.submit(work, client_of(request))
     request.app.state.story_tickets[name] = ticket
-    return stream([ticket], partial(_events, ticket))
+    return EventStream([ticket], _events(ticket))
 
 
 async def stop(request: Request) -> Response:

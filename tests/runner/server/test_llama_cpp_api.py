@@ -37,7 +37,7 @@ def test_health_and_props_tell_what_clients_look_for(server: Server) -> None:
 
 
 def test_each_token_is_one_event_and_together_they_are_the_plain_answer(server: Server) -> None:
-    whole = server.post("/completion", prompt=FRANCE, **GREEDY)
+    whole = server.post("/completion", prompt=FRANCE, return_tokens=True, **GREEDY)
     events = [
         data for _, data in server.events("/completion", prompt=FRANCE, stream=True, **GREEDY)
     ]
