@@ -223,10 +223,15 @@ async def prompt_of(found: object, model: ServedModel) -> tuple[int, ...]:
 
 
 def token_ids(found: list[Any], name: str) -> list[int]:
-    """A list of token ids. Raises RequestError."""
-    if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in found):
+    """A list of token ids, of which 5.0 is one, too. Raises RequestError."""
+    if not all(map(_is_id, found)):
         wrong(name, "a list of token ids")
-    return list(found)
+    return list(map(int, found))
+
+
+def _is_id(found: Any) -> bool:
+    is_number = isinstance(found, int | float) and not isinstance(found, bool)
+    return is_number and found >= 0 and found % 1 == 0
 
 
 def _count(fields: Fields) -> int:

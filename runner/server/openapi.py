@@ -19,9 +19,8 @@ from .answering import model_of
 
 _TEXT, _FLAG, _WHOLE = {"type": "string"}, {"type": "boolean"}, {"type": "integer"}
 _INDEX = {"type": "integer", "minimum": 0}
-_TEXTS = {"type": "array", "items": _TEXT}
+_TEXTS = {"type": ["string", "array"], "items": _TEXT}
 _OBJECT = {"type": "object"}
-_STOP = {"oneOf": [_TEXT, _TEXTS]}
 _MESSAGES = {
     "type": "array",
     "minItems": 1,
@@ -35,7 +34,7 @@ _MESSAGES = {
     },
 }
 _COUNT = {"type": "integer", "minimum": 1, "maximum": 32}
-_STREAMED = {"stream": _FLAG, "n": _COUNT, "stop": _STOP, "banned_strings": _TEXTS}
+_STREAMED = {"stream": _FLAG, "n": _COUNT, "stop": _TEXTS, "banned_strings": _TEXTS}
 _GUIDED = {"grammar": _TEXT, "json_schema": _OBJECT, "response_format": _OBJECT}
 _PROBS = {"type": "integer", "minimum": 0, "maximum": 1000}
 
@@ -68,7 +67,7 @@ def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
 
 def _biases(token: dict[str, Any]) -> dict[str, Any]:
     """logit_bias, in all its forms."""
-    amount = {"oneOf": [{"type": "number"}, {"const": False}]}
+    amount = {"anyOf": [{"type": ["number", "null"]}, {"const": False}]}
     pair = {
         "type": "array",
         "prefixItems": [{"oneOf": [token, _TEXT]}, amount],
