@@ -1,31 +1,44 @@
-"""What serving costs: `PYTHONPATH=tests python benchmarks/serve_speed.py MODEL [--load]`.
+"""What serving costs beside `chat`: `PYTHONPATH=tests python benchmarks/serve_speed.py MODEL`.
 
-Streams the same answers from a server and from a chat in this process, in turn; then the first
-token of a prompt whose beginning is kept. With --load, a thousand requests of mixed kinds from 16
-connections instead, a tenth of them broken off.
+The same turns of the same conversation, in turn from a server, by OpenAI's API, and from a chat in
+this process: milliseconds to the first token of a turn whose beginning is evaluated, and of another
+answer to it, and for each token after it. The figures are medians, their ratios those of the turns.
+CPU time is that of the server's processes, or of this one: on a busy machine it tells more.
 """
 
 from __future__ import annotations
 
 import argparse
-import random
+import json
 import statistics
 import tempfile
-import threading
 import time
-from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-from franken_gguf.runner import Chat, LoadOptions, Sampling, load
+from franken_gguf.runner import Answer, Chat, LoadOptions, load
+from franken_gguf.runner.chat.answer import Text
+from franken_gguf.runner.sampling.settings import Sampling
 from support.servers import Server, serving
 
-_TOKENS, _ROUNDS = 96, 5
-_STORY = "The keeper walked to the harbour and looked at the sea. " * 60
-_GREEDY = Sampling(temperature=0)
-_REQUESTS, _CONNECTIONS = 1000, 16
+TOKENS, TURNS, N_CTX = 64, 8, 2048
+SYSTEM = "The keeper walked to the harbour and looked at the sea. " * 40
+
+
+@dataclass(frozen=True)
+class Timed:
+    """An answer's times, in milliseconds."""
+
+    first: float
+    gaps: list[float]
+    """Between its tokens."""
+    cpu: float
+    """CPU time, for each token."""
 
 
 def main() -> None:
@@ -33,124 +46,107 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("model", type=Path)
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--load", action="store_true")
     options = parser.parse_args()
-    flags = ["-t", str(options.threads), "-c", "4096"]
+    flags = ["-t", str(options.threads), "-c", str(N_CTX)]
+    settings = LoadOptions(n_ctx=N_CTX, n_threads=options.threads, n_gpu_layers=0)
     with (
         tempfile.TemporaryDirectory() as folder,
         serving(Path(folder), *flags, model=options.model) as server,
+        load(options.model, settings, system=SYSTEM, max_tokens=TOKENS) as chat,
     ):
-        if options.load:
-            load_test(server)
-            return
-        settings = LoadOptions(n_ctx=4096, n_threads=options.threads, n_gpu_layers=0)
-        with load(options.model, settings) as chat:
-            speed(server, chat)
+        never = tuple((token, float("-inf")) for token in chat.engine.vocabulary.end_tokens)
+        chat.sampling = Sampling(temperature=0, logit_bias=never)
+        turns, again = measured(server, chat)
+    report("a turn", turns[1:])  # the first turn reads the whole prompt
+    report("another answer", again)
 
 
-def speed(server: Server, chat: Chat) -> None:
-    """Milliseconds per streamed token, and to the first token after a kept prompt."""
-    tokens = chat.engine.vocabulary.prompt(_STORY)
-    ours, theirs, first_ours, first_theirs = [], [], [], []
-    for number in range(_ROUNDS + 1):
-        prompt = [*tokens, *chat.engine.vocabulary.tokenize(f" Number {number}.")]
-        first, each = from_chat(chat, prompt)
-        first_ours.append(first)
-        ours.append(each)
-        first, each = from_server(server, prompt)
-        first_theirs.append(first)
-        theirs.append(each)
-    # The first round reads the whole prompt.
-    for what, plain, served in (
-        ("a token", ours[1:], theirs[1:]),
-        ("the first token of a kept prompt", first_ours[1:], first_theirs[1:]),
-    ):
-        ratios = [b / a for a, b in zip(plain, served, strict=True)]
-        middle = statistics.median(plain) * 1e3, statistics.median(served) * 1e3
-        print(
-            f"{what}: chat {middle[0]:.2f} ms, served {middle[1]:.2f} ms, "
-            f"ratio {statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"
-        )
+def measured(
+    server: Server, chat: Chat
+) -> tuple[list[tuple[Timed, Timed]], list[tuple[Timed, Timed]]]:
+    """The times of each turn, and of another answer to it: in the chat, and as served."""
+    turns, again = [], []
+    for number in range(TURNS):
+        ours = from_chat(chat.ask(f"And then? ({number})"))
+        messages = as_json(chat)[:-1]
+        turns.append((ours, from_server(server, messages)))
+        again.append((from_chat(chat.regenerate()), from_server(server, messages)))
+    return turns, again
 
 
-def from_chat(chat: Chat, prompt: list[int]) -> tuple[float, float]:
-    """Seconds to the first token, and for each one after it, in this process."""
+def as_json(chat: Chat) -> list[dict[str, str]]:
+    """The conversation as a client sends it."""
+    told = [{"role": one.role, "content": one.content} for one in chat.conversation.messages]
+    return [{"role": "system", "content": SYSTEM}, *told]
+
+
+def from_chat(answer: Answer) -> Timed:
+    """The times of an answer in this process."""
+    before = time.process_time()
     started = time.perf_counter()
-    times = [time.perf_counter() - started for _ in chat.engine.generate(prompt, _GREEDY, _TOKENS)]
-    return times[0], (times[-1] - times[0]) / (len(times) - 1)
+    times = [time.perf_counter() - started for piece in answer if isinstance(piece, Text)]
+    return timed(times, time.process_time() - before)
 
 
-def from_server(server: Server, prompt: list[int]) -> tuple[float, float]:
-    """The same as a client sees it."""
-    fields = {"prompt": prompt, "temperature": 0, "n_predict": _TOKENS, "stream": True}
+def from_server(server: Server, messages: list[dict[str, str]]) -> Timed:
+    """The times of an answer as a client sees it."""
+    fields = {
+        "messages": messages,
+        "temperature": 0,
+        "ignore_eos": True,
+        "max_tokens": TOKENS,
+        "stream": True,
+    }
+    before = cpu_seconds(server)
     started = time.perf_counter()
-    times = []
-    with server.response("POST", "/completion", fields) as response:
-        while line := response.readline():
-            if line.startswith(b"data:"):
-                times.append(time.perf_counter() - started)
-    times.pop()  # the end
-    return times[0], (times[-1] - times[0]) / (len(times) - 1)
+    with server.response("POST", "/v1/chat/completions", fields) as response:
+        if response.status != 200:
+            raise SystemExit(response.read().decode())
+        times = [time.perf_counter() - started for _ in contents(response)]
+    return timed(times, cpu_seconds(server) - before)
 
 
-def load_test(server: Server) -> None:
-    """A thousand requests: what they were answered, memory, and how long each client waited."""
+def contents(lines: Iterator[bytes]) -> Iterator[str]:
+    """The text of each token of a stream."""
+    for line in lines:
+        if line.startswith(b"data: {"):
+            found: dict[str, Any] = json.loads(line[len(b"data: ") :])
+            delta = found["choices"][0]["delta"]
+            if "content" in delta and "role" not in delta:
+                yield delta["content"]
+
+
+def timed(times: list[float], cpu: float) -> Timed:
+    """Times since the start, in seconds, as a Timed."""
+    gaps = [(later - one) * 1e3 for one, later in pairwise(times)]
+    return Timed(times[0] * 1e3, gaps, cpu * 1e3 / len(times))
+
+
+def cpu_seconds(server: Server) -> float:
+    """CPU time that the server's processes have used."""
     process = psutil.Process(server.process.pid)
-    workers = [process, *process.children(recursive=True)]
-    numbers = iter(range(_REQUESTS))
-    lock, statuses, waits = threading.Lock(), Counter[str](), dict[int, list[float]]()
-    memory: list[int] = []
-
-    def client(name: int) -> None:
-        dice = random.Random(name)
-        waits[name] = []
-        while True:
-            with lock:
-                number = next(numbers, None)
-                if number is not None and number % 100 == 0:
-                    memory.append(sum(one.memory_info().rss for one in workers) >> 20)
-            if number is None:
-                return
-            started = time.perf_counter()
-            result = one_request(server, name, dice)
-            waits[name].append(time.perf_counter() - started)
-            with lock:
-                statuses[result] += 1
-
-    threads = [threading.Thread(target=client, args=(name,)) for name in range(_CONNECTIONS)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    means = sorted(statistics.mean(one) for one in waits.values() if one)
-    print(f"answers: {dict(statuses)}")
-    print(f"memory, MiB, every 100 requests: {memory}")
-    print(f"mean wait of a client, s: {means[0]:.2f} to {means[-1]:.2f}")
+    times = [one.cpu_times() for one in (process, *process.children(recursive=True))]
+    return sum(one.user + one.system for one in times)
 
 
-def one_request(server: Server, name: int, dice: random.Random) -> str:
-    """The status of a request of any kind, or "broken off"."""
-    kinds: list[tuple[str, dict[str, Any]]] = [
-        ("/completion", {"prompt": f"{dice.random()} is", "stream": True, "n_predict": 8}),
-        ("/completion", {"prompt": "The sea", "n_probs": 3, "n_predict": 8}),
-        (
-            "/v1/chat/completions",
-            {"messages": [{"role": "user", "content": "Hi"}], "max_tokens": 8},
-        ),
-        ("/v1/completions", {"prompt": "word " * dice.randrange(300), "max_tokens": 4}),
-        ("/api/v1/generate", {"prompt": "Once", "max_length": 8}),
-        ("/tokenize", {"content": "word " * 100}),
-    ]
-    path, fields = dice.choice(kinds)
-    try:
-        with server.response("POST", path, fields, {"User-Agent": f"client {name}"}) as response:
-            if dice.random() < 0.1:
-                response.read(dice.randrange(1, 100))
-                return "broken off"
-            content = response.read()
-            return "error in a stream" if b"event: error" in content else str(response.status)
-    except OSError as error:
-        return type(error).__name__
+FIGURES: dict[str, Callable[[Timed], float]] = {
+    "first token": lambda one: one.first,
+    "each token": lambda one: statistics.median(one.gaps),
+    "CPU, each token": lambda one: one.cpu,
+}
+
+
+def report(what: str, pairs: list[tuple[Timed, Timed]]) -> None:
+    """Print the medians and the ratios of a kind of answer."""
+    print(f"{what}: {len(pairs)} times {TOKENS} tokens")
+    for name, figure in FIGURES.items():
+        ours, theirs = ([figure(one) for one in side] for side in zip(*pairs, strict=True))
+        ratios = sorted(b / a for a, b in zip(ours, theirs, strict=True))
+        print(
+            f"  {name:16} chat {statistics.median(ours):7.2f} ms, served "
+            f"{statistics.median(theirs):7.2f} ms, ratio {statistics.median(ratios):.3f} "
+            f"({ratios[0]:.3f} to {ratios[-1]:.3f})"
+        )
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ from starlette.types import Receive, Scope, Send
 from .model_thread import Ticket
 
 T = TypeVar("T")
+_encode = json.JSONEncoder(ensure_ascii=False).encode
 _POLL_SECONDS = 1.0
 _ALIVE_SECONDS = 15
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
@@ -22,7 +23,7 @@ _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 def data(value: object, event: str = "") -> str:
     """A server-sent event that carries `value` as JSON."""
     head = f"event: {event}\n" if event else ""
-    return f"{head}data: {json.dumps(value, ensure_ascii=False)}\n\n"
+    return f"{head}data: {_encode(value)}\n\n"
 
 
 class EventStream(StreamingResponse):

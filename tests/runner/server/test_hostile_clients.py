@@ -76,10 +76,10 @@ VALUES = st.recursive(
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
+def server(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> Iterator[Server]:
+    folder, command = tmp_path_factory.mktemp("server"), (sys.executable, str(HASTY), "serve")
     # Short answers, so that whatever is asked ends soon.
-    with serving(folder, "-n", "2", command=(sys.executable, str(HASTY), "serve")) as running:
+    with serving(folder, "-n", "2", model=tiny, command=command) as running:
         yield running
         assert running.process.poll() is None
 
@@ -185,37 +185,43 @@ def wait_until_idle(server: Server) -> None:
         time.sleep(0.01)
 
 
+@pytest.fixture(scope="module")
+def wide_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A model that works for minutes on a long prompt or answer."""
+    with serving(tmp_path_factory.mktemp("wide"), "-c", "8192") as running:
+        yield running
+
+
 @pytest.mark.parametrize("is_stream", [True, False])
 @pytest.mark.parametrize("path", ["/completion", "/v1/chat/completions"])
-def test_a_connection_that_closes_ends_its_work(tmp_path: Path, path: str, is_stream: bool) -> None:
+def test_a_connection_that_closes_ends_its_work(
+    wide_server: Server, path: str, is_stream: bool
+) -> None:
     fields = {
         "prompt": "Once",
         "messages": [{"role": "user", "content": "Tell me a story."}],
         "stream": is_stream,
         "ignore_eos": True,
     }
+    abandon(wide_server, path, fields)
+    # Of about 8,000 tokens only those were written that the connection lasted for.
+    assert wide_server.get("/slots")[0]["n_tokens"] < 2000
+
+
+def test_a_long_prompt_is_left_when_its_client_goes_away(wide_server: Server) -> None:
+    abandon(wide_server, "/completion", {"prompt": "word " * 7000, "n_predict": 1})
+    assert wide_server.get("/slots")[0]["n_tokens"] < 7000
+
+
+def abandon(server: Server, path: str, fields: dict[str, Any]) -> None:
+    """Send a request, go away once it is worked on, and wait until the work has ended."""
     body = json.dumps(fields).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-    with serving(tmp_path, "-c", "8192") as server:
-        with socket.create_connection(("127.0.0.1", server.port)) as client:
-            client.sendall(head.encode() + body)
-            while idle(server):
-                time.sleep(0.01)
-        wait_until_idle(server)
-        # Of about 8,000 tokens only those were written that the connection lasted for.
-        assert server.get("/slots")[0]["n_tokens"] < 2000
-
-
-def test_a_long_prompt_is_left_when_its_client_goes_away(tmp_path: Path) -> None:
-    body = json.dumps({"prompt": "word " * 7000, "n_predict": 1}).encode()
-    head = f"POST /completion HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
-    with serving(tmp_path, "-c", "8192") as server:
-        with socket.create_connection(("127.0.0.1", server.port)) as client:
-            client.sendall(head.encode() + body)
-            while idle(server):
-                time.sleep(0.01)
-        wait_until_idle(server)
-        assert server.get("/slots")[0]["n_tokens"] < 7000
+    with socket.create_connection(("127.0.0.1", server.port)) as client:
+        client.sendall(head.encode() + body)
+        while idle(server):
+            time.sleep(0.01)
+    wait_until_idle(server)
 
 
 def one_request(server: Server, dice: random.Random) -> None:

@@ -54,9 +54,9 @@ def continue_all(server: Server, stories: list[list[int]], more: str) -> None:
 
 
 def test_ten_stories_taken_up_in_turn_evaluate_their_new_tokens_alone_after_a_restart_too(
-    tmp_path: Path,
+    tmp_path: Path, tiny: Path
 ) -> None:
-    with serving(tmp_path) as server:
+    with serving(tmp_path, model=tiny) as server:
         stories = [tokens(server, f"{n}. " + "The fox looked at the sea. " * 12) for n in range(10)]
         for place, story in enumerate(stories):
             done = told(server, story)
@@ -70,16 +70,16 @@ def test_ten_stories_taken_up_in_turn_evaluate_their_new_tokens_alone_after_a_re
         assert all(one["in"] == ["memory"] for one in kept(server))
         assert server.end() == 143
     assert len(list(folder_of(tmp_path).glob("*.kv"))) == len(stories)
-    with serving(tmp_path) as server:
+    with serving(tmp_path, model=tiny) as server:
         assert {tuple(one["in"]) for one in kept(server)} == {("disk",)}
         continue_all(server, stories, " At noon")
         continue_all(server, stories, " At night")
 
 
 def test_an_answer_written_anew_does_not_keep_the_whole_context_for_the_former_one(
-    tmp_path: Path,
+    tmp_path: Path, tiny: Path
 ) -> None:
-    with serving(tmp_path) as server:
+    with serving(tmp_path, model=tiny) as server:
         for seed in (1, 2):
             server.post("/completion", prompt=STORIES[0], seed=seed, n_predict=80, ignore_eos=True)
         assert kept(server) == []
@@ -92,23 +92,25 @@ def memory(server: Server) -> int:
     return sum(one["n_bytes"] for one in kept(server) if "memory" in one["in"])
 
 
-def test_memory_and_disk_are_bounded_and_the_oldest_go(tmp_path: Path) -> None:
-    with serving(tmp_path, "--cache-ram", "4MiB", "--cache-disk", "8MiB") as server:
+def test_memory_and_disk_are_bounded_and_the_oldest_go(tmp_path: Path, tiny: Path) -> None:
+    # A story takes 0.4 MiB.
+    limits = ("--cache-ram", "0.5MiB", "--cache-disk", "0.8MiB")
+    with serving(tmp_path, *limits, model=tiny) as server:
         for story in STORIES:
             timings(server, story)
         timings(server, "An end.")
-        while memory(server) > 4 << 20:  # what leaves is being written
+        while memory(server) > 1 << 19:  # what leaves is being written
             time.sleep(0.01)
         assert memory(server) > 0
         assert any(one["in"] == ["disk"] for one in kept(server))
         files = list(folder_of(tmp_path).glob("*.kv"))
-        assert 0 < sum(path.stat().st_size for path in files) <= 8 << 20
+        assert 0 < sum(path.stat().st_size for path in files) <= 0.8 * (1 << 20)
         assert timings(server, STORIES[-1])["prompt_n"] == 1
         assert timings(server, STORIES[0])["prompt_n"] > 100
 
 
-def test_a_kept_context_that_was_changed_on_disk_is_not_used(tmp_path: Path) -> None:
-    with serving(tmp_path, "--cache-ram", "0") as server:
+def test_a_kept_context_that_was_changed_on_disk_is_not_used(tmp_path: Path, tiny: Path) -> None:
+    with serving(tmp_path, "--cache-ram", "0", model=tiny) as server:
         before = timings(server, STORIES[0])
         timings(server, STORIES[1])
         while [one["in"] for one in kept(server)] != [["disk"]]:
@@ -122,8 +124,8 @@ def test_a_kept_context_that_was_changed_on_disk_is_not_used(tmp_path: Path) -> 
         assert again["text"] == before["text"]
 
 
-def test_no_context_is_kept_where_none_is_wanted(tmp_path: Path) -> None:
-    with serving(tmp_path, "--cache-ram", "0", "--cache-disk", "0") as server:
+def test_no_context_is_kept_where_none_is_wanted(tmp_path: Path, tiny: Path) -> None:
+    with serving(tmp_path, "--cache-ram", "0", "--cache-disk", "0", model=tiny) as server:
         for story in STORIES[:2]:
             timings(server, story)
         assert kept(server) == []

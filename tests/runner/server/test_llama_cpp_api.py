@@ -5,22 +5,15 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from support.servers import Server, serving
+from support.servers import Server
 
 FRANCE = "The capital of France is"
 PARIS = 7042
 GREEDY = {"temperature": 0, "n_predict": 8}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 def content(server: Server, **fields: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,29 +15,40 @@ openai = pytest.importorskip("openai", reason="the openai client is not installe
 QUESTION = [{"role": "user", "content": "What is the capital of France?"}]
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    folder = tmp_path_factory.mktemp("server")
-    (folder / "key").write_text("a secret\n")
-    with serving(folder, "--api-key-file", str(folder / "key"), "-a", "smol") as running:
-        yield running
+MODEL = "SmolLM2-135M-Instruct.Q4_1"
+
+
+def client_of(server: Server, key: str = "none") -> Any:
+    url = f"http://127.0.0.1:{server.port}/v1"
+    return openai.OpenAI(base_url=url, api_key=key, max_retries=0)
 
 
 @pytest.fixture(scope="module")
 def client(server: Server) -> Any:
-    return openai.OpenAI(
-        base_url=f"http://127.0.0.1:{server.port}/v1", api_key="a secret", max_retries=0
-    )
+    return client_of(server)
 
 
 def chat(client: Any, **more: Any) -> Any:
-    fields = {"model": "smol", "messages": QUESTION, "temperature": 0, "max_tokens": 12, **more}
+    fields = {"model": MODEL, "messages": QUESTION, "temperature": 0, "max_tokens": 12, **more}
     return client.chat.completions.create(**fields)
 
 
-def test_the_model_is_listed_by_its_alias(client: Any) -> None:
-    assert [model.id for model in client.models.list()] == ["smol"]
-    assert client.models.retrieve("smol").id == "smol"
+def test_the_model_is_listed(client: Any) -> None:
+    assert [model.id for model in client.models.list()] == [MODEL]
+    assert client.models.retrieve(MODEL).id == MODEL
+
+
+def test_clients_need_the_key_and_call_the_model_by_its_alias(tmp_path: Path, tiny: Path) -> None:
+    (tmp_path / "key").write_text("a secret\n")
+    options = ("--api-key-file", str(tmp_path / "key"), "-a", "smol")
+    with serving(tmp_path, *options, model=tiny) as server:
+        assert [model.id for model in client_of(server, "a secret").models.list()] == ["smol"]
+        with pytest.raises(openai.AuthenticationError):
+            client_of(server, "another").models.list()
+        for header in ("Bearer ", "Bearer", "Basic a secret", "a secret"):
+            status, _ = server.request("GET", "/v1/models", headers={"Authorization": header})
+            assert status == 401
+        assert server.request("GET", "/health")[0] == 200
 
 
 def test_a_chat_streams_what_it_answers_whole_and_counts_it(client: Any) -> None:
@@ -90,7 +101,7 @@ def test_a_response_format_is_followed(client: Any) -> None:
 
 def test_plain_completions_echo_and_tell_log_probabilities(client: Any) -> None:
     found = client.completions.create(
-        model="smol",
+        model=MODEL,
         prompt="The capital of France is",
         temperature=0,
         max_tokens=3,
@@ -103,12 +114,24 @@ def test_plain_completions_echo_and_tell_log_probabilities(client: Any) -> None:
     assert choice.logprobs.text_offset[0] == len("The capital of France is")
     assert len(choice.logprobs.top_logprobs[0]) == 2
     both = client.completions.create(
-        model="smol", prompt=["1, 2,", "a, b,"], temperature=0, max_tokens=2
+        model=MODEL, prompt=["1, 2,", "a, b,"], temperature=0, max_tokens=2
     )
     assert [one.index for one in both.choices] == [0, 1]
 
 
-def test_errors_are_those_that_the_client_knows(server: Server, client: Any) -> None:
+def test_usage_counts_each_prompt_once_and_every_answer(client: Any) -> None:
+    def usage(**fields: Any) -> Any:
+        wanted = {"model": MODEL, "max_tokens": 2, "temperature": 0, **fields}
+        return client.completions.create(**wanted).usage
+
+    short, long = (usage(prompt=prompt) for prompt in ("1, 2,", "a, b, c, d,"))
+    both = usage(prompt=["1, 2,", "a, b, c, d,"], n=3)
+    assert both.prompt_tokens == short.prompt_tokens + long.prompt_tokens
+    assert both.completion_tokens == 2 * 3 * 2
+    assert both.total_tokens == both.prompt_tokens + both.completion_tokens
+
+
+def test_errors_are_those_that_the_client_knows(client: Any) -> None:
     with pytest.raises(openai.NotFoundError) as missing:
         chat(client, model="gpt-4o")
     assert missing.value.code == "model_not_found"
@@ -117,8 +140,3 @@ def test_errors_are_those_that_the_client_knows(server: Server, client: Any) -> 
     assert long.value.code == "context_length_exceeded"
     with pytest.raises(openai.BadRequestError, match="neither pictures nor sound"):
         chat(client, messages=[{"role": "user", "content": [{"type": "image_url"}]}])
-    with pytest.raises(openai.AuthenticationError):
-        client.with_options(api_key="another").models.list()
-    for header in ("Bearer ", "Bearer", "Basic a secret", "a secret"):
-        assert server.request("GET", "/v1/models", headers={"Authorization": header})[0] == 401
-    assert server.request("GET", "/health")[0] == 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from urllib.parse import quote
 
@@ -11,15 +10,9 @@ import pytest
 
 from franken_gguf.runner import Sessions
 from support.cards import V2, png, text_chunk
-from support.servers import Server, serving
+from support.servers import Server
 
 GREEDY = {"temperature": 0}
-
-
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("server")) as running:
-        yield running
 
 
 def sessions(server: Server) -> Sessions:
