@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import OrderedDict
 from collections.abc import AsyncIterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version as version_of
 from typing import Any
 
@@ -20,12 +20,12 @@ from .answering import client_of, model_of, submit
 from .bodies import Fields, read_fields, wrong
 from .completing import Completion, Finished, Token
 from .event_stream import EventStream, data, items, unless_disconnected
-from .kobold_fields import DEFAULT_LENGTH, kobold_request
+from .kobold_fields import DEFAULT_LENGTH, kobold_completion
 from .llama_cpp_api import text_of_ids
 from .llama_cpp_shapes import stop_type
 from .model_thread import Ticket
 from .openai_shapes import Shape
-from .refusals import RequestError, as_request_error, kobold_form
+from .refusals import as_request_error, kobold_form
 from .served_model import in_thread
 
 _API_VERSION = "1.2.5"
@@ -207,14 +207,7 @@ async def perf(request: Request) -> Response:
 
 async def _begun(request: Request, fields: Fields) -> tuple[Progress, Completion]:
     model = model_of(request)
-    asked = await in_thread(kobold_request, fields, model)
-    if len(asked.prompt) + len(asked.memory) > 64 * 16 * model.engine.n_ctx:
-        raise RequestError("the prompt is far too long for the context", field="prompt")
-    whole = await in_thread(model.vocabulary.prompt, asked.memory + asked.prompt)
-    memory = await in_thread(model.vocabulary.prompt, asked.memory) if asked.memory else []
-    room = asked.n_ctx - asked.length
-    tokens = whole if len(whole) <= room else asked.fitting(memory, whole[len(memory) :])
-    one = replace(asked.settings, prompt=model.fitting(tokens))
+    one = await in_thread(kobold_completion, fields, model)
     progress = Progress(submit(request, [one])[0])
     _answers(request).begin(fields.text("genkey") or client_of(request), progress)
     return progress, one

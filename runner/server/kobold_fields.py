@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from .bodies import Fields, json_object, wrong
@@ -12,6 +12,7 @@ from .sampling_fields import banned_of, renamed, sampling_of, stops_of
 from .served_model import ServedModel
 
 DEFAULT_LENGTH = 256
+_MAX_CHARACTERS_PER_TOKEN = 1024
 MAX_LOGPROBS = 5
 _ORDER: dict[int, tuple[str, ...]] = {
     0: ("top_k",),
@@ -49,7 +50,22 @@ class KoboldRequest:
         return (*memory, *prompt[-room:])
 
 
-def kobold_request(fields: Fields, model: ServedModel) -> KoboldRequest:
+def kobold_completion(fields: Fields, model: ServedModel) -> Completion:
+    """The answer that is wanted; of a prompt that is too long the oldest part is cut off.
+
+    Raises RequestError, SamplingError, BanError.
+    """
+    asked, count = _request(fields, model), model.vocabulary.prompt
+    if len(asked.prompt) + len(asked.memory) > _MAX_CHARACTERS_PER_TOKEN * model.engine.n_ctx:
+        wrong("prompt", "shorter: it is far too long for the context")
+    whole = count(asked.memory + asked.prompt)
+    memory = count(asked.memory) if asked.memory else []
+    room = asked.n_ctx - asked.length
+    tokens = whole if len(whole) <= room else asked.fitting(memory, whole[len(memory) :])
+    return replace(asked.settings, prompt=model.fitting(tokens))
+
+
+def _request(fields: Fields, model: ServedModel) -> KoboldRequest:
     """The request in `fields`. Raises RequestError, SamplingError, BanError."""
     members = dict(renamed(fields).members)
     members["ignore_eos"] = any(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -117,15 +117,14 @@ def text_of_tokens(tokens: Iterable[int], vocabulary: Vocabulary) -> str:
 async def apply_template(request: Request) -> Response:
     """POST /apply-template."""
     fields = await read_fields(request)
-    return JSONResponse({"prompt": await model_of(request).render(turns_of(fields))})
+    text = await in_thread(model_of(request).render, turns_of(fields))
+    return JSONResponse({"prompt": text})
 
 
 async def completion(request: Request) -> Response:
     """POST /completion."""
     fields, model = await read_fields(request), model_of(request)
-    prompts = await _prompts(fields, model)
-    settings = await in_thread(_settings, fields, model)
-    wanted = [settings(prompt) for prompt in prompts for _ in range(_count(fields))]
+    wanted = await in_thread(_wanted, fields, model)
     shown = fields.texts("response_fields")
     if fields.flag("stream"):
         return streamed(request, wanted, _Events(wanted, model, shown).word, llama_form)
@@ -174,18 +173,22 @@ def _all_probabilities(tokens: list[Token], model: ServedModel) -> dict[str, Any
     return {"completion_probabilities": found} if found else {}
 
 
-def _settings(fields: Fields, model: ServedModel) -> Callable[[tuple[int, ...]], Completion]:
-    """Everything in a request but its prompt. Raises RequestError, SamplingError, BanError."""
+def _wanted(fields: Fields, model: ServedModel) -> list[Completion]:
+    """The answers that a request wants. Raises RequestError, SamplingError, BanError."""
     n_predict = fields.whole("n_predict", fields.whole("max_tokens", -1))
     sampling = sampling_of(fields, model.chat.sampling, model.vocabulary)
     model.engine.check_grammar(sampling)
     n_probs = fields.within("n_probs", 0, 0, MAX_PROBS)
     stops, banned = stops_of(fields), banned_of(fields, model.chat.banned)
     limit = model.limit(n_predict)
-    return lambda prompt: Completion(prompt, sampling, limit, stops, banned, n_probs or None)
+    return [
+        Completion(prompt, sampling, limit, stops, banned, n_probs or None)
+        for prompt in _prompts(fields, model)
+        for _ in range(_count(fields))
+    ]
 
 
-async def _prompts(fields: Fields, model: ServedModel) -> list[tuple[int, ...]]:
+def _prompts(fields: Fields, model: ServedModel) -> list[tuple[int, ...]]:
     """A text, tokens, a list of both as one prompt, or a list of such prompts."""
     found = fields.members.get("prompt")
     if not fields.given("prompt"):
@@ -197,10 +200,10 @@ async def _prompts(fields: Fields, model: ServedModel) -> list[tuple[int, ...]]:
     assert isinstance(several, list)
     if len(several) > MAX_ANSWERS:
         wrong("prompt", f"at most {MAX_ANSWERS} prompts")
-    return [await prompt_of(one, model) for one in several]
+    return [prompt_of(one, model) for one in several]
 
 
-async def prompt_of(found: object, model: ServedModel) -> tuple[int, ...]:
+def prompt_of(found: object, model: ServedModel) -> tuple[int, ...]:
     """The tokens of one prompt: a text, token ids, or a list that mixes them.
 
     A text may be in an object, as llama.cpp has it for prompts with pictures.
@@ -210,13 +213,13 @@ async def prompt_of(found: object, model: ServedModel) -> tuple[int, ...]:
             wrong("prompt", "without multimodal_data: this model reads neither pictures nor sound")
         found = found.get("prompt_string")
     if isinstance(found, str):
-        return await model.prompt(Fields({"prompt": found}).text("prompt"))
+        return model.prompt(Fields({"prompt": found}).text("prompt"))
     if not isinstance(found, list):
         wrong("prompt", "a text or a list of tokens")
     tokens: list[int] = []
     for part in found:
         if isinstance(part, str):
-            tokens += await in_thread(model.vocabulary.tokenize, Fields({"": part}).text(""))
+            tokens += model.vocabulary.tokenize(Fields({"": part}).text(""))
         else:
             tokens += token_ids([part], "prompt")
     return model.fitting(tokens)

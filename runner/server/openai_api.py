@@ -39,11 +39,7 @@ async def completions(request: Request) -> Response:
     _check_model(fields.text("model"), model)
     if fields.text("suffix"):
         wrong("suffix", "left out: this model only continues texts")
-    prompts = _prompts(fields)
-    settings = await in_thread(_settings, fields, model, _plain_probs(fields))
-    tokens = [await prompt_of(prompt, model) for prompt in prompts]
-    n = _count(fields)
-    wanted = [replace(settings, prompt=one) for one in tokens for _ in range(n)]
+    n, wanted = _count(fields), await in_thread(_plain_wanted, fields, model)
     echo = ""
     if fields.flag("echo"):
         echo = b"".join(map(model.vocabulary.piece, wanted[0].prompt)).decode(errors="replace")
@@ -55,21 +51,19 @@ async def chat_completions(request: Request) -> Response:
     """POST /v1/chat/completions."""
     fields, model = await read_fields(request), model_of(request)
     _check_model(fields.text("model"), model)
-    turns = turns_of(fields)
-    settings = await in_thread(_settings, fields, model, _chat_probs(fields))
-    prompt = await model.prompt(await model.render(turns))
-    stops = (*settings.stops, *model.chat.template.stops)
-    one = replace(settings, prompt=prompt, stops=stops, is_trimmed=not turns.prefix)
-    n = _count(fields)
+    n, wanted = _count(fields), await in_thread(_chat_wanted, fields, model)
     shape = Shape(True, model.name, model.vocabulary, n)
-    return await _answered(request, fields, [one] * n, shape, "")
+    return await _answered(request, fields, wanted * n, shape, "")
 
 
 async def input_tokens(request: Request) -> Response:
     """POST /v1/chat/completions/input_tokens: how many tokens a chat's prompt has."""
     fields, model = await read_fields(request), model_of(request)
-    text = await model.render(turns_of(fields))
-    return JSONResponse({"input_tokens": len(await in_thread(model.vocabulary.prompt, text))})
+
+    def count() -> int:
+        return len(model.vocabulary.prompt(model.render(turns_of(fields))))
+
+    return JSONResponse({"input_tokens": await in_thread(count)})
 
 
 async def _answered(
@@ -96,6 +90,21 @@ async def _answered(
         return f"{totals}data: [DONE]\n\n"
 
     return streamed(request, wanted, event, openai_form, end)
+
+
+def _plain_wanted(fields: Fields, model: ServedModel) -> list[Completion]:
+    """The answers to all prompts of a request. Raises RequestError, SamplingError, BanError."""
+    settings = _settings(fields, model, _plain_probs(fields))
+    prompts = [prompt_of(prompt, model) for prompt in _prompts(fields)]
+    return [replace(settings, prompt=one) for one in prompts for _ in range(_count(fields))]
+
+
+def _chat_wanted(fields: Fields, model: ServedModel) -> list[Completion]:
+    """The next answer of a chat. Raises RequestError, PromptError, SamplingError, BanError."""
+    turns, settings = turns_of(fields), _settings(fields, model, _chat_probs(fields))
+    prompt = model.prompt(model.render(turns))
+    stops = (*settings.stops, *model.chat.template.stops)
+    return [replace(settings, prompt=prompt, stops=stops, is_trimmed=not turns.prefix)]
 
 
 def _settings(fields: Fields, model: ServedModel, n_probs: int | None) -> Completion:

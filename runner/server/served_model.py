@@ -50,12 +50,15 @@ class ServedModel:
         wanted = None if wanted is None or wanted < 0 else wanted
         return min((one for one in (wanted, most) if one is not None), default=None)
 
-    async def prompt(self, text: str) -> tuple[int, ...]:
-        """The tokens of a prompt's text. Raises RequestError if they do not fit."""
+    def prompt(self, text: str) -> tuple[int, ...]:
+        """The tokens of a prompt's text. Raises RequestError if they do not fit.
+
+        Takes a while, as `render` does: not for the event loop's thread.
+        """
         n_ctx = self.engine.n_ctx
         if len(text) > _MAX_CHARACTERS_PER_TOKEN * n_ctx:
             raise _too_long(f"of {len(text)} characters", None, n_ctx)
-        return self.fitting(await in_thread(self.vocabulary.prompt, text))
+        return self.fitting(self.vocabulary.prompt(text))
 
     def fitting(self, tokens: Sequence[int]) -> tuple[int, ...]:
         """`tokens` as a prompt. Raises RequestError if they do not fit or are not the model's."""
@@ -69,13 +72,12 @@ class ServedModel:
         first = self.vocabulary.bos
         return (first if first is not None else self.vocabulary.end_tokens[0],)
 
-    async def render(self, turns: Turns) -> str:
+    def render(self, turns: Turns) -> str:
         """The prompt text of a chat. Raises PromptError."""
         template = self.chat.template
         if turns.has_answer:
-            return await in_thread(template.render_up_to, turns.messages, turns.prefix)
-        render = partial(template.render, add_generation_prompt=False)
-        return await in_thread(render, turns.messages)
+            return template.render_up_to(turns.messages, turns.prefix)
+        return template.render(turns.messages, add_generation_prompt=False)
 
 
 async def in_thread(function: Callable[..., T], *arguments: object) -> T:

@@ -1,0 +1,61 @@
+"""The requests that Open WebUI 0.12.4 sends, as its source builds them, to a real server."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from support.servers import Server
+
+MODEL = "SmolLM2-135M-Instruct.Q4_1"
+TITLE = (
+    "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.\n"
+    '### Output:\nJSON format: { "title": "your concise title here" }\n### Chat History:\n'
+    "<chat_history>\n{{MESSAGES}}\n</chat_history>"
+)
+
+
+def streamed(server: Server, messages: list[dict[str, str]], **more: Any) -> tuple[str, Any]:
+    """The text and the usage that a chat's answer streams."""
+    fields = {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0, **more}
+    events = server.events(
+        "/v1/chat/completions", model=MODEL, messages=messages, max_tokens=16, **fields
+    )
+    *chunks, (_, usage), (_, end) = events
+    assert end == "[DONE]" and usage["choices"] == []
+    deltas = [data["choices"][0]["delta"] for _, data in chunks]
+    return "".join(delta.get("content") or "" for delta in deltas), usage["usage"]
+
+
+def test_its_connection_lists_the_model_without_a_key(server: Server) -> None:
+    status, found = server.request("GET", "/v1/models", headers={"Authorization": "Bearer "})
+    assert status == 200
+    assert [model["id"] for model in found["data"]] == [MODEL]
+
+
+def test_title_and_tags_between_turns_leave_the_chat_evaluated(server: Server) -> None:
+    chat = [{"role": "user", "content": "Tell me of the sea and its ships. " * 12}]
+    text, usage = streamed(server, chat)
+    chat += [{"role": "assistant", "content": text}, {"role": "user", "content": "And the fish?"}]
+    history = "\n".join(f"{one['role'].upper()}: {one['content']}" for one in chat)
+    for _ in ("title", "tags"):
+        task = [{"role": "user", "content": TITLE.replace("{{MESSAGES}}", history)}]
+        answer = server.post(
+            "/v1/chat/completions", model=MODEL, messages=task, stream=False, max_tokens=8
+        )
+        assert answer["choices"][0]["message"]["content"]
+    _, again = streamed(server, chat)
+    assert again["prompt_tokens_details"]["cached_tokens"] > usage["prompt_tokens"]
+
+
+def test_continue_does_not_repeat_what_the_answer_begins_with(server: Server) -> None:
+    chat = [
+        {"role": "user", "content": "What is the capital of France?"},
+        {"role": "assistant", "content": "The capital of France is"},
+    ]
+    # So to a connection whose provider is llama.cpp.
+    more = {"continue_final_message": True, "add_generation_prompt": False}
+    assert streamed(server, chat, **more)[0].startswith(" Paris")
+    status, found = server.request(
+        "POST", "/v1/chat/completions", {"messages": chat, **more, "add_generation_prompt": True}
+    )
+    assert status == 400 and found["error"]["param"] == "continue_final_message"
