@@ -13,7 +13,7 @@ from starlette.requests import Request
 from .refusals import RequestError
 
 MAX_BODY = 1 << 24
-_BODY_SECONDS = 60.0
+BODY_SECONDS = 60.0
 _MAX_DEPTH = 64
 
 
@@ -21,7 +21,7 @@ async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
     """The body of a request. Raises RequestError if it is too large or does not arrive in time."""
     parts, size = [], 0
     try:
-        with anyio.fail_after(_BODY_SECONDS):
+        with anyio.fail_after(BODY_SECONDS):
             async for part in request.stream():
                 size += len(part)
                 if size > limit:
@@ -32,7 +32,7 @@ async def read_body(request: Request, limit: int = MAX_BODY) -> bytes:
                 parts.append(part)
     except TimeoutError:
         raise RequestError(
-            f"the body did not arrive within {_BODY_SECONDS:g} seconds", status=408
+            f"the body did not arrive within {BODY_SECONDS:g} seconds", status=408
         ) from None
     return b"".join(parts)
 

@@ -1,7 +1,8 @@
-"""`franken-gguf serve` that waits for the headers of a request for one second only."""
+"""`franken-gguf serve` that waits a second for headers and three for a body."""
 
 from franken_gguf.runner.cli import main
-from franken_gguf.runner.server import listening
+from franken_gguf.runner.server import bodies, listening
 
 listening.HEADER_SECONDS = 1.0
+bodies.BODY_SECONDS = 3.0
 main()

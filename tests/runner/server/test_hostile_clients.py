@@ -165,6 +165,13 @@ def test_a_client_that_sends_its_headers_slowly_is_cut_off(server: Server) -> No
     assert server.get("/health") == {"status": "ok"}
 
 
+def test_a_body_that_comes_slowly_is_a_timeout(server: Server) -> None:
+    with socket.create_connection(("127.0.0.1", server.port), 30) as client:
+        client.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        assert client.recv(100).startswith(b"HTTP/1.1 408 ")
+    assert server.get("/health") == {"status": "ok"}
+
+
 def test_a_half_closed_connection_is_one_that_went_away(server: Server) -> None:
     with socket.create_connection(("127.0.0.1", server.port), 30) as client:
         client.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n")

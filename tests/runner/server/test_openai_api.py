@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from support.servers import Server, serving
+from support.tiny_model import tiny_gguf
 
 openai = pytest.importorskip("openai", reason="the openai client is not installed")
 
@@ -49,6 +50,15 @@ def test_clients_need_the_key_and_call_the_model_by_its_alias(tmp_path: Path, ti
             status, _ = server.request("GET", "/v1/models", headers={"Authorization": header})
             assert status == 401
         assert server.request("GET", "/health")[0] == 200
+
+
+def test_a_template_that_refuses_is_a_400_with_its_words(tmp_path: Path) -> None:
+    template = "{{ raise_exception('Only user and assistant roles are supported!') }}"
+    with serving(tmp_path, model=tiny_gguf(tmp_path, template)) as server:
+        for path in ("/v1/chat/completions", "/apply-template"):
+            status, found = server.request("POST", path, {"messages": QUESTION})
+            assert status == 400
+            assert "Only user and assistant roles are supported!" in found["error"]["message"]
 
 
 def test_a_chat_streams_what_it_answers_whole_and_counts_it(client: Any) -> None:

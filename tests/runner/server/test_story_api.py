@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -10,7 +11,7 @@ import pytest
 
 from franken_gguf.runner import Sessions
 from support.cards import V2, png, text_chunk
-from support.servers import Server
+from support.servers import Server, serving
 
 GREEDY = {"temperature": 0}
 
@@ -167,6 +168,22 @@ def test_a_story_that_another_program_has_open_cannot_be_changed(server: Server)
         events = server.events("/api/stories/Busy/answer", text="Hi")
         assert events[-1][0] == "error" and events[-1][1]["error"]["code"] == 409
         assert texts(server.get("/api/stories/Busy")) == ["x"]
+
+
+def test_two_servers_may_share_the_folder_of_stories(server: Server, tiny: Path) -> None:
+    server.post("/api/stories", name="Shared")
+    fields = {"text": "Count to a thousand.", "sampling": {"ignore_eos": True}}
+    with serving(server.folder, model=tiny) as other:
+        with server.response("POST", "/api/stories/Shared/answer", fields) as response:
+            response.read(1)
+            status, found = other.request("POST", "/api/stories/Shared/messages", {"text": "x"})
+            assert (status, found["error"]["type"]) == (409, "conflict_error")
+            ((name, refused),) = other.events("/api/stories/Shared/answer", text="And I?")
+            assert (name, refused["error"]["code"]) == ("error", 409)
+            server.request("POST", "/api/stories/Shared/stop")
+            response.read()
+        other.post("/api/stories/Shared/messages", role="user", text="Now I.")
+    assert texts(server.get("/api/stories/Shared"))[-1] == "Now I."
 
 
 def test_a_change_for_an_older_revision_is_refused(server: Server) -> None:
