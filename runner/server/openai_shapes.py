@@ -5,6 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.metadata import version
 from time import time
 from typing import Any
 
@@ -13,6 +14,8 @@ from franken_gguf.runner.engine.vocabulary import Vocabulary
 
 from .completing import Finished, Token
 from .llama_cpp_shapes import spelled, timings
+
+_FINGERPRINT = f"franken-gguf-{version('franken-gguf')}"
 
 
 @dataclass(frozen=True)
@@ -80,6 +83,7 @@ class Shape:
             "object": kind,
             "created": self.created,
             "model": self.model,
+            "system_fingerprint": _FINGERPRINT,
             "choices": choices,
         }
 

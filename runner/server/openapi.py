@@ -65,12 +65,12 @@ def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     return {**found, "required": list(required)} if required else found
 
 
-def _biases(token: dict[str, Any]) -> dict[str, Any]:
-    """logit_bias, in all its forms."""
+def _biases() -> dict[str, Any]:
+    """logit_bias, in all its forms; ids that the model has not are ignored."""
     amount = {"anyOf": [{"type": ["number", "null"]}, {"const": False}]}
     pair = {
         "type": "array",
-        "prefixItems": [{"oneOf": [token, _TEXT]}, amount],
+        "prefixItems": [{"type": ["integer", "string"]}, amount],
         "minItems": 2,
         "maxItems": 2,
     }
@@ -84,7 +84,7 @@ def _bodies(n_vocab: int) -> dict[str, dict[str, Any]]:
     token = {"type": "integer", "minimum": 0, "maximum": n_vocab - 1}
     ids = {"type": "array", "items": token}
     prompt = {"oneOf": [_TEXT, ids, {"type": "array", "items": _TEXT, "minItems": 1}]}
-    biased = {"logit_bias": _biases(token), "samplers": _TEXTS, "ignore_eos": _FLAG}
+    biased = {"logit_bias": _biases(), "samplers": _TEXTS, "ignore_eos": _FLAG}
     answer = {**sampling, **biased, **_STREAMED, **_GUIDED}
     kobold = {
         name: schema

@@ -130,8 +130,10 @@ def _biases(fields: Fields, vocabulary: Vocabulary) -> Iterator[tuple[int, float
         bias = _NEVER if value is False else Fields({"logit_bias": value}).number("logit_bias", 0)
         if isinstance(what, str):
             yield from ((token, bias) for token in vocabulary.tokenize(clean(what)))
-        elif isinstance(what, int) and not isinstance(what, bool):
-            yield what, bias
+        elif isinstance(what, int | float) and not isinstance(what, bool):
+            token = Fields({"logit_bias": what}).whole("logit_bias", 0)
+            if 0 <= token < vocabulary.size:  # other models' are ignored, as by llama.cpp
+                yield token, bias
         else:
             wrong("logit_bias", "given for token ids or texts")
 

@@ -95,6 +95,11 @@ def test_a_bias_works_in_every_form_that_clients_send(server: Server, bias: Any)
     assert not content(server, logit_bias=bias).startswith(" Paris")
 
 
+def test_a_bias_on_a_token_that_the_model_has_not_changes_nothing(server: Server) -> None:
+    others = [[10**20, -100], [2**32 + PARIS, -100], [-1, -100], [49_999, False]]
+    assert content(server, logit_bias=others) == content(server)
+
+
 def test_a_banned_phrase_is_never_written(server: Server) -> None:
     assert "Paris" in content(server, n_predict=24)
     done = server.post(
