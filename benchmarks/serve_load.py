@@ -266,14 +266,16 @@ def report(load: Load, seconds: float, slot: dict[str, Any]) -> None:
     print(f"kept contexts: {dict(kept)}; answers that ran: {slot['served']}")
     single = [load.waits[place] for place in range(OF_ONE_PROGRAM, CONNECTIONS)]
     shared = [load.waits[place] for place in range(OF_ONE_PROGRAM)]
-    mean = statistics.mean(map(statistics.mean, single))
-    longest = sorted(map(max, single))
-    print(
-        f"wait of a connection with a program of its own, s: mean {mean:.2f}, "
-        f"longest {longest[0]:.2f} to {longest[-1]:.2f} by connection"
-    )
+    means, longest = sorted(map(statistics.mean, single)), sorted(map(max, single))
     together = statistics.mean(map(statistics.mean, shared))
-    print(f"wait of a connection of the program with {OF_ONE_PROGRAM}, s: mean {together:.2f}")
+    print(
+        "wait of a connection with a program of its own, s: "
+        f"mean {means[0]:.2f} to {means[-1]:.2f}, longest {longest[0]:.2f} to {longest[-1]:.2f}"
+    )
+    print(
+        f"mean wait of the {OF_ONE_PROGRAM} connections of one program, s: {together:.2f}, "
+        f"{together / statistics.mean(means):.1f} times that of the others"
+    )
 
 
 if __name__ == "__main__":
