@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import logging
 import socket
 from pathlib import Path
 from types import FrameType
@@ -56,6 +57,7 @@ def run_server(
     app: ASGIApp, model: ServedModel, listener: socket.socket, tls: tuple[Path, Path] | None
 ) -> None:
     """Serve `app` until a signal ends it; the running answer ends in good order."""
+    logging.getLogger("asyncio").setLevel(logging.ERROR)  # it warns of clients that went away
     config = uvicorn.Config(
         app,
         http=_Protocol,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from typing import Any
 
@@ -20,6 +21,7 @@ def text(server: Server, **fields: Any) -> str:
 def test_it_says_what_it_is_and_what_it_is_not(server: Server) -> None:
     version = server.get("/api/extra/version")
     assert version["result"] == "KoboldCpp" and version["server"] == "franken-gguf"
+    assert version["version"] == "1.87" and version["guidance"] is False
     assert version["llm"] and not version["vision"] and not version["protected"]
     assert server.get("/api/v1/info/version") == {"result": "1.2.5"}
     assert server.get("/api/v1/model")["result"].startswith("koboldcpp/SmolLM2")
@@ -48,6 +50,20 @@ def test_its_names_of_settings_take_effect(server: Server) -> None:
     first, again = (text(server, temperature=2, sampler_seed=3) for _ in range(2))
     assert first == again
     assert text(server, temperature=50, sampler_order=[0], top_k=1) == text(server)
+
+
+def test_what_its_page_sends_beside_takes_effect(server: Server) -> None:
+    plain = text(server)
+    assert text(server, custom_token_bans="7042, 12") != plain
+    assert text(server, custom_token_bans="7042", logit_bias={"7042": 5}) != plain
+    assert "Paris" not in text(server, banned_strings=["Paris"])
+    schema = {"type": "object", "properties": {"sea": {"type": "boolean"}}, "required": ["sea"]}
+    assert "sea" in json.loads(text(server, grammar=json.dumps(schema), max_length=40))
+    (result,) = server.post("/api/v1/generate", **GREEDY, logprobs=True)["results"]
+    logprobs = result["logprobs"]
+    assert "".join(logprobs["tokens"]) == plain
+    assert [one["token"] for one in logprobs["content"]] == logprobs["tokens"]
+    assert [one["logprob"] for one in logprobs["content"]] == logprobs["token_logprobs"]
 
 
 def test_memory_stays_and_the_oldest_of_a_long_prompt_goes(server: Server) -> None:
