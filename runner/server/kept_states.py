@@ -74,7 +74,8 @@ class KeptStates:
         best = max(states, key=lambda one: common(one.tokens, wanted), default=None)
         is_better = best is not None and common(best.tokens, wanted) >= shared + _WORTH
         lost = len(present) - shared
-        if lost >= (_LONG_ANSWER if shared == len(wanted) else _WORTH):
+        is_again = shared == len(wanted) and shared > lost  # the same turn is answered anew
+        if lost >= (_LONG_ANSWER if is_again else _WORTH):
             self.keep(present)
         if best is not None and is_better:
             self._restore(best)
