@@ -91,6 +91,13 @@ _MAX_KEY = 1 << 10
     help="Disk space for evaluated contexts, which survive a restart; 0 keeps none.",
 )
 @_answers(
+    "--compare-with",
+    "second",
+    type=FILE,
+    metavar="FILE",
+    help="Load this model too, and let the page compare both blindly: which answer is better?",
+)
+@_answers(
     "-sys",
     "--system-prompt",
     "system",
@@ -135,6 +142,7 @@ _MAX_KEY = 1 << 10
 @hub_names(models=["model"], group=MODEL_GROUP)
 def serve(
     model: Path,
+    second: Path | None,
     host: str,
     port: int,
     api_key: str,
@@ -173,7 +181,7 @@ def serve(
     if api_key and api_key_file:
         raise click.UsageError("give --api-key or --api-key-file, not both")
     key = _key(api_key_file) if api_key_file else api_key
-    header = read_header(model)
+    header, second_header = read_header(model), read_header(second) if second else None
     # Only now, so that --help and completion do not wait for llama.cpp.
     from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415
 
@@ -181,6 +189,7 @@ def serve(
 
     arguments = ServeArguments(
         header=header,
+        second=second_header,
         placement=placement,
         vram=vram,
         rpc=rpc,

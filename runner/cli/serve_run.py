@@ -6,9 +6,15 @@ import secrets
 import socket
 import threading
 from contextlib import closing
+from dataclasses import replace
 
+from franken_gguf.quantize.gguf_file.split_files import joined
+from franken_gguf.runner.chat.chat import Chat
 from franken_gguf.runner.cli.options.chat_arguments import ServeArguments
+from franken_gguf.runner.planning.model_shape import model_shape
+from franken_gguf.runner.planning.two_models import side_by_side
 from franken_gguf.runner.server.app import serve_app
+from franken_gguf.runner.server.blind_rounds import identities
 from franken_gguf.runner.server.guard import Access, is_loopback
 from franken_gguf.runner.server.listening import listen, run_server
 from franken_gguf.runner.terminal.standard_input import clean
@@ -22,11 +28,11 @@ def run(arguments: ServeArguments, screen: Screen) -> None:
     # Before the model is loaded: a port in use is reported at once.
     with closing(listen(arguments.host, arguments.port)) as listener:
         key = _key(arguments, screen)
-        machine = machine_for(arguments, screen)
-        chat = load_chat(arguments, machine, screen, threading.Event())
-        chat.conversation.system = arguments.system
+        first, second = _load(arguments, screen)
+        first.conversation.system = arguments.system
         app = serve_app(
-            chat,
+            first,
+            second,
             name=arguments.alias,
             access=Access(key, arguments.allowed_hosts, arguments.origins),
             cache_ram=arguments.cache_ram,
@@ -36,9 +42,35 @@ def run(arguments: ServeArguments, screen: Screen) -> None:
         stories.first_cards = arguments.story.characters
         stories.first_lorebooks = arguments.story.lorebooks
         stories.first_user = clean(arguments.story.user)
-        screen.notice(f"{app.state.model.name}, context {chat.engine.n_ctx}")
+        screen.notice(f"{app.state.model.name}, context {first.engine.n_ctx}")
+        if second:
+            name = second.engine.header.path.name
+            votes = app.state.rounds.path
+            screen.notice(f"{name} for blind comparisons; choices are kept in {votes}")
         screen.notice(f"listening at {_address(arguments, listener)}; Ctrl-C ends the server")
         run_server(app, app.state.model, listener, arguments.tls)
+
+
+def _load(arguments: ServeArguments, screen: Screen) -> tuple[Chat, Chat | None]:
+    """The model and the one to compare it with, placed beside each other. Raises FrankenError."""
+    stop, machine, second = threading.Event(), machine_for(arguments, screen), arguments.second
+    if second is None:
+        return load_chat(arguments, machine, screen, stop), None
+    headers = [arguments.header, second]
+    identities(headers)
+    one, other = (model_shape(joined(header)) for header in headers)
+    placement, rest = side_by_side(one, other, machine, arguments.placement)
+    if placement != arguments.placement:
+        context = f"{placement.n_ctx} tokens in {placement.type_k}/{placement.type_v}"
+        screen.notice(f"a context of {context} for each, so that both models fit")
+    arguments = replace(arguments, placement=placement)
+    first = load_chat(arguments, machine, screen, stop)
+    try:
+        arguments = replace(arguments, header=second, experts=False)
+        return first, load_chat(arguments, rest, screen, stop)
+    except BaseException:
+        first.close()
+        raise
 
 
 def _key(arguments: ServeArguments, screen: Screen) -> str:

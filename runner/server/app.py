@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from weakref import WeakValueDictionary
@@ -22,6 +22,7 @@ from franken_gguf.runner.chat.chat import Chat
 from franken_gguf.runner.conversation.session import Sessions
 
 from . import (
+    blind_api,
     kobold_api,
     library_api,
     llama_cpp_api,
@@ -29,22 +30,25 @@ from . import (
     openapi,
     page_files,
     story_api,
+    vote_file,
 )
 from .answering import ErrorForm, refusal
+from .blind_rounds import BlindRounds
+from .event_stream import EventStream
 from .guard import Access, Guard
 from .kept_states import KeptStates
 from .library import Library
-from .model_thread import ModelThread, Ticket
+from .model_thread import ModelThread
 from .refusals import RequestError, kobold_form, llama_form, openai_form
 from .served_model import ServedModel
 from .stories import Stories
-from .story_answers import Event
 
 DEFAULT_RAM, DEFAULT_DISK = 1 << 30, 4 << 30
 
 
 def serve_app(
     chat: Chat,
+    second: Chat | None = None,
     *,
     name: str = "",
     access: Access | None = None,
@@ -55,19 +59,23 @@ def serve_app(
 ) -> Starlette:
     """The app that serves `chat`'s model, with its sampling, bans and limit as defaults.
 
-    The app owns the chat from now on, and closes it when it ends. `name` is what clients call the
-    model, by default its file's name. Stories are those of `sessions`, by default the user's; cards
-    and lorebooks are kept beside that folder. Evaluated contexts are kept in up to `cache_ram`
-    bytes of memory and `cache_disk` bytes of the folder `cache`, by default the user's cache.
+    `second` is for blind comparisons on the page alone; load both with the same `stop`. The app
+    owns the chats from now on, and closes them when it ends. `name` is what clients call the model,
+    by default its file's name. Stories are those of `sessions`, by default the user's; cards,
+    lorebooks and votes are kept beside that folder. Evaluated contexts are kept in up to
+    `cache_ram` bytes of memory and `cache_disk` bytes of the folder `cache`, by default the user's
+    cache. Raises BlindError if both models are the same.
     """
-    access = access or Access()
-    model = served(chat, name, cache or context_folder(), cache_ram, cache_disk)
+    access, sessions = access or Access(), sessions or Sessions()
+    chats = [chat, second] if second else [chat]
+    model, *others = served(chats, name, cache or context_folder(), cache_ram, cache_disk)
     app = Starlette(
         routes=[
             *llama_cpp_api.ROUTES,
             *openai_api.ROUTES,
             *kobold_api.ROUTES,
             *story_api.ROUTES,
+            *blind_api.ROUTES,
             *library_api.ROUTES,
             *openapi.ROUTES,
             *page_files.ROUTES,
@@ -83,27 +91,38 @@ def serve_app(
     )
     app.state.model = model
     app.state.access = access
-    sessions = sessions or Sessions()
-    library = Library(sessions.folder.parent)
-    app.state.stories = Stories(sessions, library, model.name, chat.conversation.system)
-    app.state.story_tickets = WeakValueDictionary[str, Ticket[Event]]()
+    folder = sessions.folder.parent
+    app.state.stories = Stories(sessions, Library(folder), model.name, chat.conversation.system)
+    app.state.rounds = BlindRounds((model, others[0]), folder / vote_file.NAME) if others else None
+    app.state.story_streams = WeakValueDictionary[str, EventStream]()
     app.state.kobold_answers = kobold_api.Answers()
     return app
 
 
-def served(chat: Chat, name: str, cache: Path, cache_ram: int, cache_disk: int) -> ServedModel:
-    """The chat's model with a thread and kept contexts of its own; the thread is not started."""
-    engine = chat.engine
-    kept = KeptStates(engine, cache, cache_ram, cache_disk)
-    engine.recall = kept.take_up
+def served(
+    chats: Sequence[Chat], name: str, cache: Path, cache_ram: int, cache_disk: int
+) -> list[ServedModel]:
+    """The chats' models, with kept contexts of their own and one thread, which is not started.
+
+    `name` is the first one's. One thread, because two models at once would share its cores.
+    """
+    kept = [KeptStates(one.engine, cache, cache_ram // len(chats), cache_disk) for one in chats]
+    for chat, states in zip(chats, kept, strict=True):
+        chat.engine.recall = states.take_up
 
     def at_end() -> None:
-        kept.save()
-        chat.close()
+        for chat, states in zip(chats, kept, strict=True):
+            states.save()
+            chat.close()
 
-    thread = ModelThread(engine.stop, at_end)
-    name = name or engine.header.path.stem
-    return ServedModel(chat, name, thread, kept, int(time.time()))
+    thread = ModelThread(chats[0].engine.stop, at_end)
+    started = int(time.time())
+    names = [name or chats[0].engine.header.path.stem]
+    names += [one.engine.header.path.stem for one in chats[1:]]
+    return [
+        ServedModel(chat, name, thread, states, started)
+        for chat, name, states in zip(chats, names, kept, strict=True)
+    ]
 
 
 def context_folder() -> Path:

@@ -35,12 +35,16 @@ class EventStream(StreamingResponse):
         super().__init__(events, media_type="text/event-stream", headers=headers)
         self._tickets = tickets
 
+    def stop(self) -> None:
+        """End the work soon; what it has done is still sent."""
+        cancel(self._tickets)
+
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """See the ASGI specification."""
         try:
             await super().__call__(scope, receive, send)
         finally:
-            cancel(self._tickets)
+            self.stop()
 
 
 async def items(ticket: Ticket[T]) -> AsyncIterator[T | str]:

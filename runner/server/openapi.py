@@ -165,6 +165,10 @@ def _bodies(n_vocab: int) -> dict[str, dict[str, Any]]:
         "/api/stories": _object(facts),
         "PATCH /api/stories/{name}": _object({**facts, "memory": _TEXT, "note": note, **revised}),
         "/api/stories/{name}/answer": _object({**story_answer, **revised}),
+        "/api/stories/{name}/round": _object({**story_answer, **revised}),
+        "/api/stories/{name}/round/choice": _object(
+            {"id": _TEXT, "choice": {"enum": ["first", "second", "equal"]}}, "id", "choice"
+        ),
         f"POST {messages}": _object({**message, "at": _INDEX, **revised}),
         f"PUT {messages}": _object({"messages": all_messages, **revised}),
         f"PATCH {one}": _object({"text": _TEXT, "swipe": _INDEX, **revised}),

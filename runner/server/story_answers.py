@@ -12,7 +12,8 @@ from franken_gguf.runner.chat.answer import Answer, Piece, Summarized, Text, Tru
 from franken_gguf.runner.chat.chat import Chat
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.recorded_answer import recorded
-from franken_gguf.runner.conversation.session import Sessions
+from franken_gguf.runner.conversation.conversation import Conversation
+from franken_gguf.runner.conversation.session import Session, Sessions
 from franken_gguf.runner.conversation.swipes import with_swipe
 from franken_gguf.runner.engine.engine import Generation
 from franken_gguf.runner.sampling.ban_list import Banned
@@ -43,15 +44,19 @@ class Asked:
     max_tokens: int | None
 
 
-def asked(fields: Fields, model: ServedModel) -> Asked:
-    """The request in `fields`. Raises RequestError, SamplingError, BanError."""
+def asked(fields: Fields, model: ServedModel, defaults: Sampling | None = None) -> Asked:
+    """The request in `fields`; `defaults` are by default the model's.
+
+    Raises RequestError, SamplingError, BanError.
+    """
     action = fields.text("action", "ask")
     if action not in _ACTIONS:
         wrong("action", ", ".join(_ACTIONS))
     text = fields.text("text")
     if action in ("ask", "instead") and not text.strip():
         wrong("text", "there: what you say")
-    sampling = sampling_of(fields.table("sampling"), model.chat.sampling, model.vocabulary)
+    defaults = defaults or model.chat.sampling
+    sampling = sampling_of(fields.table("sampling"), defaults, model.vocabulary)
     model.engine.check_grammar(sampling)
     limit = fields.whole("max_tokens", -1)
     if limit == 0:
@@ -76,16 +81,7 @@ def answer_events(
     To be used in the model's thread. Raises FrankenError.
     """
     with stories.opened(name) as session:
-        chat = story_chat(model)
-        chat.sampling, chat.banned = wanted.sampling, wanted.banned
-        chat.max_tokens = wanted.max_tokens
-        chat.records = True
-        dialogue = Dialogue(chat, model.name, sessions)
-        conversation = session.read()
-        if wanted.revision and wanted.revision != revision(conversation):
-            raise RequestError("the story has changed since; load it again", status=409)
-        dialogue.switch_to(session, conversation)
-        answer = _started(chat, wanted)
+        dialogue, answer = started(model, sessions, session, session.read(), wanted, records=True)
         speaker = answer.speaker
         yield "begin", {"index": answer.place, "speaker": speaker}
         try:
@@ -131,7 +127,28 @@ def figures(done: Generation) -> dict[str, Any]:
     }
 
 
-def _started(chat: Chat, wanted: Asked) -> Answer:
+def started(
+    model: ServedModel,
+    sessions: Sessions,
+    session: Session,
+    conversation: Conversation,
+    wanted: Asked,
+    *,
+    records: bool = False,
+) -> tuple[Dialogue, Answer]:
+    """The wanted answer in a story, about to be written. Raises FrankenError."""
+    chat = story_chat(model)
+    chat.sampling, chat.banned = wanted.sampling, wanted.banned
+    chat.max_tokens = wanted.max_tokens
+    chat.records = records
+    if wanted.revision and wanted.revision != revision(conversation):
+        raise RequestError("the story has changed since; load it again", status=409)
+    dialogue = Dialogue(chat, model.name, sessions)
+    dialogue.switch_to(session, conversation)
+    return dialogue, _answer(chat, wanted)
+
+
+def _answer(chat: Chat, wanted: Asked) -> Answer:
     if wanted.speaker:
         names = [card.char for card in chat.story.cards]
         if wanted.speaker not in names:

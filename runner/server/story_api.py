@@ -41,7 +41,7 @@ def stories_of(request: Request) -> Stories:
 
 async def desk(request: Request) -> Response:
     """GET /api/desk: what the page needs to know of the server."""
-    model = model_of(request)
+    model, rounds = model_of(request), request.app.state.rounds
     return JSONResponse(
         {
             "model": model.name,
@@ -54,6 +54,7 @@ async def desk(request: Request) -> Response:
             "samplers": list(SAMPLERS),
             "presets": await in_thread(presets),
             "bans": list(model.chat.banned.phrases),
+            "choices": (await in_thread(rounds.result)).choices if rounds else None,
             "version": version("franken-gguf"),
         }
     )
@@ -153,15 +154,16 @@ async def answer(request: Request) -> Response:
     await in_thread(stories.read, name)
     work = partial(answer_events, model, stories, stories.sessions, name, wanted)
     ticket = model.thread.submit(work, client_of(request))
-    request.app.state.story_tickets[name] = ticket
-    return EventStream([ticket], _events(ticket))
+    found = EventStream([ticket], _events(ticket))
+    request.app.state.story_streams[name] = found
+    return found
 
 
 async def stop(request: Request) -> Response:
     """POST /api/stories/{name}/stop."""
-    ticket: Ticket[Event] | None = request.app.state.story_tickets.get(_name(request))
-    if ticket is not None:
-        ticket.cancel()
+    running: EventStream | None = request.app.state.story_streams.get(_name(request))
+    if running is not None:
+        running.stop()
     return Response(status_code=204)
 
 

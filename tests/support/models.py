@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
+import os
 import shutil
 import subprocess
 import sys
@@ -76,4 +77,16 @@ def patched_smollm2(target: Path, *changes: tuple[bytes, bytes]) -> Path:
         assert len(old) == len(new) and old in data
         data = data.replace(old, new)
     target.write_bytes(data)
+    return target
+
+
+@cache
+def other_smollm2() -> Path:
+    """`smollm2()` with another default system text: another model, with other answers."""
+    target = ROOT / ".cache/smollm2-other/SmolLM2-other.gguf"
+    if not target.exists():
+        target.parent.mkdir(parents=True, exist_ok=True)
+        part = target.with_name(f"{os.getpid()}.part")
+        patched_smollm2(part, (b"a helpful AI assistant named", b"a sullen pirate captain name"))
+        part.replace(target)
     return target

@@ -80,6 +80,8 @@ class ChatArguments(ModelArguments):
 class ServeArguments(ModelArguments):
     """All arguments of a server."""
 
+    second: Header | None
+    """A model for blind comparisons with the first."""
     host: str
     port: int
     key: str

@@ -24,12 +24,12 @@ from platformdirs import user_cache_path
 
 from franken_gguf.quantize.common import files
 from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.gguf_file.model_identity import samples
 from franken_gguf.quantize.gguf_file.split_files import parts
 
 from .tasks import CompareError
 
 _MAX_BYTES = 1 << 28
-_SAMPLES, _SAMPLE_BYTES = 64, 4096
 _KEPT_SECONDS = 7 * 24 * 3600.0
 
 
@@ -52,13 +52,8 @@ def fingerprint(path: Path) -> str:
     for header in parts(read_header(path)):
         state = header.path.stat()
         found.update(repr((state.st_size, state.st_mtime_ns)).encode())
-        start = min((tensor.offset for tensor in header.tensors), default=state.st_size)
-        step = max(1, (state.st_size - start) // _SAMPLES)
-        with header.path.open("rb") as file:
-            found.update(file.read(start))
-            for place in range(start, state.st_size, step):
-                file.seek(place)
-                found.update(file.read(_SAMPLE_BYTES))
+        for piece in samples(header):
+            found.update(piece)
     return found.hexdigest()[:24]
 
 
