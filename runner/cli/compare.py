@@ -34,6 +34,7 @@ from franken_gguf.runner.ui import compare_screen
 
 from .compare_reports import STANDARD_OUTPUT, planned_reports, write_reports
 from .compare_sources import converted
+from .compare_votes import votes_between
 from .hub_names import hub_names
 
 _MAX_TEXT_BYTES = 1 << 28
@@ -88,6 +89,14 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     group=_PROMPTS,
     is_flag=True,
     help=f"Answer all {len(BUILT_IN)} built-in prompts, at greater length: {' '.join(BUILT_IN)}.",
+)
+@option(
+    "--votes",
+    group=_PROMPTS,
+    type=FILE,
+    metavar="FILE",
+    show_default="those of this user, if any",
+    help="Blind choices between these models, which 'serve --compare-with' keeps.",
 )
 @option("--no-prompts", group=_PROMPTS, is_flag=True, help="Answer no prompts; only score --text.")
 @option(
@@ -186,6 +195,7 @@ def compare(
     prompts: tuple[str, ...],
     thorough: bool,
     no_prompts: bool,
+    votes: Path | None,
     text: Path | None,
     chunks: int,
     max_tokens: int | None,
@@ -243,6 +253,7 @@ def compare(
         vram,
         rpc,
         check_expert_names(candidates[0], expert_names) if expert_names else names,
+        votes_between(candidates, votes, notices),
     )
     try:
         with compare_screen.watching(notices, len(candidates)) as listener:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from importlib.metadata import version
+from itertools import combinations
 from pathlib import Path
 
 import llama_cpp
 
 from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.quantize.gguf_file.model_identity import identity
 from franken_gguf.runner.compare.measure.measure_job import SCORED_PARTS, Job, Progress, parts
 from franken_gguf.runner.compare.measure.measure_model import measure_model
 from franken_gguf.runner.compare.measure.questions import Question
@@ -27,6 +29,8 @@ from franken_gguf.runner.compare.measure.workspace import (
 )
 from franken_gguf.runner.compare.results.conclusion import conclusion
 from franken_gguf.runner.compare.results.document import Comparison, Prompt, Settings
+from franken_gguf.runner.compare.results.preference import Preference, preference
+from franken_gguf.runner.compare.results.votes import Vote
 from franken_gguf.runner.engine.loading import LoadOptions
 
 from .assemble import assemble
@@ -49,6 +53,8 @@ class Request:
     rpc: tuple[str, ...] = ()
     expert_names: tuple[str, ...] = ()
     """In the order of the experts; empty if they are not known."""
+    votes: tuple[Vote, ...] = ()
+    """Blind choices; those between other models are left out."""
 
 
 @dataclass(frozen=True)
@@ -196,5 +202,17 @@ def _result(
         models,
         version=version("franken-gguf"),
         expert_names=request.expert_names,
+        preferences=tuple(_preferences(request)),
     )
     return replace(comparison, conclusion=conclusion(comparison))
+
+
+def _preferences(request: Request) -> Iterator[Preference]:
+    """Of each pair of models that there are votes between."""
+    if not request.votes:
+        return
+    models = [(one.name, identity(one.header)) for one in request.candidates]
+    for first, second in combinations(models, 2):
+        found = preference(request.votes, first, second)
+        if found.choices:
+            yield found

@@ -15,6 +15,7 @@ from franken_gguf.runner.terminal.text import printable, size
 
 from .document import FEWEST_PARAPHRASES, Comparison, Lean, ModelResult, Prompt, TextScore
 from .metrics import Z95, Estimate, Interval
+from .preference import sentence
 
 
 @dataclass(frozen=True)
@@ -92,6 +93,7 @@ def conclusion(comparison: Comparison) -> str:
         *_top_tokens(comparison),
         *_routing(comparison),
         *_leans(comparison),
+        *map(sentence, comparison.preferences),
         *_failures(comparison),
     )
     return printable(" ".join(sentences))

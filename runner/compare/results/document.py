@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from .metrics import Estimate, Interval, LayerRouting
+from .preference import Preference
 
 FORMAT = 1
 FEWEST_PARAPHRASES = 5
@@ -252,6 +253,8 @@ class Comparison:
     format: int = FORMAT
     expert_names: tuple[str, ...] = ()
     """In the order of the experts; empty if they are not known."""
+    preferences: tuple[Preference, ...] = ()
+    """Of each pair of models between which blind choices were made."""
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from franken_gguf.runner.terminal.text import printable, size
 
 from .document import FEWEST_SAMPLES, Comparison, Lean, ModelResult, Prompt, PromptResult, TextScore
 from .metrics import Estimate, Interval
+from .preference import Preference
 
 Cell = Callable[[ModelResult], str]
 """Formats a model's figure; "" if it has none. An interval has a line of its own."""
@@ -53,6 +54,8 @@ def figures(comparison: Comparison) -> Iterator[Section]:
         )
     for number, prompt in enumerate(comparison.prompts):
         yield _prompt(comparison, prompt, number)
+    if comparison.preferences:
+        yield _choices_between(comparison)
     yield _routing(comparison)
     yield _machine()
 
@@ -114,6 +117,35 @@ def _about(comparison: Comparison, prompt: Prompt) -> str:
 
 def _result(model: ModelResult, number: int) -> PromptResult | None:
     return model.prompts[number] if number < len(model.prompts) else None
+
+
+def _choices_between(comparison: Comparison) -> Section:
+    def cell(other: str) -> Cell:
+        def text(one: ModelResult) -> str:
+            found = next((p for p in comparison.preferences if p.is_of(one.name, other)), None)
+            return _preferred(found.seen_from(one.name)) if found else ""
+
+        return text
+
+    named = {name for one in comparison.preferences for name in (one.first, one.second)}
+    return Section(
+        "blind choices",
+        "How often an answer was preferred to another model's by someone who did not know whose "
+        "it was; choices of neither are left out of the share.",
+        tuple(
+            (f"preferred to {one.name}", cell(one.name))
+            for one in comparison.models
+            if one.name in named
+        ),
+    )
+
+
+def _preferred(found: Preference) -> str:
+    share, equal = found.share, f", {found.equal} equal" if found.equal else ""
+    return (
+        f"{found.first_chosen} of {found.decided}{equal}\n"
+        f"{100 * share.low:.0f} to {100 * share.high:.0f} %"
+    )
 
 
 def _routing(comparison: Comparison) -> Section:

@@ -8,7 +8,7 @@ is narrower and contradicts the exact test after few choices, such as five of fi
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import log
 
 import numpy as np
@@ -46,6 +46,24 @@ class Preference:
         """The choices for one of the two."""
         return self.first_chosen + self.second_chosen
 
+    def is_of(self, one: str, other: str) -> bool:
+        """Whether it is between the models of these names."""
+        return {self.first, self.second} == {one, other} and one != other
+
+    def seen_from(self, name: str) -> Preference:
+        """The same with the model of this name as the first."""
+        if name == self.first:
+            return self
+        share = Interval(1 - self.share.value, 1 - self.share.high, 1 - self.share.low)
+        return replace(
+            self,
+            first=self.second,
+            second=self.first,
+            first_chosen=self.second_chosen,
+            second_chosen=self.first_chosen,
+            share=share,
+        )
+
     @property
     def is_beyond_chance(self) -> bool:
         """Whether the p-value is below 0.05."""
@@ -72,6 +90,28 @@ def preference(
         exact_interval(wins, wins + losses),
         sign_test(wins, losses),
     )
+
+
+def sentence(found: Preference) -> str:
+    """Which of two models was preferred in blind choices, and whether that could be chance."""
+    if found.first_chosen < found.second_chosen:
+        found = found.seen_from(found.second)
+    equal = f", {found.equal} equal" if found.equal else ""
+    count = f"{found.choices} blind choice{'' if found.choices == 1 else 's'}"
+    shares = f"{100 * found.share.low:.0f} to {100 * found.share.high:.0f} %, p = {_p(found)}"
+    if found.first_chosen == found.second_chosen:
+        chosen = f"{found.first} and {found.second} were chosen equally often"
+    else:
+        chosen = (
+            f"{found.first} was preferred to {found.second} in {found.first_chosen} of "
+            f"{found.decided}"
+        )
+    verdict = "more than chance explains" if found.is_beyond_chance else "chance could explain that"
+    return f"In {count}, {chosen}{equal} ({shares}): {verdict}."
+
+
+def _p(found: Preference) -> str:
+    return f"{found.p_value:.2g}" if found.p_value >= 0.001 else "less than 0.001"
 
 
 def exact_interval(successes: int, trials: int) -> Interval:
