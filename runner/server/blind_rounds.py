@@ -67,17 +67,20 @@ class Round:
 
     def view(self) -> dict[str, Any]:
         """What the page may know."""
-        first = self.written[0]
+        first, is_asked = self.written[0], self.wanted.action in ("ask", "instead")
         return {
             "id": self.number,
+            "question": self.wanted.text if is_asked else "",
             "index": first.place,
             "speaker": first.speaker,
             "answers": [one.text for one in self.written],
         }
 
     def story(self, chosen: int) -> Conversation:
-        """The story with one answer as its turn, and the other as a swipe."""
+        """The story with one answer as its turn, and the other, if it differs, as a swipe."""
         taken, other = self.written[chosen], self.written[1 - chosen]
+        if taken.text == other.text:
+            return taken.conversation
         message = taken.conversation.messages[taken.place]
         place = swipes(message)[1]
         both = with_shown(with_swipe(message, other.text, now()), place)

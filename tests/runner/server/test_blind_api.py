@@ -49,13 +49,29 @@ def asked(server: Server, name: str, **fields: Any) -> dict[str, Any]:
 def test_both_models_answer_and_the_story_waits_for_the_choice(server: Server) -> None:
     server.post("/api/stories", name="Waits")
     found = asked(server, "Waits")
-    assert found.keys() == {"id", "index", "speaker", "answers"}
+    assert found.keys() == {"id", "question", "index", "speaker", "answers"}
     assert found["index"] == 1 and len(set(found["answers"])) == 2
     assert server.get("/api/stories/Waits")["messages"] == []
     assert server.get("/api/stories/Waits/round") == {"round": found}
     assert server.request("DELETE", "/api/stories/Waits/round")[0] == 204
     assert server.get("/api/stories/Waits/round") == {"round": None}
     assert not votes(server)
+
+
+def test_nothing_that_comes_before_the_choice_tells_the_models_apart(server: Server) -> None:
+    server.post("/api/stories", name="Secret")
+    fields = {"text": QUESTION, "sampling": GREEDY, "max_tokens": 4}
+    with server.response("POST", "/api/stories/Secret/round", fields) as response:
+        stream = response.read().decode()
+    _, kept = server.request("GET", "/api/stories/Secret/round")
+    for text in (stream, json.dumps(kept), json.dumps(server.get("/api/desk"))):
+        assert other_smollm2().stem not in text
+        for model in (smollm2(), other_smollm2()):
+            assert identity(read_header(model)) not in text
+    assert {line for line in stream.split("\n") if line.startswith("event: ")} <= {
+        "event: queue",
+        "event: round",
+    }
 
 
 @pytest.mark.parametrize("choice", ["first", "second", "equal"])

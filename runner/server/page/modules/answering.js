@@ -3,7 +3,7 @@
 import { events, request, storyPath } from "./api.js";
 import { attempt, notice } from "./notices.js";
 import { now, set } from "./store.js";
-import { load, loadStories, show } from "./stories.js";
+import { load, loadStories, open, show } from "./stories.js";
 import { asWords, joined, keepWords, wordsOf } from "./words.js";
 
 /** @typedef {import("./types.js").Answering} Answering */
@@ -12,6 +12,7 @@ import { asWords, joined, keepWords, wordsOf } from "./words.js";
 /** @typedef {"ask" | "again" | "continue" | "speak" | "instead"} Action */
 
 const PATIENCE = 5000; // milliseconds for the server to end a stopped answer in good order
+const BOTH = "Two models are writing. Both answers appear together.";
 let connection = new AbortController();
 
 /**
@@ -20,8 +21,9 @@ let connection = new AbortController();
  * @param {{text?: string, begun?: string, speaker?: string}} [options]
  */
 export async function answer(action, options = {}) {
-  const { story, answering, sampling, bans, maxTokens } = now();
-  if (!story || answering) return false;
+  const { story, answering, round, sampling, bans, maxTokens } = now();
+  if (!story || answering || round?.story === story.name) return false;
+  const isRound = isBlind();
   const body = { action, ...options, sampling, bans, revision: story.revision };
   const limited = maxTokens ? { ...body, max_tokens: maxTokens } : body;
   const words = wordsBefore(story.messages, action, options.begun);
@@ -31,10 +33,10 @@ export async function answer(action, options = {}) {
   const speaker = options.speaker ?? story.next_speaker;
   set({
     finish: "",
-    answering: { story: story.name, index: place, speaker, words, first: words.length, status: "" },
+    answering: { story: story.name, index: place, speaker, words, first: words.length, status: isRound ? BOTH : "" },
   });
   connection = new AbortController();
-  const isDone = await attempt(() => follow(storyPath(story.name, "answer"), limited));
+  const isDone = await attempt(() => follow(storyPath(story.name, isRound ? "round" : "answer"), limited));
   set({ answering: null });
   if (!isDone) await load(story.name);
   void loadStories();
@@ -64,13 +66,23 @@ async function follow(path, body) {
 function take(event, data) {
   const { answering } = now();
   if (!answering) return;
-  if (event === "queue") status(data.position ? `${data.position} before you` : "Reading the story…");
+  if (event === "queue") status(data.position ? `${data.position} before you` : isBlind() ? BOTH : "Reading the story…");
+  else if (event === "round") showRound({ ...data, story: answering.story });
   else if (event === "begin") set({ answering: { ...answering, ...data, status: "" } });
   else if (event === "truncated") notice(leftText(data.turns));
   else if (event === "remembered") notice("What left the context was summed up.");
   else if (event === "token") addWord(answering, data);
   else if (event === "experts") addExperts(answering, data.n, data.experts);
   else if (event === "done") finish(answering, data);
+}
+
+/** Whether the next turn is answered by two models. */
+export const isBlind = () => now().isBlind && typeof now().desk?.choices === "number";
+
+/** Both answers at once. @param {import("./types.js").Round} round */
+function showRound(round) {
+  set({ answering: null, round, finish: "round" });
+  open(round.story);
 }
 
 /** @param {string} text */

@@ -1,6 +1,7 @@
 // The page's frame: the list of stories, the story in one of its views, and a panel beside it.
 
 import { html } from "../vendor/htm-preact.js";
+import { BlindPanel } from "./blind_panel.js";
 import { Composer } from "./composer.js";
 import { ContextPanel } from "./context_panel.js";
 import { ExportDialog, HelpDialog, KeyDialog } from "./dialogs.js";
@@ -9,6 +10,7 @@ import { LibraryPanel } from "./library_panel.js";
 import { NewStoryDialog } from "./new_story.js";
 import { dismiss } from "./notices.js";
 import { NotebookView } from "./notebook_view.js";
+import { ChoiceBar } from "./round_view.js";
 import { SamplingPanel } from "./sampling_panel.js";
 import { set, useStore } from "./store.js";
 import { open } from "./stories.js";
@@ -25,10 +27,11 @@ import { TreeView } from "./tree_view.js";
 const VIEWS = [["write", "Write"], ["notebook", "Notebook"], ["read", "Read"], ["tree", "Branches"]];
 /** @type {[Panel, string][]} */
 const PANELS = [
-  ["story", "Story"], ["library", "Library"], ["sampling", "Sampling"], ["context", "Context"],
+  ["story", "Story"], ["library", "Library"], ["sampling", "Sampling"], ["context", "Context"], ["blind", "Blind"],
 ];
 const CONTENT = {
   story: StoryPanel, library: LibraryPanel, sampling: SamplingPanel, context: ContextPanel,
+  blind: BlindPanel,
 };
 const DIALOGS = { key: KeyDialog, new: NewStoryDialog, export: ExportDialog, help: HelpDialog };
 
@@ -74,12 +77,18 @@ function TopBar({ state }) {
         <button onClick=${() => set({ dialog: "export" })}>Export…</button>
       </nav>
       <nav aria-label="Panels" class="tabs">
-        ${PANELS.filter(([one]) => story || one === "library" || one === "sampling").map(([one, label]) => html`
+        ${PANELS.filter(([one]) => isOffered(one, state)).map(([one, label]) => html`
           <button key=${one} aria-expanded=${panel === one} aria-controls="panel"
             onClick=${() => togglePanel(one)}>${label}</button>`)}
       </nav>
     </header>
   `;
+}
+
+/** @param {Panel} panel @param {State} state */
+function isOffered(panel, { story, desk }) {
+  if (panel === "blind") return typeof desk?.choices === "number";
+  return Boolean(story) || panel === "library" || panel === "sampling";
 }
 
 /** @param {{story: import("./types.js").Story}} props */
@@ -100,8 +109,16 @@ function Middle({ state }) {
   if (state.view === "tree") return html`<${TreeView} state=${state} />`;
   return html`
     <${StoryView} key=${state.story.name} state=${state} />
-    ${state.view === "write" && html`<${Composer} key=${state.story.name} state=${state} />`}
+    ${state.view === "write" && html`<${Turn} state=${state} />`}
   `;
+}
+
+/** Your turn: to choose between two answers, or to write. @param {{state: State}} props */
+function Turn({ state }) {
+  const { round, story } = state;
+  return round && round.story === story?.name
+    ? html`<${ChoiceBar} state=${state} round=${round} />`
+    : html`<${Composer} key=${story?.name} state=${state} />`;
 }
 
 /** @param {{state: State}} props */

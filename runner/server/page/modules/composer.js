@@ -1,17 +1,20 @@
 // Where the user's next message is written, and the buttons that let the model write.
 
-import { html, useState } from "../vendor/htm-preact.js";
-import { answer, stop } from "./answering.js";
+import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { answer, isBlind, stop } from "./answering.js";
 import { Growing } from "./editor.js";
 import { FiguresLine } from "./figures.js";
 import { add } from "./messages.js";
+import { Count } from "./round_view.js";
+import { set } from "./store.js";
 
 /** @typedef {import("./types.js").State} State */
 
 /** @param {{state: State}} props */
 export function Composer({ state }) {
   const { story, answering } = state;
-  const [text, setText] = useState("");
+  const [text, setText] = useState(state.draft);
+  useEffect(() => set({ draft: "" }), []);
   const [speaker, setSpeaker] = useState("");
   if (!story) return null;
   const last = story.messages.at(-1);
@@ -37,6 +40,8 @@ export function Composer({ state }) {
         onKeyDown=${keys} placeholder=${`${story.user || "You"}…`} />
       <div class="actions">
         ${story.speakers.length > 1 && html`<${Speakers} story=${story} value=${speaker} onChange=${setSpeaker} />`}
+        ${isBlind() && html`<button type="button" class="quiet count" title="Two models answer each turn"
+          onClick=${() => set({ panel: "blind" })}>Blind: <${Count} state=${state} /></button>`}
         ${answering
           ? html`<button type="button" class="primary" onClick=${() => void stop()}>Stop</button>`
           : html`

@@ -1,6 +1,7 @@
 // Keys that work anywhere on the page.
 
 import { answer, stop } from "./answering.js";
+import { choose } from "./blind.js";
 import { turnTo } from "./messages.js";
 import { now, set } from "./store.js";
 import { open } from "./stories.js";
@@ -11,6 +12,7 @@ export const KEYS = [
   ["Ctrl+Enter", "send, or continue where nothing is written; keep an edited message"],
   ["Esc", "stop the answer; close what is open; leave the reading view"],
   ["Alt+← Alt+→", "another swipe of the last answer; after the last a new one is written"],
+  ["Alt+← Alt+→", "between two answers: A is better, B is better"],
   ["Alt+L", "the list of stories"],
   ["← → in word view", "the word before or after; Enter shows its alternatives"],
 ];
@@ -26,7 +28,8 @@ export function installKeys() {
 
 /** Show the swipe before or after the last answer's; after its last, write one. @param {number} step */
 export function swipe(step) {
-  const { story, answering } = now();
+  const { story, answering, round } = now();
+  if (round) return void choose(step < 0 ? "first" : "second");
   const index = story?.messages.length ? story.messages.length - 1 : -1;
   const message = story?.messages[index];
   if (!message || answering || message.role !== "assistant") return;

@@ -57,7 +57,14 @@ export async function load(name) {
   const story = await attempt(() => request("GET", storyPath(name)));
   if (!story) return;
   show(story);
+  if (now().desk?.choices !== null) await loadRound(name);
   if (!now().stories.some((one) => one.name === story.name)) await loadStories();
+}
+
+/** Load the two answers of a story that wait for a choice. @param {string} name */
+async function loadRound(name) {
+  const found = await attempt(() => request("GET", storyPath(name, "round")));
+  if (found && now().story?.name === name) set({ round: found.round && { ...found.round, story: name } });
 }
 
 /** Begin a story and open it. @param {object} wish the body of `POST /api/stories` */

@@ -2,6 +2,7 @@
 
 import { html, useEffect, useLayoutEffect, useMemo, useRef } from "../vendor/htm-preact.js";
 import { MessageView } from "./message_view.js";
+import { before, RoundView } from "./round_view.js";
 import { Spoken } from "./spoken.js";
 import { joined } from "./words.js";
 
@@ -17,7 +18,10 @@ export function StoryView({ state }) {
   if (!story) return null;
   const isMine = answering?.story === story.name;
   const { messages } = story;
-  const shown = isMine ? withAnswer(messages, answering) : messages;
+  const round = state.round?.story === story.name && !isMine && view === "write" ? state.round : null;
+  const shown = isMine
+    ? withAnswer(messages, answering)
+    : round ? before(messages, round, story.user) : messages;
   return html`
     <div class="scroll" ref=${bottom}>
       <section class="page" aria-busy=${isMine} aria-label="The story">
@@ -28,9 +32,10 @@ export function StoryView({ state }) {
           return html`
             ${isFirstKept && html`<p class="remark" key="kept">The model no longer reads what is above this line.</p>`}
             <${Kept} key=${index} message=${message} index=${index} live=${isLive ? answering : null}
-              isLast=${index === shown.length - 1} isBusy=${Boolean(answering)} view=${view} />`;
+              isLast=${index === shown.length - 1} isBusy=${Boolean(answering || round)} view=${view} />`;
         })}
-        ${!shown.length && html`<p class="hint">The first words are yours.</p>`}
+        ${round && html`<${RoundView} round=${round} />`}
+        ${!shown.length && !round && html`<p class="hint">The first words are yours.</p>`}
       </section>
     </div>
     <${Spoken} text=${isMine ? joined(answering.words.slice(answering.first)) : ""} />

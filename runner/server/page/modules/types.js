@@ -52,7 +52,27 @@
  * @property {string[]} samplers
  * @property {Record<string, Settings>} presets
  * @property {string[]} bans
+ * @property {number | null} choices    blind choices so far; null where there is one model
  * @property {string} version
+ *
+ * @typedef {object} Round             two answers to one turn, of which one is to be chosen
+ * @property {string} story
+ * @property {string} id
+ * @property {string} question         the user's message; "" if the turn has none
+ * @property {number} index
+ * @property {string} speaker
+ * @property {string[]} answers
+ *
+ * @typedef {{name: string, chosen: number}} Chosen
+ * @typedef {object} Preference
+ * @property {number} choices
+ * @property {number} equal
+ * @property {Chosen[]} models
+ * @property {number} share            of the first among the choices for one of the two
+ * @property {number} low
+ * @property {number} high
+ * @property {number} p_value
+ * @property {boolean} is_beyond_chance
  *
  * @typedef {{id: number, text: string, probability: number}} Alternative
  * @typedef {{text: string, probability?: number, alternatives?: Alternative[],
@@ -105,7 +125,7 @@
  * @property {string} status
  *
  * @typedef {"write" | "notebook" | "read" | "tree"} View
- * @typedef {"" | "story" | "sampling" | "context" | "library"} Panel
+ * @typedef {"" | "story" | "sampling" | "context" | "library" | "blind"} Panel
  * @typedef {{id: number, text: string, isError: boolean}} Notice
  *
  * @typedef {object} State
@@ -116,6 +136,11 @@
  * @property {Panel} panel
  * @property {boolean} listIsOpen
  * @property {Answering | null} answering
+ * @property {Round | null} round
+ * @property {boolean} isBlind         two models answer each turn
+ * @property {number} goal             blind choices before the result is shown
+ * @property {Preference | null} preference
+ * @property {string} draft            what the next message begins with
  * @property {Figures | null} figures
  * @property {string} finish
  * @property {Prompt | null} prompt

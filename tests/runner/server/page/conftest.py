@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from support.models import smollm2
+from support.models import other_smollm2, smollm2
 from support.servers import Server, serving
 
 playwright = pytest.importorskip(
@@ -26,7 +26,8 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    with serving(tmp_path_factory.mktemp("desk"), model=smollm2()) as running:
+    second = ("--compare-with", str(other_smollm2()))
+    with serving(tmp_path_factory.mktemp("desk"), *second, model=smollm2()) as running:
         yield running
 
 

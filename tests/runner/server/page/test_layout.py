@@ -44,13 +44,13 @@ def assert_fits(page: Desk) -> None:
 def test_every_screen_fits_is_legible_and_names_its_controls(
     browser: Browser, server: Server, width: int, dark: bool
 ) -> None:
-    with desk(browser, server, width=width, dark=dark) as page:
+    with desk(browser, server, width=width, dark=dark, isBlind=True) as page:
         page.begin(f"Width {width} {dark}", ("user", "Hello"), ("assistant", LONG))
         assert_fits(page)
         for view in ("Notebook", "Branches", "Write"):
             page.view(view)
             assert_fits(page)
-        for name in ("Story", "Library", "Sampling", "Context"):
+        for name in ("Story", "Library", "Sampling", "Context", "Blind"):
             panel = page.panel(name)
             expect(panel).to_be_visible()
             assert_fits(page)
@@ -59,6 +59,10 @@ def test_every_screen_fits_is_legible_and_names_its_controls(
         assert_fits(page)
         page.button("Cancel").click()
         page.view("Read")
+        assert_fits(page)
+        page.button("Back to writing").click()
+        page.button("Again").click()
+        page.button("Equal").wait_for()
         assert_fits(page)
 
 

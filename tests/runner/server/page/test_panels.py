@@ -99,4 +99,5 @@ def test_a_server_with_a_key_asks_for_it_once(browser: Browser, tmp_path: Path) 
         expect(page.page.locator(".welcome")).to_be_visible()
         page.page.reload()
         expect(page.page.locator(".welcome")).to_be_visible()
+        expect(page.button("Blind")).to_have_count(0)  # there is one model
         page.complaints.clear()  # Chromium logs each answer 401 as an error
