@@ -33,27 +33,46 @@ WIDTH, HEIGHT = 1280, 800
 
 def main() -> None:
     """Tell a story on the page and take its picture."""
-    chromium = shutil.which("chromium") or shutil.which("google-chrome")
     with (
         tempfile.TemporaryDirectory() as folder,
-        served(Path(folder)) as url,
-        sync_playwright() as playwright,
+        served(Path(folder), MODEL, *OPTIONS) as url,
+        browser() as page,
     ):
-        browser = playwright.chromium.launch(
-            executable_path=chromium, args=["--no-sandbox", "--font-render-hinting=none"]
-        )
-        page = browser.new_page(
-            viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light", locale="en-GB"
-        )
         page.goto(url)
         tell(page)
         Image.open(io.BytesIO(page.screenshot())).save(PICTURE, quality=85, method=6)
-        browser.close()
     print(PICTURE)
 
 
+@contextmanager
+def browser() -> Iterator[Page]:
+    """A page of a light Chromium."""
+    chromium = shutil.which("chromium") or shutil.which("google-chrome")
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(
+            executable_path=chromium, args=["--no-sandbox", "--font-render-hinting=none"]
+        )
+        yield started.new_page(
+            viewport={"width": WIDTH, "height": HEIGHT}, color_scheme="light", locale="en-GB"
+        )
+        started.close()
+
+
 def tell(page: Page) -> None:
-    """A story with the example's card and lorebook, one answer, its words by expert."""
+    """The story with one answer, its words by expert."""
+    begin(page)
+    page.get_by_role("textbox", name="say or do").fill(QUESTION)
+    page.keyboard.press("Enter")
+    page.get_by_role("button", name="Words").click(timeout=120_000)
+    page.get_by_role("navigation", name="Panels").get_by_role("button", name="Context").click()
+    page.locator(".words [role=button]").nth(4).click()
+    page.locator(".parts").first.wait_for()
+    page.mouse.move(0, HEIGHT)
+    page.wait_for_timeout(500)
+
+
+def begin(page: Page) -> None:
+    """A story with the example's card and lorebook."""
     page.get_by_role("button", name="Library").click()
     files = page.locator("aside input[type=file]")
     for name, heading in (("mara.png", "Mara Quill"), ("skerry-rock.json", "Skerry Rock")):
@@ -66,22 +85,15 @@ def tell(page: Page) -> None:
     dialog.get_by_label("Mara Quill").check()
     dialog.get_by_label("Skerry Rock").check()
     dialog.get_by_role("button", name="Begin").click()
-    page.get_by_role("textbox", name="say or do").fill(QUESTION)
-    page.keyboard.press("Enter")
-    page.get_by_role("button", name="Words").click(timeout=120_000)
-    page.get_by_role("navigation", name="Panels").get_by_role("button", name="Context").click()
-    page.locator(".words [role=button]").nth(4).click()
-    page.locator(".parts").first.wait_for()
-    page.mouse.move(0, HEIGHT)
-    page.wait_for_timeout(500)
+    dialog.wait_for(state="detached")
 
 
 @contextmanager
-def served(folder: Path) -> Iterator[str]:
-    """The address of a server of the demo's model; it is ended afterwards."""
-    command = [sys.executable, "-m", "franken_gguf.runner", "serve", str(MODEL), "--port", "0"]
+def served(folder: Path, model: Path, *options: str) -> Iterator[str]:
+    """The address of a server of a model; it is ended afterwards."""
+    command = [sys.executable, "-m", "franken_gguf.runner", "serve", str(model), "--port", "0"]
     process = subprocess.Popen(
-        [*command, "-c", "2048", "-n", "60", *OPTIONS],
+        [*command, "-c", "2048", "-n", "60", *options],
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "XDG_DATA_HOME": str(folder), "XDG_CACHE_HOME": str(folder)},

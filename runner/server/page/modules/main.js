@@ -5,12 +5,12 @@ import { App } from "./app.js";
 import { installDrops } from "./drops.js";
 import { installKeys } from "./keys.js";
 import { now } from "./store.js";
-import { followAddress, load, loadDesk, loadStories } from "./stories.js";
+import { followAddress, load, loadDesk, loadLibrary, loadStories } from "./stories.js";
 import { applyTheme } from "./theme.js";
 
 /** Load everything anew, also after a key was given. */
 export async function begin() {
-  if (await loadDesk()) await followAddress();
+  if (await loadDesk()) await Promise.all([followAddress(), loadStories(), loadLibrary()]);
 }
 
 /** Another window, or a chat at a terminal, may have changed the story. */

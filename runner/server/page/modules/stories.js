@@ -10,13 +10,12 @@ import { now, set } from "./store.js";
 /** @type {View[]} */
 const VIEWS = ["write", "notebook", "read", "tree"];
 
-/** Load what the page needs at its start. Answers whether the server let it. */
+/** Load what the page knows of the server. Answers whether the server let it. */
 export async function loadDesk() {
   const desk = await attempt(() => request("GET", "/api/desk"));
   if (!desk) return false;
   set({ desk });
   document.title = `${desk.model} · franken-gguf`;
-  await Promise.all([loadStories(), loadLibrary()]);
   return true;
 }
 
@@ -57,8 +56,8 @@ export async function load(name) {
   const story = await attempt(() => request("GET", storyPath(name)));
   if (!story) return;
   show(story);
-  if (now().desk?.choices !== null) await loadRound(name);
-  if (!now().stories.some((one) => one.name === story.name)) await loadStories();
+  if (typeof now().desk?.choices === "number") await loadRound(name);
+  if (now().stories.length && !now().stories.some((one) => one.name === story.name)) await loadStories();
 }
 
 /** Load the two answers of a story that wait for a choice. @param {string} name */
