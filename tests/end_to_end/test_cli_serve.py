@@ -103,6 +103,8 @@ def test_it_serves_https_with_a_certificate(tmp_path: Path) -> None:
         (["--api-key-file", "/nowhere"], "/nowhere"),
         (["--host", "nowhere.invalid"], "--host nowhere.invalid"),
         (["--port", "99999"], "--port"),
+        (["--port", "0", "--compare-with", str(smollm2())], "are the same model; compare two"),
+        (["--port", "0", "--compare-with", "/nowhere.gguf"], "/nowhere.gguf: no such file"),
     ],
 )
 def test_wrong_options_are_one_line(options: list[str], what: str) -> None:
