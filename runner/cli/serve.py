@@ -93,9 +93,10 @@ _MAX_KEY = 1 << 10
 @_answers(
     "--compare-with",
     "second",
-    type=FILE,
-    metavar="FILE",
-    help="Load this model too, and let the page compare both blindly: which answer is better?",
+    type=MODEL,
+    metavar="MODEL",
+    show_default="none",
+    help="Load this model too, for blind comparisons of both on the page.",
 )
 @_answers(
     "-sys",
@@ -139,7 +140,7 @@ _MAX_KEY = 1 << 10
 @threads_option
 @sampling_options
 @story_options
-@hub_names(models=["model"], group=MODEL_GROUP)
+@hub_names(models=["model", "second"], group=MODEL_GROUP)
 def serve(
     model: Path,
     second: Path | None,
