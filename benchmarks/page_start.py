@@ -25,7 +25,7 @@ from support.servers import Server, serving
 
 ROUNDS = 7
 QUESTION = "Who keeps the light when the fog comes in?"
-FIELDS = {"sampling": {"temperature": 0}, "max_tokens": 2}
+FIELDS = {"sampling": {"temperature": 0}, "max_tokens": 16}
 PHONE = {
     "offline": False,
     "latency": 20,  # ms
@@ -34,7 +34,7 @@ PHONE = {
 }
 WATCH = """
 localStorage.setItem("franken-gguf sampling", '{"temperature": 0}');
-localStorage.setItem("franken-gguf maxTokens", "2");
+localStorage.setItem("franken-gguf maxTokens", "16");
 const times = {};
 const look = () => {
   const buttons = [...document.querySelectorAll("button")];
@@ -43,7 +43,8 @@ const look = () => {
     times.ready = performance.now();
     button.click();
   }
-  if (times.ready && !times.first && document.querySelector("article.live .text")?.textContent) {
+  const text = document.querySelector("article.assistant .text")?.textContent;
+  if (times.ready && !times.first && text) {
     times.first = performance.now();
     document.documentElement.dataset.times = JSON.stringify(times);
   }
@@ -106,7 +107,7 @@ def from_page(browser: Browser, server: Server, network: dict[str, Any] | None) 
     session.send("Network.enable")
     if network:
         session.send("Network.emulateNetworkConditions", network)
-    page.goto(f"http://127.0.0.1:{server.port}/#{path}")
+    page.goto(f"http://127.0.0.1:{server.port}/#{path}", wait_until="commit")
     found = page.locator("html[data-times]")
     found.wait_for()
     times: dict[str, float] = json.loads(found.get_attribute("data-times") or "")
