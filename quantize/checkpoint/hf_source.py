@@ -21,7 +21,7 @@ from .safetensors_folder import SafetensorsFolder
 
 
 class CheckpointSource:
-    """A Mixtral, Llama or Mistral checkpoint: its weights and the folder of its config files."""
+    """A checkpoint of a known family: its weights and the folder of its config files."""
 
     is_gguf = False
 
