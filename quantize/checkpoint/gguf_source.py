@@ -46,6 +46,7 @@ class GGUFSource:
             tensor.name: (part.path, tensor.offset) for part in headers for tensor in part.tensors
         }
         self.name = model_name(path)
+        self.notices: list[str] = []
         self.metadata = header.metadata
         self.model = PolicyModel(
             header.integer(f"{architecture}.block_count"),

@@ -114,7 +114,7 @@ def _inside_layers(config: ModelConfig, shapes: Shapes) -> Iterator[_Rule]:
         yield _Rule(f"{ours}attn_norm.weight", f"{hf}input_layernorm.weight", norm)
         yield _Rule(f"{ours}ffn_norm.weight", f"{hf}post_attention_layernorm.weight", norm)
         if config.experts and layer >= config.leading_dense:
-            yield from _beside_experts(hf, ours, config, shapes)
+            yield from _beside_experts(layer, config, shapes)
         else:
             yield from _feed_forward(f"{hf}mlp", ours, "", config, config.feed_forward)
 
@@ -156,20 +156,20 @@ def _matrix(
         yield _Rule(f"{name}.bias", f"{source}.bias", shape[:1], heads, optional=True)
 
 
-def _beside_experts(hf: str, ours: str, config: ModelConfig, shapes: Shapes) -> Iterator[_Rule]:
+def _beside_experts(layer: int, config: ModelConfig, shapes: Shapes) -> Iterator[_Rule]:
     """The router, and the shared expert with its gate."""
-    experts = config.family.experts
+    experts, ours = config.family.experts, f"blk.{layer}."
     assert experts is not None
-    block = "mlp" if f"{hf}mlp.gate.weight" in shapes else experts.block
-    router = (config.experts, config.hidden_size)
-    yield _Rule(f"{ours}ffn_gate_inp.weight", f"{hf}{block}.gate.weight", router)
+    fused = f"model.layers.{layer}.mlp.gate.weight"
+    router = fused if fused in shapes else experts.router(layer)
+    yield _Rule(f"{ours}ffn_gate_inp.weight", router, (config.experts, config.hidden_size))
     if (shared := experts.shared) is None:
         return
-    module = f"{hf}mlp.{shared.module}"
-    yield from _feed_forward(module, ours, "_shexp", config, config.shared_feed_forward)
+    network, width = shared.network(layer), config.shared_feed_forward
+    yield from _feed_forward(network, ours, "_shexp", config, width)
     if shared.gate:
-        gate = f"{hf}mlp.{shared.gate}.weight"
-        yield _Rule(f"{ours}ffn_gate_inp_shexp.weight", gate, (1, config.hidden_size))
+        shape = (1, config.hidden_size)
+        yield _Rule(f"{ours}ffn_gate_inp_shexp.weight", shared.gate_weight(layer), shape)
 
 
 def _whole(rule: _Rule, shapes: Shapes) -> MappedTensor:
@@ -197,19 +197,22 @@ def _experts(
             Piece(f"{fused}.down_proj", hidden * e, hidden * (e + 1)) for e in range(count)
         )
     else:
-        module = f"model.layers.{layer}.{experts.block}.experts"
-        gate = _per_expert(module, experts.gate, (ff, hidden), count, shapes)
-        up = _per_expert(module, experts.up, (ff, hidden), count, shapes)
-        down = _per_expert(module, experts.down, (hidden, ff), count, shapes)
+        gate, up, down = (
+            _per_expert(
+                [experts.matrix(layer, expert, part) for expert in range(count)], shape, shapes
+            )
+            for part, shape in (
+                (experts.gate, (ff, hidden)),
+                (experts.up, (ff, hidden)),
+                (experts.down, (hidden, ff)),
+            )
+        )
     yield MappedTensor(f"blk.{layer}.ffn_gate_exps.weight", (count, ff, hidden), gate)
     yield MappedTensor(f"blk.{layer}.ffn_up_exps.weight", (count, ff, hidden), up)
     yield MappedTensor(f"blk.{layer}.ffn_down_exps.weight", (count, hidden, ff), down)
 
 
-def _per_expert(
-    module: str, matrix: str, shape: tuple[int, int], count: int, shapes: Shapes
-) -> tuple[Piece, ...]:
-    names = [f"{module}.{expert}.{matrix}.weight" for expert in range(count)]
+def _per_expert(names: list[str], shape: tuple[int, int], shapes: Shapes) -> tuple[Piece, ...]:
     for name in names:
         _check_shape(name, shape, shapes)
     return tuple(Piece(name, 0, shape[0]) for name in names)

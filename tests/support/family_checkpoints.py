@@ -163,7 +163,7 @@ def make_family_checkpoint(
     fused: bool = False,
     dtype: Dtype = "BF16",
     seed: int = 0,
-    **changes: Any,
+    **changes: object,
 ) -> Path:
     """Write weights, config.json and a Qwen tokenizer; `changes` are those of `family_config`."""
     folder.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from .family import Experts, Family, MergeOutput, SharedExpert
 
+_CODE = "deepseek-ai/deepseek-moe-16b-base"
+"""The repository of its Python code: transformers has no class of its own."""
+
 DEEPSEEK = Family(
     class_name="DeepseekForCausalLM",
     model_type="deepseek",
@@ -30,12 +33,18 @@ DEEPSEEK = Family(
         shared=SharedExpert("shared_experts", count="n_shared_experts"),
         leading_dense="first_k_dense_replace",
         normalized=False,
+        can_be_fused=False,
     ),
     merge=MergeOutput(
         name="DeepSeek MoE",
         bases=("llama", "mistral"),
         shared_experts=(1, 1),
         config={
+            "auto_map": {
+                "AutoConfig": f"{_CODE}--configuration_deepseek.DeepseekConfig",
+                "AutoModel": f"{_CODE}--modeling_deepseek.DeepseekModel",
+                "AutoModelForCausalLM": f"{_CODE}--modeling_deepseek.DeepseekForCausalLM",
+            },
             "first_k_dense_replace": 0,
             "moe_layer_freq": 1,
             "norm_topk_prob": True,

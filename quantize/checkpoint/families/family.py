@@ -26,6 +26,14 @@ class SharedExpert:
     gate: str | None = None
     """The module in `mlp` that weighs it, [1, hidden]; None if its weight is 1."""
 
+    def network(self, layer: int) -> str:
+        """The module of its three matrices, gate_proj, up_proj and down_proj."""
+        return f"model.layers.{layer}.mlp.{self.module}"
+
+    def gate_weight(self, layer: int) -> str:
+        """The tensor of its gate."""
+        return f"model.layers.{layer}.mlp.{self.gate}.weight"
+
 
 @dataclass(frozen=True)
 class Experts:
@@ -47,6 +55,16 @@ class Experts:
     """The field with the number of first layers that have no experts."""
     normalized: bool = True
     """Whether llama.cpp scales the active experts' weights to a sum of 1 (norm_topk_prob)."""
+    can_be_fused: bool = True
+    """Whether there is a layout with all experts in one tensor."""
+
+    def router(self, layer: int) -> str:
+        """The tensor of a layer's router in the per-expert layout."""
+        return f"model.layers.{layer}.{self.block}.gate.weight"
+
+    def matrix(self, layer: int, expert: int, part: str) -> str:
+        """The tensor of an expert's `gate`, `up` or `down` in the per-expert layout."""
+        return f"model.layers.{layer}.{self.block}.experts.{expert}.{part}.weight"
 
 
 @dataclass(frozen=True)
@@ -59,8 +77,10 @@ class MergeOutput:
     """The model_type of the base model and of every expert: one of these, the same for all."""
     shared_experts: tuple[int, int]
     """The smallest and largest number of them."""
-    shared_prompts: bool = False
-    """Whether the shared expert has prompts, for its gate."""
+    biases: bool = False
+    """Whether Q, K and V may have biases."""
+    zero_biases: bool = False
+    """Whether they get biases of zero if the base model has none."""
     config: Mapping[str, object] = field(default_factory=dict)
     """Fields of its config.json that are always the same."""
 

@@ -28,7 +28,8 @@ QWEN2_MOE = replace(
         name="Qwen MoE",
         bases=("llama", "mistral", "qwen2"),
         shared_experts=(1, 1),
-        shared_prompts=True,
+        biases=True,
+        zero_biases=True,
         config={
             "decoder_sparse_step": 1,
             "mlp_only_layers": [],

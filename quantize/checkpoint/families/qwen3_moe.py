@@ -17,11 +17,12 @@ QWEN3_MOE = replace(
     writes_head_dim=False,
     keys=("expert_feed_forward_length",),
     only={"decoder_sparse_step": 1, "mlp_only_layers": []},
-    experts=Experts(count=("num_local_experts", "num_experts"), used=8),
+    experts=Experts(count=("num_experts", "num_local_experts"), used=8),
     merge=MergeOutput(
         name="Qwen3 MoE",
         bases=("qwen3",),
         shared_experts=(0, 0),
+        biases=True,
         config={
             "decoder_sparse_step": 1,
             "mlp_only_layers": [],

@@ -17,11 +17,11 @@ FAMILIES = {
         OLD_LLAMA,
         MISTRAL,
         MIXTRAL,
+        DEEPSEEK,
         QWEN2,
         QWEN2_MOE,
         QWEN3,
         QWEN3_MOE,
-        DEEPSEEK,
     )
 }
 

@@ -62,7 +62,7 @@ def test_a_quantized_file_is_llama_quantizes_byte_for_byte(tmp_path: Path, kind:
         assert path.read_bytes() == theirs.read_bytes(), name
 
 
-FAMILY_SIZES = {
+FAMILY_SIZES: dict[str, Any] = {
     "hidden_size": 256,
     "intermediate_size": 256,
     "moe_intermediate_size": 256,
