@@ -38,6 +38,33 @@ class Shape(Widths, total=False):
     head_size: int
 
 
+QWEN2_MOE_4X7B: Shape = {
+    "n_embd": 3584,
+    "n_ff": 18944,
+    "heads": 28,
+    "kv_heads": 4,
+    "experts": 4,
+    "shared": 18944,
+    "architecture": "qwen2moe",
+}
+DEEPSEEK_16B: Shape = {
+    "n_embd": 2048,
+    "n_ff": 1408,
+    "heads": 16,
+    "kv_heads": 16,
+    "experts": 64,
+    "used": 6,
+    "shared": 2816,
+    "architecture": "deepseek",
+}
+QWEN3_MOE_4X4B: Shape = {
+    "n_embd": 2560,
+    "n_ff": 9728,
+    "heads": 32,
+    "kv_heads": 8,
+    "experts": 4,
+    "architecture": "qwen3moe",
+}
 MIXTRAL_4X7B: Shape = {"n_embd": 4096, "n_ff": 14336, "heads": 32, "kv_heads": 8, "experts": 4}
 
 
