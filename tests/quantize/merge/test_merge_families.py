@@ -15,8 +15,9 @@ from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.merge.merged_checkpoint import plan_checkpoint, write_checkpoint
 from franken_gguf.quantize.merge.merged_source import MergedSource, merge_source
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from support.cases import LLAMA3_ROPE, change
 from support.conversions import converted
-from support.family_merges import RECIPES, write_family_recipe
+from support.family_merges import MODELS, RECIPES, write_family_recipe
 from support.merges import run
 
 EXPECTED = json.loads(
@@ -57,6 +58,7 @@ def test_a_recipe_gives_the_tensors_and_the_config_of_mergekit(tmp_path: Path, n
     }
 
 
+OPTIONS = LoadOptions(n_ctx=256, n_threads=1, n_gpu_layers=0)
 PROMPTS = {
     "experts": [
         {"source_model": "poet", "positive_prompts": ["the moon and the harbour", "letter"]},
@@ -92,7 +94,7 @@ def test_a_router_is_made_by_running_the_base_and_the_mixture_answers(
         assert np.linalg.norm(rows, axis=1) == pytest.approx(1, abs=0.01)
         assert np.linalg.norm(gates, axis=1) == pytest.approx(1, abs=0.01)
     assert np.abs(rows[0] - rows[1]).max() > 0 < np.abs(gates).max()
-    with Engine(header, LoadOptions(n_ctx=256, n_threads=1, n_gpu_layers=0)) as engine:
+    with Engine(header, OPTIONS) as engine:
         assert np.isfinite(engine.logits([17, 400, 81], 2)).all()
 
 
@@ -132,3 +134,38 @@ def test_a_fused_deepseek_is_refused(tmp_path: Path) -> None:
     assert result.stderr == (
         f"Error: {recipe}: DeepseekForCausalLM has no fused layout; use per-expert\n"
     )
+
+
+def with_llama3_rope(folder: Path, name: str, **fields: Any) -> Path:
+    recipe = write_family_recipe(folder, name, **fields)
+    for model in MODELS:
+        change(folder / model, "config.json", rope_parameters=LLAMA3_ROPE)
+    return recipe
+
+
+def test_a_mixture_of_llama_3_models_keeps_their_rope_factors(tmp_path: Path) -> None:
+    recipe = with_llama3_rope(tmp_path, "deepseek", shared_experts=[])
+    (mixture,) = converted(recipe, tmp_path / "out", ["Q8_0"])
+    (base,) = converted(tmp_path / "base", tmp_path / "out", ["Q8_0"])
+    factors = [factors_in(path) for path in (mixture, base)]
+    assert factors[0] == factors[1]
+    assert read_header(mixture).text("general.architecture") == "llama"
+    with Engine(read_header(mixture), OPTIONS) as engine:
+        assert np.isfinite(engine.logits([17, 400, 81], 2)).all()
+
+
+def factors_in(path: Path) -> list[float]:
+    (tensor,) = [t for t in read_header(path).tensors if t.name == "rope_freqs.weight"]
+    data = path.read_bytes()[tensor.offset : tensor.offset + tensor.nbytes]
+    factors: list[float] = np.frombuffer(data, np.float32).tolist()
+    assert factors[0] == 1 < factors[-1]
+    return factors
+
+
+@pytest.mark.parametrize("name", ["deepseek", "llama-as-qwen"])
+def test_a_family_without_rope_factors_is_refused_for_them(tmp_path: Path, name: str) -> None:
+    architecture = {"deepseek": "deepseek", "llama-as-qwen": "qwen2moe"}[name]
+    result = run("convert", with_llama3_rope(tmp_path, name), "-q", "Q8_0", "-o", tmp_path / "out")
+    assert result.exit_code == 1
+    assert f"rope scaling 'llama3' is not supported by llama.cpp's {architecture}" in result.stderr
+    assert result.stderr.count("\n") == 1
