@@ -16,7 +16,14 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 
 from support.models import demo_gguf, smollm2
-from support.shapes import MIXTRAL_4X7B, Shape, sparse_model
+from support.shapes import (
+    DEEPSEEK_16B,
+    MIXTRAL_4X7B,
+    QWEN2_MOE_4X7B,
+    QWEN3_MOE_4X4B,
+    Shape,
+    sparse_model,
+)
 from support.workers import by_device, engines, planned, worker
 
 KV = ({"type_k": "f16", "type_v": "f16"}, {"type_k": "q8_0", "type_v": "q8_0"})
@@ -30,6 +37,13 @@ SPARSE: dict[str, tuple[Shape, Places]] = {
     "fine-grained, 8 of 32 experts": (
         {"n_embd": 2048, "n_ff": 768, "heads": 32, "kv_heads": 4, "experts": 32, "used": 8},
         MOE,
+    ),
+    "4x7b (Qwen2-MoE, shared expert), Q4_0": (QWEN2_MOE_4X7B, MOE),
+    "4x4b (Qwen3-MoE), Q4_0": (QWEN3_MOE_4X4B, MOE),
+    "16b (DeepSeek), 6 of 64 experts": (DEEPSEEK_16B, MOE),
+    "8b (Qwen3), Q4_0": (
+        {"n_embd": 4096, "n_ff": 12288, "heads": 32, "kv_heads": 8, "architecture": "qwen3"},
+        DENSE,
     ),
 }
 

@@ -7,8 +7,8 @@ under vendor/llama.cpp) and a Python with torch, transformers 5, sentencepiece a
 
 writes tests/expected/converter.json: per case every metadata key in order, with type and value (a
 SHA-256 for long arrays), and for some the tensors' names, types, shapes and the SHA-256 of their
-bytes. The small BPE vocabulary of the tests is not among those whose hash the converter knows; its
-pre-tokenizer is SmolLM2's, so that is what the converter is told.
+bytes. The small BPE vocabularies of the tests are not among those whose hash the converter knows;
+it is told what their pre-tokenizers are, SmolLM2's and Qwen2's.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ WITH_TENSORS = {
     "Tiny-Mixtral-4x1M-Instruct-v0.2": ("f16", "bf16"),
     "mixtral_three_f16": ("f16",),
     "llama3-rope": ("f16",),
+    "Qwen2.5-0.1B": ("f16",),
+    "Qwen3-0.1B": ("f16",),
+    "Qwen2-MoE": ("f16", "bf16"),
+    "Qwen3-MoE": ("f16",),
+    "Qwen3-MoE-fused": ("f16",),
+    "deepseek-moe": ("f16",),
 }
 LONG = 32
 """Arrays with more items are kept as a hash."""
@@ -53,7 +59,7 @@ def main(llama_cpp: Path) -> None:
 
 
 def teach_the_tests_vocabulary() -> None:
-    """Let the converter take an unknown vocabulary as SmolLM2's, as its authors would add it."""
+    """Let the converter take an unknown vocabulary as what it is, as its authors would add it."""
     model = import_module("conversion.base").TextModel
     known = model.get_vocab_base_pre
 
@@ -61,7 +67,8 @@ def teach_the_tests_vocabulary() -> None:
         try:
             name: str = known(self, tokenizer)
         except NotImplementedError:
-            return "smollm"
+            steps = str(tokenizer.backend_tokenizer.pre_tokenizer)
+            return "qwen2" if "Split" in steps else "smollm"
         return name
 
     model.get_vocab_base_pre = get_vocab_base_pre

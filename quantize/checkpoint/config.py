@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ import numpy as np
 from franken_gguf.quantize.common.errors import CheckpointError, shown
 from franken_gguf.quantize.common.json_files import read_object
 
-from .architectures import FAMILIES, Family, ModelConfig, RopeScaling
+from .families.family import Experts, Family
+from .families.table import FAMILIES
+from .model_config import ROPE_SCALINGS, ModelConfig, RopeScaling
 
 # llama.cpp's limits (LLAMA_MAX_LAYERS, LLAMA_MAX_EXPERTS in src/llama-hparams.h).
 _MAX_LAYERS = 512
@@ -32,26 +35,16 @@ def read_config(folder: Path) -> ModelConfig:
     are missing, of the wrong type or out of range.
     """
     fields = _Fields(folder / "config.json", read_object(folder / "config.json", CheckpointError))
-    architecture = _architecture(fields)
-    family = FAMILIES[architecture]
-    _refuse_what_llama_cpp_would_ignore(fields)
-
-    heads = fields.integer("num_attention_heads", most=_MAX_HEADS)
+    family = _family(fields)
+    _refuse_what_llama_cpp_would_ignore(fields, family)
     hidden = fields.integer("hidden_size", most=_MAX_WIDTH)
+    heads = fields.integer("num_attention_heads", most=_MAX_HEADS)
     kv_heads = _kv_heads(fields, family, heads)
-    head_dim = fields.integer("head_dim", most=_MAX_WIDTH, default=0)
-    states_head_dim = family.writes_head_dim or head_dim > 0
-    if not head_dim:
-        if hidden % heads:
-            raise fields.error(f"hidden_size {hidden} is not a multiple of {heads} attention heads")
-        head_dim = hidden // heads
-    if head_dim % 2:
-        raise fields.error(f"head_dim {head_dim} is odd; rotary embeddings need an even one")
+    head_dim, states_head_dim = _head_dim(fields, family, hidden, heads)
     context_length = fields.integer("max_position_embeddings", default=family.context_length)
     rope_theta, rope_scaling = _rope(fields, family, context_length)
-    experts, experts_used = _experts(fields) if family.moe else (0, 0)
-    return ModelConfig(
-        architecture=architecture,
+    dense = ModelConfig(
+        family=family,
         layers=fields.integer("num_hidden_layers", most=_MAX_LAYERS),
         hidden_size=hidden,
         feed_forward=fields.integer("intermediate_size", most=_MAX_WIDTH),
@@ -65,9 +58,8 @@ def read_config(folder: Path) -> ModelConfig:
         rope_theta=rope_theta,
         rope_scaling=rope_scaling,
         tied=fields.flag("tie_word_embeddings"),
-        experts=experts,
-        experts_used=experts_used,
     )
+    return dense if family.experts is None else _with_experts(dense, fields, family.experts)
 
 
 class _Fields:
@@ -84,8 +76,10 @@ class _Fields:
     def has(self, key: str) -> bool:
         return self.values.get(key) is not None
 
-    def integer(self, key: str, *, most: int = _MAX_U32, default: int | None = None) -> int:
-        """An integer from 1 to `most`; absent or null gives the default."""
+    def integer(
+        self, key: str, *, least: int = 1, most: int = _MAX_U32, default: int | None = None
+    ) -> int:
+        """An integer from `least` to `most`; absent or null gives the default."""
         value = self.values.get(key)
         if value is None:
             if default is None:
@@ -94,8 +88,8 @@ class _Fields:
         # In Python, but not in JSON, true is the integer 1.
         if isinstance(value, bool) or not isinstance(value, int):
             raise self.error(f"{key} is {shown(value)}, not an integer")
-        if not 1 <= value <= most:
-            raise self.error(f"{key} is {shown(value)}, not in the range 1 to {most}")
+        if not least <= value <= most:
+            raise self.error(f"{key} is {shown(value)}, not in the range {least} to {most}")
         return value
 
     def number(self, key: str, *, default: float | None = None, most: float = _MAX_F32) -> float:
@@ -129,18 +123,18 @@ class _Fields:
         return _Fields(self._path, value, f"{key}: ") if value else None
 
 
-def _architecture(fields: _Fields) -> str:
+def _family(fields: _Fields) -> Family:
     classes = fields.values.get("architectures")
     known = ", ".join(sorted(FAMILIES))
     if not isinstance(classes, list) or not classes or not isinstance(classes[0], str):
         raise fields.error(f"architectures names no class; supported are {known}")
     if classes[0] not in FAMILIES:
         raise fields.error(f"unknown architecture {shown(classes[0])}; supported are {known}")
-    return classes[0]
+    return FAMILIES[classes[0]]
 
 
-def _refuse_what_llama_cpp_would_ignore(fields: _Fields) -> None:
-    """Reject what GGUF's llama architecture cannot express: the output would be garbage."""
+def _refuse_what_llama_cpp_would_ignore(fields: _Fields, family: Family) -> None:
+    """Reject what GGUF's architecture cannot express: the output would be garbage."""
     activation = fields.values.get("hidden_act")
     if activation not in (None, "silu", "swish"):
         raise fields.error(f"hidden_act {shown(activation)} is not supported; only silu is")
@@ -148,6 +142,30 @@ def _refuse_what_llama_cpp_would_ignore(fields: _Fields) -> None:
         raise fields.error(
             "the weights are quantized (quantization_config); convert the original checkpoint"
         )
+    for key, value in family.only.items():
+        if fields.has(key) and fields.values[key] != value:
+            raise fields.error(
+                f"{key} {shown(fields.values[key])} is not supported; llama.cpp's "
+                f"{family.architecture} only has {shown(value)}"
+            )
+
+
+def _head_dim(fields: _Fields, family: Family, hidden: int, heads: int) -> tuple[int, bool]:
+    """(head_dim, whether the GGUF states it)."""
+    head_dim = fields.integer("head_dim", most=_MAX_WIDTH, default=family.head_dim or 0)
+    is_stated = family.writes_head_dim or fields.has("head_dim")
+    if not head_dim:
+        if hidden % heads:
+            raise fields.error(f"hidden_size {hidden} is not a multiple of {heads} attention heads")
+        head_dim = hidden // heads
+    if head_dim % 2:
+        raise fields.error(f"head_dim {head_dim} is odd; rotary embeddings need an even one")
+    if family.square_attention and heads * head_dim != hidden:
+        raise fields.error(
+            f"{heads} heads of head_dim {head_dim} are not hidden_size {hidden}, as llama.cpp's "
+            f"{family.architecture} needs"
+        )
+    return head_dim, is_stated
 
 
 def _kv_heads(fields: _Fields, family: Family, heads: int) -> int:
@@ -160,12 +178,31 @@ def _kv_heads(fields: _Fields, family: Family, heads: int) -> int:
     return kv_heads
 
 
-def _experts(fields: _Fields) -> tuple[int, int]:
-    count = fields.integer("num_local_experts", most=_MAX_EXPERTS)
-    used = fields.integer("num_experts_per_tok", default=2)
+def _with_experts(dense: ModelConfig, fields: _Fields, experts: Experts) -> ModelConfig:
+    count_field = next((key for key in experts.count if fields.has(key)), experts.count[0])
+    count = fields.integer(count_field, most=_MAX_EXPERTS)
+    used = fields.integer("num_experts_per_tok", default=experts.used)
     if used > count:
         raise fields.error(f"num_experts_per_tok {used} is more than the {count} experts")
-    return count, used
+    width = fields.integer(experts.width, most=_MAX_WIDTH)
+    shared_width = shared_count = 0
+    if experts.shared is not None and experts.shared.width:
+        shared_width = fields.integer(experts.shared.width, most=_MAX_WIDTH)
+    elif experts.shared is not None and experts.shared.count:
+        shared_count = fields.integer(experts.shared.count, most=_MAX_EXPERTS)
+        shared_width = shared_count * width
+    leading = experts.leading_dense
+    return replace(
+        dense,
+        experts=count,
+        experts_used=used,
+        expert_feed_forward=width,
+        shared_feed_forward=shared_width,
+        shared_experts=shared_count,
+        leading_dense=0 if leading is None else fields.integer(leading, least=0, default=0),
+        scores=fields.has("scoring_func"),
+        normalizes=fields.flag("norm_topk_prob") if fields.has("norm_topk_prob") else None,
+    )
 
 
 def _rope(fields: _Fields, family: Family, context_length: int) -> tuple[float, RopeScaling | None]:
@@ -186,6 +223,10 @@ def _rope(fields: _Fields, family: Family, context_length: int) -> tuple[float, 
         raise rope.error("rope parameters that differ between layers are not supported")
     if kind in (None, "default"):
         return theta, None
+    if kind in ROPE_SCALINGS and kind not in family.rope_scalings:
+        raise rope.error(
+            f"rope scaling {shown(kind)} is not supported by llama.cpp's {family.architecture}"
+        )
     if kind == "linear":
         return theta, RopeScaling("linear", rope.number("factor"))
     top = fields if fields.has("original_max_position_embeddings") else rope

@@ -14,11 +14,12 @@ from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.gguf_file.split_files import model_name, parts
 from franken_gguf.quantize.tensor_types.type_choice import PolicyModel, file_order
 
+from .families.table import ARCHITECTURES
 from .name_mapping import Piece, SourceTensor
 
 
 class GGUFSource:
-    """A GGUF of the architecture `llama`; of a split model, its first file. Raises GGUFError."""
+    """A GGUF of a family that is known; of a split model, its first file. Raises GGUFError."""
 
     is_gguf = True
     tokenizer_folder: Path | None = None
@@ -29,26 +30,27 @@ class GGUFSource:
         header = headers[0]
         self.stamps = [file_stamp(part.path) for part in headers]
         architecture = header.text("general.architecture")
-        if architecture != "llama":
+        if architecture not in ARCHITECTURES:
             raise GGUFError(
-                f"{path}: the architecture {architecture!r} is not supported; only 'llama' is "
-                "(Llama, Mistral and Mixtral models)"
+                f"{path}: the architecture {architecture!r} is not supported; only "
+                f"{', '.join(ARCHITECTURES)} are"
             )
-        heads = header.integer("llama.attention.head_count")
-        kv_heads = header.integer("llama.attention.head_count_kv", heads)
+        heads = header.integer(f"{architecture}.attention.head_count")
+        kv_heads = header.integer(f"{architecture}.attention.head_count_kv", heads)
         if heads < 1 or kv_heads < 1:
             raise GGUFError(
-                f"{path}: llama.attention.head_count {heads} and head_count_kv {kv_heads} "
+                f"{path}: {architecture}.attention.head_count {heads} and head_count_kv {kv_heads} "
                 "must be at least 1; the file is damaged"
             )
         self._places = {
             tensor.name: (part.path, tensor.offset) for part in headers for tensor in part.tensors
         }
         self.name = model_name(path)
+        self.notices: list[str] = []
         self.metadata = header.metadata
         self.model = PolicyModel(
-            header.integer("llama.block_count"),
-            header.integer("llama.expert_count", 0),
+            header.integer(f"{architecture}.block_count"),
+            header.integer(f"{architecture}.expert_count", 0),
             heads,
             kv_heads,
         )

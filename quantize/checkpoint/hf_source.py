@@ -15,13 +15,14 @@ from franken_gguf.quantize.tensor_types.type_choice import PolicyModel, file_ord
 
 from .config import read_config
 from .metadata import folder_metadata, rope_freqs
+from .model_config import ModelConfig
 from .name_mapping import MappedTensor, Piece, SourceTensor, map_tensors
 from .named_tensors import Weights
 from .safetensors_folder import SafetensorsFolder
 
 
 class CheckpointSource:
-    """A Mixtral, Llama or Mistral checkpoint: its weights and the folder of its config files."""
+    """A checkpoint of a known family: its weights and the folder of its config files."""
 
     is_gguf = False
 
@@ -42,6 +43,7 @@ class CheckpointSource:
         self._weights = weights
         self.stamps = [file_stamp(file) for file in self.files]
         config = read_config(folder)
+        self.notices = _notices(folder, config)
         self.model = PolicyModel(config.layers, config.experts, config.heads, config.kv_heads)
         self._computed: dict[str, F32] = {}
         self.tensors = [self._typed(t) for t in map_tensors(config, weights.shapes)]
@@ -85,6 +87,18 @@ class CheckpointSource:
         return SourceTensor(
             tensor.name, tensor.shape, tensor.pieces, tensor.rotary_heads, stored, kept
         )
+
+
+def _notices(folder: Path, config: ModelConfig) -> list[str]:
+    experts = config.family.experts
+    if experts is None or config.normalizes in (None, experts.normalized):
+        return []
+    does = "scales" if experts.normalized else "does not scale"
+    return [
+        f"{folder.name}: norm_topk_prob is {str(config.normalizes).lower()}, but llama.cpp's "
+        f"{config.family.architecture} {does} the weights of the active experts to a sum of 1: "
+        "it answers differently from transformers"
+    ]
 
 
 def folder_source(folder: Path) -> CheckpointSource:

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import gguf
 import numpy as np
-from gguf import GGUFValueType, GGUFWriter, LlamaFileType, RopeScalingType
+from gguf import (
+    ExpertGatingFuncType,
+    GGUFValueType,
+    GGUFWriter,
+    LlamaFileType,
+    RopeScalingType,
+)
 
 from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.common.errors import CheckpointError
@@ -20,10 +26,7 @@ from franken_gguf.quantize.gguf_file.values import Metadata, Value, f32, string,
 from franken_gguf.quantize.hub.hub_cache import folder_name
 from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
 
-from .architectures import ModelConfig
-
-_ARCHITECTURE = "llama"
-"""llama.cpp's architecture for Mixtral, Mistral and Llama."""
+from .model_config import ModelConfig
 
 _MAX_CARD = 1 << 20
 """Characters of README.md at most: YAML is slow to parse, and front matter is short."""
@@ -42,17 +45,22 @@ def folder_metadata(
     generation_config.json, and TokenizerError for invalid tokenizer files.
     """
     return {
-        "general.architecture": string(_ARCHITECTURE),
+        "general.architecture": string(config.family.architecture),
         "general.type": string("model"),
-        **general_metadata(folder, shapes),
+        **general_metadata(folder, config, shapes),
         **model_metadata(config),
         "general.quantization_version": u32(gguf.GGML_QUANT_VERSION),
-        **tokenizer_metadata(tokenizer_folder or folder, config.vocab_size),
+        **tokenizer_metadata(
+            tokenizer_folder or folder,
+            config.vocab_size,
+            is_llama=config.family.architecture == "llama",
+        ),
     }
 
 
 def model_metadata(config: ModelConfig) -> Metadata:
-    """The hyperparameters, `llama.*`, with general.file_type among them as in the converter."""
+    """The hyperparameters, with general.file_type among them as in the converter."""
+    prefix = config.family.architecture
     keys: Metadata = {
         "block_count": u32(config.layers),
         "context_length": u32(config.context_length),
@@ -67,15 +75,30 @@ def model_metadata(config: ModelConfig) -> Metadata:
     if config.experts:
         keys["expert_count"] = u32(config.experts)
         keys["expert_used_count"] = u32(config.experts_used)
+    if config.scores:
+        keys["expert_gating_func"] = u32(ExpertGatingFuncType.SOFTMAX)
     if config.states_head_dim:
         keys["attention.key_length"] = u32(config.head_dim)
         keys["attention.value_length"] = u32(config.head_dim)
+    last = {key: _LAST_KEYS[key](config) for key in config.family.keys}
     return {
-        **{f"{_ARCHITECTURE}.{key}": value for key, value in keys.items()},
+        **{f"{prefix}.{key}": value for key, value in keys.items()},
         "general.file_type": u32(LlamaFileType.MOSTLY_F16),
-        f"{_ARCHITECTURE}.vocab_size": u32(config.vocab_size),
-        f"{_ARCHITECTURE}.rope.dimension_count": u32(config.head_dim),
+        **{f"{prefix}.{key}": value for key, value in last.items()},
     }
+
+
+_LAST_KEYS: Mapping[str, Callable[[ModelConfig], Value]] = {
+    "expert_feed_forward_length": lambda config: u32(config.expert_feed_forward),
+    "expert_shared_count": lambda config: u32(config.shared_experts),
+    "expert_shared_feed_forward_length": lambda config: u32(config.shared_feed_forward),
+    "expert_weights_scale": lambda config: f32(1.0),
+    "leading_dense_block_count": lambda config: u32(config.leading_dense),
+    "rope.dimension_count": lambda config: u32(config.head_dim),
+    "rope.scaling.type": lambda config: string(RopeScalingType.NONE.value),
+    "vocab_size": lambda config: u32(config.vocab_size),
+}
+"""What Family.keys can name."""
 
 
 def _rope_scaling(config: ModelConfig) -> Metadata:
@@ -135,7 +158,9 @@ def rope_freqs(config: ModelConfig) -> F32 | None:
     return np.where(wavelengths < context / high, f32(1), factors).astype(f32)
 
 
-def general_metadata(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Metadata:
+def general_metadata(
+    folder: Path, config: ModelConfig, shapes: Mapping[str, tuple[int, ...]]
+) -> Metadata:
     """The `general.*` keys: sampling defaults, then name, size, licence, base models and tags.
 
     gguf.Metadata finds the latter in README.md's front matter, config.json and the folder's name.
@@ -146,7 +171,7 @@ def general_metadata(folder: Path, shapes: Mapping[str, tuple[int, ...]]) -> Met
     origin = read_object(folder / "config.json", CheckpointError).get("_name_or_path")
     hints = {"_name_or_path": origin} if isinstance(origin, str) else {}
     total, shared, per_expert, experts = parameter_counts(shapes)
-    writer = GGUFWriter(None, _ARCHITECTURE)
+    writer = GGUFWriter(None, config.family.architecture)
     name = folder_name(folder)
     card_path = folder / "README.md"
     if card_path.is_file() and len(read_text(card_path, CheckpointError)) > _MAX_CARD:

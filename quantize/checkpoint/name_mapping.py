@@ -11,9 +11,12 @@ from gguf import GGMLQuantizationType
 from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.tensor_types.type_choice import file_order
 
-from .architectures import ModelConfig
+from .families.family import Experts
+from .model_config import ModelConfig
 
 Shapes = Mapping[str, tuple[int, ...]]
+
+_EMBEDDINGS = "model.embed_tokens.weight"
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,9 @@ def map_tensors(config: ModelConfig, shapes: Shapes) -> list[MappedTensor]:
     """Every tensor of the GGUF, in llama-quantize's order (by layer, then by name).
 
     `shapes` are the checkpoint's tensors. Both expert layouts give the same list: one tensor per
-    expert (`block_sparse_moe.experts.E.w1/w2/w3`) or all experts in one (`mlp.experts.gate_up_proj`
-    [E, 2*ff, hidden] with the gate's rows first, `mlp.experts.down_proj` [E, hidden, ff]).
+    expert (such as `block_sparse_moe.experts.E.w1`, see families/) or all experts in one
+    (`mlp.experts.gate_up_proj` [E, 2*ff, hidden] with the gate's rows first,
+    `mlp.experts.down_proj` [E, hidden, ff]).
     Raises CheckpointError for a tensor that is missing, differs from the shape in config.json, or
     does not belong to this architecture.
     """
@@ -85,49 +89,87 @@ def map_tensors(config: ModelConfig, shapes: Shapes) -> list[MappedTensor]:
         for rule in (*_outside_layers(config), *_inside_layers(config, shapes))
         if rule.source in shapes or not rule.optional
     ]
-    if config.experts:
-        mapped += [t for layer in range(config.layers) for t in _experts(layer, config, shapes)]
-    _check_all_used(mapped, shapes)
+    if (experts := config.family.experts) is not None:
+        for layer in range(config.leading_dense, config.layers):
+            mapped += _experts(layer, config, experts, shapes)
+    _check_all_used(mapped, config, shapes)
     return sorted(mapped, key=lambda tensor: file_order(tensor.name))
 
 
 def _outside_layers(config: ModelConfig) -> Iterator[_Rule]:
     table = (config.vocab_size, config.hidden_size)
-    yield _Rule("token_embd.weight", "model.embed_tokens.weight", table)
+    yield _Rule("token_embd.weight", _EMBEDDINGS, table)
     yield _Rule("output_norm.weight", "model.norm.weight", (config.hidden_size,))
-    yield _Rule("output.weight", "lm_head.weight", table, optional=config.tied)
+    if config.tied and not config.family.ties_output:
+        yield _Rule("output.weight", _EMBEDDINGS, table)
+    else:
+        yield _Rule("output.weight", "lm_head.weight", table, optional=config.tied)
 
 
 def _inside_layers(config: ModelConfig, shapes: Shapes) -> Iterator[_Rule]:
-    hidden, ff = config.hidden_size, config.feed_forward
-    q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
     for layer in range(config.layers):
         hf, ours = f"model.layers.{layer}.", f"blk.{layer}."
-        attention = (
-            ("attn_q", "q_proj", (q, hidden), config.heads),
-            ("attn_k", "k_proj", (kv, hidden), config.kv_heads),
-            ("attn_v", "v_proj", (kv, hidden), 0),
-            ("attn_output", "o_proj", (hidden, q), 0),
-        )
-        for name, source, shape, heads in attention:
-            hf_name = f"{hf}self_attn.{source}"
-            yield _Rule(f"{ours}{name}.weight", f"{hf_name}.weight", shape, heads)
-            yield _Rule(f"{ours}{name}.bias", f"{hf_name}.bias", shape[:1], heads, optional=True)
-        yield _Rule(f"{ours}attn_norm.weight", f"{hf}input_layernorm.weight", (hidden,))
-        yield _Rule(f"{ours}ffn_norm.weight", f"{hf}post_attention_layernorm.weight", (hidden,))
-        if config.experts:
-            block = "mlp" if f"{hf}mlp.gate.weight" in shapes else "block_sparse_moe"
-            router = (config.experts, hidden)
-            yield _Rule(f"{ours}ffn_gate_inp.weight", f"{hf}{block}.gate.weight", router)
+        norm = (config.hidden_size,)
+        yield from _attention(hf, ours, config)
+        yield _Rule(f"{ours}attn_norm.weight", f"{hf}input_layernorm.weight", norm)
+        yield _Rule(f"{ours}ffn_norm.weight", f"{hf}post_attention_layernorm.weight", norm)
+        if config.experts and layer >= config.leading_dense:
+            yield from _beside_experts(layer, config, shapes)
         else:
-            for name, shape in (
-                ("gate", (ff, hidden)),
-                ("up", (ff, hidden)),
-                ("down", (hidden, ff)),
-            ):
-                ffn, source = f"{ours}ffn_{name}", f"{hf}mlp.{name}_proj"
-                yield _Rule(f"{ffn}.weight", f"{source}.weight", shape)
-                yield _Rule(f"{ffn}.bias", f"{source}.bias", shape[:1], optional=True)
+            yield from _feed_forward(f"{hf}mlp", ours, "", config, config.feed_forward)
+
+
+def _attention(hf: str, ours: str, config: ModelConfig) -> Iterator[_Rule]:
+    hidden, family = config.hidden_size, config.family
+    q, kv = config.heads * config.head_dim, config.kv_heads * config.head_dim
+    q_heads, kv_heads = (config.heads, config.kv_heads) if family.rotary_pairs else (0, 0)
+    for name, source, shape, heads in (
+        ("attn_q", "q_proj", (q, hidden), q_heads),
+        ("attn_k", "k_proj", (kv, hidden), kv_heads),
+        ("attn_v", "v_proj", (kv, hidden), 0),
+        ("attn_output", "o_proj", (hidden, q), 0),
+    ):
+        yield from _matrix(f"{ours}{name}", f"{hf}self_attn.{source}", shape, config, heads)
+    if family.qk_norm:
+        for name, source in (("attn_q_norm", "q_norm"), ("attn_k_norm", "k_norm")):
+            hf_name = f"{hf}self_attn.{source}.weight"
+            yield _Rule(f"{ours}{name}.weight", hf_name, (config.head_dim,))
+
+
+def _feed_forward(
+    hf: str, ours: str, suffix: str, config: ModelConfig, width: int
+) -> Iterator[_Rule]:
+    hidden = config.hidden_size
+    for name, shape in (
+        ("gate", (width, hidden)),
+        ("up", (width, hidden)),
+        ("down", (hidden, width)),
+    ):
+        yield from _matrix(f"{ours}ffn_{name}{suffix}", f"{hf}.{name}_proj", shape, config)
+
+
+def _matrix(
+    name: str, source: str, shape: tuple[int, int], config: ModelConfig, heads: int = 0
+) -> Iterator[_Rule]:
+    yield _Rule(f"{name}.weight", f"{source}.weight", shape, heads)
+    if name.rpartition(".")[2] in config.family.biases:
+        yield _Rule(f"{name}.bias", f"{source}.bias", shape[:1], heads, optional=True)
+
+
+def _beside_experts(layer: int, config: ModelConfig, shapes: Shapes) -> Iterator[_Rule]:
+    """The router, and the shared expert with its gate."""
+    experts, ours = config.family.experts, f"blk.{layer}."
+    assert experts is not None
+    fused = f"model.layers.{layer}.mlp.gate.weight"
+    router = fused if fused in shapes else experts.router(layer)
+    yield _Rule(f"{ours}ffn_gate_inp.weight", router, (config.experts, config.hidden_size))
+    if (shared := experts.shared) is None:
+        return
+    network, width = shared.network(layer), config.shared_feed_forward
+    yield from _feed_forward(network, ours, "_shexp", config, width)
+    if shared.gate:
+        shape = (1, config.hidden_size)
+        yield _Rule(f"{ours}ffn_gate_inp_shexp.weight", shared.gate_weight(layer), shape)
 
 
 def _whole(rule: _Rule, shapes: Shapes) -> MappedTensor:
@@ -136,8 +178,10 @@ def _whole(rule: _Rule, shapes: Shapes) -> MappedTensor:
     return MappedTensor(rule.name, rule.shape, (Piece(rule.source, 0, rows),), rule.rotary_heads)
 
 
-def _experts(layer: int, config: ModelConfig, shapes: Shapes) -> Iterator[MappedTensor]:
-    count, hidden, ff = config.experts, config.hidden_size, config.feed_forward
+def _experts(
+    layer: int, config: ModelConfig, experts: Experts, shapes: Shapes
+) -> Iterator[MappedTensor]:
+    count, hidden, ff = config.experts, config.hidden_size, config.expert_feed_forward
     fused = f"model.layers.{layer}.mlp.experts"
     if f"{fused}.gate_up_proj" in shapes:
         _check_shape(f"{fused}.gate_up_proj", (count, 2 * ff, hidden), shapes)
@@ -153,21 +197,22 @@ def _experts(layer: int, config: ModelConfig, shapes: Shapes) -> Iterator[Mapped
             Piece(f"{fused}.down_proj", hidden * e, hidden * (e + 1)) for e in range(count)
         )
     else:
-        gate = _per_expert(layer, "w1", (ff, hidden), count, shapes)
-        up = _per_expert(layer, "w3", (ff, hidden), count, shapes)
-        down = _per_expert(layer, "w2", (hidden, ff), count, shapes)
+        gate, up, down = (
+            _per_expert(
+                [experts.matrix(layer, expert, part) for expert in range(count)], shape, shapes
+            )
+            for part, shape in (
+                (experts.gate, (ff, hidden)),
+                (experts.up, (ff, hidden)),
+                (experts.down, (hidden, ff)),
+            )
+        )
     yield MappedTensor(f"blk.{layer}.ffn_gate_exps.weight", (count, ff, hidden), gate)
     yield MappedTensor(f"blk.{layer}.ffn_up_exps.weight", (count, ff, hidden), up)
     yield MappedTensor(f"blk.{layer}.ffn_down_exps.weight", (count, hidden, ff), down)
 
 
-def _per_expert(
-    layer: int, matrix: str, shape: tuple[int, int], count: int, shapes: Shapes
-) -> tuple[Piece, ...]:
-    names = [
-        f"model.layers.{layer}.block_sparse_moe.experts.{expert}.{matrix}.weight"
-        for expert in range(count)
-    ]
+def _per_expert(names: list[str], shape: tuple[int, int], shapes: Shapes) -> tuple[Piece, ...]:
     for name in names:
         _check_shape(name, shape, shapes)
     return tuple(Piece(name, 0, shape[0]) for name in names)
@@ -186,13 +231,15 @@ def _check_shape(name: str, shape: tuple[int, ...], shapes: Shapes) -> None:
         )
 
 
-def _check_all_used(mapped: list[MappedTensor], shapes: Shapes) -> None:
+def _check_all_used(mapped: list[MappedTensor], config: ModelConfig, shapes: Shapes) -> None:
     used = {piece.source for tensor in mapped for piece in tensor.pieces}
     # Old exports store the rotary frequencies, which every loader computes.
     left = [name for name in shapes if name not in used and not name.endswith(".inv_freq")]
     if left:
         more = f" (and {len(left) - 1} more)" if len(left) > 1 else ""
+        experts = config.family.experts
+        fields = "num_hidden_layers" + (f" and {experts.count[0]}" if experts else "")
         raise CheckpointError(
-            f"tensor {left[0]!r}{more} does not belong to this architecture; check "
-            "num_hidden_layers and num_local_experts in config.json"
+            f"tensor {left[0]!r}{more} does not belong to this architecture; check {fields} in "
+            "config.json"
         )

@@ -107,8 +107,9 @@ def _files(folder: Path, stem: str) -> dict[Path, list[str]]:
         )
     if any(folder.glob("*.bin")) or any(folder.glob("*.pt")):
         raise CheckpointError(
-            f"{folder}: has only pickled weights, which can run code when loaded; save it as "
-            "safetensors"
+            f"{folder}: has only pickled weights (*.bin), which can run code when they are loaded, "
+            "and are never read; use a copy with model.safetensors, or have transformers write it: "
+            "save_pretrained(FOLDER, safe_serialization=True)"
         )
     raise CheckpointError(f"{folder}: has no {single.name}; give the folder of a model")
 

@@ -25,6 +25,9 @@ class Source(Protocol):
     tokenizer_folder: Path | None
     """The folder of the tokenizer files; None if there are none, as for a GGUF file."""
 
+    notices: list[str]
+    """What the user should know about it, a line each."""
+
     stamps: list[FileStamp]
     """The stamp of every file that is read, taken when it was opened."""
 

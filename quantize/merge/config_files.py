@@ -11,10 +11,13 @@ from typing import Any
 from gguf import GGMLQuantizationType
 
 from franken_gguf.quantize.checkpoint.config import read_config
+from franken_gguf.quantize.checkpoint.families.family import Family
+from franken_gguf.quantize.checkpoint.model_config import ModelConfig
 from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.common.json_files import read_object, read_text
 from franken_gguf.quantize.hub.hub_cache import folder_name
 
+from .mixture_tensors import MergedWeights
 from .recipe_fields import ModelPath
 from .recipe_file import MergeRecipe
 
@@ -37,10 +40,9 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f`]")
 TEMPLATES = "additional_chat_templates"
 _MOST_TEMPLATES = 64
 
-# Fields of Llama's and Mistral's config.json that Mixtral's lacks, or that do not hold for it.
+# Fields of a dense model's config.json that a mixture's lacks, or that do not hold for it.
 _DROPPED = (
     "_name_or_path",
-    "attention_bias",
     "auto_map",
     "mlp_bias",
     "pretraining_tp",
@@ -55,18 +57,18 @@ _DTYPES = {
 
 
 def write_config_files(
-    folder: Path, recipe: MergeRecipe, base: Path, dtype: GGMLQuantizationType, name: str
+    folder: Path, recipe: MergeRecipe, base: Path, weights: MergedWeights, name: str
 ) -> None:
     """Write them into the existing `folder` for a model called `name`. Raises CheckpointError.
 
     `base` is the base model's folder: its tokenizer is copied, and its hyperparameters, except
-    those of the experts, become the mixture's. `dtype` is the type of the mixture's weights.
+    those of the experts, become the mixture's, whose tensors are `weights`.
     """
     copy_tokenizer(base, folder)
-    write_json(folder / "config.json", mixtral_config(recipe, base, dtype))
+    write_json(folder / "config.json", mixture_config(recipe, base, weights))
     text = read_text(recipe.path, CheckpointError)
     (folder / RECIPE_NAME).write_text(text, encoding="utf-8")
-    (folder / "README.md").write_text(_card(recipe, name, text), encoding="utf-8")
+    (folder / "README.md").write_text(_card(recipe, weights.family, name, text), encoding="utf-8")
 
 
 def copy_tokenizer(base: Path, folder: Path) -> None:
@@ -81,42 +83,57 @@ def copy_tokenizer(base: Path, folder: Path) -> None:
         shutil.copyfile(template, folder / TEMPLATES / template.name)
 
 
-def mixtral_config(
-    recipe: MergeRecipe, folder: Path, dtype: GGMLQuantizationType
-) -> dict[str, Any]:
+def mixture_config(recipe: MergeRecipe, folder: Path, weights: MergedWeights) -> dict[str, Any]:
     """config.json of the mixture, from that of the base model in `folder`.
 
-    Fields whose defaults differ between Llama, Mistral and Mixtral are always written. Raises
-    CheckpointError.
+    Fields whose defaults differ between the families are always written. Raises CheckpointError.
     """
-    config = read_config(folder)
+    config, family = read_config(folder), weights.family
+    assert family.merge is not None
     fields = read_object(folder / "config.json", CheckpointError)
-    kept = {key: value for key, value in fields.items() if key not in _DROPPED}
+    dropped = _DROPPED if family.merge.biases else (*_DROPPED, "attention_bias")
+    kept = {key: value for key, value in fields.items() if key not in dropped}
+    if config.states_head_dim:
+        kept["head_dim"] = config.head_dim
     return dict(
         sorted(
             {
                 **kept,
-                "architectures": ["MixtralForCausalLM"],
-                "head_dim": config.head_dim,
+                **family.merge.config,
+                **_expert_fields(recipe, config, family),
+                "architectures": [family.class_name],
                 "max_position_embeddings": config.context_length,
-                "model_type": "mixtral",
-                "num_experts_per_tok": recipe.experts_used,
+                "model_type": family.model_type,
                 "num_key_value_heads": config.kv_heads,
-                "num_local_experts": len(recipe.experts),
-                "output_router_logits": False,
                 "rms_norm_eps": config.rms_norm_eps,
                 "rope_theta": config.rope_theta,
-                "router_aux_loss_coef": 0.001,
-                "sliding_window": None,
                 "tie_word_embeddings": config.tied,
-                "torch_dtype": _DTYPES[dtype],
+                "torch_dtype": _DTYPES[weights.stored_as],
             }.items()
         )
     )
 
 
-def _card(recipe: MergeRecipe, name: str, text: str) -> str:
-    sources = list(dict.fromkeys(_display(expert.source) for expert in recipe.experts))
+def _expert_fields(recipe: MergeRecipe, config: ModelConfig, family: Family) -> dict[str, Any]:
+    """The numbers and widths of the experts."""
+    experts = family.experts
+    assert experts is not None
+    fields: dict[str, Any] = {
+        "num_experts_per_tok": recipe.experts_used,
+        experts.count[0]: len(recipe.experts),
+        experts.width: config.feed_forward,
+    }
+    if (shared := experts.shared) is not None:
+        if shared.width:
+            fields[shared.width] = config.feed_forward
+        if shared.count:
+            fields[shared.count] = len(recipe.shared)
+    return fields
+
+
+def _card(recipe: MergeRecipe, family: Family, name: str, text: str) -> str:
+    experts = recipe.experts + recipe.shared
+    sources = list(dict.fromkeys(_display(expert.source) for expert in experts))
     listed = "\n".join(f"- {source}" for source in sources)
     fence = "~~~~"
     return f"""\
@@ -124,7 +141,7 @@ def _card(recipe: MergeRecipe, name: str, text: str) -> str:
 tags:
 - merge
 - moe
-- mixtral
+- {family.model_type}
 ---
 # {name}
 

@@ -1,4 +1,6 @@
-"""The two layouts of a Mixtral checkpoint: a tensor for each expert, or all experts in one. Pure.
+"""The two layouts of a mixture's checkpoint: a tensor for each expert, or all in one. Pure.
+
+Mixtral's; the other families have `mlp` and other names for the matrices (checkpoint/families/).
 
     per-expert   model.layers.N.block_sparse_moe.gate.weight             [E, hidden]
                  model.layers.N.block_sparse_moe.experts.E.w1.weight     [ff, hidden]   gate
@@ -20,14 +22,12 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from math import prod
 
+from franken_gguf.quantize.checkpoint.families.family import Experts
 from franken_gguf.quantize.checkpoint.name_mapping import Piece
-
-from .mixture_tensors import expert_matrix, router
 
 PER_EXPERT, FUSED = LAYOUTS = ("per-expert", "fused")
 
 _LAYER = re.compile(r"model\.layers\.(\d+)\.")
-_MOE_BLOCK = ".block_sparse_moe."
 
 
 @dataclass(frozen=True)
@@ -40,30 +40,31 @@ class StoredTensor:
 
 
 def arrange_tensors(
-    shapes: Mapping[str, tuple[int, ...]], layout: str, experts: int
+    shapes: Mapping[str, tuple[int, ...]], names: Experts, layout: str, experts: int
 ) -> list[StoredTensor]:
     """Every tensor in `layout`, in model order; `shapes` has those of the per-expert layout."""
-    if layout == PER_EXPERT:
-        stored = [_whole(name, name, shape) for name, shape in shapes.items()]
-    else:
-        dense = (name for name in shapes if _MOE_BLOCK not in name)
-        stored = [_whole(name, name, shapes[name]) for name in dense]
-        layers = sum(name.endswith(_MOE_BLOCK + "gate.weight") for name in shapes)
+    stored: list[StoredTensor] = []
+    routed: set[str] = set()
+    if layout == FUSED:
+        layers = sum(names.router(layer) in shapes for layer in range(len(shapes)))
         for layer in range(layers):
-            stored += _fused(layer, experts, shapes)
+            stored += _fused(layer, names, experts, shapes)
+        routed = {piece.source for tensor in stored for piece in tensor.pieces}
+    stored += [_whole(name, name, shape) for name, shape in shapes.items() if name not in routed]
     return sorted(stored, key=lambda tensor: _position(tensor.name))
 
 
 def _fused(
-    layer: int, experts: int, shapes: Mapping[str, tuple[int, ...]]
+    layer: int, names: Experts, experts: int, shapes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[StoredTensor]:
     block = f"model.layers.{layer}.mlp"
-    yield _whole(f"{block}.gate.weight", router(layer), shapes[router(layer)])
-    for name, matrices in (("gate_up_proj", ("w1", "w3")), ("down_proj", ("w2",))):
+    router = names.router(layer)
+    yield _whole(f"{block}.gate.weight", router, shapes[router])
+    for name, matrices in (("gate_up_proj", (names.gate, names.up)), ("down_proj", (names.down,))):
         pieces = []
         for expert in range(experts):
             for matrix in matrices:
-                source = expert_matrix(layer, expert, matrix)
+                source = names.matrix(layer, expert, matrix)
                 rows, cols = shapes[source]
                 pieces.append(Piece(source, 0, rows))
         shape = (experts, rows * len(matrices), cols)

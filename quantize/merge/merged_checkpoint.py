@@ -13,11 +13,11 @@ from typing import BinaryIO
 from gguf import GGML_QUANT_SIZES
 
 from franken_gguf.quantize.checkpoint.named_tensors import Weights
-from franken_gguf.quantize.common.errors import CheckpointError, OutputError
+from franken_gguf.quantize.common.errors import CheckpointError, MergeError, OutputError
 from franken_gguf.quantize.common.files import changed_file
 
 from .config_files import write_config_files
-from .expert_layout import StoredTensor, arrange_tensors
+from .expert_layout import FUSED, PER_EXPERT, StoredTensor, arrange_tensors
 from .merged_source import MergedSource
 
 DEFAULT_SHARD_BYTES = 5 * 1000**3
@@ -45,9 +45,16 @@ def plan_checkpoint(
     """Plan the files of a model called `name`, without reading weights.
 
     `layout` is one of expert_layout.LAYOUTS. No file holds more than `shard_bytes` of weights,
-    except for a single tensor that is larger.
+    except for a single tensor that is larger. Raises MergeError.
     """
-    stored = arrange_tensors(source.weights.shapes, layout, len(source.recipe.experts))
+    family = source.weights.family
+    assert family.experts is not None
+    if layout == FUSED and not family.experts.can_be_fused:
+        raise MergeError(
+            f"{source.recipe.path}: {family.class_name} has no {FUSED} layout; use {PER_EXPERT}"
+        )
+    count = len(source.recipe.experts)
+    stored = arrange_tensors(source.weights.shapes, family.experts, layout, count)
     sizes = [_nbytes(tensor, source.weights) for tensor in stored]
     return CheckpointPlan(name, source, tuple(_shards(stored, sizes, shard_bytes)), sum(sizes))
 
@@ -72,7 +79,7 @@ def write_checkpoint(
 
 def _write_files(plan: CheckpointPlan, folder: Path, report: Callable[[int], None]) -> None:
     source, weights = plan.source, plan.source.weights
-    write_config_files(folder, source.recipe, source.base_folder, weights.stored_as, plan.name)
+    write_config_files(folder, source.recipe, source.base_folder, source.weights, plan.name)
     count = len(plan.shards)
     weight_map: dict[str, str] = {}
     for number, shard in enumerate(plan.shards, 1):

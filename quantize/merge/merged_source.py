@@ -16,6 +16,7 @@ from .config_files import write_config_files
 from .extended_vocab import EMBEDDINGS
 from .lora import LoraWeights
 from .mixture_tensors import MergedWeights
+from .output_family import output_family
 from .recipe_file import UNION, MergeRecipe, read_recipe
 from .router import Router
 from .source_models import Model, check_fits, open_model
@@ -41,9 +42,7 @@ class MergedSource(CheckpointSource):
         self.weights = weights
         self.added_tokens = added_tokens
         """The tokens that a union adds to the base model."""
-        self.router = Router(recipe, base)
-        self.notices: list[str] = []
-        """What `route` found that the user should know, a line each."""
+        self.router = Router(recipe, base, weights.family)
         self._base = base
 
     @property
@@ -56,7 +55,7 @@ class MergedSource(CheckpointSource):
         """A line for each difference between the models' vocabularies."""
         recipe = self.recipe
         if recipe.tokenizer_source != UNION:
-            experts = [expert.source.model for expert in recipe.experts]
+            experts = [expert.source.model for expert in recipe.experts + recipe.shared]
             return vocabulary_notices(recipe.base.model, experts)
         if not self.added_tokens:
             return []
@@ -70,8 +69,8 @@ class MergedSource(CheckpointSource):
 
     def route(self, states: Sequence[F32] = ()) -> None:
         """Make the router's rows; `states` are those of `router.prompts()`, see Router.rows."""
-        rows, self.notices = self.router.rows(states)
-        self.weights.rows = rows
+        self.weights.rows, notices = self.router.rows(states)
+        self.notices += notices
 
 
 def merge_source(path: Path) -> MergedSource:
@@ -85,10 +84,12 @@ def merge_source(path: Path) -> MergedSource:
             f"{recipe.base.model}: base_model must be a Hugging Face folder, for its config.json "
             "and tokenizer; only experts can be GGUF files"
         )
-    paths = dict.fromkeys([recipe.base, *(expert.source for expert in recipe.experts)])
+    all_experts = recipe.experts + recipe.shared
+    paths = dict.fromkeys([recipe.base, *(expert.source for expert in all_experts)])
     models = {model_path: open_model(model_path) for model_path in paths}
     base = models[recipe.base]
-    for expert in recipe.experts:
+    family = output_family(recipe, list(models.values()))
+    for expert in all_experts:
         check_fits(models[expert.source], base)
         _check_adapter(models[expert.source])
     _check_base_adapter(base, recipe)
@@ -100,12 +101,15 @@ def merge_source(path: Path) -> MergedSource:
     if recipe.chat_template:
         base = with_chat_template(base, recipe.chat_template)
     dtype = base.weights.dtype(EMBEDDINGS) if recipe.dtype is None else recipe.dtype
-    experts = [(expert, models[expert.source]) for expert in recipe.experts]
-    weights = MergedWeights(path, base, experts, dtype)
+    experts, shared = (
+        [(expert, models[expert.source]) for expert in group]
+        for group in (recipe.experts, recipe.shared)
+    )
+    weights = MergedWeights(path, family, base, experts, shared, dtype)
     with TemporaryDirectory(prefix="franken-gguf-") as temporary:
         folder = Path(temporary) / (path.stem if path.stem.strip(".") else "model")
         folder.mkdir()
-        write_config_files(folder, recipe, base.folder, dtype, path.stem)
+        write_config_files(folder, recipe, base.folder, weights, path.stem)
         source = MergedSource(folder, recipe, base, weights, added_tokens)
     if not recipe.runs_the_base:
         source.route()

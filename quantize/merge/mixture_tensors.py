@@ -1,7 +1,8 @@
-"""The mixture's tensors under Mixtral's names; each reads its rows from one of the dense models."""
+"""The mixture's tensors under its family's names; each reads its rows from one dense model."""
 
 from __future__ import annotations
 
+import re
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from gguf import GGMLQuantizationType
 
 from franken_gguf.quantize.blocks.float_types import is_finite
 from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8
+from franken_gguf.quantize.checkpoint.families.family import Experts, Family
 from franken_gguf.quantize.checkpoint.named_tensors import Weights
 from franken_gguf.quantize.common.errors import MergeError
 
@@ -20,6 +22,7 @@ from .recipe_file import ExpertRecipe
 from .source_models import FEED_FORWARD, Model, feed_forward
 
 _BIAS = ".bias"
+_QKV = re.compile(r"model\.layers\.\d+\.self_attn\.[qkv]_proj\.weight")
 
 
 def _too_large(dtype: GGMLQuantizationType) -> str:
@@ -90,39 +93,94 @@ class _View:
 
 
 class MergedWeights:
-    """The tensors that mergekit-moe would write, in its per-expert layout. See Weights."""
+    """The tensors that mergekit-moe would write, in the per-expert layout. See Weights."""
 
     def __init__(
         self,
         recipe_path: Path,
+        family: Family,
         base: Model,
         experts: Sequence[tuple[ExpertRecipe, Model]],
+        shared: Sequence[tuple[ExpertRecipe, Model]],
         dtype: GGMLQuantizationType,
     ) -> None:
-        """`experts` must fit `base`, see source_models.check_fits. Raises MergeError for biases."""
+        """All must fit `base` and `family`, see source_models.check_fits and output_family.
+
+        Raises MergeError for biases.
+        """
+        assert family.experts is not None
         self._recipe_path = recipe_path
+        self.family = family
         self.stored_as = dtype
         """The type of every tensor."""
         self._views: dict[str, _View] = {}
         self._shapes: dict[str, tuple[int, ...]] = {}
+        self._router_rows: dict[str, tuple[int, int]] = {}
         self.rows: F32 | None = None
-        """The router's rows, [layers, experts, hidden]; None before MergedSource.route."""
-        shape = base.shape
-        for layer in range(shape.num_hidden_layers):
-            self._shapes[router(layer)] = (len(experts), shape.hidden_size)
-        for name, tensor_shape in base.weights.shapes.items():
-            if name.endswith(_BIAS):
-                raise MergeError(f"{base.path}: {name}: Mixtral has no biases; use another base")
+        """The router's rows, [layers, experts, hidden], the shared expert's gate as the last of
+        the experts; None before MergedSource.route."""
+        self._add_base(base)
+        for layer in range(base.shape.num_hidden_layers):
+            self._add_layer(layer, family.experts, experts, shared)
+
+    def _add_base(self, base: Model) -> None:
+        """The tensors outside the feed-forward layers."""
+        merge = self.family.merge
+        for name, shape in base.weights.shapes.items():
+            if name.endswith(_BIAS) and not (merge and merge.biases):
+                raise MergeError(
+                    f"{base.path}: {name}: {merge.name if merge else 'a mixture'} has no biases; "
+                    "use another base"
+                )
             if ".mlp." not in name and not name.endswith(".inv_freq"):
-                self._add(name, tensor_shape, _View(base.path, base.weights, name))
+                self._add(name, shape, _View(base.path, base.weights, name))
+            bias = f"{name.removesuffix('.weight')}{_BIAS}"
+            if merge and merge.zero_biases and _QKV.fullmatch(name) and bias not in self._shapes:
+                self._shapes[bias] = shape[:1]
+
+    def _add_layer(
+        self,
+        layer: int,
+        names: Experts,
+        experts: Sequence[tuple[ExpertRecipe, Model]],
+        shared: Sequence[tuple[ExpertRecipe, Model]],
+    ) -> None:
+        hidden = experts[0][1].shape.hidden_size
+        self._add_rows(names.router(layer), layer, 0, len(experts), hidden)
         for number, (expert, model) in enumerate(experts):
-            for layer in range(shape.num_hidden_layers):
-                for dense, ours in FEED_FORWARD.items():
-                    name = feed_forward(layer, dense)
-                    scale = expert.residual_scale if dense == "down_proj" else 1.0
-                    changes = expert.noise_scale, number, scale
-                    view = _View(model.path, model.weights, name, *changes)
-                    self._add(expert_matrix(layer, number, ours), model.weights.shapes[name], view)
+            for part, dense in (
+                (names.gate, "gate_proj"),
+                (names.down, "down_proj"),
+                (names.up, "up_proj"),
+            ):
+                self._add_matrix(
+                    names.matrix(layer, number, part), layer, dense, number, expert, model
+                )
+        if names.shared is None:
+            return
+        for number, (expert, model) in enumerate(shared, len(experts)):
+            for dense in FEED_FORWARD:
+                name = f"{names.shared.network(layer)}.{dense}.weight"
+                self._add_matrix(name, layer, dense, number, expert, model)
+        if names.shared.gate:
+            self._add_rows(names.shared.gate_weight(layer), layer, len(experts), 1, hidden)
+
+    def _add_rows(self, name: str, layer: int, first: int, count: int, hidden: int) -> None:
+        self._shapes[name] = (count, hidden)
+        self._router_rows[name] = layer, first
+
+    def _add_matrix(
+        self, name: str, layer: int, dense: str, seed: int, expert: ExpertRecipe, model: Model
+    ) -> None:
+        """The matrix `dense` of `model`, changed as the recipe of its `expert` says."""
+        source = feed_forward(layer, dense)
+        scale = expert.residual_scale if dense == "down_proj" else 1.0
+        view = _View(model.path, model.weights, source, expert.noise_scale, seed, scale)
+        self._add(name, model.weights.shapes[source], view)
+
+    def _zeros(self, name: str) -> U8:
+        values = np.zeros((1, *self._shapes[name]), np.float32)
+        return FORMATS[self.stored_as.name].quantize(values, None)
 
     def _add(self, name: str, shape: tuple[int, ...], view: _View) -> None:
         self._shapes[name] = shape
@@ -147,11 +205,14 @@ class MergedWeights:
         """See Weights.read."""
         if name in self._views:
             return self._views[name].read(start, stop, self.stored_as)
+        if name not in self._router_rows:
+            return self._zeros(name)
         if self.rows is None:
             raise MergeError(
                 f"{self._recipe_path}: the router is not made yet; call MergedSource.route first"
             )
-        rows = np.ascontiguousarray(self.rows[_layer_of(name), start:stop])
+        layer, first = self._router_rows[name]
+        rows = np.ascontiguousarray(self.rows[layer, first + start : first + stop])
         stored = FORMATS[self.stored_as.name].quantize(rows, None)
         if not is_finite(stored, self.stored_as.name):
             raise MergeError(
@@ -159,17 +220,3 @@ class MergedWeights:
                 f"{np.abs(rows).max():.3g}, {_too_large(self.stored_as)}"
             )
         return stored
-
-
-def router(layer: int) -> str:
-    """The name of a layer's router in the per-expert layout."""
-    return f"model.layers.{layer}.block_sparse_moe.gate.weight"
-
-
-def expert_matrix(layer: int, expert: int, matrix: str) -> str:
-    """The name of an expert's w1, w2 or w3 in the per-expert layout."""
-    return f"model.layers.{layer}.block_sparse_moe.experts.{expert}.{matrix}.weight"
-
-
-def _layer_of(router_name: str) -> int:
-    return int(router_name.split(".")[2])

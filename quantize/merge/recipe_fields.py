@@ -52,7 +52,7 @@ class Fields:
         known: tuple[str, ...],
         find: FindModel = find_cached,
     ) -> None:
-        self._path = path
+        self.path = path
         self._where = f"{where}: " if where else ""
         if not isinstance(values, dict):
             raise self.error(f"is not a mapping; write {known[0]}: ...")
@@ -65,7 +65,7 @@ class Fields:
 
     def error(self, problem: str) -> MergeError:
         """The error that reports `problem`, naming the file and the place."""
-        return MergeError(f"{self._path}: {self._where}{problem}")
+        return MergeError(f"{self.path}: {self._where}{problem}")
 
     def get(self, key: str, default: object = None) -> Any:
         """The unchecked value; null counts as absent."""
@@ -132,7 +132,7 @@ class Fields:
         """The path, relative to the recipe's folder or else the current one, if it exists."""
         try:
             path = Path(text).expanduser()
-            candidates = self._path.parent / path, path
+            candidates = self.path.parent / path, path
             return next((candidate for candidate in candidates if candidate.exists()), None)
         except (OSError, ValueError, RuntimeError):  # too long, a null byte, ~ of an unknown user
             return None

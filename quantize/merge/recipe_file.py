@@ -1,9 +1,10 @@
-"""Reads a recipe: mergekit-moe's YAML for a Mixtral, with some fields of ours, into a MergeRecipe.
+"""Reads a recipe: mergekit-moe's YAML, with some fields of ours, into a MergeRecipe.
 
     base_model: Mistral-7B-v0.1       # everything except the experts: a folder, or folder+adapter
     gate_mode: hidden                 # or balanced, cheap_embed, random, uniform_random
     dtype: bfloat16                   # default: the base model's
     experts_per_token: 2
+    architecture: qwen                # Mixtral, DeepSeek, Qwen or Qwen3; see output_family.py
     tokenizer_source: base            # or union: also the tokens that only experts have
     chat_template: chatml             # or a Jinja template; default: the base model's
     calibration_text: tales.txt       # balanced: the text on which the experts' load is balanced
@@ -14,6 +15,9 @@
         negative_prompts: [...]       # optional, as are the next two
         noise_scale: 0.0
         residual_scale: 1.0
+    shared_experts:                   # at most one, with the same fields
+      - source_model: Qwen2.5-7B
+        residual_scale: 0.1
 
 Paths are relative to the recipe's folder or else, as in mergekit, to the current one. Models can
 also be named as on the Hugging Face Hub, org/name, if they are in its cache on this machine.
@@ -23,6 +27,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from gguf import GGMLQuantizationType
 
@@ -113,6 +118,10 @@ class MergeRecipe:
     calibration_text: Path | None = None
     load_bound: float = _LOAD_BOUND
     """How far an expert's load may be from the average, as a share of the average."""
+    shared: tuple[ExpertRecipe, ...] = ()
+    """The expert that works on every token."""
+    architecture: str | None = None
+    """The start of mergekit's name of the family to make; None for the first that fits."""
 
     @property
     def runs_the_base(self) -> bool:
@@ -122,7 +131,8 @@ class MergeRecipe:
     @property
     def prompt_count(self) -> int:
         """The number of prompts, of all experts together."""
-        return sum(len(expert.positive + expert.negative) for expert in self.experts)
+        experts = self.experts + self.shared
+        return sum(len(expert.positive + expert.negative) for expert in experts)
 
     @property
     def has_prompts(self) -> bool:
@@ -136,12 +146,6 @@ def read_recipe(path: Path, find: FindModel = find_cached) -> MergeRecipe:
     `find` finds those that are named as on the Hub. Raises MergeError, HubError, OSError.
     """
     fields = Fields(path, "", read_yaml(path, MergeError, _MAX_BYTES), _FIELDS, find)
-    if fields.get("shared_experts"):
-        raise fields.error("shared_experts: Mixtral has none; remove the field")
-    architecture = fields.get("architecture")
-    # As mergekit compares it: mix, mixtral and Mixtral are the same.
-    if architecture and not "mixtral".startswith(str(architecture).lower()):
-        raise fields.error(f"architecture: {shown(architecture)} is not supported; write mixtral")
     gate_mode = fields.get("gate_mode") or HIDDEN
     if gate_mode not in GATE_MODES:
         raise fields.error(
@@ -151,10 +155,10 @@ def read_recipe(path: Path, find: FindModel = find_cached) -> MergeRecipe:
     if not isinstance(entries, list) or not 2 <= len(entries) <= _MOST_EXPERTS:
         count = f", not {len(entries)}" if isinstance(entries, list) else ""
         raise fields.error(f"experts: must be a list of 2 to {_MOST_EXPERTS} experts{count}")
-    experts = tuple(
-        _expert(Fields(path, f"experts[{n}]", entry, _EXPERT_FIELDS, find))
-        for n, entry in enumerate(entries)
-    )
+    experts = _experts(fields, "experts", entries, find)
+    shared = fields.get("shared_experts", [])
+    if not isinstance(shared, list) or len(shared) > 1:
+        raise fields.error("shared_experts: must be a list of at most one expert")
     used = fields.get("experts_per_token", 2)
     if type(used) is not int or not 1 <= used <= len(experts):
         raise fields.error(
@@ -185,10 +189,28 @@ def read_recipe(path: Path, find: FindModel = find_cached) -> MergeRecipe:
         _chat_template(fields),
         text,
         bound,
+        _experts(fields, "shared_experts", shared, find),
+        _architecture(fields),
     )
     if recipe.has_prompts:
         _check_prompts(fields, recipe)
     return recipe
+
+
+def _experts(
+    fields: Fields, key: str, entries: list[Any], find: FindModel
+) -> tuple[ExpertRecipe, ...]:
+    return tuple(
+        _expert(Fields(fields.path, f"{key}[{n}]", entry, _EXPERT_FIELDS, find))
+        for n, entry in enumerate(entries)
+    )
+
+
+def _architecture(fields: Fields) -> str | None:
+    value = fields.get("architecture")
+    if value is not None and not isinstance(value, str):
+        raise fields.error(f"architecture: {shown(value)} is not a name; write it in quotes")
+    return value or None
 
 
 def _expert(fields: Fields) -> ExpertRecipe:

@@ -9,6 +9,7 @@ import numpy as np
 
 from franken_gguf.quantize.blocks.formats import F32, FORMATS
 from franken_gguf.quantize.checkpoint.config import read_config
+from franken_gguf.quantize.checkpoint.families.family import Family
 from franken_gguf.quantize.common.errors import MergeError, TokenizerError
 from franken_gguf.quantize.common.json_files import read_object
 from franken_gguf.quantize.tokenizer.tokenizer_check import Tokenize, reference_tokenizer
@@ -21,6 +22,7 @@ from .router_rows import (
     balanced_rows,
     by_expert,
     degenerate_layers,
+    gate_row,
     random_rows,
     rows_of_embeddings,
     rows_of_states,
@@ -35,9 +37,12 @@ _Prompts = tuple[list[list[int]], list[list[int]]]
 class Router:
     """Makes the router's rows as the recipe's gate_mode asks."""
 
-    def __init__(self, recipe: MergeRecipe, base: Model) -> None:
+    def __init__(self, recipe: MergeRecipe, base: Model, family: Family) -> None:
         self._recipe = recipe
         self._base = base
+        shared = family.experts.shared if family.experts else None
+        self._gated = recipe.experts + (recipe.shared if shared and shared.gate else ())
+        """All experts with a row; the shared one, with its gate, is the last."""
 
     @property
     def reads_inputs(self) -> bool:
@@ -62,12 +67,14 @@ class Router:
     def rows(self, states: _States = ()) -> tuple[F32, list[str]]:
         """The rows, float32 [layers, experts, hidden], and notices about them for the user.
 
+        The row of the shared expert's gate, if it has one, follows those of the experts.
+
         `states` has an array [layers, tokens, hidden] for each of `prompts()`, in their order: the
         input of each layer at the last token (tokens is 1) or, if `reads_inputs`, the router's at
         every token. Raises MergeError if the base model gives NaN or Inf.
         """
         mode, shape = self._recipe.gate_mode, self._base.shape
-        sizes = shape.num_hidden_layers, len(self._recipe.experts), shape.hidden_size
+        sizes = shape.num_hidden_layers, len(self._gated), shape.hidden_size
         if not all(np.isfinite(prompt).all() for prompt in states):
             raise self._broken()
         if mode == BALANCED:
@@ -88,11 +95,12 @@ class Router:
             return uniform_rows(*sizes), []
         if not np.isfinite(rows).all():
             raise self._broken()
-        return rows, _similarity_notices(rows)
+        return rows, _similarity_notices(rows[:, : len(self._recipe.experts)])
 
     def _balanced(self, states: _States) -> tuple[F32, list[str]]:
         recipe, used = self._recipe, self._recipe.experts_used
-        positive = [prompts for prompts, _ in self._pairs(states)]
+        every = [prompts for prompts, _ in self._pairs(states)]
+        positive, shared = every[: len(recipe.experts)], every[len(recipe.experts) :]
         rows = balanced_rows(positive)
         notices = []
         if calibration := states[recipe.prompt_count :]:
@@ -102,7 +110,8 @@ class Router:
             notices.append(self._load_notice(before, load_range(rows, text, used)))
         won = [wins(rows, prompt, n, used) for n, own in enumerate(positive) for prompt in own]
         notices.append(f"{sum(won)} of {len(won)} prompts route mainly to their own expert")
-        return rows, notices
+        gates = [gate_row(own, [prompt for each in positive for prompt in each]) for own in shared]
+        return np.concatenate([rows, *gates], axis=1), notices
 
     def _load_notice(self, before: tuple[float, float], after: tuple[float, float]) -> str:
         recipe = self._recipe
@@ -119,7 +128,7 @@ class Router:
     def _pairs(self, states: _States) -> Iterator[tuple[_States, _States]]:
         """For each expert, the states of its positive and of its negative prompts."""
         end = 0
-        for expert in self._recipe.experts:
+        for expert in self._gated:
             start, middle = end, end + len(expert.positive)
             end = middle + len(expert.negative)
             yield states[start:middle], states[middle:end]
@@ -131,7 +140,7 @@ class Router:
                 for index, ids in enumerate(prompts):
                     if len(ids) > most:
                         raise MergeError(
-                            f"{self._recipe.path}: experts[{number}]: {name}_prompts[{index}] has "
+                            f"{self._where(number)}: {name}_prompts[{index}] has "
                             f"{len(ids):,} tokens, more than the base model's context of {most:,}; "
                             "shorten it"
                         )
@@ -140,14 +149,19 @@ class Router:
         """The token ids of each expert's positive and negative prompts."""
         pairs = [
             (list(map(tokenize, expert.positive)), list(map(tokenize, expert.negative)))
-            for expert in self._recipe.experts
+            for expert in self._gated
         ]
         for number, (positive, negative) in enumerate(pairs):
             if not all(positive + negative):
-                raise MergeError(
-                    f"{self._recipe.path}: experts[{number}]: a prompt has no tokens; write another"
-                )
+                raise MergeError(f"{self._where(number)}: a prompt has no tokens; write another")
         return pairs
+
+    def _where(self, number: int) -> str:
+        """The place of one of the gated experts in the recipe."""
+        routed = len(self._recipe.experts)
+        shared = number >= routed
+        place = f"shared_experts[{number - routed}]" if shared else f"experts[{number}]"
+        return f"{self._recipe.path}: {place}"
 
     def _tokenizer(self) -> Tokenize:
         """Tokenizes a text with BOS before it, as mergekit does."""

@@ -43,6 +43,16 @@ def balanced_rows(states: Sequence[Sequence[F32]]) -> F32:
     return np.stack([fitted_rows(layer, owners, len(by_owner)) for layer in together])
 
 
+def gate_row(own: Sequence[F32], others: Sequence[F32]) -> F32:
+    """The row of a shared expert's gate for `gate_mode: balanced`, float32 [layers, 1, hidden].
+
+    Its sigmoid is the probability that a token is of the shared expert's `own` prompts, not of the
+    `others`; both as in balanced_rows.
+    """
+    rows = balanced_rows([own, others])
+    return np.ascontiguousarray(rows[:, :1] - rows[:, 1:])
+
+
 def rows_of_embeddings(positive: F32, negative: F32, layers: int) -> F32:
     """One expert's rows for `gate_mode: cheap_embed`, of norm 1, the same in every layer.
 

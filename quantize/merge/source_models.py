@@ -12,6 +12,7 @@ from gguf import GGMLQuantizationType
 
 from franken_gguf.quantize.blocks.formats import FORMATS, U8
 from franken_gguf.quantize.checkpoint.config import read_config
+from franken_gguf.quantize.checkpoint.families.table import FAMILIES
 from franken_gguf.quantize.checkpoint.named_tensors import Weights
 from franken_gguf.quantize.checkpoint.safetensors_folder import SafetensorsFolder
 from franken_gguf.quantize.common.errors import GGUFError, MergeError
@@ -23,8 +24,9 @@ from .extended_vocab import EMBEDDINGS, LM_HEAD
 from .lora import LoraWeights
 from .recipe_fields import ModelPath
 
-FEED_FORWARD = {"gate_proj": "w1", "down_proj": "w2", "up_proj": "w3"}
-"""The matrices of a dense feed-forward layer, and what Mixtral calls them."""
+FEED_FORWARD = ("gate_proj", "down_proj", "up_proj")
+"""The matrices of a dense feed-forward layer."""
+_DENSE = [f.architecture for f in FAMILIES.values() if f.experts is None]
 _GGUF_FEED_FORWARD = re.compile(r"blk\.(0|[1-9]\d{0,3})\.ffn_(gate|down|up)\.(weight|bias)")
 _GGUF_ATTENTION = re.compile(r"blk\.(0|[1-9]\d{0,3})\.attn_(q|k|v|output)\.weight")
 _GGUF_VOCABULARY = {"token_embd.weight": EMBEDDINGS, "output.weight": LM_HEAD}
@@ -47,6 +49,8 @@ class Model:
     path: ModelPath
     folder: Path
     """Where its config.json and tokenizer are; for a GGUF file, the file itself."""
+    architecture: str
+    """llama.cpp's name for its family."""
     shape: Shape
     weights: Weights
 
@@ -54,9 +58,9 @@ class Model:
 def open_model(path: ModelPath) -> Model:
     """Open the model at `path`, reading only headers. Raises a FrankenError."""
     if path.model.is_dir():
-        shape, weights = _folder(path.model)
+        architecture, shape, weights = _folder(path.model)
     elif path.model.is_file():
-        shape, weights = _gguf(path.model)
+        architecture, shape, weights = _gguf(path.model)
     else:
         raise MergeError(
             f"{path.model}: neither a folder nor a file; name a model's folder or a GGUF file"
@@ -65,7 +69,7 @@ def open_model(path: ModelPath) -> Model:
         if not path.adapter.is_dir():
             raise MergeError(f"{path.adapter}: an adapter is a folder saved by PEFT; name one")
         weights = LoraWeights(weights, path.adapter)
-    return Model(path, path.model, shape, weights)
+    return Model(path, path.model, architecture, shape, weights)
 
 
 def feed_forward(layer: int, matrix: str) -> str:
@@ -94,36 +98,40 @@ def check_fits(model: Model, base: Model) -> None:
                 )
             if f"{name.removesuffix('weight')}bias" in shapes:
                 raise MergeError(
-                    f"{model.path}: {name} has a bias; Mixtral has none, use another model"
+                    f"{model.path}: {name} has a bias, which experts cannot have; use another model"
                 )
 
 
-def _folder(folder: Path) -> tuple[Shape, Weights]:
+def _folder(folder: Path) -> tuple[str, Shape, Weights]:
     config = read_config(folder)
     if config.experts:
         raise MergeError(f"{folder}: is a mixture of experts already; merge dense models")
     shape = Shape(
         config.layers, config.hidden_size, config.feed_forward, config.heads, config.kv_heads
     )
-    return shape, SafetensorsFolder(folder)
+    return config.family.architecture, shape, SafetensorsFolder(folder)
 
 
-def _gguf(path: Path) -> tuple[Shape, Weights]:
+def _gguf(path: Path) -> tuple[str, Shape, Weights]:
     headers = parts(read_header(path))
     header = headers[0]
-    if (architecture := header.text("general.architecture")) != "llama":
-        raise GGUFError(f"{path}: the architecture is {architecture!r}; only 'llama' can be merged")
-    if header.integer("llama.expert_count", 0):
+    architecture = header.text("general.architecture")
+    if header.integer(f"{architecture}.expert_count", 0):
         raise MergeError(f"{path}: is a mixture of experts already; merge dense models")
-    heads = header.integer("llama.attention.head_count")
+    if architecture not in _DENSE:
+        raise GGUFError(
+            f"{path}: the architecture is {architecture!r}; only "
+            f"{', '.join(dict.fromkeys(_DENSE))} can be merged"
+        )
+    heads = header.integer(f"{architecture}.attention.head_count")
     shape = Shape(
-        header.integer("llama.block_count"),
-        header.integer("llama.embedding_length"),
-        header.integer("llama.feed_forward_length"),
+        header.integer(f"{architecture}.block_count"),
+        header.integer(f"{architecture}.embedding_length"),
+        header.integer(f"{architecture}.feed_forward_length"),
         heads,
-        header.integer("llama.attention.head_count_kv", heads),
+        header.integer(f"{architecture}.attention.head_count_kv", heads),
     )
-    return shape, _GGUFWeights(headers)
+    return architecture, shape, _GGUFWeights(headers)
 
 
 class _GGUFWeights:

@@ -162,7 +162,7 @@ def plan_output(
         header = encode_header(
             shard_metadata(metadata, number, len(counts), len(sizes)),
             [
-                (tensor.name, tensor.shape, choice.type, offset)
+                (tensor.name, _shape(tensor, source, preset), choice.type, offset)
                 for tensor, choice, offset in members
             ],
         )
@@ -186,6 +186,19 @@ def _row_bytes(tensor: SourceTensor, choice: Choice) -> int:
     return tensor.cols // block_len * block_bytes
 
 
+def _is_the_converters(source: Source, preset: Preset) -> bool:
+    """Whether llama.cpp's converter would write the file, not llama-quantize."""
+    return preset.name in _PRECISION_PRESETS and not source.is_gguf
+
+
+def _shape(tensor: SourceTensor, source: Source, preset: Preset) -> tuple[int, ...]:
+    """The shape in the file: llama-quantize, as ggml, does not count a first dimension of 1."""
+    shape = tensor.shape
+    while len(shape) > 1 and shape[0] == 1 and not _is_the_converters(source, preset):
+        shape = shape[1:]
+    return shape
+
+
 def _metadata(source: Source, preset: Preset) -> Metadata:
     """The source's keys with this file's type, in the order in which llama.cpp writes them.
 
@@ -194,7 +207,7 @@ def _metadata(source: Source, preset: Preset) -> Metadata:
     """
     metadata = {k: v for k, v in source.metadata.items() if not k.startswith("split.")}
     file_type = u32(preset.file_type)
-    if preset.name in _PRECISION_PRESETS and not source.is_gguf:
+    if _is_the_converters(source, preset):
         return metadata | {"general.file_type": file_type}
     for key in ("general.quantization_version", "general.file_type"):
         metadata.pop(key, None)

@@ -68,7 +68,8 @@ def menus(tensors: Sequence[SourceTensor], measured: Measurements) -> list[list[
 
 def _menu(tensor: SourceTensor, measured: Measurements) -> list[Option]:
     errors = measured.errors[tensor.name]
-    tested = errors[probe_type(tensor).name]
+    # Rows that fit no block stay as they are, and only that was measured.
+    tested = errors.get(probe_type(tensor).name, 0.0)
     scale = measured.divergences[tensor.name] / tested if tested else 0.0
     return [
         Option(kind, tensor_bytes(tensor, kind), scale * error)

@@ -25,8 +25,10 @@ _CODE_LLAMA_EOT = 32010
 _GRANITE_VOCAB = 49152
 
 
-def tokenizer_metadata(folder: Path, vocab_size: int) -> Metadata:
+def tokenizer_metadata(folder: Path, vocab_size: int, *, is_llama: bool = True) -> Metadata:
     """Vocabulary, special tokens and chat templates of `folder`, for a model of `vocab_size` rows.
+
+    `is_llama` adds what the converter writes for llama.cpp's architecture `llama` alone.
 
     tokenizer.model is used if it exists; otherwise tokenizer.json, which can hold a SentencePiece
     model or a byte-level BPE. Raises TokenizerError if neither exists, if they are malformed, or if
@@ -40,7 +42,8 @@ def tokenizer_metadata(folder: Path, vocab_size: int) -> Metadata:
             raise TokenizerError(
                 f"{folder / 'tokenizer_config.json'}: add_prefix_space is neither true nor false"
             )
-        metadata["tokenizer.ggml.add_space_prefix"] = boolean(prefix)
+        if is_llama or (folder / "tokenizer.model").is_file():
+            metadata["tokenizer.ggml.add_space_prefix"] = boolean(prefix)
     n_vocab: int | None = vocab_size
     if (folder / "tokenizer.model").is_file():
         metadata |= sentencepiece_vocabulary(folder, config, vocab_size)
@@ -54,9 +57,9 @@ def tokenizer_metadata(folder: Path, vocab_size: int) -> Metadata:
     metadata |= chat_templates(folder, config)
     metadata |= normalizer_flags(document.get("normalizer"))
     # Two families that the converter recognizes by the size of their vocabulary.
-    if vocab_size == _CODE_LLAMA_VOCAB:
+    if is_llama and vocab_size == _CODE_LLAMA_VOCAB:
         metadata.setdefault("tokenizer.ggml.eot_token_id", u32(_CODE_LLAMA_EOT))
-    if vocab_size == _GRANITE_VOCAB:
+    if is_llama and vocab_size == _GRANITE_VOCAB:
         metadata["tokenizer.ggml.add_bos_token"] = boolean(False)
     return metadata
 

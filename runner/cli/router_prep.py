@@ -62,10 +62,21 @@ def route(
     """Build a recipe's router, running the base model if its gate_mode needs that.
 
     The base model is converted to a temporary file in `folder`, using `threads` as for the
-    conversion. `notices` shows warnings. Sources that are not recipes are left as they are.
+    conversion. `notices` shows what any source has to report.
     """
-    if not isinstance(source, MergedSource):
-        return
+    if isinstance(source, MergedSource):
+        _route(source, folder, notices, base_type, threads)
+    for line in source.notices:
+        say(notices, line)
+
+
+def _route(
+    source: MergedSource,
+    folder: Path,
+    notices: Console,
+    base_type: Preset | None,
+    threads: int | None,
+) -> None:
     for line in source.vocabulary_notices():
         say(notices, line)
     if prompts := source.router.prompts():
@@ -85,8 +96,6 @@ def route(
                     report=lambda count: done(f"{task}: {count} done"),
                 )
             )
-    for line in source.notices:
-        say(notices, line)
 
 
 @contextmanager

@@ -140,6 +140,7 @@ _GROUPS: dict[str, tuple[Command, ...]] = {
         Command("/undo", "", "remove the last question and reply", general_commands.undo),
         Command("/impersonate", "", "let the model draft your line", history_commands.impersonate),
         Command("/copy", "", "copy the last answer", general_commands.copy),
+        Command("/thoughts", "", "show what was thought before it", general_commands.thoughts),
     ),
     "Story": (
         Command("/character", "[NAME]", "show a card", story.character, choices=story.names),

@@ -15,6 +15,7 @@ from franken_gguf.runner.chat.replay import Line, Replay
 from franken_gguf.runner.conversation.conversation import NOTE, Message
 from franken_gguf.runner.conversation.export import write_transcript
 from franken_gguf.runner.conversation.session_format import SessionError
+from franken_gguf.runner.conversation.thoughts import thoughts_of
 from franken_gguf.runner.sampling.settings import RANDOM_SEED, with_setting
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
@@ -267,10 +268,18 @@ def tokens(dialogue: Dialogue, text: str) -> str:
 
 def copy(dialogue: Dialogue, _: str) -> Copy:
     """The last answer, for the clipboard."""
-    conversation = dialogue.chat.conversation
-    text = conversation.messages[conversation.last_answer()].content
     # It may be pasted into a terminal.
-    return Copy(EscapeFilter().feed(text))
+    return Copy(EscapeFilter().feed(_last_answer(dialogue)))
+
+
+def thoughts(dialogue: Dialogue, _: str) -> str:
+    """What the model thought before its last answer."""
+    return thoughts_of(_last_answer(dialogue)) or "the last answer has no thoughts"
+
+
+def _last_answer(dialogue: Dialogue) -> str:
+    conversation = dialogue.chat.conversation
+    return conversation.messages[conversation.last_answer()].content
 
 
 def _context(dialogue: Dialogue) -> str:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.quantize.tensor_types.type_presets import Preset
 
 from .engine import Engine
@@ -43,7 +44,7 @@ def hidden_states(
     called with the number of prompts that are done. Raises FrankenError.
     """
     with converted(source, folder, preset, processes) as header:
-        shortest = min(_MIN_CONTEXT, header.integer("llama.context_length"))
+        shortest = min(_MIN_CONTEXT, _context_length(header))
         n_ctx = max(shortest, *map(len, prompts))
         options = replace(options, n_ctx=n_ctx, n_outputs=_BATCH if of_routers else 1)
         probe = router_inputs() if of_routers else layer_inputs()
@@ -56,6 +57,10 @@ def hidden_states(
                 states.append(_evenly_spaced(read(engine, probe, prompt), limit))
                 report(done)
         return states
+
+
+def _context_length(header: Header) -> int:
+    return header.integer(f"{header.text('general.architecture')}.context_length")
 
 
 def _at_last_token(engine: Engine, probe: StateProbe, prompt: Sequence[int]) -> F32:

@@ -48,6 +48,10 @@ class ModelShape:
     n_embd: int
     n_ff: int
     """Width of one expert, or of the dense feed-forward."""
+    n_ff_dense: int
+    """Width of a mixture's layers without experts; 0 if all have some."""
+    n_ff_shared: int
+    """Width of the expert that works on every token; 0 without one."""
     n_expert_used: int
     """Experts active for each token; 1 for a dense model."""
     n_expert: int
@@ -91,7 +95,10 @@ def model_shape(header: Header) -> ModelShape:
         n_ctx_train=n_ctx_train,
         n_vocab=n_vocab,
         n_embd=n_embd,
-        n_ff=_ff_width(tensors, header.integer(f"{arch}.feed_forward_length", 0)),
+        n_ff=_width(tensors, "ffn_up_exps" if n_expert else "ffn_up")
+        or header.integer(f"{arch}.feed_forward_length", 0),
+        n_ff_dense=_width(tensors, "ffn_up") if n_expert else 0,
+        n_ff_shared=_width(tensors, "ffn_up_shexp"),
         n_expert_used=used,
         n_expert=n_expert,
         n_q=n_q,
@@ -115,13 +122,14 @@ def _parameters(tensor: TensorInfo) -> int:
     return count
 
 
-def _ff_width(tensors: dict[str, TensorInfo], stored: int) -> int:
+def _width(tensors: dict[str, TensorInfo], matrix: str) -> int:
+    """The rows of the matrices of this name; 0 if there are none."""
     widths = [
         tensor.shape[-2]
         for name, tensor in tensors.items()
-        if len(tensor.shape) >= 2 and re.search(r"\.ffn_up(_exps)?\.weight$", name)
+        if len(tensor.shape) >= 2 and name.endswith(f".{matrix}.weight")
     ]
-    return max(widths, default=stored)
+    return max(widths, default=0)
 
 
 def _kv_widths(

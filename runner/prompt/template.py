@@ -15,6 +15,7 @@ from types import TracebackType
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.runner.conversation.conversation import Message
+from franken_gguf.runner.conversation.thoughts import is_thinking
 
 DEADLINE = 10.0  # seconds for one rendering; a normal template takes milliseconds
 
@@ -78,8 +79,9 @@ class Template:
     def render_up_to(self, messages: Sequence[Message], prefix: str) -> str:
         """The prompt text up to the end of `prefix`, the answer's start. Raises PromptError."""
         start = self.render(messages)
-        if not prefix:
-            return start
+        # A template that removes thoughts would close a block that is still open.
+        if not prefix or is_thinking(prefix):
+            return start + prefix
         # As the template writes an existing answer (some put a space before it).
         answered = [*messages, Message("assistant", prefix)]
         whole = self.render(answered, add_generation_prompt=False)

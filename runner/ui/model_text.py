@@ -5,6 +5,7 @@ from __future__ import annotations
 from rich.console import Console
 from rich.text import Text
 
+from franken_gguf.runner.conversation.thoughts import ThoughtsLine, ThoughtSplitter
 from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
 from franken_gguf.runner.terminal.speech_marks import Mark, MarkedText, Span, merged
 from franken_gguf.runner.terminal.text import printable
@@ -34,7 +35,8 @@ class WrittenText:
     """Writes one text to `console`: `feed` it each piece, then call `end`.
 
     At a terminal the text starts with the `speaker`'s name; if the model writes the name as well,
-    it is shown once. A pipe gets `opening` and the text, unchanged.
+    it is shown once, and thoughts (<think>) are folded into one line. A pipe gets `opening` and the
+    text, unchanged.
     """
 
     def __init__(self, console: Console, speaker: str = "", opening: str = "") -> None:
@@ -46,16 +48,25 @@ class WrittenText:
         self._speaker = printable(speaker) if self._wrap else ""
         self._name_remover = _NameRemover(f"{speaker}:") if self._speaker else None
         self._has_text = False
+        self._thoughts = ThoughtSplitter() if self._wrap else None
+        self._fold = ThoughtsLine()
         if opening and not self._wrap:
             self._console.file.write(f"{printable(opening)} ")
 
     def feed(self, piece: str) -> None:
         """Write what can be shown of the text now."""
         text = self._escapes.feed(piece)
-        self._write(self._name_remover.feed(text) if self._name_remover else text)
+        if self._thoughts:
+            thoughts, text = self._thoughts.feed(text)
+            self._dimly(self._fold.feed(thoughts))
+        self._write_answer(text)
 
     def end(self) -> None:
         """Write the rest and end the line."""
+        if self._thoughts:
+            thoughts, text = self._thoughts.end()
+            self._dimly(self._fold.feed(thoughts) + self._fold.end())
+            self._write_answer(text)
         if self._name_remover:
             self._write(self._name_remover.end())
         if self._marks:
@@ -65,6 +76,16 @@ class WrittenText:
         if self._has_text or not self._wrap:
             self._console.file.write("\n")
         self._console.file.flush()
+
+    def _write_answer(self, text: str) -> None:
+        if text:
+            self._dimly(self._fold.end())
+        self._write(self._name_remover.feed(text) if self._name_remover else text)
+
+    def _dimly(self, text: str) -> None:
+        if text:
+            style = "dim" if self._marks else ""
+            self._console.print(Text(text, style, end=""), end="", soft_wrap=True)
 
     def _write(self, text: str) -> None:
         if not self._wrap:

@@ -64,6 +64,18 @@ def test_answers_are_told_apart_from_your_lines_and_nothing_ends_in_a_space(
     assert not re.search(r"\x1b\[[0-9;]*[1-9][0-9;]*m", plain.screen)
 
 
+def test_thoughts_are_one_line_at_a_terminal_and_shown_when_asked_for() -> None:
+    grammar = ("--grammar", 'root ::= "<think>\\nIs it late?\\n</think>\\n\\nGood night."')
+    with chat("-n", "30", *grammar) as terminal:
+        terminal.wait_for("/help lists")
+        terminal.at_prompt("Hello" + ENTER)
+        terminal.wait_for(FIGURES)
+        terminal.at_prompt("/thoughts" + ENTER)
+        assert terminal.leave(CTRL_D) == 0
+    assert "thinking  3 words (/thoughts shows them)\nGood night.\n" in terminal.text
+    assert terminal.text.count("Is it late?") == 1
+
+
 def test_a_name_that_the_model_writes_too_is_shown_once_and_saved_as_it_came(
     tmp_path: Path,
 ) -> None:

@@ -51,6 +51,7 @@ STORY = [
     ("/load dark", "resumed 'dark', 4 messages"),
     ("/tokens", r"the conversation takes \d+ of 2048 tokens"),
     ("/copy", r"copied \d+ characters"),
+    ("/thoughts", "the last answer has no thoughts"),
     ("/stats", r"answers  +\d"),
     ("/system Be brief.", "system text set"),
     ("/clear", "context cleared"),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from support.checkpoints import make_checkpoint
+from support.family_checkpoints import FamilyName, make_family_checkpoint
 from support.tokenizers_fixture import (
     bpe_tokenizer,
     write_json,
@@ -225,6 +226,33 @@ def _sentencepiece_both(folder: Path) -> None:
     write_sentencepiece_json(folder)
 
 
+def _family(name: FamilyName, **changes: Any) -> Callable[[Path], None]:
+    def write(folder: Path) -> None:
+        make_family_checkpoint(folder, name, **changes)
+
+    return write
+
+
+def _qwen2_yarn(folder: Path) -> None:
+    """Qwen2.5 with the long context that its model card describes."""
+    yarn = {"factor": 4.0, "original_max_position_embeddings": 32768, "type": "yarn"}
+    make_family_checkpoint(folder, "qwen2", tie_word_embeddings=True, rope_scaling=yarn)
+
+
+def _deepseek_sentencepiece(folder: Path) -> None:
+    """mergekit-moe's DeepSeek from a Mistral model: SentencePiece, experts in every layer."""
+    make_family_checkpoint(
+        folder,
+        "deepseek",
+        first_k_dense_replace=0,
+        n_shared_experts=1,
+        head_dim=16,
+        vocab_size=1200,
+    )
+    (folder / "tokenizer.json").unlink()
+    write_sentencepiece(folder)
+
+
 CASES: dict[str, Callable[[Path], None]] = {
     "Tiny-Mixtral-4x1M-Instruct-v0.2": _mixtral,
     "mixtral_three_f16": _mixtral_full,
@@ -241,5 +269,13 @@ CASES: dict[str, Callable[[Path], None]] = {
     "sentencepiece": _sentencepiece,
     "sentencepiece-chatml": _sentencepiece_chatml,
     "sentencepiece-both": _sentencepiece_both,
+    "Qwen2.5-0.1B": _family("qwen2"),
+    "Qwen2-tied-yarn": _qwen2_yarn,
+    "Qwen3-0.1B": _family("qwen3"),
+    "Qwen2-MoE": _family("qwen2_moe"),
+    "Qwen3-MoE": _family("qwen3_moe"),
+    "Qwen3-MoE-fused": _family("qwen3_moe", fused=True, num_experts=None, num_local_experts=4),
+    "deepseek-moe": _family("deepseek"),
+    "deepseek-sentencepiece": _deepseek_sentencepiece,
 }
 """Folder name -> what writes the checkpoint. The names matter: general.name comes from them."""

@@ -33,8 +33,38 @@ class Shape(Widths, total=False):
     layers: int
     experts: int
     used: int
+    shared: int
+    architecture: str
+    head_size: int
 
 
+QWEN2_MOE_4X7B: Shape = {
+    "n_embd": 3584,
+    "n_ff": 18944,
+    "heads": 28,
+    "kv_heads": 4,
+    "experts": 4,
+    "shared": 18944,
+    "architecture": "qwen2moe",
+}
+DEEPSEEK_16B: Shape = {
+    "n_embd": 2048,
+    "n_ff": 1408,
+    "heads": 16,
+    "kv_heads": 16,
+    "experts": 64,
+    "used": 6,
+    "shared": 2816,
+    "architecture": "deepseek",
+}
+QWEN3_MOE_4X4B: Shape = {
+    "n_embd": 2560,
+    "n_ff": 9728,
+    "heads": 32,
+    "kv_heads": 8,
+    "experts": 4,
+    "architecture": "qwen3moe",
+}
 MIXTRAL_4X7B: Shape = {"n_embd": 4096, "n_ff": 14336, "heads": 32, "kv_heads": 8, "experts": 4}
 
 
@@ -56,10 +86,15 @@ def sparse_model(
     layers: int = 32,
     experts: int = 0,
     used: int = 2,
+    shared: int = 0,
+    architecture: str = "llama",
     tied: bool = False,
     kind: GGMLQuantizationType = Q4_0,
 ) -> Path:
-    """A llama or Mixtral of such a shape, which llama.cpp takes with no_alloc."""
+    """A model of such a shape, which llama.cpp takes with no_alloc.
+
+    `n_ff` is the width of an expert of a mixture, `shared` that of its shared expert.
+    """
     vocab = 49152
     shapes: Shapes = {
         "token_embd.weight": ((vocab, n_embd), kind),
@@ -68,38 +103,58 @@ def sparse_model(
     if not tied:
         shapes["output.weight"] = ((vocab, n_embd), kind)
     for n in range(layers):
+        for name, rows in (("q", heads), ("k", kv_heads), ("v", kv_heads)):
+            shapes[f"blk.{n}.attn_{name}.weight"] = ((rows * head_size, n_embd), kind)
+            if architecture.startswith("qwen2"):
+                shapes[f"blk.{n}.attn_{name}.bias"] = ((rows * head_size,), F32)
+            if architecture.startswith("qwen3") and name != "v":
+                shapes[f"blk.{n}.attn_{name}_norm.weight"] = ((head_size,), F32)
         shapes |= {
-            f"blk.{n}.attn_q.weight": ((heads * head_size, n_embd), kind),
-            f"blk.{n}.attn_k.weight": ((kv_heads * head_size, n_embd), kind),
-            f"blk.{n}.attn_v.weight": ((kv_heads * head_size, n_embd), kind),
             f"blk.{n}.attn_output.weight": ((n_embd, heads * head_size), kind),
             f"blk.{n}.attn_norm.weight": ((n_embd,), F32),
             f"blk.{n}.ffn_norm.weight": ((n_embd,), F32),
         }
-        stack, tail = ((experts,), "_exps.weight") if experts else ((), ".weight")
-        shapes |= {
-            f"blk.{n}.ffn_gate{tail}": ((*stack, n_ff, n_embd), kind),
-            f"blk.{n}.ffn_up{tail}": ((*stack, n_ff, n_embd), kind),
-            f"blk.{n}.ffn_down{tail}": ((*stack, n_embd, n_ff), kind),
-        }
+        shapes |= _feed_forward(n, n_embd, n_ff, kind, experts)
         if experts:
             shapes[f"blk.{n}.ffn_gate_inp.weight"] = ((experts, n_embd), F32)
+        if shared:
+            shapes |= _feed_forward(n, n_embd, shared, kind, 0, "_shexp")
+        if architecture == "qwen2moe":
+            shapes[f"blk.{n}.ffn_gate_inp_shexp.weight"] = ((n_embd,), F32)
     keys: Metadata = {
-        "general.architecture": string("llama"),
-        "llama.block_count": u32(layers),
-        "llama.context_length": u32(32768),
-        "llama.embedding_length": u32(n_embd),
-        "llama.feed_forward_length": u32(n_ff),
-        "llama.attention.head_count": u32(heads),
-        "llama.attention.head_count_kv": u32(kv_heads),
-        "llama.attention.key_length": u32(head_size),
-        "llama.attention.value_length": u32(head_size),
-        "llama.attention.layer_norm_rms_epsilon": f32(1e-5),
-        "llama.rope.dimension_count": u32(head_size),
+        "block_count": u32(layers),
+        "context_length": u32(32768),
+        "embedding_length": u32(n_embd),
+        "feed_forward_length": u32(n_ff),
+        "attention.head_count": u32(heads),
+        "attention.head_count_kv": u32(kv_heads),
+        "attention.key_length": u32(head_size),
+        "attention.value_length": u32(head_size),
+        "attention.layer_norm_rms_epsilon": f32(1e-5),
+        "rope.dimension_count": u32(head_size),
     }
     if experts:
-        keys |= {"llama.expert_count": u32(experts), "llama.expert_used_count": u32(used)}
-    return write_sparse(path, keys | _tokenizer(), shapes)
+        keys |= {
+            "expert_count": u32(experts),
+            "expert_used_count": u32(used),
+            "expert_feed_forward_length": u32(n_ff),
+            "expert_shared_feed_forward_length": u32(shared),
+            "expert_shared_count": u32(shared // n_ff),
+        }
+    named: Metadata = {"general.architecture": string(architecture)}
+    named |= {f"{architecture}.{key}": value for key, value in keys.items()}
+    return write_sparse(path, named | _tokenizer(), shapes)
+
+
+def _feed_forward(
+    layer: int, n_embd: int, n_ff: int, kind: GGMLQuantizationType, experts: int, suffix: str = ""
+) -> Shapes:
+    stack, tail = ((experts,), "_exps") if experts else ((), suffix)
+    return {
+        f"blk.{layer}.ffn_gate{tail}.weight": ((*stack, n_ff, n_embd), kind),
+        f"blk.{layer}.ffn_up{tail}.weight": ((*stack, n_ff, n_embd), kind),
+        f"blk.{layer}.ffn_down{tail}.weight": ((*stack, n_embd, n_ff), kind),
+    }
 
 
 def write_sparse(path: Path, keys: Metadata, shapes: Shapes) -> Path:

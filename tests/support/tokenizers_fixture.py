@@ -146,6 +146,74 @@ def write_bpe_tokenizer(folder: Path) -> int:
     return len(tokenizer["model"]["vocab"])
 
 
+QWEN_TOKENS = {
+    "<|endoftext|>": True,
+    "<|im_start|>": True,
+    "<|im_end|>": True,
+    "<tool_call>": False,
+    "</tool_call>": False,
+    "<think>": False,
+    "</think>": False,
+}
+"""Added tokens of a Qwen tokenizer, after its vocabulary; whether each is special."""
+
+QWEN3_TEMPLATE = (
+    "{%- set ns = namespace(last=-1) %}"
+    "{%- for message in messages %}{%- if message.role == 'user' %}"
+    "{%- set ns.last = loop.index0 %}{%- endif %}{%- endfor %}"
+    "{%- for message in messages %}"
+    "{%- set content = message.content %}"
+    "{%- if message.role == 'assistant' and '</think>' in content and loop.index0 < ns.last %}"
+    "{%- set content = content.split('</think>')[-1].lstrip('\\n') %}{%- endif %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n' }}"
+    "{%- if enable_thinking is defined and enable_thinking is false %}"
+    "{{- '<think>\\n\\n</think>\\n\\n' }}{%- endif %}{%- endif %}"
+)
+"""ChatML that drops the thinking of earlier answers and knows `enable_thinking`, as Qwen3's."""
+
+
+def write_qwen_tokenizer(folder: Path) -> int:
+    """Write a tokenizer of Qwen's kind, with its template; returns the number of tokens."""
+    document = bpe_tokenizer(())
+    size = len(document["model"]["vocab"])
+    document["added_tokens"] = [
+        {
+            "id": size + n,
+            "content": content,
+            "single_word": False,
+            "lstrip": False,
+            "rstrip": False,
+            "normalized": False,
+            "special": special,
+        }
+        for n, (content, special) in enumerate(QWEN_TOKENS.items())
+    ]
+    document["normalizer"] = {"type": "NFC"}
+    document["pre_tokenizer"] = QWEN2
+    document["model"]["merges"] = [merge.split(" ") for merge in document["model"]["merges"]]
+    write_json(folder / "tokenizer.json", document)
+    config = {
+        "add_bos_token": False,
+        "add_prefix_space": False,
+        "added_tokens_decoder": {
+            str(entry["id"]): {key: entry[key] for key in entry if key != "id"}
+            for entry in document["added_tokens"]
+        },
+        "bos_token": None,
+        "chat_template": QWEN3_TEMPLATE,
+        "clean_up_tokenization_spaces": False,
+        "eos_token": "<|im_end|>",
+        "model_max_length": 131072,
+        "pad_token": "<|endoftext|>",
+        "tokenizer_class": "Qwen2Tokenizer",
+        "unk_token": None,
+    }
+    write_json(folder / "tokenizer_config.json", config)
+    return size + len(QWEN_TOKENS)
+
+
 def sentencepiece_pieces() -> list[tuple[str, float, int]]:
     """(piece, score, type) in Mistral's order: specials, bytes, merged pieces, characters."""
     unknown, control, byte, normal = 2, 3, 6, 1

@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from franken_gguf.quantize.checkpoint.architectures import RopeScaling
 from franken_gguf.quantize.checkpoint.config import read_config
 from franken_gguf.quantize.checkpoint.metadata import rope_freqs
+from franken_gguf.quantize.checkpoint.model_config import RopeScaling
 from franken_gguf.quantize.common.errors import CheckpointError
 from support.checkpoints import config_json
 
@@ -230,7 +230,7 @@ def test_an_epsilon_that_is_not_a_positive_number_is_named(tmp_path: Path, value
         ({"hidden_act": "gelu"}, "hidden_act"),
         ({"quantization_config": {"quant_method": "gptq"}}, "quantization_config"),
         ({"tie_word_embeddings": 1}, "tie_word_embeddings"),
-        ({"architectures": ["Qwen3MoeForCausalLM"]}, "Qwen3MoeForCausalLM"),
+        ({"architectures": ["Phi3ForCausalLM"]}, "Phi3ForCausalLM"),
         ({"architectures": []}, "architectures"),
         ({"architectures": "MixtralForCausalLM"}, "architectures"),
         ({"architectures": [7]}, "architectures"),

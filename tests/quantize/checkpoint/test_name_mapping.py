@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from franken_gguf.quantize.checkpoint.architectures import ModelConfig
+from franken_gguf.quantize.checkpoint.families.llama import LLAMA
+from franken_gguf.quantize.checkpoint.families.mixtral import MIXTRAL
+from franken_gguf.quantize.checkpoint.model_config import ModelConfig
 from franken_gguf.quantize.checkpoint.name_mapping import Piece, map_tensors
 from franken_gguf.quantize.common.errors import CheckpointError
 from support.checkpoints import Layout, checkpoint_tensors
@@ -34,7 +36,7 @@ def shapes(
 def config(**changes: Any) -> ModelConfig:
     return replace(
         ModelConfig(
-            architecture="MixtralForCausalLM",
+            family=MIXTRAL,
             layers=12,
             hidden_size=32,
             feed_forward=64,
@@ -50,6 +52,7 @@ def config(**changes: Any) -> ModelConfig:
             tied=False,
             experts=3,
             experts_used=2,
+            expert_feed_forward=64,
         ),
         **changes,
     )
@@ -117,7 +120,7 @@ def test_only_query_and_key_rows_are_rotary() -> None:
 
 
 def test_a_dense_model_has_no_experts() -> None:
-    names = [t.name for t in map_tensors(config(experts=0), shapes("dense"))]
+    names = [t.name for t in map_tensors(config(experts=0, family=LLAMA), shapes("dense"))]
     assert "blk.0.ffn_down.weight" in names
     assert not [name for name in names if "exps" in name or "gate_inp" in name]
 
@@ -139,7 +142,8 @@ def test_attention_biases_are_carried_where_they_exist() -> None:
 @pytest.mark.parametrize("layout", ["per-expert", "fused", "dense"])
 def test_every_missing_tensor_is_named(layout: Layout) -> None:
     have = shapes(layout, layers=1)
-    settings = config(layers=1, experts=0 if layout == "dense" else 3)
+    dense = {"experts": 0, "family": LLAMA} if layout == "dense" else {}
+    settings = config(layers=1, **dense)
     for name in have:
         if layout == "fused" and name.endswith(("gate_up_proj", "mlp.gate.weight")):
             continue  # without these the layout itself is another

@@ -84,8 +84,32 @@ REFUSED: dict[str, tuple[list[Any], dict[str, Any], str]] = {
         {"dtype": "int8"},
         r"dtype: 'int8' is unknown; choose float32",
     ),
-    "shared experts": ([POET, COOK], {"shared_experts": [POET]}, r"Mixtral has none"),
-    "another architecture": ([POET, COOK], {"architecture": "qwen"}, r"'qwen' is not supported"),
+    "shared experts in a Mixtral": (
+        [POET, COOK],
+        {"shared_experts": [POET], "architecture": "mixtral"},
+        r"Mixtral takes no shared_experts",
+    ),
+    "another architecture": ([POET, COOK], {"architecture": "gemma"}, r"'gemma' is not supported"),
+    "an architecture of other models": (
+        [POET, COOK],
+        {"architecture": "qwen3"},
+        r"Qwen3 MoE cannot be made of llama models",
+    ),
+    "an architecture without its shared expert": (
+        [POET, COOK],
+        {"architecture": "deepseek"},
+        r"DeepSeek MoE needs one entry in shared_experts",
+    ),
+    "a gate for DeepSeek's shared expert": (
+        [POET, COOK],
+        {"architecture": "deep", "shared_experts": [POET | {"positive_prompts": ["x"]}]},
+        r"DeepSeek MoE has no gate for its shared expert, so that one takes no prompts",
+    ),
+    "two shared experts": (
+        [POET, COOK],
+        {"shared_experts": [POET, COOK]},
+        r"shared_experts: must be a list of at most one expert",
+    ),
     "more at work than there are": ([POET, COOK], {"experts_per_token": 3}, r"per_token: 3"),
     "hidden without prompts": (
         [POET | {"positive_prompts": ["x"]}, COOK],

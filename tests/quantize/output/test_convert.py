@@ -26,6 +26,7 @@ from franken_gguf.quantize.tensor_types.type_presets import (
 )
 from support.checkpoints import Dtype, make_checkpoint
 from support.conversions import converted, digest
+from support.family_checkpoints import CLASSES, FamilyName, make_family_checkpoint
 from support.oracle import llama_quantize
 
 NEEDING_IMATRIX = [name for name, preset in LLAMA_PRESETS.items() if preset.without_imatrix]
@@ -59,6 +60,30 @@ def test_a_quantized_file_is_llama_quantizes_byte_for_byte(tmp_path: Path, kind:
         theirs = llama_quantize(lossless, tmp_path / "theirs.gguf", PRESETS[name].file_type)
         assert read_header(path).metadata == read_header(theirs).metadata, name
         assert path.read_bytes() == theirs.read_bytes(), name
+
+
+FAMILY_SIZES: dict[str, Any] = {
+    "hidden_size": 256,
+    "intermediate_size": 256,
+    "moe_intermediate_size": 256,
+    "shared_expert_intermediate_size": 512,
+    "head_dim": 64,
+}
+
+
+@pytest.mark.parametrize("family", CLASSES)
+def test_a_quantized_file_of_every_family_is_llama_quantizes_byte_for_byte(
+    tmp_path: Path, family: FamilyName
+) -> None:
+    checkpoint = make_family_checkpoint(tmp_path / family, family, **FAMILY_SIZES)
+    names = ("Q4_K_M", "MXFP4_MOE")
+    lossless, *ours = converted(checkpoint, tmp_path / "ours", ["BF16", *names])
+    again = converted(lossless, tmp_path / "again", names)
+    for path, requantized, name in zip(ours, again, names, strict=True):
+        theirs = llama_quantize(lossless, tmp_path / "theirs.gguf", PRESETS[name].file_type)
+        assert read_header(path).metadata == read_header(theirs).metadata, name
+        assert path.read_bytes() == theirs.read_bytes(), name
+        assert requantized.read_bytes() == theirs.read_bytes(), name
 
 
 def random_imatrix(gguf: Path, without: str = "token_embd") -> Imatrix:

@@ -16,7 +16,14 @@ from franken_gguf.runner.engine.backend import EngineError
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.planning.placement import Machine
 from support.models import demo_gguf, smollm2
-from support.shapes import MIXTRAL_4X7B, Shape, sparse_model
+from support.shapes import (
+    DEEPSEEK_16B,
+    MIXTRAL_4X7B,
+    QWEN2_MOE_4X7B,
+    QWEN3_MOE_4X4B,
+    Shape,
+    sparse_model,
+)
 from support.workers import by_device, engines, planned, worker
 
 MIB = 1 << 20
@@ -180,6 +187,9 @@ def test_the_formula_for_compute_buffers_holds_for_models_that_are_not_here(
             "experts": 16,
             "used": 8,
         },
+        "Qwen2-MoE": QWEN2_MOE_4X7B | {"layers": 5},
+        "DeepSeek": DEEPSEEK_16B | {"layers": 5},
+        "Qwen3-MoE": QWEN3_MOE_4X4B | {"layers": 5},
     }
     jobs: list[dict[str, Any]] = [
         {
@@ -188,7 +198,7 @@ def test_the_formula_for_compute_buffers_holds_for_models_that_are_not_here(
             "wishes": {"n_ctx": n_ctx, "n_gpu_layers": layers, "n_cpu_moe": experts, **F16},
         }
         for name, shape in shapes.items()
-        for n_ctx in (512, 4096)
+        for n_ctx in ((512,) if "architecture" in shape else (512, 4096))
         for layers, experts in ((0, 0), (6, 0), (6, 5), (6, 2), (3, 0))
     ]
     apart = [

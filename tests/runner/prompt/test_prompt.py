@@ -20,6 +20,7 @@ from franken_gguf.runner.prompt.template import (
     stored_template,
 )
 from support.models import smollm2
+from support.tokenizers_fixture import QWEN3_TEMPLATE
 
 SYSTEM = Message("system", "Be <b>brief</b> & kind.")
 HELLO = Message("user", "Hello")
@@ -40,6 +41,15 @@ MISTRAL = (
 def rendered(source: str | None, *messages: Message, deadline: float = 20.0) -> str:
     with Template(source, TOKENS, deadline=deadline) as template:
         return template.render(messages)
+
+
+def test_a_template_of_qwen3_drops_earlier_thoughts_and_keeps_those_being_thought() -> None:
+    thought = Message("assistant", "<think>\nA friend.\n</think>\n\nHi!")
+    with Template(QWEN3_TEMPLATE, {}) as template:
+        start = template.render([HELLO])
+        assert template.render([HELLO, thought, MORE]) == template.render([HELLO, HI, MORE])
+        assert template.render_up_to([HELLO], thought.content) == start + thought.content
+        assert template.render_up_to([HELLO], "<think>\nA fr") == start + "<think>\nA fr"
 
 
 def test_smollm2s_own_template_is_rendered_with_its_own_default_system_text() -> None:
