@@ -52,7 +52,11 @@ class Dialogue:
         self.close()
         self.session = session
         self.chat.conversation = conversation
-        self.chat.set_story(opened(conversation))
+        self.reopen_story()
+
+    def reopen_story(self) -> None:
+        """Use the story that the conversation now names."""
+        self.chat.set_story(opened(self.chat.conversation))
 
     def save_as(self, session: Session) -> None:
         """Save the conversation to another session and continue there. Raises SessionError."""

@@ -17,6 +17,7 @@ from franken_gguf.runner.commands.command_table import completions, is_whole
 from franken_gguf.runner.commands.general_commands import resumed
 from franken_gguf.runner.conversation.conversation import Conversation
 from franken_gguf.runner.conversation.session import Session, Sessions, data_folder, make_private
+from franken_gguf.runner.story.persona import persona_path
 from franken_gguf.runner.story.saved_story import begin
 from franken_gguf.runner.terminal.standard_input import clean
 from franken_gguf.runner.terminal.text import size
@@ -72,7 +73,8 @@ def _conversation(session: Session | None, arguments: ChatArguments) -> Conversa
     conversation = session.read() if session else Conversation()
     conversation.system = clean(arguments.system) or conversation.system
     story = arguments.story
-    begin(conversation, story.characters, story.lorebooks, clean(story.user), now())
+    persona = persona_path(story.persona) if story.persona else None
+    begin(conversation, story.characters, story.lorebooks, clean(story.user), now(), persona)
     return conversation
 
 

@@ -17,6 +17,7 @@ from franken_gguf.runner.server.app import serve_app
 from franken_gguf.runner.server.blind_rounds import identities
 from franken_gguf.runner.server.guard import Access, is_loopback
 from franken_gguf.runner.server.listening import listen, run_server
+from franken_gguf.runner.story.persona import persona_path, read_persona
 from franken_gguf.runner.terminal.standard_input import clean
 from franken_gguf.runner.ui.chat_screen import Screen
 
@@ -25,6 +26,9 @@ from .load_chat import load_chat, machine_for
 
 def run(arguments: ServeArguments, screen: Screen) -> None:
     """Serve until a signal ends it. Raises FrankenError, KeyboardInterrupt."""
+    persona = persona_path(arguments.story.persona) if arguments.story.persona else None
+    if persona:
+        read_persona(persona)
     # Before the model is loaded: a port in use is reported at once.
     with closing(listen(arguments.host, arguments.port)) as listener:
         key = _key(arguments, screen)
@@ -42,6 +46,7 @@ def run(arguments: ServeArguments, screen: Screen) -> None:
         stories.first_cards = arguments.story.characters
         stories.first_lorebooks = arguments.story.lorebooks
         stories.first_user = clean(arguments.story.user)
+        stories.first_persona = persona
         screen.notice(f"{app.state.model.name}, context {first.engine.n_ctx}")
         if second:
             name = second.engine.header.path.name

@@ -10,6 +10,7 @@ from itertools import starmap
 from franken_gguf.quantize.common.errors import did_you_mean
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.sampling.sampling_presets import presets
+from franken_gguf.runner.story.persona import persona_names
 
 from . import general_commands, history_commands, sampling_commands
 from . import story_commands as story
@@ -143,9 +144,29 @@ _GROUPS: dict[str, tuple[Command, ...]] = {
         Command("/thoughts", "", "show what was thought before it", general_commands.thoughts),
     ),
     "Story": (
-        Command("/character", "[NAME]", "show a card", story.character, choices=story.names),
+        Command(
+            "/character",
+            "[NAME]",
+            "show a card; add FILE; remove NAME",
+            story.character,
+            choices=story.character_choices,
+        ),
         Command("/as", "NAME", "let a character speak now", story.speak_as, choices=story.names),
+        Command(
+            "/persona",
+            "[NAME|off]",
+            "show who you are, or be another",
+            story.persona,
+            choices=lambda _: [*persona_names(), story.OFF],
+        ),
         Command("/lore", "", "show active lore, and why", story.lore),
+        Command(
+            "/lorebook",
+            "[add FILE]",
+            "list, add or remove lorebooks",
+            story.lorebook,
+            choices=story.lorebook_choices,
+        ),
         Command("/note", "[TEXT [N]]", "set an author's note; off: none", story.note),
         Command("/memory", "[TEXT]", "set what the model keeps in mind", story.memory),
         Command("/system", "TEXT", 'set the system text; "" removes it', general_commands.system),

@@ -11,6 +11,7 @@ from franken_gguf.runner.chat.answer import Answer
 from franken_gguf.runner.chat.answer_figures import Figures
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.impersonation import Draft
+from franken_gguf.runner.chat.prompt_parts import prompt_parts
 from franken_gguf.runner.chat.replay import Line, Replay
 from franken_gguf.runner.conversation.conversation import NOTE, Message
 from franken_gguf.runner.conversation.export import write_transcript
@@ -22,6 +23,7 @@ from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
 from franken_gguf.runner.terminal.graphemes import beginning, spelled
 from franken_gguf.runner.terminal.text import printable, size
 
+from .prompt_view import prompt_view
 from .sampling_commands import Experts, Probabilities
 
 
@@ -128,6 +130,8 @@ def show(dialogue: Dialogue, what: str) -> str:
         return _numbered(conversation.messages) or "there are no messages yet"
     if what == "template":
         return dialogue.chat.template.source
+    if what == "prompt":
+        return prompt_view(prompt_parts(dialogue.chat))
     if what == "parameters":
         return _table(settings(dialogue))
     if what not in ("", "info"):
@@ -145,7 +149,7 @@ def show(dialogue: Dialogue, what: str) -> str:
     )
 
 
-SHOWN = ["info", "system", "memory", "messages", "template", "parameters"]
+SHOWN = ["info", "system", "memory", "messages", "prompt", "template", "parameters"]
 
 
 def _numbered(messages: Sequence[Message]) -> str:

@@ -3,23 +3,119 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
-from franken_gguf.runner.chat.answer import Answer
+from franken_gguf.runner.chat.answer import Answer, now
 from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.replay import Replay
+from franken_gguf.runner.story import story_changes
 from franken_gguf.runner.story.active_lore import LoreMatch
 from franken_gguf.runner.story.author_note import DEPTH, Note, note_of, set_note
 from franken_gguf.runner.story.card import Card
+from franken_gguf.runner.story.message_layout import before_the_end
+from franken_gguf.runner.story.persona import persona_names
 from franken_gguf.runner.story.story import Story
 
-from .general_commands import CommandError
+from .general_commands import CommandError, Outcome, as_line
 
-OFF = "off"
+OFF, ADD, REMOVE = "off", "add", "remove"
 _LISTED = 20
 
 
-def character(dialogue: Dialogue, name: str) -> Card:
-    """The card of the character that speaks next, or of the one called `name`."""
-    return _card(dialogue.chat.story, name)
+def character(dialogue: Dialogue, what: str) -> Outcome:
+    """Add or remove a character, or show a card, by default that of the next speaker."""
+    verb, given = _change(what)
+    if verb == ADD:
+        return _add_character(dialogue, Path(given).expanduser())
+    if verb == REMOVE:
+        return _remove_character(dialogue, given)
+    return _card(dialogue.chat.story, what)
+
+
+def _add_character(dialogue: Dialogue, path: Path) -> Replay:
+    conversation = dialogue.chat.conversation
+    count = len(conversation.messages)
+    card = story_changes.add_character(conversation, path, now())
+    dialogue.reopen_story()
+    notices = [*card.remarks, f"{card.char} is in the story; /as {card.char} lets them speak"]
+    greeting = [as_line(dialogue, one) for one in conversation.messages[count:]]
+    return Replay("\n".join(notices), tuple(greeting))
+
+
+def _remove_character(dialogue: Dialogue, name: str) -> str:
+    conversation = dialogue.chat.conversation
+    name = story_changes.remove_character(conversation, name)
+    dialogue.reopen_story()
+    return f"{name} is no longer in the story; their turns stay"
+
+
+def character_choices(dialogue: Dialogue) -> list[str]:
+    """What can follow /character."""
+    return [*names(dialogue), f"{ADD} ", *(f"{REMOVE} {name}" for name in names(dialogue))]
+
+
+def persona(dialogue: Dialogue, name: str) -> str:
+    """Show who the user is, take a persona from a file or the library, or have none."""
+    conversation, story = dialogue.chat.conversation, dialogue.chat.story
+    if not name:
+        known = f"; in the library: {', '.join(persona_names())}" if persona_names() else ""
+        about = story.persona or f"no persona; /persona FILE takes one{known}"
+        return f"you are {story.user}\n{about}"
+    story_changes.set_persona(conversation, "" if name == OFF else name)
+    dialogue.reopen_story()
+    if name == OFF:
+        return f"no persona; you are {story.user}"
+    return f"you are now {dialogue.chat.story.user}"
+
+
+def lorebook(dialogue: Dialogue, what: str) -> str:
+    """List the lorebooks, or add or remove one."""
+    conversation = dialogue.chat.conversation
+    verb, given = _change(what)
+    if verb == ADD:
+        book = story_changes.add_lorebook(conversation, Path(given).expanduser())
+        notices = [*book.remarks, f"added {book.name}: {_entries(len(book.entries))}"]
+    elif verb == REMOVE:
+        notices = [f"removed {story_changes.remove_lorebook(conversation, given)}"]
+    elif what in ("", "list"):
+        return _lorebooks(dialogue)
+    else:
+        raise CommandError(f"use /lorebook, /lorebook {ADD} FILE or /lorebook {REMOVE} NAME")
+    dialogue.reopen_story()
+    return "\n".join(notices)
+
+
+def _lorebooks(dialogue: Dialogue) -> str:
+    own = [
+        f"{card.book.name}: {_entries(len(card.book.entries))}, of {card.char}'s card"
+        for card in dialogue.chat.story.cards
+        if card.book
+    ]
+    added = story_changes.lorebook_names(dialogue.chat.conversation)
+    return "\n".join([*own, *added]) or f"no lorebooks; /lorebook {ADD} FILE adds one"
+
+
+def lorebook_choices(dialogue: Dialogue) -> list[str]:
+    """What can follow /lorebook."""
+    added = story_changes.lorebook_names(dialogue.chat.conversation)
+    return ["list", f"{ADD} ", *(f"{REMOVE} {name}" for name in added)]
+
+
+def _entries(count: int) -> str:
+    return "1 entry" if count == 1 else f"{count} entries"
+
+
+def _change(what: str) -> tuple[str, str]:
+    """A verb and what follows it, without quotes; two empty texts if there is no verb."""
+    verb, _, given = what.partition(" ")
+    if verb not in (ADD, REMOVE):
+        return "", ""
+    given = given.strip()
+    if len(given) > 1 and given[0] == given[-1] == '"':
+        given = given[1:-1]
+    if not given:
+        raise CommandError(f"{verb} needs a {'FILE' if verb == ADD else 'NAME'}")
+    return verb, given
 
 
 def speak_as(dialogue: Dialogue, name: str) -> Answer:
@@ -36,7 +132,9 @@ def names(dialogue: Dialogue) -> list[str]:
 
 def _card(story: Story, name: str) -> Card:
     if story.card is None:
-        raise CommandError("no character is loaded; start with --character CARD")
+        raise CommandError(
+            f"no character is loaded; start with --character CARD, or use /character {ADD} CARD"
+        )
     if not name:
         return story.card
     wanted = name.casefold()
@@ -54,7 +152,9 @@ def lore(dialogue: Dialogue, _: str) -> str:
     """Which lore is active and why, and which matched but stays inactive."""
     story, conversation = dialogue.chat.story, dialogue.chat.conversation
     if not story.lore:
-        raise CommandError("no lorebook is loaded; start with --lorebook FILE")
+        raise CommandError(
+            f"no lorebook is loaded; start with --lorebook FILE, or use /lorebook {ADD} FILE"
+        )
     if not story.has_matched_lore:
         story.read(conversation, conversation.messages, conversation.forgotten)
     active = [match for match in story.lore_matches if match.is_active]
@@ -97,10 +197,7 @@ def parsed_note(text: str) -> Note:
 
 
 def _where(note: Note) -> str:
-    if note.depth == 0:
-        return "after the last message (depth 0)"
-    count = "1 message" if note.depth == 1 else f"{note.depth} messages"
-    return f"{count} before the end (depth {note.depth})"
+    return f"{before_the_end(note.depth)} (depth {note.depth})"
 
 
 def memory(dialogue: Dialogue, text: str) -> str:

@@ -42,6 +42,7 @@ class Stories:
         self.first_cards: tuple[Path, ...] = ()
         self.first_lorebooks: tuple[Path, ...] = ()
         self.first_user = ""
+        self.first_persona: Path | None = None
         self.sessions = sessions
         self._model = model
         self._system = system
@@ -75,7 +76,8 @@ class Stories:
         conversation = Conversation(fields.text("system") or self._system)
         cards = self._paths(fields, "cards", []) or self.first_cards
         lorebooks = self._paths(fields, "lorebooks", []) or self.first_lorebooks
-        begin(conversation, cards, lorebooks, fields.text("user") or self.first_user, now())
+        user = fields.text("user") or self.first_user
+        begin(conversation, cards, lorebooks, user, now(), self.first_persona)
         return self._save_new(fields.text("name"), conversation)
 
     def add_file(self, data: bytes, name: str) -> str:

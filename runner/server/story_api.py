@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import asdict
 from functools import partial
 from importlib.metadata import version
 from typing import Any
@@ -13,6 +14,7 @@ from starlette.routing import Route
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.prompt_parts import prompt_parts
 from franken_gguf.runner.conversation.session import MAX_BYTES
 from franken_gguf.runner.sampling.sampling_presets import presets
 from franken_gguf.runner.sampling.setting_meanings import setting_ranges
@@ -23,7 +25,6 @@ from .bodies import Fields, read_body, read_fields
 from .event_stream import EventStream, data
 from .llama_cpp_shapes import sampling_settings
 from .model_thread import Ticket
-from .prompt_parts import prompt_parts
 from .refusals import as_request_error, llama_form
 from .served_model import in_thread
 from .stories import Stories
@@ -177,7 +178,7 @@ async def prompt(request: Request) -> Response:
     def parts() -> dict[str, Any]:
         chat = story_chat(model)
         Dialogue(chat, model.name, stories_of(request).sessions).switch_to(None, conversation)
-        return prompt_parts(chat)
+        return asdict(prompt_parts(chat))
 
     return JSONResponse(await in_thread(parts))
 

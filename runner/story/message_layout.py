@@ -28,6 +28,17 @@ _START = re.compile(r"\s*<START>\s*", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
+class Paragraph:
+    """A text that the model reads beside the messages: of which kind, what of, and why."""
+
+    kind: str
+    """"system", "card", "persona", "lore", "memory" or "note"."""
+    name: str
+    text: str
+    why: str
+
+
+@dataclass(frozen=True)
 class Insert:
     """A text to insert `depth` messages before the end; 0 is after the last message."""
 
@@ -35,18 +46,16 @@ class Insert:
     depth: int
 
 
-def description(
-    card: Card, expand: Callable[[str], str], before: Iterable[str] = (), after: Iterable[str] = ()
-) -> list[str]:
-    """The paragraphs that describe a character, with lore before and after them."""
+def description(card: Card, expand: Callable[[str], str]) -> str:
+    """The paragraphs that describe a character."""
     personality, scenario = expand(card.personality).strip(), expand(card.scenario).strip()
-    return [
-        *before,
-        expand(card.description).strip(),
-        f"{card.char}'s personality: {personality}" if personality else "",
-        f"Scenario: {scenario}" if scenario else "",
-        *after,
-    ]
+    return joined(
+        (
+            expand(card.description),
+            f"{card.char}'s personality: {personality}" if personality else "",
+            f"Scenario: {scenario}" if scenario else "",
+        )
+    )
 
 
 def examples(card: Card, expand: Callable[[str], str]) -> str:
@@ -58,6 +67,13 @@ def examples(card: Card, expand: Callable[[str], str]) -> str:
 def joined(paragraphs: Iterable[str]) -> str:
     """The paragraphs that are not empty, as one text."""
     return "\n\n".join(filter(None, (one.strip() for one in paragraphs)))
+
+
+def before_the_end(depth: int) -> str:
+    """Where an insert of this depth stands, in words."""
+    if depth == 0:
+        return "after the last message"
+    return f"{'1 message' if depth == 1 else f'{depth} messages'} before the end"
 
 
 def bracketed(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The story in a session's metadata: the paths of cards and lorebooks, and the user's name."""
+"""The story in a session's metadata: paths of cards, lorebooks and a persona, the user's name."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from .author_note import metadata, set_metadata
 from .card import Card, read_card
 from .card_fields import Fields, StoryError, one_line
 from .lorebook import Lorebook, read_lorebook
+from .persona import read_persona
 from .story import USER, Story
 
 _OURS = "franken_gguf_story"
@@ -27,19 +28,25 @@ def begin(
     lorebooks: Sequence[Path] = (),
     user: str = "",
     date: str = "",
+    persona: Path | None = None,
 ) -> None:
-    """Set a conversation's cards, lorebooks and user name; those not given stay as saved.
+    """Set a conversation's cards, lorebooks, persona and user name; others stay as saved.
 
+    The persona's name is the user's unless `user` is given.
     An empty conversation gets the first character's greeting, with `date`. Raises StoryError,
     naming the file.
     """
     cards = [read_card(path) for path in characters]
     for path in lorebooks:
         read_lorebook(path)
+    if persona:
+        user = user or read_persona(persona).name
     facts = dict(Fields(metadata(conversation), []).table(_OURS).members)
     for name, paths in (("characters", characters), ("lorebooks", lorebooks)):
         if paths:
             facts[name] = [str(path.resolve()) for path in paths]
+    if persona:
+        facts["persona"] = str(persona.resolve())
     if one_line(user):
         facts["user"] = one_line(user)
     if not facts:
@@ -75,6 +82,13 @@ def set_files(
     set_metadata(conversation, **{_OURS: facts})
 
 
+def drop_persona(conversation: Conversation) -> None:
+    """Let a story have no persona; the user's name stays."""
+    facts = dict(Fields(metadata(conversation), []).table(_OURS).members)
+    if facts.pop("persona", None):
+        set_metadata(conversation, **{_OURS: facts})
+
+
 def greeting(story: Story, date: str = "") -> list[Message]:
     """The character's first message, with its alternatives as swipes; empty if there is none."""
     texts = story.greetings()
@@ -93,12 +107,22 @@ def opened(conversation: Conversation) -> Story:
     read = partial(read_card, language=_language())
     cards = _read(read, facts.texts("characters"), "--character", remarks)
     books = _read(read_lorebook, facts.texts("lorebooks"), "--lorebook", remarks)
+    personas = _read(
+        read_persona, list(filter(None, [facts.text("persona")])), "--persona", remarks
+    )
     own = [card.book for card in cards if card.book]
     loaded: list[Card | Lorebook] = [*cards, *own, *books]
     remarks += [f"{one.name}: {remark}" for one in loaded for remark in one.remarks]
     user = one_line(facts.text("user")) or USER
     remarks = list(map(printable, remarks))  # paths come from the session file
-    story = Story(cards, books, user=user, salt=facts.text("salt"), remarks=remarks)
+    story = Story(
+        cards,
+        books,
+        user=user,
+        persona=personas[0].description if personas else "",
+        salt=facts.text("salt"),
+        remarks=remarks,
+    )
     for message in conversation.messages:
         story.set_speaker(message)
     return story

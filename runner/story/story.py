@@ -19,6 +19,8 @@ from .message_layout import (
     BASE,
     GROUP_BASE,
     Insert,
+    Paragraph,
+    before_the_end,
     description,
     examples,
     joined,
@@ -45,11 +47,14 @@ class Story:
         books: Sequence[Lorebook] = (),
         *,
         user: str = USER,
+        persona: str = "",
         salt: str = "",
         remarks: Sequence[str] = (),
     ) -> None:
         self.cards = tuple(cards)
         self.user = user
+        self.persona = persona
+        """A description of the user, with its macros; "" is none."""
         self.salt = salt
         self.speaker = 0
         self.remarks = list(remarks)
@@ -120,11 +125,22 @@ class Story:
     ) -> list[Message]:
         """What the model reads of `messages`, without the first `forgotten`."""
         self._match_lore(messages)
-        system = self._system(conversation.system, has_examples=not forgotten)
+        paragraphs = self._system(conversation.system, has_examples=not forgotten)
+        system = joined(paragraph.text for paragraph in paragraphs)
         read = conversation.read_by_model(messages, forgotten, system)
         if self.card and self.is_group:
             read = [named(message, self.user, self.card.char) for message in read]
-        return with_inserts(read, self._inserts(conversation, len(messages)))
+        inserts = self._inserts(conversation, len(messages))
+        return with_inserts(read, (Insert(one.text, depth) for one, depth in inserts))
+
+    def paragraphs(self, conversation: Conversation) -> list[Paragraph]:
+        """What the model reads beside the messages, with what of it and why, in their order."""
+        messages, memory = conversation.messages, conversation.memory
+        self._match_lore(messages)
+        found = self._system(conversation.system, has_examples=not conversation.forgotten)
+        found.append(Paragraph("memory", "memory", memory, "at the end of the system text"))
+        found += [one for one, _ in self._inserts(conversation, len(messages))]
+        return [one for one in found if one.text.strip()]
 
     def _match_lore(self, messages: Sequence[Message]) -> None:
         contents = tuple(message.content for message in messages)
@@ -157,63 +173,84 @@ class Story:
         texts = card.greetings + (card.group_greetings if self.is_group else ())
         return [self._macros(card, "greeting").expand(text).strip() for text in texts]
 
-    def _system(self, text: str, *, has_examples: bool) -> str:
-        before, after = self._steady_lore("before"), self._steady_lore("after")
-        if not self.cards:
-            return joined((*before, text, *after))
+    def _system(self, text: str, *, has_examples: bool) -> list[Paragraph]:
+        """The paragraphs of the system text, the persona after all lore as in SillyTavern."""
         # With the first card's macros, so that it stays the same whoever speaks.
-        base = self._macros(self.cards[0], "head").expand(
-            text or (GROUP_BASE if self.is_group else BASE)
-        )
+        expand = self._macros(self.cards[0] if self.cards else _NO_CARD, "head").expand
+        before, after = self._steady_lore("before", expand), self._steady_lore("after", expand)
+        after.append(Paragraph("persona", self.user, expand(self.persona), "who you are"))
+        own = Paragraph("system", "system", text, "set by you")
+        if not self.cards:
+            return [*before, own, *after]
+        default = GROUP_BASE if self.is_group else BASE
+        base = own if text else Paragraph("system", "system", default, "the default of a story")
+        base = replace(base, text=expand(base.text))
         paragraphs = [base, *before] if self.is_group else []
         for card in self.cards:
-            expand = self._macros(card, "head").expand
-            original = "" if self.is_group else base
-            own = self._macros(card, "head", original).expand(card.system_prompt).strip()
-            paragraphs += [own or original, *(() if self.is_group else before)]
-            paragraphs += description(card, expand)
+            paragraphs += self._described(card, base, before)
         paragraphs += after
         if has_examples:
-            paragraphs += [examples(card, self._macros(card, "head").expand) for card in self.cards]
-        return joined(paragraphs)
+            why = "examples, until the first turns leave the context"
+            paragraphs += [
+                Paragraph("card", card.char, examples(card, self._macros(card, "head").expand), why)
+                for card in self.cards
+            ]
+        return paragraphs
 
-    def _steady_lore(self, position: str) -> list[str]:
-        expand = self._macros(self.cards[0] if self.cards else _NO_CARD, "head").expand
+    def _described(
+        self, card: Card, base: Paragraph, before: Sequence[Paragraph]
+    ) -> list[Paragraph]:
+        """A card's system prompt and description; alone, with `base` and lore in front."""
+        original = "" if self.is_group else base.text
+        own = self._macros(card, "head", original).expand(card.system_prompt).strip()
+        about = description(card, self._macros(card, "head").expand)
+        described = Paragraph("card", card.char, about, "describes a character of the story")
+        prompt = Paragraph("card", card.char, own, "the card's own system prompt")
+        if self.is_group:
+            return [prompt, described]
+        return [prompt if own else base, *before, described]
+
+    def _steady_lore(self, position: str, expand: Callable[[str], str]) -> list[Paragraph]:
         return [
-            expand(match.entry.content)
+            _lore(match, expand(match.entry.content))
             for match in self.lore_matches
             if match.is_active and match.entry.is_steady and match.entry.position == position
         ]
 
-    def _inserts(self, conversation: Conversation, count: int) -> Iterator[Insert]:
+    def _inserts(self, conversation: Conversation, count: int) -> Iterator[tuple[Paragraph, int]]:
+        """What is inserted among the messages, and at which depth."""
         for position in ("before", "after", "depth"):
             for match in self.lore_matches:
                 entry = match.entry
                 if not match.is_active or entry.position != position:
                     continue
                 if position == "depth":
-                    yield Insert(match.text, entry.depth)
+                    yield _lore(match, match.text), entry.depth
                 elif not entry.is_steady:
-                    yield Insert(match.text, _LORE_DEPTH)
+                    yield _lore(match, match.text), _LORE_DEPTH
         note = note_of(conversation)
         if note:
-            expand = self._macros(self.card or _NO_CARD, count).expand
-            yield Insert(expand(note.text), note.depth)
+            text = self._macros(self.card or _NO_CARD, count).expand(note.text)
+            yield Paragraph("note", "note", text, before_the_end(note.depth)), note.depth
         for card in self.cards:
             if card.depth_prompt:
+                depth = card.depth_prompt.depth
                 text = self._macros(card, count).expand(card.depth_prompt.text)
-                yield Insert(text, card.depth_prompt.depth)
+                yield Paragraph("card", card.char, text, before_the_end(depth)), depth
         if self.card:
+            name = self.card.char
             text = self._macros(self.card, count).expand(self.card.post_history_instructions)
             if text.strip():
-                yield Insert(text, 0)
+                yield Paragraph("card", name, text, before_the_end(0)), 0
             if self.is_group:
-                yield Insert(f"Write only what {self.card.char} says and does next.", 0)
+                text = f"Write only what {name} says and does next."
+                yield Paragraph("system", "turn", text, f"it is {name}'s turn"), 0
 
     def _macros(self, card: Card, place: int | str, original: str = "") -> Macros:
         """Macros for one place in the prompt; they choose the same each time it is built."""
         words = {
             "user": self.user,
+            "persona": self.persona,
             "char": card.char,
             "original": original,
             "group": ", ".join(one.char for one in self.cards),
@@ -229,3 +266,7 @@ class Story:
 def _extra(message: Message) -> Mapping[str, Any]:
     found = message.extra_fields.get("extra")
     return found if isinstance(found, dict) else {}
+
+
+def _lore(match: LoreMatch, text: str) -> Paragraph:
+    return Paragraph("lore", match.entry.label, text, match.reason)

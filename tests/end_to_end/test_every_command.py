@@ -23,6 +23,9 @@ STORY = [
     ("/note It rains.", "note set 4 messages before the end"),
     ("/memory The sea took a boat.", "memory set"),
     ("/as Bo", ANSWER),
+    ("/persona {home}/Ann.txt", "you are now Ann"),
+    ("/lorebook", "lore"),
+    ("/show prompt", r"the model reads \d+ of 2048 tokens: [^\n]*\n[^\n]*system"),
     ("/probs", "90 % or more  50 % or more"),
     ("/experts", r"A  Ann-Lee +\d+ %[^\n]*\n[^\n]*B  Bea"),
     ("/experts map", r"\n 0 [A-D]+"),
@@ -63,6 +66,7 @@ def test_every_command_does_what_it_says_in_one_story(tmp_path: Path) -> None:
     assert {line.split()[0] for line, _ in STORY if line.startswith("/")} == commands - {"/bye"}
     for name, card in (("mara", V2), ("bo", BO)):
         (tmp_path / f"{name}.png").write_bytes(png(text_chunk("chara", card)))
+    (tmp_path / "Ann.txt").write_text("{{user}} is wet.")
     (tmp_path / "lore.json").write_text(json.dumps(LORE))
     options = ["-t", "1", "-c", "2048", "-n", "8", "--seed", "1"]
     options += ["--session", "first", "--user", "Ann"]

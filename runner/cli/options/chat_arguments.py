@@ -25,11 +25,13 @@ class SamplingArguments:
 
 @dataclass(frozen=True)
 class StoryArguments:
-    """Characters, lorebooks and the user's name."""
+    """Characters, lorebooks, the user's name and persona."""
 
     characters: tuple[Path, ...] = ()
     lorebooks: tuple[Path, ...] = ()
     user: str = ""
+    persona: str = ""
+    """A file, or a name in the library; "" is none."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The storytelling options: character cards, lorebooks and your name."""
+"""The storytelling options: character cards, lorebooks, your name and your persona."""
 
 from __future__ import annotations
 
@@ -36,6 +36,13 @@ story_options = bundled(
             default="",
             show_default="User",
             help="Your name in the story.",
+        ),
+        _option(
+            "--persona",
+            metavar="FILE|NAME",
+            default="",
+            show_default="none",
+            help="Who you are in the story: a text or JSON file, or a persona's name.",
         ),
     ),
 )

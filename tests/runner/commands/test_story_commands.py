@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,8 @@ from franken_gguf.runner import Chat, Conversation
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.commands.command_table import completions, respond
 from franken_gguf.runner.commands.story_commands import parsed_note
+from franken_gguf.runner.conversation.conversation import Message
+from franken_gguf.runner.conversation.session import data_folder
 from franken_gguf.runner.story.author_note import Note
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.story.saved_story import begin
@@ -205,6 +208,159 @@ def test_a_card_is_looked_at_by_name(dialogue: Dialogue, tmp_path: Path) -> None
         card = respond(dialogue, f"/character{name}")
         assert isinstance(card, Card)
         assert card.name == found
+
+
+def test_a_character_joins_and_leaves_and_what_was_told_stays(
+    dialogue: Dialogue, tmp_path: Path
+) -> None:
+    tell(dialogue, tmp_path, V2)
+    bo = tmp_path / "old bo.json"
+    bo.write_text(json.dumps(BO))
+    do(dialogue, "Who is there?")
+    before = list(dialogue.chat.conversation.messages)
+    assert do(dialogue, f'/character add "{bo}"') == ("Bo is in the story; /as Bo lets them speak")
+    with pytest.raises(FrankenError, match=r"old bo\.json: Bo is in the story already"):
+        respond(dialogue, f"/character add {bo}")
+    do(dialogue, "/as Bo")
+    assert "Bo rows the boat." in read(dialogue)[0]
+    do(dialogue, "And now?")
+    do(dialogue, "/undo")
+    session = dialogue.session
+    assert session is not None
+    dialogue.switch_to(session, session.read())
+    assert [card.char for card in dialogue.chat.story.cards] == ["Mara", "Bo"]
+    assert do(dialogue, "/character remove bo") == "Bo is no longer in the story; their turns stay"
+    assert dialogue.chat.conversation.messages[: len(before)] == before
+    assert dialogue.chat.conversation.messages[-1].extra_fields["name"] == "Bo"
+    assert "Bo rows" not in read(dialogue)[0]
+    with pytest.raises(FrankenError, match="no character is named 'Bo'; choose Mara"):
+        respond(dialogue, "/character remove Bo")
+
+
+def test_the_first_character_greets_a_chat_without_messages(
+    dialogue: Dialogue, tmp_path: Path
+) -> None:
+    bo = tmp_path / "bo.json"
+    bo.write_text(json.dumps(BO))
+    assert do(dialogue, f"/character add {bo}").endswith("\nAhoy, User.")
+    assert completions(dialogue, "/character ") == [
+        "/character Bo",
+        "/character add ",
+        "/character remove Bo",
+    ]
+
+
+def test_a_character_whose_card_is_gone_can_be_removed(dialogue: Dialogue, tmp_path: Path) -> None:
+    tell(dialogue, tmp_path, V2, BO)
+    (tmp_path / "1.png").unlink()
+    assert do(dialogue, "/character remove 1").startswith("1 is no longer")
+    assert dialogue.chat.story.remarks == []
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("/character add", "add needs a FILE"),
+        ("/character add {home}/none.png", "none.png: no such file"),
+        ("/lorebook add {home}/bad.json", "bad.json: it is not JSON"),
+        ("/lorebook remove Sea", "no lorebook is named 'Sea'; there are none"),
+        ("/lorebook burn", "use /lorebook, /lorebook add FILE or /lorebook remove NAME"),
+        ("/persona {home}/bad.json", "bad.json: it is not JSON"),
+        ("/persona nobody", "nobody: no such file, and no persona of that name in "),
+    ],
+)
+def test_a_change_that_cannot_be_made_is_one_line_and_changes_nothing(
+    dialogue: Dialogue, tmp_path: Path, line: str, reason: str
+) -> None:
+    (tmp_path / "bad.json").write_text("{")
+    before = dict(dialogue.chat.conversation.extra_fields)
+    with pytest.raises(FrankenError, match=reason) as refused:
+        respond(dialogue, line.format(home=tmp_path))
+    assert "\n" not in str(refused.value)
+    assert dialogue.chat.conversation.extra_fields == before
+
+
+def test_a_lorebook_is_added_listed_and_removed_while_the_story_is_told(
+    dialogue: Dialogue, tmp_path: Path
+) -> None:
+    book = tmp_path / "skerry.json"
+    book.write_text(json.dumps(LORE))
+    do(dialogue, "Is the lamp lit?")
+    assert do(dialogue, "/lorebook") == "no lorebooks; /lorebook add FILE adds one"
+    assert do(dialogue, f"/lorebook add {book}") == "added skerry: 3 entries"
+    with pytest.raises(FrankenError, match="this lorebook is in the story already"):
+        respond(dialogue, f"/lorebook add {book}")
+    assert "'lamp' in the last message" in do(dialogue, "/lore")
+    session = dialogue.session
+    assert session is not None
+    dialogue.switch_to(session, session.read())
+    assert do(dialogue, "/lorebook list") == "skerry"
+    assert do(dialogue, "/lorebook remove skerry") == "removed skerry"
+    assert not dialogue.chat.story.lore
+
+
+def test_a_persona_is_chosen_by_name_kept_with_the_session_and_put_away(
+    dialogue: Dialogue, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    folder = data_folder() / "personas"
+    folder.mkdir(parents=True)
+    (folder / "knight.json").write_text('{"name": "Bors", "description": "{{user}} is old."}')
+    (folder / "Ann.txt").write_text("{{user}} keeps bees.")
+    do(dialogue, "Hello.")
+    assert do(dialogue, "/persona").endswith("; in the library: Ann, knight")
+    assert completions(dialogue, "/persona k") == ["/persona knight"]
+    assert do(dialogue, "/persona knight") == "you are now Bors"
+    do(dialogue, "Hello again.")
+    assert read(dialogue)[0] == "Bors is old."
+    assert dialogue.chat.conversation.messages[0].extra_fields["name"] == "User"
+    session = dialogue.session
+    assert session is not None
+    dialogue.switch_to(session, session.read())
+    assert do(dialogue, "/persona") == "you are Bors\n{{user}} is old."
+    assert do(dialogue, "/persona ann") == "you are now Ann"
+    assert read(dialogue)[0] == "Ann keeps bees."
+    assert do(dialogue, "/persona off") == "no persona; you are Ann"
+    assert read(dialogue)[0] == "Hello."
+
+
+def test_the_prompt_is_shown_part_by_part_with_tokens_and_reasons(
+    dialogue: Dialogue, tmp_path: Path
+) -> None:
+    tell(dialogue, tmp_path, V2, lore=LORE)
+    begin(dialogue.chat.conversation, persona=_file(tmp_path / "Ann.txt", "{{user}} is wet."))
+    dialogue.reopen_story()
+    do(dialogue, "/note It rains. 2")
+    do(dialogue, "/memory Mara owes Ann a boat.")
+    dialogue.chat.conversation.messages.append(Message("user", "Is the lamp out in this storm?"))
+    head, *rows = do(dialogue, "/show prompt").splitlines()
+    found = [re.split(r"\s{2,}", row.strip()) for row in rows]
+    assert [row[1:] for row in found if row[1] != "message"] == [
+        ["card", "Mara", "the card's own system prompt"],
+        ["card", "Mara", "describes a character of the story"],
+        ["persona", "Ann", "who you are"],
+        ["card", "Mara", "examples, until the first turns leave the context"],
+        ["memory", "memory", "at the end of the system text"],
+        ["lore", "lamp", "'lamp' in the last message"],
+        ["lore", "Lamp", "'lamp' in the last message"],
+        ["lore", "Oil", "'oil' in 'Lamp'"],
+        ["note", "note", "2 messages before the end"],
+        ["card", "Mara", "2 messages before the end"],
+        ["card", "Mara", "after the last message"],
+        ["lore", "Storm", "'storm' in the last message: not triggered (0 % chance)"],
+    ]
+    vocabulary = dialogue.chat.engine.vocabulary
+    assert found[2][0] == str(len(vocabulary.tokenize("Ann is wet.")))
+    counted = list(map(int, re.findall(r"\d+", head)))
+    assert counted[0] == sum(counted[2:])
+    assert sum(int(row[0]) for row in found if row[1] == "message") == counted[3]
+    do(dialogue, "/clear")
+    assert do(dialogue, "/show prompt").endswith("no longer in the context")
+
+
+def _file(path: Path, text: str) -> Path:
+    path.write_text(text)
+    return path
 
 
 def test_another_greeting_is_turned_to_before_the_first_question(

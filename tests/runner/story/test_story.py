@@ -67,6 +67,19 @@ def test_a_cards_system_prompt_takes_the_place_of_the_users_and_original_gives_i
     )
 
 
+def test_the_persona_follows_the_characters_and_stands_before_the_examples() -> None:
+    card = Card("Mara", "V2", description="{{user}}: {{persona}}", mes_example="{{char}}: Hm.")
+    story = Story([card], user="Ann", persona="{{user}} fears {{char}}.")
+    assert read(story, ONE, system="Be kind.")[0].content.split("\n\n") == [
+        "Be kind.",
+        "Ann: {{user}} fears {{char}}.",
+        "Ann fears Mara.",
+        "Examples of how Mara talks:\n***\nMara: Hm.",
+    ]
+    plain = Story(user="Ann", persona="{{user}} is a diver.")
+    assert read(plain, ONE, system="Be kind.")[0].content == "Be kind.\n\nAnn is a diver."
+
+
 def test_examples_leave_with_the_first_turns() -> None:
     story = Story([MARA])
     assert "Only the tea" in read(story, ONE, ANSWER_ONE, TWO)[0].content

@@ -51,11 +51,11 @@ function Bar({ prompt }) {
   `;
 }
 
-/** Lore, note and memory, with the reasons. @param {{inserts: Insert[]}} props */
+/** What stands beside the messages, with the reasons. @param {{inserts: Insert[]}} props */
 function Inserts({ inserts }) {
   if (!inserts.length) return null;
   return html`
-    <h3>Lore, note, memory</h3>
+    <h3>What the story adds, and why</h3>
     <ul class="parts">${inserts.map((one, n) => html`
       <li key=${n} class=${one.is_active ? "" : "inactive"}><details>
         <summary><span><b>${one.name}</b> ${one.why}</span> <small>${one.is_active ? one.tokens : "not read"}</small></summary>
