@@ -25,7 +25,9 @@ def mara(folder: Path) -> str:
 
 def test_a_card_greets_and_plays_and_its_session_needs_no_card_again(tmp_path: Path) -> None:
     home = str(tmp_path)
-    options = ("--character", mara(tmp_path), "--user", "Ann", "--session", "s")
+    persona = tmp_path / "Ann.txt"
+    persona.write_text("{{user}} mends clocks.")
+    options = ("--character", mara(tmp_path), "--persona", str(persona), "--session", "s")
     with story(*options, XDG_DATA_HOME=home) as told:
         told.wait_for("Mara, creator's notes:\r?\nMade for storms.")
         told.wait_for("Come in, Ann, before the sea does.")
@@ -38,6 +40,8 @@ def test_a_card_greets_and_plays_and_its_session_needs_no_card_again(tmp_path: P
         again.at_prompt("/tokens" + ENTER)
         count = again.wait_for(r"the conversation takes \d+ of 1024 tokens")
         assert int(count.split(" of ")[0].split()[-1]) > 120
+        again.at_prompt("/persona" + ENTER)
+        again.wait_for("you are Ann\r?\n{{user}} mends clocks.")
         assert again.leave(CTRL_D) == 0
 
 

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 
 from franken_gguf.runner.conversation.conversation import Conversation
-from franken_gguf.runner.conversation.session import data_folder
+from franken_gguf.runner.conversation.session import Sessions, data_folder
+from franken_gguf.runner.server.bodies import Fields
+from franken_gguf.runner.server.library import Library
+from franken_gguf.runner.server.stories import Stories
 from franken_gguf.runner.story.card_fields import StoryError
 from franken_gguf.runner.story.persona import Persona, persona_path, read_persona
 from franken_gguf.runner.story.saved_story import begin, opened
@@ -80,3 +83,13 @@ def test_the_personas_name_is_yours_unless_you_give_another(tmp_path: Path) -> N
     assert story.remarks == [
         f"{path}: no such file; the story continues without it, --persona FILE adds it again"
     ]
+
+
+def test_a_server_begins_stories_with_its_persona(tmp_path: Path) -> None:
+    path = tmp_path / "Ann.txt"
+    path.write_text("{{user}} is tall.")
+    stories = Stories(Sessions(tmp_path / "sessions"), Library(tmp_path), "model.gguf")
+    stories.first_persona = path
+    name = stories.begin(Fields({}))
+    story = opened(stories.read(name))
+    assert (story.user, story.persona) == ("Ann", "{{user}} is tall.")
