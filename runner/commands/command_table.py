@@ -156,8 +156,8 @@ _GROUPS: dict[str, tuple[Command, ...]] = {
             "/set",
             "[NAME VALUE]",
             "show the settings, or change one",
-            general_commands.change_setting,
-            choices=lambda d: list(general_commands.settings(d)),
+            lambda d, text: sampling_commands.change_setting(d.chat, text),
+            choices=lambda d: list(sampling_commands.settings(d.chat)),
         ),
         Command(
             "/preset",
