@@ -58,8 +58,8 @@ class Dialogue:
         self.session = session
         self.chat.conversation = conversation
         self.chat.set_story(opened(conversation))
-        remark = self.settings.restore() if self.settings else ""
-        self.remarks = (remark,) if remark else ()
+        settings = self.settings.restore() if self.settings else ""
+        self.remarks = tuple(filter(None, (session.remark if session else "", settings)))
 
     def save_as(self, session: Session) -> None:
         """Save the conversation to another session and continue there. Raises SessionError."""
