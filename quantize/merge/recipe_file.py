@@ -31,11 +31,11 @@ from typing import Any
 
 from gguf import GGMLQuantizationType
 
-from franken_gguf.quantize.common.errors import MergeError, shown
-from franken_gguf.quantize.common.yaml_files import read_yaml
+from franken_gguf.quantize.common.errors import shown
 from franken_gguf.quantize.hub.hub_cache import find_cached
 from franken_gguf.quantize.hub.hub_name import HubName
 
+from .recipe_document import recipe_document
 from .recipe_fields import MOST_PROMPTS, Fields, FindModel, ModelPath
 
 HIDDEN, BALANCED, CHEAP_EMBED, RANDOM, UNIFORM_RANDOM = GATE_MODES = (
@@ -83,7 +83,6 @@ _EXPERT_FIELDS = (
     "noise_scale",
     "residual_scale",
 )
-_MAX_BYTES = 1 << 18
 _MOST_EXPERTS = 64
 _MOST_TEMPLATE = 1 << 16  # characters
 _LOAD_BOUND, _LEAST_BOUND = 0.25, 0.01
@@ -145,7 +144,7 @@ def read_recipe(path: Path, find: FindModel = find_cached) -> MergeRecipe:
 
     `find` finds those that are named as on the Hub. Raises MergeError, HubError, OSError.
     """
-    fields = Fields(path, "", read_yaml(path, MergeError, _MAX_BYTES), _FIELDS, find)
+    fields = Fields(path, "", recipe_document(path), _FIELDS, find)
     gate_mode = fields.get("gate_mode") or HIDDEN
     if gate_mode not in GATE_MODES:
         raise fields.error(

@@ -12,6 +12,7 @@ from franken_gguf.runner.story.saved_story import opened
 from .answer import Answer
 from .answer_figures import Figures
 from .chat import Chat
+from .kept_settings import KeptSettings
 
 
 @dataclass
@@ -43,9 +44,13 @@ class Dialogue:
     sessions: Sessions
     autosave: bool = False
     session: Session | None = None
+    settings: KeptSettings | None = None
+    """Keeps the chat's settings with the conversation; None leaves both as they are."""
     figures: Figures = "short"
     """Which figures are shown after each answer."""
     totals: Totals = field(default_factory=Totals)
+    remarks: tuple[str, ...] = ()
+    """Lines for the user about the conversation that was opened last."""
 
     def switch_to(self, session: Session | None, conversation: Conversation) -> None:
         """Continue with `conversation`, which is saved to `session` from now on, if any."""
@@ -53,6 +58,8 @@ class Dialogue:
         self.session = session
         self.chat.conversation = conversation
         self.reopen_story()
+        settings = self.settings.restore() if self.settings else ""
+        self.remarks = tuple(filter(None, (session.remark if session else "", settings)))
 
     def reopen_story(self) -> None:
         """Use the story that the conversation now names."""
@@ -73,6 +80,8 @@ class Dialogue:
                 return
             self.begin_session()
             if self.session is not None:
+                if self.settings:
+                    self.settings.keep()
                 self.session.save(conversation, self.model)
         finally:
             recorder.forget()

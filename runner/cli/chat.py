@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 
 import click
+from click.core import ParameterSource
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.cli.options.answer_types import answer_limit, expert_names_of
@@ -26,6 +28,7 @@ from franken_gguf.runner.cli.options.session_options import session_options
 from franken_gguf.runner.cli.options.story_options import story_options
 from franken_gguf.runner.cli.options.types import FILE, MODEL
 from franken_gguf.runner.planning.placement import PlacementOptions
+from franken_gguf.runner.sampling.settings import Sampling
 from franken_gguf.runner.terminal.standard_input import clean, has_keyboard, piped_text
 
 from .hub_names import hub_names
@@ -138,6 +141,7 @@ def chat(
         summarize=summarize,
         experts=experts,
         expert_names=expert_names,
+        given=_given(sampling),
     )
     run(arguments, screen)
 
@@ -151,6 +155,17 @@ def _question(prompt: str | None, notice: Callable[[str], None]) -> str | None:
     if not question.strip():
         raise click.UsageError("nothing to answer; give -p TEXT, or pipe text in")
     return question
+
+
+def _given(sampling: SamplingArguments) -> frozenset[str]:
+    """The settings that options give; a preset gives them all."""
+    names = {*sampling.settings, *(field.name for field in fields(Sampling) if sampling.preset)}
+    if sampling.bans:
+        names.add("bans")
+    source = click.get_current_context().get_parameter_source("max_tokens")
+    if source is not ParameterSource.DEFAULT:
+        names.add("max_tokens")
+    return frozenset(names)
 
 
 def _check_session(session: SessionArguments) -> None:

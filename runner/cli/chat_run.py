@@ -9,8 +9,8 @@ from functools import partial
 from pathlib import Path
 
 from franken_gguf.runner.chat.answer import now
-from franken_gguf.runner.chat.chat import Chat
 from franken_gguf.runner.chat.dialogue import Dialogue
+from franken_gguf.runner.chat.kept_settings import KeptSettings
 from franken_gguf.runner.chat.prompt_cache import load_context, save_context
 from franken_gguf.runner.cli.options.chat_arguments import ChatArguments, SessionArguments
 from franken_gguf.runner.commands.command_table import completions, is_whole
@@ -46,12 +46,14 @@ def run(arguments: ChatArguments, screen: Screen) -> None:
         chat = resources.enter_context(load_chat(arguments, machine, screen, stop))
         chat.records = arguments.question is None
         autosave = arguments.question is None and not arguments.session.no_save
-        dialogue = Dialogue(chat, model, sessions, autosave)
+        dialogue = Dialogue(
+            chat, model, sessions, autosave, settings=KeptSettings(chat, arguments.given)
+        )
         resources.callback(dialogue.close)
         dialogue.switch_to(session, conversation)
         if session:
             load_context(chat.engine, session.context_path)
-        _show_remarks(chat, screen)
+        _show_remarks(dialogue, screen)
         if arguments.question is None:
             _talk(dialogue, screen, stop)
         else:
@@ -78,10 +80,11 @@ def _conversation(session: Session | None, arguments: ChatArguments) -> Conversa
     return conversation
 
 
-def _show_remarks(chat: Chat, screen: Screen) -> None:
+def _show_remarks(dialogue: Dialogue, screen: Screen) -> None:
+    chat = dialogue.chat
     if chat.template.is_fallback:
         screen.notice("the file has no chat template; using ChatML")
-    for remark in chat.story.remarks:
+    for remark in (*chat.story.remarks, *dialogue.remarks):
         screen.notice(remark)
     used, n_ctx = chat.context_used() if chat.story.cards else 0, chat.engine.n_ctx
     if used > n_ctx // 2:

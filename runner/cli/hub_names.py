@@ -60,7 +60,7 @@ def _each(value: Any, find: Callable[[str], Path]) -> Any:
 
 def _source(text: str, *, download: bool) -> Path:
     path = Path(text)
-    if path.is_file() and path.suffix.lower() in (".yml", ".yaml"):
+    if _is_recipe(path):
         from franken_gguf.quantize.merge.recipe_file import hub_models  # noqa: PLC0415 - slow
 
         _provide(hub_models(path), gguf=False, download=download)
@@ -68,11 +68,18 @@ def _source(text: str, *, download: bool) -> Path:
     return _found(text, gguf=False, download=download)
 
 
+def _is_recipe(path: Path) -> bool:
+    return path.is_file() and path.suffix.lower() in (".yml", ".yaml")
+
+
 def _found(text: str, *, gguf: bool, download: bool) -> Path:
     """The path of a model; `text` itself if it is there or cannot be a name."""
-    name = None if Path(text).exists() else hub_name(text)
+    path = Path(text)
+    if gguf and (path.is_dir() or _is_recipe(path)):
+        raise HubError(f"{path}: is not a GGUF file; make one first: franken-gguf convert {path}")
+    name = None if path.exists() else hub_name(text)
     if name is None:
-        return Path(text)
+        return path
     if gguf and find_cached(name, gguf=True) is None and find_cached(name):
         raise HubError(f"{name}: is a checkpoint; convert it first: franken-gguf convert {name}")
     _provide([name], gguf=gguf, download=download)

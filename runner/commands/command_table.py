@@ -43,12 +43,18 @@ def respond(dialogue: Dialogue, line: str, edit: Edit | None = None) -> Outcome 
     the line replaces that message. Raises FrankenError.
     '''
     stripped = line.lstrip()
-    if stripped.startswith("/") and not stripped.startswith("//"):
+    if is_command(line):
         return run(dialogue, stripped)
     text = unquoted(stripped.removeprefix("/") if stripped.startswith("//") else line)
     if not text.strip():
         return None
     return history_commands.change(dialogue, edit, text) if edit else dialogue.chat.ask(text)
+
+
+def is_command(line: str) -> bool:
+    """Whether `line` is a command, not a text."""
+    stripped = line.lstrip()
+    return stripped.startswith("/") and not stripped.startswith("//")
 
 
 def run(dialogue: Dialogue, line: str) -> Outcome:
@@ -177,8 +183,8 @@ _GROUPS: dict[str, tuple[Command, ...]] = {
             "/set",
             "[NAME VALUE]",
             "show the settings, or change one",
-            general_commands.change_setting,
-            choices=lambda d: list(general_commands.settings(d)),
+            lambda d, text: sampling_commands.change_setting(d.chat, text),
+            choices=lambda d: list(sampling_commands.settings(d.chat)),
         ),
         Command(
             "/preset",

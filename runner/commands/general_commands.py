@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from franken_gguf.quantize.common.errors import FrankenError
@@ -17,14 +17,14 @@ from franken_gguf.runner.conversation.conversation import NOTE, Message
 from franken_gguf.runner.conversation.export import write_transcript
 from franken_gguf.runner.conversation.session_format import SessionError
 from franken_gguf.runner.conversation.thoughts import thoughts_of
-from franken_gguf.runner.sampling.settings import RANDOM_SEED, with_setting
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.terminal.ansi_filter import EscapeFilter
 from franken_gguf.runner.terminal.graphemes import beginning, spelled
 from franken_gguf.runner.terminal.text import printable, size
 
+from .listing import shortened, table
 from .prompt_view import prompt_view
-from .sampling_commands import Experts, Probabilities
+from .sampling_commands import Experts, Probabilities, settings
 
 
 class CommandError(FrankenError):
@@ -82,43 +82,6 @@ def system(dialogue: Dialogue, text: str) -> str:
     return "system text set" if text else "system text removed"
 
 
-def settings(dialogue: Dialogue) -> dict[str, float | str]:
-    """All settings by name, as /set shows them."""
-    chat = dialogue.chat
-    found: dict[str, float | str] = asdict(chat.sampling)
-    found["samplers"] = ";".join(chat.sampling.samplers)
-    found["dry_sequence_breakers"] = " ".join(map(repr, chat.sampling.dry_sequence_breakers))
-    found["logit_bias"] = ",".join(f"{token}{bias:+g}" for token, bias in chat.sampling.logit_bias)
-    found["grammar"] = shortened(chat.sampling.grammar)
-    if found["seed"] == RANDOM_SEED:
-        found["seed"] = "-1 (random for each answer)"
-    found["max_tokens"] = "-1 (no limit)" if chat.max_tokens is None else chat.max_tokens
-    return found
-
-
-def change_setting(dialogue: Dialogue, text: str) -> str:
-    """Change one setting, or show all."""
-    chat, words = dialogue.chat, text.removeprefix("parameter ").split(maxsplit=1)  # as ollama's
-    if not words:
-        return _table(settings(dialogue))
-    if len(words) != 2:
-        raise CommandError("use /set NAME VALUE, for example /set temp 0.7")
-    name, value = words
-    if name.replace("-", "_") == "max_tokens":
-        try:
-            number = int(value)
-        except ValueError:
-            number = 0
-        if number == 0:
-            raise CommandError(f"max_tokens is at least 1, or -1 for no limit, not {value!r}")
-        chat.max_tokens = None if number < 0 else number
-    else:
-        sampling = with_setting(chat.sampling, name, value)
-        chat.engine.check(sampling)
-        chat.sampling = sampling
-    return f"{name} is now {value}"
-
-
 def show(dialogue: Dialogue, what: str) -> str:
     """The state of the chat, or one part of it in full."""
     conversation = dialogue.chat.conversation
@@ -133,12 +96,12 @@ def show(dialogue: Dialogue, what: str) -> str:
     if what == "prompt":
         return prompt_view(prompt_parts(dialogue.chat))
     if what == "parameters":
-        return _table(settings(dialogue))
+        return table(settings(dialogue.chat))
     if what not in ("", "info"):
         raise CommandError(f"cannot show {what!r}; choose {', '.join(SHOWN)}")
     left = f", the first {conversation.forgotten} no longer in the context"
     left = left if conversation.forgotten else ""
-    return _table(
+    return table(
         {
             "model": dialogue.model,
             "session": dialogue.session.name if dialogue.session else "not saved",
@@ -158,12 +121,6 @@ def _numbered(messages: Sequence[Message]) -> str:
         f"{n:>{width}}  {message.role:9}  {shortened(message.content)}"
         for n, message in enumerate(messages, 1)
     )
-
-
-def shortened(text: str) -> str:
-    """The beginning of a text, in one line."""
-    line = " ".join(text[:400].split())
-    return beginning(line, 40)
 
 
 def save(dialogue: Dialogue, name: str) -> str:
@@ -191,7 +148,7 @@ def load(dialogue: Dialogue, name: str) -> Replay:
         session.close()
         raise
     dialogue.switch_to(session, conversation)
-    return resumed(dialogue, *dialogue.chat.story.remarks)
+    return resumed(dialogue, *dialogue.chat.story.remarks, *dialogue.remarks)
 
 
 def resumed(dialogue: Dialogue, *remarks: str) -> Replay:
@@ -250,7 +207,7 @@ def stats(dialogue: Dialogue, switch: str) -> str:
         return f"figures after each answer: {switch}"
     totals = dialogue.totals
     rate = (totals.tokens - totals.answers) / totals.seconds if totals.seconds else 0.0
-    return _table(
+    return table(
         {
             "answers": totals.answers,
             "tokens": f"{totals.tokens}, {rate:.1f} tokens/s",
@@ -289,8 +246,3 @@ def _last_answer(dialogue: Dialogue) -> str:
 def _context(dialogue: Dialogue) -> str:
     used, n_ctx = dialogue.chat.context_used(), dialogue.chat.engine.n_ctx
     return f"{used} of {n_ctx}"
-
-
-def _table(rows: Mapping[str, object]) -> str:
-    width = max(map(len, rows))
-    return "\n".join(f"{name:{width}}  {value}" for name, value in rows.items())

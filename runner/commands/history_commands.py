@@ -13,7 +13,8 @@ from franken_gguf.runner.conversation import branches
 from franken_gguf.runner.conversation.session import file_name
 from franken_gguf.runner.conversation.swipes import swipes, with_shown
 
-from .general_commands import CommandError, Edit, Outcome, as_line, load, resumed, shortened
+from .general_commands import CommandError, Edit, Outcome, as_line, load, resumed
+from .listing import shortened
 
 
 def regen(dialogue: Dialogue, _: str) -> Answer:

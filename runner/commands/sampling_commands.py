@@ -1,8 +1,9 @@
-"""What the commands for presets, bans, probabilities and experts do; they know no screen."""
+"""What the commands for settings, bans, probabilities and experts do; they know no screen."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import asdict, dataclass
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.runner.chat.chat import Chat
@@ -10,7 +11,14 @@ from franken_gguf.runner.engine.generation import Generation, Routes
 from franken_gguf.runner.engine.token_probs import Odds
 from franken_gguf.runner.sampling.ban_list import Banned
 from franken_gguf.runner.sampling.sampling_presets import preset, presets
-from franken_gguf.runner.sampling.settings import sampling_for
+from franken_gguf.runner.sampling.settings import (
+    RANDOM_SEED,
+    SamplingError,
+    sampling_for,
+    with_setting,
+)
+
+from .listing import shortened, table
 
 MAP = "map"
 
@@ -44,6 +52,46 @@ class Experts:
     """The bytes of each token, and its experts by layer."""
     has_map: bool = False
     """Whether to show each layer's choice for each token, too."""
+
+
+def settings(chat: Chat) -> dict[str, float | str]:
+    """All settings by name, as /set shows them."""
+    found: dict[str, float | str] = asdict(chat.sampling)
+    found["samplers"] = ";".join(chat.sampling.samplers)
+    found["dry_sequence_breakers"] = " ".join(map(repr, chat.sampling.dry_sequence_breakers))
+    found["logit_bias"] = ",".join(f"{token}{bias:+g}" for token, bias in chat.sampling.logit_bias)
+    found["grammar"] = shortened(chat.sampling.grammar)
+    if found["seed"] == RANDOM_SEED:
+        found["seed"] = "-1 (random for each answer)"
+    found["max_tokens"] = "-1 (no limit)" if chat.max_tokens is None else chat.max_tokens
+    return found
+
+
+def change_setting(chat: Chat, text: str) -> str:
+    """Change one setting, or show all. Raises SamplingError."""
+    words = text.removeprefix("parameter ").split(maxsplit=1)  # as ollama's
+    if not words:
+        return table(settings(chat))
+    if len(words) != 2:
+        raise SamplingError("use /set NAME VALUE, for example /set temp 0.7")
+    name, value = words
+    if name.replace("-", "_") in _MAX_TOKENS:
+        chat.max_tokens = _answer_limit(name, value)
+        return f"{name} is now {value}"
+    sampling = with_setting(chat.sampling, name, value)
+    chat.engine.check(sampling)
+    chat.sampling = sampling
+    return f"{name} is now {value}"
+
+
+_MAX_TOKENS = ("n", "predict", "n_predict", "num_predict", "max_tokens")  # llama.cpp's, ollama's
+
+
+def _answer_limit(name: str, text: str) -> int | None:
+    number = int(text) if re.fullmatch(r"-?\d{1,9}", text) else 0
+    if number == 0:
+        raise SamplingError(f"{name} is at least 1, or -1 for no limit, not {text!r}")
+    return None if number < 0 else number
 
 
 def use_preset(chat: Chat, name: str) -> str:

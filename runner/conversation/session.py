@@ -15,7 +15,7 @@ from platformdirs import user_data_path
 from franken_gguf.quantize.common import files
 
 from .conversation import Conversation
-from .session_format import SessionError, decode, encode
+from .session_format import SessionError, decode, encode, without_cut_line
 
 MAX_BYTES = 1 << 25
 _SUFFIX = ".jsonl"
@@ -127,6 +127,8 @@ class Session:
     def __init__(self, folder: Path, name: str) -> None:
         self.name = name
         self.path = folder / (name + _SUFFIX)
+        self.remark = ""
+        """A line for the user about what was read, "" if there is nothing to report."""
         self._saved = ""
         self._lock = FileLock(folder / f".{name}.lock", timeout=0, mode=0o600)
         try:
@@ -144,7 +146,11 @@ class Session:
         return self.path.exists()
 
     def read(self) -> Conversation:
-        """The saved conversation, or an empty one. Raises SessionError."""
+        """The saved conversation, or an empty one. Raises SessionError.
+
+        Without its last line if that was not written to its end, as when the power fails; then
+        the file is also kept as it was, under another name, and `remark` names that.
+        """
         try:
             conversation = read_chat(self.path)
         except FileNotFoundError:
@@ -152,11 +158,46 @@ class Session:
                 extra_fields={"create_date": f"{datetime.now():%Y-%m-%d@%Hh%Mm%Ss}"}
             )
         except SessionError as error:
-            raise SessionError(
-                f"{error}; the file is unchanged, --session NAME starts another chat"
-            ) from None
+            repaired = self._without_cut_line()
+            if repaired is None:
+                raise SessionError(
+                    f"{error}; the file is unchanged, --session NAME starts another chat"
+                ) from None
+            return repaired
         self._saved = encode(conversation)
         return conversation
+
+    def _without_cut_line(self) -> Conversation | None:
+        data = _read(self.path)
+        # A character that is cut in two is in the last line: no other can end without a newline.
+        text = without_cut_line(data.decode(errors="surrogateescape"))
+        if text is None:
+            return None
+        try:
+            conversation = decode(text.encode(errors="surrogateescape").decode(), is_cut=True)
+        except (SessionError, UnicodeDecodeError):
+            return None
+        backup = self._back_up(data)
+        self.remark = (
+            f"{self.path}: its last line is damaged and left out, {len(conversation.messages)} "
+            f"messages are whole; {backup.name} in the same folder has the file as it was"
+        )
+        return conversation
+
+    def _back_up(self, data: bytes) -> Path:
+        """Write `data` beside the file, under a name that is unused or has it already."""
+        for number in range(1, 100):
+            backup = self.path.with_name(f"{self.path.name}.damaged{number}")
+            try:
+                if not backup.exists():
+                    with replacing(backup) as part:
+                        part.write_bytes(data)
+                    return backup
+                if backup.read_bytes() == data:
+                    return backup
+            except OSError as error:
+                raise SessionError(f"{backup}: not saved: {error.strerror}") from None
+        raise SessionError(f"{self.path}: there are too many {self.path.name}.damaged files")
 
     def save(self, conversation: Conversation, model: str = "") -> None:
         """Replace the file by this conversation, in one step. Raises SessionError.
@@ -192,16 +233,20 @@ class Session:
 def read_chat(path: Path) -> Conversation:
     """The conversation in a chat file. Raises SessionError, FileNotFoundError."""
     try:
-        with path.open("rb") as file:
-            data = file.read(MAX_BYTES + 1)
-        if len(data) > MAX_BYTES:
-            raise SessionError(f"it is larger than {MAX_BYTES >> 20} MiB")
-        return decode(data.decode())
+        return decode(_read(path).decode())
     except UnicodeDecodeError:
         reason = "it is not UTF-8 text"
     except SessionError as error:
         reason = str(error)
     raise SessionError(f"{path}: {reason}")
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        data = file.read(MAX_BYTES + 1)
+    if len(data) > MAX_BYTES:
+        raise SessionError(f"it is larger than {MAX_BYTES >> 20} MiB")
+    return data
 
 
 def replacing(path: Path) -> AbstractContextManager[Path]:

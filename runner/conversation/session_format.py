@@ -79,8 +79,21 @@ def _line(message: Message, user: str, character: str) -> dict[str, Any]:
     return line
 
 
-def decode(text: str) -> Conversation:
-    """The conversation in a session file's text. Raises SessionError, naming the line."""
+def without_cut_line(text: str) -> str | None:
+    """`text` without a last line that was not written to its end; None if it has none."""
+    whole, newline, last = text.rpartition("\n")
+    try:
+        json.loads(last)
+    except (ValueError, RecursionError):
+        return whole + newline if last and whole else None
+    return None
+
+
+def decode(text: str, *, is_cut: bool = False) -> Conversation:
+    """The conversation in a session file's text, `is_cut` if its last messages are missing.
+
+    Raises SessionError, naming the line.
+    """
     lines = text.split("\n")
     if len(lines) > _MAX_LINES:
         raise SessionError(f"more than {_MAX_LINES} lines")
@@ -105,6 +118,7 @@ def decode(text: str) -> Conversation:
             f"a newer franken-gguf wrote it (format {version}, not {VERSION}); update franken-gguf"
         )
     forgotten = _member(ours, "forgotten", int, 0, 1)
+    forgotten = min(forgotten, len(messages)) if is_cut else forgotten
     if not 0 <= forgotten <= len(messages):
         raise SessionError(
             f"line 1: 'forgotten' is {forgotten}; it must be 0 to {len(messages)}, the messages"

@@ -251,7 +251,7 @@ def sampler_names(text: str) -> tuple[str, ...]:
 
 def token_bias(text: str) -> tuple[int, float]:
     """ID+BIAS or ID-BIAS, as for llama.cpp's --logit-bias. Raises SamplingError."""
-    match = re.fullmatch(r"\s*(\d{1,9})([+-])(\d+(?:\.\d*)?|inf)\s*", text)
+    match = re.fullmatch(r"\s*(\d{1,9})([+-])(\d+(?:\.\d*)?(?:e[+-]?\d{1,3})?|inf)\s*", text)
     if not match:
         raise SamplingError(f"{text!r}: write a bias as TOKEN_ID+BIAS or TOKEN_ID-BIAS")
     return int(match[1]), float(match[2] + match[3])

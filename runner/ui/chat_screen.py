@@ -20,7 +20,7 @@ from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.impersonation import Draft
 from franken_gguf.runner.chat.recorded_answer import recorded
 from franken_gguf.runner.chat.replay import Line, Replay, fitting
-from franken_gguf.runner.commands.command_table import help_text, respond
+from franken_gguf.runner.commands.command_table import help_text, is_command, respond
 from franken_gguf.runner.commands.general_commands import Copy, Edit, Help, Leave, Outcome
 from franken_gguf.runner.commands.history_commands import change
 from franken_gguf.runner.commands.sampling_commands import Experts, Probabilities
@@ -160,31 +160,31 @@ def _trimmed(line: list[Segment]) -> list[Segment]:
 
 
 def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event) -> None:
-    """Read lines and show what they lead to, saving after each, until the user leaves."""
-    initial: Edit | Draft | None = None
+    """Read lines and show what they lead to, saving after each, until the user leaves.
+
+    A text that the model does not get, or whose answer does not begin, returns to the line.
+    """
+    typed, edit = "", None
     # Also between answers: a Ctrl-C just after the end of one must not end the program.
     with ctrl_c_sets(stop):
         while True:
             try:
                 with raising_ctrl_c():
-                    line = lines.read(initial.text if initial else "")
+                    line = lines.read(typed)
             except KeyboardInterrupt as interrupt:
                 if type(interrupt) is not KeyboardInterrupt:
                     raise  # SIGTERM or SIGHUP
                 screen.notice("press Ctrl-D or type /bye to leave")
-                initial = None
+                typed, edit = "", None
                 continue
             if line is None:
                 return
-            outcome = None
+            outcome, messages = None, dialogue.chat.conversation.messages
             with screen.printing_errors():
-                outcome = respond(
-                    dialogue, clean(line), initial if isinstance(initial, Edit) else None
-                )
+                outcome = respond(dialogue, clean(line), edit)
                 # If the editor fails, the message is edited in the input line.
                 if isinstance(outcome, Edit) and editor.has_editor():
                     outcome = _edited(dialogue, outcome)
-            initial = outcome if isinstance(outcome, Edit | Draft) else None
             if isinstance(outcome, Leave):
                 return
             try:
@@ -193,6 +193,16 @@ def talk(dialogue: Dialogue, screen: Screen, lines: Lines, stop: threading.Event
             finally:  # even if the terminal is gone: the answer so far is saved
                 with screen.printing_errors():
                     dialogue.save()
+            if isinstance(outcome, Edit | Draft):
+                typed, edit = outcome.text, outcome if isinstance(outcome, Edit) else None
+            elif _is_unanswered(line, outcome) and dialogue.chat.conversation.messages is messages:
+                typed = clean(line)
+            else:
+                typed, edit = "", None
+
+
+def _is_unanswered(line: str, outcome: Outcome | None) -> bool:
+    return not is_command(line) and (outcome is None or isinstance(outcome, Answer))
 
 
 def _edited(dialogue: Dialogue, edit: Edit) -> Outcome:

@@ -76,6 +76,8 @@ class ChatArguments(ModelArguments):
     system: str
     story: StoryArguments
     session: SessionArguments
+    given: frozenset[str] = frozenset()
+    """Settings of the command line, which come before a saved chat's; named as in KeptSettings."""
 
 
 @dataclass(frozen=True)

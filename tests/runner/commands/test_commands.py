@@ -170,6 +170,8 @@ def test_settings_are_shown_and_changed_by_llama_cpps_and_ollamas_spellings(
     do(dialogue, "/set temp 0.5")
     do(dialogue, "/set parameter top-k 7")
     do(dialogue, "/set seed -1")
+    do(dialogue, "/set n 5")
+    assert dialogue.chat.max_tokens == 5
     do(dialogue, "/set max_tokens 9")
     assert dialogue.chat.sampling == Sampling(temperature=0.5, top_k=7)
     assert dialogue.chat.max_tokens == 9
