@@ -10,6 +10,7 @@ from franken_gguf.quantize.common.errors import MergeError
 from franken_gguf.quantize.common.yaml_files import read_yaml
 
 _MAX_BYTES = 1 << 18
+_EXPERTS = re.compile(rb"^experts:", re.MULTILINE)
 _METHOD = re.compile(rb"""^merge_method:\s*["']?([a-z_]{1,40})""", re.MULTILINE)
 
 
@@ -25,7 +26,7 @@ def recipe_document(path: Path) -> Any:
             "recipe can name it as an expert's source_model"
         )
     # Searched in the text: such a recipe nests deeper than read_yaml allows.
-    if method := _METHOD.search(start):
+    if (method := _METHOD.search(start)) and not _EXPERTS.search(start):
         raise MergeError(
             f"{path}: is a recipe for mergekit's merge_method: {method[1].decode()}, not for a "
             f"mixture of experts; run mergekit-yaml {path} FOLDER, then convert that folder"
