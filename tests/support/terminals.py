@@ -29,7 +29,7 @@ _AT_TERMINAL = (
 CTRL_C, CTRL_D, CTRL_Z, ENTER, TAB, UP = "\x03", "\x04", "\x1a", "\r", "\t", "\x1b[A"
 ALT_ENTER = "\x1b\r"
 _STEERING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\r\b]")
-PATIENCE = 10.0  # seconds; the machine may be busy, and a failure is no slower than its cause
+PATIENCE = 30.0  # seconds; the machine may be busy, and a failure is no slower than its cause
 
 
 def _environment() -> dict[str, str]:
