@@ -3,7 +3,8 @@
 Beside the CPU RPC workers on loopback are the devices, one or two. The demo's models are loaded.
 Of the others only the header exists and llama.cpp measures without allocating: compute buffers are
 compared.
-Run: python benchmarks/plan_accuracy.py
+Run: python benchmarks/plan_accuracy.py [PART OF A MODEL'S NAME ...]
+A run that was cut short is resumed by naming the models whose rows are missing.
 """
 
 from __future__ import annotations
@@ -92,24 +93,34 @@ def show(name: str, what: str, split: tuple[int, ...], found: list[float]) -> No
     print(f"| {name} | {len(split)} | {what} | {figures} |", flush=True)
 
 
+def wanted(name: str) -> bool:
+    """Whether the command line names this model, or none."""
+    return not sys.argv[1:] or any(part in name for part in sys.argv[1:])
+
+
 def main() -> None:
     """Measure and print."""
     print("| model | devices | compared | figures | lowest % | highest % | mean % |")
     print("| --- | ---: | --- | ---: | ---: | ---: | ---: |")
     loaded: dict[str, tuple[Path, Places]] = {
-        f"demo merge, {kind}": (demo_gguf(kind), MOE) for kind in ("Q8_0", "Q4_K_M")
+        name: (demo_gguf(kind), MOE)
+        for kind in ("Q8_0", "Q4_K_M")
+        if wanted(name := f"demo merge, {kind}")
     }
-    loaded["SmolLM2, Q4_1"] = (smollm2(), DENSE)
+    if wanted(name := "SmolLM2, Q4_1"):
+        loaded[name] = (smollm2(), DENSE)
     with TemporaryDirectory() as folder, worker() as one, worker() as other:
         for name, (path, places) in loaded.items():
             for split in (ONE, TWO):
                 done = engines(jobs(path, places, (512, 4096, 8192), split), one, other)
                 show(name, "all memory", split, errors(done, measured=False))
         for number, (name, (shape, places)) in enumerate(SPARSE.items()):
+            if not wanted(name):
+                continue
             path = sparse_model(Path(folder) / f"{number}.gguf", **shape)
             for split in (ONE, TWO):
-                wanted = jobs(path, places, (512, 4096, 32768), split)
-                done = engines([job | {"measure": True} for job in wanted], one, other)
+                measured = jobs(path, places, (512, 4096, 32768), split)
+                done = engines([job | {"measure": True} for job in measured], one, other)
                 show(name, "compute buffers", split, errors(done, measured=True))
 
 

@@ -33,7 +33,7 @@ class ThoughtSplitter:
 
     def _before_thoughts(self) -> tuple[str, str]:
         start = self._held.lstrip()
-        if OPEN.startswith(start):
+        if start != OPEN and OPEN.startswith(start):
             return "", ""
         if not start.startswith(OPEN):
             self._state = self._within_answer

@@ -15,6 +15,7 @@ from .completing import Completion, Finished, Token
 from .event_stream import data
 from .llama_cpp_api import MAX_ANSWERS, MAX_PROBS, prompt_of
 from .openai_shapes import Shape
+from .reasoning import Reasoning, reasoning_begun
 from .refusals import RequestError, openai_form
 from .sampling_fields import banned_of, renamed, sampling_of, stops_of
 from .served_model import ServedModel, in_thread
@@ -51,9 +52,9 @@ async def chat_completions(request: Request) -> Response:
     """POST /v1/chat/completions."""
     fields, model = await read_fields(request), model_of(request)
     _check_model(fields.text("model"), model)
-    n, wanted = _count(fields), await in_thread(_chat_wanted, fields, model)
-    shape = Shape(True, model.name, model.vocabulary, n)
-    return await _answered(request, fields, wanted * n, shape, "")
+    n, (wanted, begun) = _count(fields), await in_thread(_chat_wanted, fields, model)
+    shape = Shape(True, model.name, model.vocabulary, n, begun)
+    return await _answered(request, fields, [wanted] * n, shape, "")
 
 
 async def input_tokens(request: Request) -> Response:
@@ -72,6 +73,8 @@ async def _answered(
     if not fields.flag("stream"):
         return JSONResponse(shape.whole(await collected(request, wanted), echo))
     offsets: dict[int, int] = {}
+    begun = shape.begun
+    reasoning = [] if begun is None else [Reasoning(begun) for _ in wanted]
     has_usage = fields.table("stream_options").flag("include_usage")
 
     def event(index: int, item: Token | Finished) -> str:
@@ -80,10 +83,12 @@ async def _answered(
             offsets[index] = len(echo)
             first = data(shape.opening(index, echo)) if shape.is_chat or echo else ""
         if isinstance(item, Finished):
-            return first + data(shape.end(index, item))
+            rest = reasoning[index].end() if reasoning else None
+            return first + data(shape.end(index, item, rest))
         offset = offsets[index]
         offsets[index] += len(item.text)
-        return first + data(shape.token(index, item, offset))
+        delta = (reasoning[index].feed(item.text) or {"content": ""}) if reasoning else None
+        return first + data(shape.token(index, item, offset, delta))
 
     def end(done: list[Finished]) -> str:
         totals = data(shape.totals(done)) if has_usage and done else ""
@@ -99,12 +104,17 @@ def _plain_wanted(fields: Fields, model: ServedModel) -> list[Completion]:
     return [replace(settings, prompt=one) for one in prompts for _ in range(_count(fields))]
 
 
-def _chat_wanted(fields: Fields, model: ServedModel) -> list[Completion]:
-    """The next answer of a chat. Raises RequestError, PromptError, SamplingError, BanError."""
+def _chat_wanted(fields: Fields, model: ServedModel) -> tuple[Completion, str | None]:
+    """The next answer of a chat, and the text before it, see `reasoning_begun`.
+
+    Raises RequestError, PromptError, SamplingError, BanError.
+    """
     turns, settings = turns_of(fields), _settings(fields, model, _chat_probs(fields))
-    prompt = model.prompt(model.render(turns))
-    stops = (*settings.stops, *model.chat.template.stops)
-    return [replace(settings, prompt=prompt, stops=stops, is_trimmed=not turns.prefix)]
+    text = model.render(turns)
+    begun = reasoning_begun(fields, text if turns.has_answer else "", turns.prefix)
+    prompt, stops = model.prompt(text), (*settings.stops, *model.chat.template.stops)
+    wanted = replace(settings, prompt=prompt, stops=stops, is_trimmed=not turns.prefix)
+    return wanted, begun
 
 
 def _settings(fields: Fields, model: ServedModel, n_probs: int | None) -> Completion:

@@ -14,6 +14,7 @@ from franken_gguf.runner.engine.vocabulary import Vocabulary
 
 from .completing import Finished, Token
 from .llama_cpp_shapes import spelled, timings
+from .reasoning import split
 
 _FINGERPRINT = f"franken-gguf-{version('franken-gguf')}"
 
@@ -27,6 +28,8 @@ class Shape:
     vocabulary: Vocabulary
     n: int = 1
     """Answers to each prompt."""
+    begun: str | None = None
+    """The text before a chat's answer, see `reasoning_begun`; None leaves thoughts in it."""
     created: int = field(default_factory=lambda: int(time()))
     number: str = field(default_factory=lambda: uuid.uuid4().hex)
 
@@ -43,17 +46,22 @@ class Shape:
         delta = {"role": "assistant", "content": text} if self.is_chat else text
         return self._chunk(index, delta, None)
 
-    def token(self, index: int, item: Token, offset: int) -> dict[str, Any]:
-        """The event of a token, whose text begins after `offset` characters."""
-        delta = {"content": item.text} if self.is_chat else item.text
-        found = self._chunk(index, delta, None)
+    def token(
+        self, index: int, item: Token, offset: int, delta: dict[str, str] | None = None
+    ) -> dict[str, Any]:
+        """The event of a token, whose text begins after `offset` characters.
+
+        `delta` are the members of a chat's answer that it adds to, by default its text.
+        """
+        text: Any = {"content": item.text} if self.is_chat else item.text
+        found = self._chunk(index, text if delta is None else delta, None)
         if item.odds is not None:
             found["choices"][0]["logprobs"] = self.logprobs([item], offset)
         return found
 
-    def end(self, index: int, done: Finished) -> dict[str, Any]:
-        """The last event of an answer."""
-        delta: Any = {} if self.is_chat else ""
+    def end(self, index: int, done: Finished, rest: dict[str, str] | None = None) -> dict[str, Any]:
+        """The last event of an answer, with the `rest` of a chat's."""
+        delta: Any = (rest or {}) if self.is_chat else ""
         return self._chunk(index, delta, done.reason) | {"timings": timings(done.generation)}
 
     def totals(self, done: Sequence[Finished]) -> dict[str, Any]:
@@ -65,7 +73,8 @@ class Shape:
     def _choice(self, n: int, tokens: list[Token], done: Finished, echo: str) -> dict[str, Any]:
         logprobs = self.logprobs(tokens, len(echo)) if tokens and tokens[0].odds else None
         if self.is_chat:
-            body: dict[str, Any] = {"message": {"role": "assistant", "content": done.text}}
+            whole = {"content": done.text} if self.begun is None else split(done.text, self.begun)
+            body: dict[str, Any] = {"message": {"role": "assistant", **whole}}
         else:
             body = {"text": echo + done.text}
         return {"index": n, **body, "logprobs": logprobs, "finish_reason": done.reason}

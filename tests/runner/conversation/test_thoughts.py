@@ -21,6 +21,7 @@ TEXTS = {
     "No <think>thoughts</think>": ("", "No <think>thoughts</think>"),
     "<think>never ends </thi": ("never ends </thi", ""),
     "<thin air": ("", "<thin air"),
+    "<think>": ("", ""),
     "<think></think>": ("", ""),
     "": ("", ""),
 }
@@ -42,6 +43,10 @@ def test_an_answer_does_not_wait_for_its_end() -> None:
     splitter = ThoughtSplitter()
     assert splitter.feed("<think>so</think>\n\nGood ") == ("so", "Good ")
     assert splitter.feed("night") == ("", "night")
+
+
+def test_an_empty_block_without_an_end_is_open() -> None:
+    assert is_thinking("<think>")
 
 
 @pytest.mark.parametrize("text", ["<think>\na", "<think>a</think"])

@@ -10,6 +10,7 @@ import pytest
 
 from support.servers import Server, serving
 from support.tiny_model import tiny_gguf
+from support.tokenizers_fixture import CHATML
 
 openai = pytest.importorskip("openai", reason="the openai client is not installed")
 
@@ -95,6 +96,45 @@ def test_an_answer_that_was_begun_is_continued(client: Any) -> None:
     begun = [*QUESTION, {"role": "assistant", "content": "The capital of France is"}]
     text = chat(client, messages=begun).choices[0].message.content
     assert text.startswith(" Paris")
+
+
+def written(text: str) -> dict[str, Any]:
+    """A request for exactly this text."""
+    return {"extra_body": {"grammar": f"root ::= {json.dumps(text)}"}, "max_tokens": 40}
+
+
+def members(answer: Any) -> tuple[str | None, str | None]:
+    return getattr(answer, "reasoning_content", None), answer.content
+
+
+def test_thoughts_come_apart_from_the_answer_whole_and_streamed(client: Any) -> None:
+    thinks = written("<think>\nIt is late.\n</think>\n\nGood night.")
+    assert members(chat(client, **thinks).choices[0].message) == ("It is late.", "Good night.")
+    deltas = [chunk.choices[0].delta for chunk in chat(client, stream=True, **thinks)]
+    parts = [members(delta) for delta in deltas]
+    assert "".join(thoughts or "" for thoughts, _ in parts) == "It is late."
+    assert "".join(content or "" for _, content in parts) == "Good night."
+    assert members(chat(client, **written("Good night.")).choices[0].message) == (
+        None,
+        "Good night.",
+    )
+    thinks["extra_body"]["reasoning_format"] = "none"
+    text = chat(client, **thinks).choices[0].message.content
+    assert text == "<think>\nIt is late.\n</think>\n\nGood night."
+
+
+def test_an_answer_after_a_prompt_that_ends_in_think_starts_with_thoughts(tmp_path: Path) -> None:
+    template = CHATML.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}")
+    assert template != CHATML
+    with serving(tmp_path, model=tiny_gguf(tmp_path, template)) as server:
+        wanted = {"messages": QUESTION, "grammar": 'root ::= "It is late.</think> Good night."'}
+        status, found = server.request("POST", "/v1/chat/completions", wanted)
+    assert status == 200
+    assert found["choices"][0]["message"] == {
+        "role": "assistant",
+        "reasoning_content": "It is late.",
+        "content": "Good night.",
+    }
 
 
 def test_a_response_format_is_followed(client: Any) -> None:

@@ -6,6 +6,7 @@ import { swipe } from "./keys.js";
 import { spans } from "./marked_text.js";
 import { removeMessage, turnTo } from "./messages.js";
 import { branch, open } from "./stories.js";
+import { countWords, split } from "./thoughts.js";
 import { WordView } from "./word_view.js";
 import { joined, wordsOf } from "./words.js";
 
@@ -43,10 +44,17 @@ export function MessageView({ message, index, live, isLast, isBusy, isRead }) {
   `;
 }
 
-/** A text with its quoted speech and *actions*. @param {{text: string}} props */
+/** A text with its quoted speech and *actions*, thoughts folded. @param {{text: string}} props */
 export function Text({ text }) {
+  const { thoughts, answer } = split(text);
+  const words = countWords(thoughts);
   return html`
-    <div class="text">${spans(text).map((span, n) => {
+    ${words > 0 && html`
+      <details class="thoughts">
+        <summary>Thoughts, ${words.toLocaleString("en")} ${words === 1 ? "word" : "words"}</summary>
+        <p>${thoughts.trim()}</p>
+      </details>`}
+    <div class="text">${spans(answer).map((span, n) => {
       const kind = [span.isSpeech && "speech", span.isAction && "action"].filter(Boolean).join(" ");
       return kind ? html`<span key=${n} class=${kind}>${span.text}</span>` : span.text;
     })}</div>

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from typing import Any
 
+from franken_gguf.runner.conversation.thoughts import ThoughtSplitter
 from franken_gguf.runner.terminal.speech_marks import Mark, MarkedText, merged
 from support.desk import Desk
 
@@ -47,6 +48,18 @@ def test_speech_and_actions_are_found_as_at_the_terminal(page: Desk) -> None:
         assert [(one["text"], one["isSpeech"], one["isAction"]) for one in spans] == [
             (piece, Mark.SPEECH in mark, Mark.ACTION in mark) for piece, mark in expected
         ], text
+
+
+def test_thoughts_are_told_from_an_answer_as_at_the_terminal(page: Desk) -> None:
+    chance = random.Random(5)
+    pieces = ("<think>", "</think>", "a b", " ", "\n", "</th")
+    texts = ["".join(chance.choices(pieces, k=chance.randint(0, 6))) for _ in range(300)]
+    found = run(page, "thoughts", "a.map(m.split)", texts)
+    for text, parts in zip(texts, found, strict=True):
+        splitter = ThoughtSplitter()
+        (thoughts, answer), (more, rest) = splitter.feed(text), splitter.end()
+        assert parts["thoughts"] == thoughts + more, text
+        assert parts["answer"] == answer + rest, text
 
 
 def test_whatever_is_changed_in_the_notebook_is_in_the_messages_afterwards(page: Desk) -> None:

@@ -20,6 +20,17 @@ def test_a_story_is_begun_written_and_found_in_the_list(page: Desk) -> None:
     expect(page.message(-1)).to_contain_text(answer)
 
 
+def test_thoughts_are_folded_away_and_open_on_a_click(page: Desk) -> None:
+    page.begin("Thoughts")
+    page.say("<think>\nThe moon rises.\n</think>\n\nGood night.")
+    folded, message = page.message(0).locator("details"), page.message(0)
+    expect(message.locator(".text")).to_have_text("Good night.")
+    expect(folded.locator("summary")).to_have_text("Thoughts, 3 words")
+    expect(folded.locator("p")).to_be_hidden()
+    folded.locator("summary").click()
+    expect(folded.locator("p")).to_have_text("The moon rises.")
+
+
 def test_words_appear_while_they_are_written_and_stop_ends_the_answer(page: Desk) -> None:
     page.page.evaluate("localStorage.setItem('franken-gguf maxTokens', '0')")
     page.page.reload()
