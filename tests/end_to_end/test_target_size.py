@@ -108,7 +108,9 @@ def test_a_report_plots_every_preset_and_the_best_of_its_size(folder: Path) -> N
     assert text.count("<svg") == 1
     for name in ("Q8_0", "Q4_K_M", "Q2_K"):
         assert f">{name}</text>" in text
-        assert f"--target-size {name}: " in text
+    for name in ("Q8_0", "Q4_K_S", "Q5_1"):
+        assert f"<title>{name}: " in text
+        assert f"<title>--target-size {name}: " in text
     again = franken(*words)
     assert again.exit_code == 1
     assert "sizes.html: already exists; choose another name, or add --overwrite" in again.output

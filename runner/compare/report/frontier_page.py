@@ -11,11 +11,12 @@ from franken_gguf.quantize.target_size.frontier import FrontierPoint
 from franken_gguf.runner.terminal.text import size
 
 from . import svg
-from .axes import Scale, apart, linear, log_ticks, logarithmic, round_size, size_ticks
+from .axes import Scale, linear, log_ticks, logarithmic, round_size, size_ticks
 from .page import environment, resource
 
 _HEIGHT, _HEAD, _FOOT = 360, 24, 22
-_LINE = 16.0
+_NAMED = ("IQ1_S", "IQ2_XXS", "Q2_K", "Q3_K_M", "Q4_K_M", "Q5_K_M", "Q6_K", "Q8_0")
+"""Presets far enough from each other for their names; the others have tooltips and the table."""
 _SMALLEST = 1e-6
 """In nats; a log axis cannot show 0, which is what an exact type is predicted to cost."""
 
@@ -42,7 +43,7 @@ def frontier_page(model: str, points: Sequence[FrontierPoint], command: str) -> 
 def frontier_plot(points: Sequence[FrontierPoint]) -> str:
     """Both curves on a log axis against size; "" without points.
 
-    A dot for each preset, with its name, and a line through the best files of the same sizes.
+    A dot for each preset, and a line through the best files of the same sizes.
     """
     if not points:
         return ""
@@ -73,10 +74,10 @@ def frontier_plot(points: Sequence[FrontierPoint]) -> str:
 
 
 def _presets(plot: svg.Node, points: Sequence[FrontierPoint], across: Scale, down: Scale) -> None:
-    places = [(across(p.nbytes), down(max(p.of_preset, _SMALLEST))) for p in points]
-    labels = [(x, x + 24, y - 12) for x, y in places]
-    for (x, y), point, height in zip(places, points, apart(labels, _LINE), strict=True):
+    for point in points:
+        x, y = across(point.nbytes), down(max(point.of_preset, _SMALLEST))
         inside = svg.group(plot, f"{point.preset}: {size(point.nbytes)}, {point.of_preset:.5f}")
         svg.dot(inside, "unclear", x, y, 5)
-        anchor, dx = ("end", -8.0) if x > 70 else ("start", 8.0)
-        svg.words(plot, "name", x, height + 4, point.preset, anchor=anchor, dx=dx)
+        if point.preset in _NAMED:
+            anchor, dx = ("end", -8.0) if x > 70 else ("start", 8.0)
+            svg.words(plot, "name", x, y - 8, point.preset, anchor=anchor, dx=dx)
