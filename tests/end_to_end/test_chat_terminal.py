@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.models import patched_smollm2, smollm2
-from support.terminals import ALT_ENTER, CTRL_C, CTRL_D, ENTER, TAB, UP, Terminal
+from support.terminals import ALT_ENTER, CTRL_C, CTRL_D, CTRL_U, ENTER, TAB, UP, Terminal
 
 FIGURES = r"\[\d+ tokens, [\d.]+ tokens/s[^\n]*\]"
 OPTIONS = ("--temp", "0", "-t", "1", "-c", "512", "-sys", "Be brief.")
@@ -106,7 +106,8 @@ def test_a_conversation_that_outgrows_the_context_drops_its_oldest_turns_and_con
         assert "the context is full: the oldest " in terminal.screen
         terminal.at_prompt("sea " * 400 + ENTER)
         terminal.wait_for(r"Error: the prompt is \d+ tokens, the context 256; shorten it")
-        terminal.at_prompt("Hello" + ENTER)
+        terminal.wait_for("> sea sea ")  # the text is back in the line, to be shortened
+        terminal.type(CTRL_U + "Hello" + ENTER)
         terminal.wait_for(FIGURES)
         assert terminal.leave(CTRL_D) == 0
         assert "Traceback" not in terminal.screen

@@ -191,8 +191,8 @@ def test_an_interrupted_conversion_keeps_existing_files_and_resumes(
 ) -> None:
     out = tmp_path / "out.gguf"
     out.write_bytes(b"precious")
-    command = [COMMAND, "convert", str(demo_checkpoint()), "-q", "Q8_0", "-o", str(out)]
-    command += ["--overwrite", "--threads", "2"]
+    command = [COMMAND, "convert", str(demo_checkpoint()), "-q", "Q6_K", "-o", str(out)]
+    command += ["--overwrite", "--threads", "2", "--kernels", "numpy"]  # long enough to interrupt
     # A group of its own, which gets the signal whole, as from a terminal.
     with subprocess.Popen(
         command, stderr=subprocess.PIPE, text=True, start_new_session=True

@@ -26,7 +26,8 @@ _AT_TERMINAL = (
     "os.execv(sys.argv[1], sys.argv[1:])"
 )
 
-CTRL_C, CTRL_D, CTRL_Z, ENTER, TAB, UP = "\x03", "\x04", "\x1a", "\r", "\t", "\x1b[A"
+CTRL_C, CTRL_D, CTRL_U, CTRL_Z, ENTER = "\x03", "\x04", "\x15", "\x1a", "\r"
+TAB, UP = "\t", "\x1b[A"
 ALT_ENTER = "\x1b\r"
 _STEERING = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]|[\r\b]")
 PATIENCE = 30.0  # seconds; the machine may be busy, and a failure is no slower than its cause
