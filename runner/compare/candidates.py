@@ -15,7 +15,10 @@ from franken_gguf.quantize.tensor_types.type_presets import PRESETS
 from franken_gguf.runner.compare.measure.tasks import CompareError
 from franken_gguf.runner.terminal.text import printable
 
-_TYPE = re.compile(rf"[-._]({'|'.join(PRESETS)})$", re.IGNORECASE)
+_TYPE = re.compile(
+    rf"[-._](?:({'|'.join(PRESETS)})(-size)?|(\d[\d.]*(?:bpw|[KMGT]iB)))$", re.IGNORECASE
+)
+"""What `convert` appends to a model's name: a type, a type whose size was the target, or a size."""
 _VOCABULARY = {"tokens": "token", "merges": "merge"}
 
 
@@ -44,13 +47,18 @@ def read_candidates(paths: Sequence[Path]) -> list[Candidate]:
 
 
 def names(paths: Sequence[Path]) -> list[str]:
-    """A short, unique name for each: its type, else its file's name, else its path."""
+    """A short, unique name for each: its type or size, else its file's name, else its path."""
     stems = [model_name(path) for path in paths]
-    types = [found[1].upper() if (found := _TYPE.search(stem)) else stem for stem in stems]
+    types = [_type_or_size(found) if (found := _TYPE.search(stem)) else stem for stem in stems]
     for some in (types, stems):
         if len(set(some)) == len(some):
             return [printable(name) for name in some]
     return [printable(str(path)) for path in paths]
+
+
+def _type_or_size(found: re.Match[str]) -> str:
+    kind, suffix, number = found.groups()
+    return number or kind.upper() + (suffix or "")
 
 
 def choose_baseline(candidates: Sequence[Candidate], wanted: str | None) -> Candidate:
