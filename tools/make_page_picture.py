@@ -67,6 +67,9 @@ def tell(page: Page) -> None:
     page.get_by_role("navigation", name="Panels").get_by_role("button", name="Context").click()
     page.locator(".words [role=button]").nth(4).click()
     page.locator(".parts").first.wait_for()
+    notices = page.locator(".notices button")
+    while notices.count():
+        notices.first.click()
     page.mouse.move(0, HEIGHT)
     page.wait_for_timeout(500)
 
