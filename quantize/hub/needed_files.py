@@ -14,10 +14,7 @@ from .hub_name import HubName, is_safe
 
 INDEX, SINGLE = "model.safetensors.index.json", "model.safetensors"
 _ADAPTER = "adapter_model.safetensors"
-_DATA = (
-    "config.json",
-    "generation_config.json",
-    "README.md",  # its front matter becomes metadata of the GGUF file
+TOKENIZER_FILES = (
     "tokenizer.json",
     "tokenizer.model",
     "tokenizer_config.json",
@@ -27,6 +24,13 @@ _DATA = (
     "merges.txt",
     "chat_template.jinja",
     "chat_template.json",
+)
+"""A checkpoint's files about its tokens and chat template."""
+_DATA = (
+    "config.json",
+    "generation_config.json",
+    "README.md",  # its front matter becomes metadata of the GGUF file
+    *TOKENIZER_FILES,
     "adapter_config.json",
 )
 _TEMPLATE = re.compile(r"additional_chat_templates/[^/]+\.jinja")

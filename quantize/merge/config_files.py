@@ -16,6 +16,7 @@ from franken_gguf.quantize.checkpoint.model_config import ModelConfig
 from franken_gguf.quantize.common.errors import CheckpointError
 from franken_gguf.quantize.common.json_files import read_object, read_text
 from franken_gguf.quantize.hub.hub_cache import folder_name
+from franken_gguf.quantize.hub.needed_files import TOKENIZER_FILES
 
 from .mixture_tensors import MergedWeights
 from .recipe_fields import ModelPath
@@ -24,18 +25,7 @@ from .recipe_file import MergeRecipe
 RECIPE_NAME = "mergekit_moe_config.yml"
 """The name that mergekit-moe also gives the recipe in its output folder."""
 
-_COPIED = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.json",
-    "merges.txt",
-    "chat_template.jinja",
-    "chat_template.json",
-    "generation_config.json",
-)
+_COPIED = (*TOKENIZER_FILES, "generation_config.json")
 _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f`]")
 TEMPLATES = "additional_chat_templates"
 _MOST_TEMPLATES = 64

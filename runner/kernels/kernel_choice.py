@@ -20,7 +20,7 @@ _EXACT = ("x86_64", "amd64")
 
 
 def choose_kernels(mode: str, weights: Mapping[Step, int], workers: int) -> Kernels:
-    """What to use instead of numpy for `weights` weights of each step, on so many processes.
+    """What to use instead of numpy, for `weights` weights of each step on `workers` processes.
 
     "auto" takes ggml's function where the same bytes come sooner, its start included, and else
     ours with what suits this machine. Raises EngineError if "ggml" is asked for and cannot be had.
@@ -52,6 +52,6 @@ def choose_kernels(mode: str, weights: Mapping[Step, int], workers: int) -> Kern
 
 
 def is_ggml_faster(measured: Speeds, weights: float) -> bool:
-    """Whether ggml needs clearly less time for so many weights in one process. Pure."""
+    """Whether ggml needs clearly less time for `weights` weights in one process. Pure."""
     theirs = measured.ggml_start + weights * measured.ggml
     return measured.equal and theirs < _WORTH_IT * weights * measured.numpy

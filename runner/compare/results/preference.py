@@ -126,12 +126,12 @@ def exact_interval(successes: int, trials: int) -> Interval:
 
 
 def sign_test(wins: int, losses: int) -> float:
-    """The two-sided exact p-value of so many wins and losses between equals."""
+    """The two-sided exact p-value of this many wins and losses between equals."""
     return min(1.0, 2 * at_least(max(wins, losses), wins + losses, 0.5))
 
 
 def at_least(successes: int, trials: int, p: float) -> float:
-    """Probability of at least so many successes; `p`, between 0 and 1, is that of each."""
+    """Probability of at least this many successes; each has `p`, above 0 and below 1."""
     if not successes:
         return 1.0
     factorials = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, trials + 1)))])  # their logs
