@@ -20,10 +20,8 @@ def test_the_output_on_a_page_is_what_its_commands_print(page: str) -> None:
 @pytest.mark.parametrize("page", ["README.md", "docs/demo.md"])
 def test_the_sizes_and_types_of_the_demos_quants_are_those_of_its_recipe(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")
-    # The types of this section's files depend on an importance matrix and on measurements.
-    text = re.sub(
-        r"^## The best file of a size\n.*?(?=^## )", "", text, flags=re.DOTALL | re.MULTILINE
-    )
+    # The types of the smallest files depend on an importance matrix and on measurements.
+    text = re.sub(r"storytellers-Q3_K_M(-size)?\.gguf\n.*", "", text)
     shown = re.findall(r"^ +([\d.]+ [MG]iB, [\d.]+ bits/weight: .*)$", text, re.MULTILINE)
     assert shown
     assert set(shown) <= planned_lines()

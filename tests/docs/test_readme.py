@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 import pytest
+from run_demo import FILES, IMATRIX
 
 from franken_gguf.runner.cli import main
 from support.models import ROOT
@@ -33,8 +34,7 @@ def test_a_command_line_of_the_readme_is_valid(
 
 
 def test_every_model_of_the_readme_is_one_of_the_demo_or_the_readers_own() -> None:
-    known = {f"demo/storytellers-{kind}.gguf" for kind in ("F16", "Q8_0", "Q4_K_M")}
-    known |= {"my-4x7b-Q4_0.gguf"}
+    known = {*FILES.values(), IMATRIX, "my-4x7b-Q4_0.gguf"}
     named = {word for line in COMMANDS for word in shlex.split(line) if word.endswith(".gguf")}
     assert named <= known
     assert len(COMMANDS) >= 5
