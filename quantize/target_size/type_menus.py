@@ -18,8 +18,8 @@ from .measurements import Measurements
 _FLOATS = ("F32", "F16", "BF16")
 _TRAINED_FOR = ("TQ1_0", "TQ2_0", "MXFP4")
 """Types for models that were trained in them."""
-_NEED_IMPORTANCE = ("IQ1_", "IQ2_", "IQ3_")
-"""Types that llama-quantize makes only with an importance matrix, or that are poor without one."""
+_NEED_IMPORTANCE = ("IQ1_", "IQ2_", "IQ3_XXS")
+"""Types that llama-quantize makes only with an importance matrix."""
 _PROBES = (Type.Q3_K, Type.Q4_0, Type.F16)
 """The type in which the running model is tested: coarse enough to show; the first that fits."""
 

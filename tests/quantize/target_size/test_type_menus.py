@@ -30,3 +30,16 @@ def test_costs_are_scaled_from_the_type_that_was_run() -> None:
     measured = Measurements({wide.name: {"Q3_K": 0.02, "Q6_K": 0.005}}, {wide.name: 0.1})
     (options,) = menus([wide], measured)
     assert {option.type.name: option.cost for option in options} == {"Q3_K": 0.1, "Q6_K": 0.025}
+
+
+def test_types_that_llama_quantize_refuses_without_an_importance_matrix_need_one() -> None:
+    wide = tensor(256, Type.F16)
+    needed = set(possible_types(wide, weighted=True)) - set(possible_types(wide, weighted=False))
+    assert {kind.name for kind in needed} == {
+        "IQ1_S",
+        "IQ1_M",
+        "IQ2_XXS",
+        "IQ2_XS",
+        "IQ2_S",
+        "IQ3_XXS",
+    }
