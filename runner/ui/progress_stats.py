@@ -15,6 +15,8 @@ from franken_gguf.quantize.output.jobs import Job
 from franken_gguf.quantize.output.output import Output
 from franken_gguf.quantize.output.row_converter import Progress, Seconds
 
+from .time_left import TimeLeft
+
 # Speeds are averages over this many seconds.
 _WINDOW = 20.0
 
@@ -56,6 +58,7 @@ class ProgressStats:
         """Time of all workers together, by step."""
         self._before = [0, *accumulate(prod(tensor.shape) for tensor in source.tensors)]
         self._clock = clock
+        self._time_left = TimeLeft(source, outputs)
         self._samples = deque([_Sample(clock(), 0, 0, 0)])
 
     @property
@@ -73,11 +76,14 @@ class ProgressStats:
             earlier = sum(shard.nbytes for shard in output.shards[: tensor.shard])
             self.written[number] = earlier + tensor.offset + row * tensor.row_bytes
         pairs = zip(self.seconds, progress.seconds, strict=True)
-        self.seconds = Seconds(*(before + now for before, now in pairs))
+        self.seconds = Seconds(*(before + more for before, more in pairs))
+        now = self._clock()
+        done = self.weights - self._before[index]
+        self._time_left.add(index, done, progress.weights, sum(progress.seconds), now)
         last = self._samples[-1]
         self._samples.append(
             _Sample(
-                self._clock(),
+                now,
                 last.weights + progress.weights,
                 last.bytes_read + progress.bytes_read,
                 last.bytes_written + sum(progress.bytes_written),
@@ -104,6 +110,5 @@ class ProgressStats:
 
     @property
     def seconds_left(self) -> float | None:
-        """Seconds until the end at the current speed; None before there is one."""
-        speed = self.speed.weights
-        return (self.total - self.weights) / speed if speed else None
+        """Seconds until the end; None before the first job is done."""
+        return self._time_left.seconds
