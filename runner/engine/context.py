@@ -53,6 +53,8 @@ class Context:
         """The tokens in the context, in order."""
         self.recall: Callable[[Sequence[int]], None] = lambda _: None
         """Called before a prompt is evaluated: may bring a kept state into the context."""
+        self.reader: object = None
+        """Who has evaluated last: another one evaluates its tokens again where they differ."""
         self._signalled = signalled
         self._probe = probe
         self._context, self._params = loaded.context, loaded.params

@@ -21,7 +21,8 @@ class Generation:
 
     The end token is not among them. `finish` is "stop" (the model or the caller ended it), "length"
     (max_tokens), "context" (the context is full) or "interrupted". If it was made with
-    `can_rewind`, tokens can be taken back between two iterations.
+    `can_rewind`, tokens can be taken back between two iterations. Between two others can use the
+    context.
     """
 
     def __init__(
@@ -93,8 +94,7 @@ class Generation:
         started = time.perf_counter()
         try:
             try:
-                self._context.recall(self._prompt)
-                self.prompt_evaluated = self._context.evaluate(self._prompt)
+                self.prompt_evaluated = self._read(self._prompt)
                 self.prompt_reused = self.prompt_tokens - self.prompt_evaluated
                 if not self._max_tokens:
                     self.finish = "length"
@@ -133,10 +133,20 @@ class Generation:
             if self.tokens >= self._max_tokens:
                 self.finish = "context" if self.tokens >= self._room else "length"
                 return
-            context.decode((token,))
+            if context.reader is self:
+                context.decode((token,))
+            else:
+                with suppress(Stopped):
+                    self._read([*self._prompt, *self.taken])
             if self._records and (routes := context.experts):
                 self.routes.append(routes)
         self.finish = "interrupted"
+
+    def _read(self, tokens: list[int]) -> int:
+        """Bring `tokens` into the context, and return how many had to be evaluated."""
+        self._context.reader = self
+        self._context.recall(tokens)
+        return self._context.evaluate(tokens)
 
     def _sample(self) -> int:
         position = len(self.taken)
@@ -155,4 +165,4 @@ class Generation:
         self._sampler = self._snapshots.pop(position)
         for later in [other for other in self._snapshots if other > position]:
             self._snapshots.pop(later).close()
-        self._context.evaluate([*self._prompt, *self.taken])
+        self._read([*self._prompt, *self.taken])

@@ -35,7 +35,7 @@ def client_of(request: Request) -> str:
 
 async def collected(request: Request, wanted: Sequence[Completion]) -> list[Answered]:
     """The answers to `wanted`. Raises what the model raised, and ClientDisconnect."""
-    tickets = submit(request, wanted)
+    tickets = submit(request, wanted, is_streamed=False)
 
     async def collect() -> list[Answered]:
         return [await _whole(ticket) for ticket in tickets]
@@ -73,12 +73,14 @@ def streamed(
     return EventStream(tickets, events())
 
 
-def submit(request: Request, wanted: Sequence[Completion]) -> list[_Ticket]:
+def submit(
+    request: Request, wanted: Sequence[Completion], *, is_streamed: bool = True
+) -> list[_Ticket]:
     """Queue `wanted`, all or none. Raises RequestError."""
     model, tickets = model_of(request), list[_Ticket]()
     try:
         for one in wanted:
-            tickets.append(model.submit(one, client_of(request)))
+            tickets.append(model.submit(one, client_of(request), is_streamed=is_streamed))
     except RequestError:
         cancel(tickets)
         raise

@@ -18,7 +18,7 @@ _MAX_MESSAGES = 20_000
 class Turns:
     """The messages that a prompt is made of."""
 
-    messages: list[Message]
+    messages: tuple[Message, ...]
     prefix: str = ""
     """What the answer begins with: a last message by the assistant, which is continued."""
     has_answer: bool = True
@@ -32,7 +32,7 @@ def turns_of(fields: Fields) -> Turns:
         wrong("messages", "a list of at least one message")
     if len(found) > _MAX_MESSAGES:
         wrong("messages", f"at most {_MAX_MESSAGES} messages")
-    messages = [_message(one, f"messages[{n}]") for n, one in enumerate(found)]
+    messages = tuple(_message(one, f"messages[{n}]") for n, one in enumerate(found))
     continues = fields.flag("continue_final_message")
     if continues and fields.flag("add_generation_prompt"):
         wrong("continue_final_message", "false if add_generation_prompt is true")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections import deque
+from bisect import insort
+from collections.abc import Callable
 from itertools import zip_longest
 from typing import Generic, TypeVar
 
@@ -10,10 +11,14 @@ Item = TypeVar("Item")
 
 
 class FairQueue(Generic[Item]):
-    """Items by client: each client's in their order, one of each client in turn."""
+    """Items by client, one of each client in turn.
 
-    def __init__(self) -> None:
-        self._waiting: dict[str, deque[Item]] = {}
+    A client's own items are in the order they came, those that are `urgent` before the others.
+    """
+
+    def __init__(self, urgent: Callable[[Item], bool] = lambda _: False) -> None:
+        self._urgent = urgent
+        self._waiting: dict[str, list[Item]] = {}
         """The client whose turn is next comes first."""
 
     def __len__(self) -> int:
@@ -21,7 +26,12 @@ class FairQueue(Generic[Item]):
 
     def add(self, client: str, item: Item) -> None:
         """Append an item of `client`."""
-        self._waiting.setdefault(client, deque()).append(item)
+        items = self._waiting.setdefault(client, [])
+        insort(items, item, key=lambda one: not self._urgent(one))
+
+    def has_urgent(self, client: str) -> bool:
+        """Whether an urgent item of `client` waits."""
+        return any(map(self._urgent, self._waiting.get(client, ())[:1]))
 
     def next(self) -> Item | None:
         """Remove and return the next item; None if the queue is empty."""
@@ -29,7 +39,7 @@ class FairQueue(Generic[Item]):
             return None
         client = next(iter(self._waiting))
         items = self._waiting.pop(client)
-        item = items.popleft()
+        item = items.pop(0)
         if items:
             self._waiting[client] = items
         return item

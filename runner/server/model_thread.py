@@ -1,4 +1,9 @@
-"""The one thread that works with the model, and the queue of requests in front of it."""
+"""The one thread that works with the model, and the queue of requests in front of it.
+
+A client such as Open WebUI sends requests for a title, tags and questions beside the chat. So a
+request that is not streamed gives way to a streamed one of the same client: before its first token
+it starts again afterwards, later it continues.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +12,6 @@ import logging
 import threading
 import traceback
 from collections.abc import AsyncIterator, Callable, Generator
-from contextlib import closing
 from typing import Any, Generic, TypeVar
 
 import anyio
@@ -27,10 +31,17 @@ Work = Callable[[], Generator[T, None, None]]
 class Ticket(Generic[T]):
     """A request's place in the queue, then what its work yields, in the event loop's thread."""
 
-    def __init__(self, owner: ModelThread, work: Work[T], client: str) -> None:
+    def __init__(self, owner: ModelThread, work: Work[T], client: str, is_streamed: bool) -> None:
         self.client = client
         self.work = work
+        self.is_streamed = is_streamed
         self.is_cancelled = False
+        self.is_displaced = False
+        """Whether it is to start again, after a streamed request."""
+        self.items: Generator[T, None, None] | None = None
+        """What is left of the work; None before its start."""
+        self.has_items = False
+        """Whether it has yielded something."""
         self._owner = owner
         self._loop = asyncio.get_running_loop()
         self._items: asyncio.Queue[tuple[T | None, BaseException | None]] = asyncio.Queue()
@@ -55,6 +66,17 @@ class Ticket(Generic[T]):
         while (item := await self.next()) is not None:
             yield item
 
+    def restart(self) -> None:
+        """Begin the work again, which has yielded nothing yet."""
+        self.is_displaced = False
+        self.close()
+
+    def close(self) -> None:
+        """End the work where it is."""
+        if self.items is not None:
+            self.items.close()
+            self.items = None
+
     def deliver(self, item: T | None, error: BaseException | None = None) -> None:
         """Hand an item over from the model's thread: None is the end."""
         try:
@@ -75,7 +97,7 @@ class ModelThread:
         """Number of requests that have run."""
         self._stop = stop
         self._at_end = at_end
-        self._queue: FairQueue[Ticket[Any]] = FairQueue()
+        self._queue = FairQueue[Ticket[Any]](lambda ticket: ticket.is_streamed)
         self._changed = threading.Condition(threading.RLock())
         self._is_ending = False
         self._thread = threading.Thread(target=self._run, name="model")
@@ -84,9 +106,12 @@ class ModelThread:
         """Start the thread."""
         self._thread.start()
 
-    def submit(self, work: Work[T], client: str) -> Ticket[T]:
-        """Queue `work`, a generator function. Raises RequestError if the queue is full."""
-        ticket = Ticket(self, work, client)
+    def submit(self, work: Work[T], client: str, *, is_streamed: bool = True) -> Ticket[T]:
+        """Queue `work`, a generator function. Raises RequestError if the queue is full.
+
+        Without `is_streamed` the work must be one that may start again.
+        """
+        ticket = Ticket(self, work, client, is_streamed)
         with self._changed:
             if self._is_ending:
                 raise RequestError("the server is ending", status=503)
@@ -95,6 +120,10 @@ class ModelThread:
                     f"{_MAX_WAITING} requests are waiting already; try again later", status=503
                 )
             self._queue.add(client, ticket)
+            running = self.running
+            if running and not running.has_items and self._gives_way(running):
+                running.is_displaced = True
+                self._stop.set()
             self._changed.notify()
         return ticket
 
@@ -113,10 +142,10 @@ class ModelThread:
         """See Ticket."""
         with self._changed:
             ticket.is_cancelled = True
-            if self._queue.remove(ticket):
-                ticket.deliver(None)
-            elif self.running is ticket:
+            if self.running is ticket:
                 self._stop.set()
+            elif ticket.items is None and self._queue.remove(ticket):
+                ticket.deliver(None)
 
     def cancel_all(self, client: str) -> bool:
         """Stop the running request of `client` and those that wait; False if it has none."""
@@ -131,8 +160,6 @@ class ModelThread:
         """Stop the running request, refuse the others; the thread ends soon after."""
         with self._changed:
             self._is_ending = True
-            while (ticket := self._queue.next()) is not None:
-                ticket.deliver(None, RequestError("the server is ending", status=503))
             self._stop.set()
             self._changed.notify()
 
@@ -142,28 +169,44 @@ class ModelThread:
 
     def _run(self) -> None:
         while (ticket := self._next()) is not None:
-            self._serve(ticket)
+            is_done = self._serve(ticket)
             with self._changed:
                 self.running = None
-                self.served += 1
+                if is_done:
+                    self.served += 1
+                else:
+                    self._queue.add(ticket.client, ticket)
+        with self._changed:
+            while (ticket := self._queue.next()) is not None:
+                ticket.close()
+                ticket.deliver(None, RequestError("the server is ending", status=503))
         self._at_end()
 
     def _next(self) -> Ticket[Any] | None:
         with self._changed:
-            while (ticket := self._queue.next()) is None and not self._is_ending:
-                self._changed.wait()
-            if not self._is_ending:
-                self._stop.clear()
-            self.running = ticket
-            return ticket
-
-    def _serve(self, ticket: Ticket[Any]) -> None:
-        try:
-            with closing(ticket.work()) as items:
-                for item in items:
-                    ticket.deliver(item)
-                    if ticket.is_cancelled:
+            while not self._is_ending:
+                if (ticket := self._queue.next()) is not None:
+                    self.running = ticket
+                    self._stop.clear()
+                    if ticket.is_cancelled:  # while it gave way
                         self._stop.set()
+                    return ticket
+                self._changed.wait()
+            return None
+
+    def _serve(self, ticket: Ticket[Any]) -> bool:
+        """Work until the end, which is True, or until the request gives way."""
+        try:
+            if ticket.items is None:
+                ticket.items = ticket.work()
+            for item in ticket.items:
+                if self._starts_again(ticket):
+                    return False
+                ticket.deliver(item)
+                if ticket.is_cancelled:
+                    self._stop.set()
+                elif self._gives_way(ticket):
+                    return False
             ticket.deliver(None)
         except FrankenError as error:
             ticket.deliver(None, error)
@@ -174,3 +217,18 @@ class ModelThread:
             where = "".join(traceback.format_tb(error.__traceback__))
             _logger.error("%s in the model's thread:\n%s", type(error).__name__, where)
             ticket.deliver(None, RequestError("internal error, see the log", status=500))
+        return True
+
+    def _starts_again(self, ticket: Ticket[Any]) -> bool:
+        """Whether a streamed request has come before this one's first item, which is dropped."""
+        with self._changed:
+            ticket.has_items = not ticket.is_displaced or ticket.is_cancelled
+            if not ticket.has_items:
+                ticket.restart()
+            return not ticket.has_items
+
+    def _gives_way(self, ticket: Ticket[Any]) -> bool:
+        if ticket.is_streamed:
+            return False
+        with self._changed:
+            return self._queue.has_urgent(ticket.client)

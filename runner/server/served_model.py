@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import lru_cache, partial
 from typing import TypeVar
 
 import anyio.to_thread
@@ -20,6 +20,9 @@ from .refusals import RequestError
 T = TypeVar("T")
 # A text with more characters than this per token of the context is known not to fit.
 _MAX_CHARACTERS_PER_TOKEN = 64
+# Another answer to the same prompt, even after a client's requests for a title and tags, starts
+# sooner if the prompt is neither rendered nor tokenized again.
+_RECENT_PROMPTS = 4
 
 
 @dataclass
@@ -38,11 +41,16 @@ class ServedModel:
         self.engine = self.chat.engine
         self.vocabulary = self.engine.vocabulary
         header = self.engine.header
+        self.render = lru_cache(_RECENT_PROMPTS)(self._render)
+        self.prompt = lru_cache(_RECENT_PROMPTS)(self._prompt)
         self.trained_ctx = header.integer(f"{header.text('general.architecture')}.context_length")
 
-    def submit(self, wanted: Completion, client: str) -> Ticket[Token | Finished]:
+    def submit(
+        self, wanted: Completion, client: str, *, is_streamed: bool
+    ) -> Ticket[Token | Finished]:
         """Queue a completion. Raises RequestError."""
-        return self.thread.submit(partial(complete, self.engine, wanted), client)
+        work = partial(complete, self.engine, wanted)
+        return self.thread.submit(work, client, is_streamed=is_streamed)
 
     def limit(self, wanted: int | None) -> int | None:
         """The longest answer for a request: what it wants, at most what the server allows."""
@@ -50,7 +58,7 @@ class ServedModel:
         wanted = None if wanted is None or wanted < 0 else wanted
         return min((one for one in (wanted, most) if one is not None), default=None)
 
-    def prompt(self, text: str) -> tuple[int, ...]:
+    def _prompt(self, text: str) -> tuple[int, ...]:
         """The tokens of a prompt's text. Raises RequestError if they do not fit.
 
         Takes a while, as `render` does: not for the event loop's thread.
@@ -72,7 +80,7 @@ class ServedModel:
         first = self.vocabulary.bos
         return (first if first is not None else self.vocabulary.end_tokens[0],)
 
-    def render(self, turns: Turns) -> str:
+    def _render(self, turns: Turns) -> str:
         """The prompt text of a chat. Raises PromptError."""
         template = self.chat.template
         if turns.has_answer:

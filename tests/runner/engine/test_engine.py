@@ -103,6 +103,13 @@ def test_the_same_prompt_again_evaluates_one_token_and_answers_the_same(engine: 
     assert again.prompt_evaluated == 1
 
 
+def test_two_answers_written_by_turns_are_those_of_each_alone(engine: Engine) -> None:
+    prompts = [engine.vocabulary.prompt(text) for text in (STORY, "The capital of France is")]
+    alone = [list(engine.generate(prompt, GREEDY, 6)) for prompt in prompts]
+    both = [engine.generate(prompt, GREEDY, 6) for prompt in prompts]
+    assert list(zip(*both, strict=True)) == list(zip(*alone, strict=True))
+
+
 def test_a_seed_gives_its_answer_again_and_another_seed_another(engine: Engine) -> None:
     prompt = engine.vocabulary.prompt(STORY)
     one, same, other = (

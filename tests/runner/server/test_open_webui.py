@@ -1,7 +1,10 @@
-"""The requests that Open WebUI 0.12.4 sends, as its source builds them, to a real server."""
+"""The requests that Open WebUI 0.12.4 sends, as they were recorded, to a real server."""
 
 from __future__ import annotations
 
+import json
+import time
+from http.client import HTTPConnection
 from typing import Any
 
 from support.servers import Server
@@ -45,6 +48,25 @@ def test_title_and_tags_between_turns_leave_the_chat_evaluated(server: Server) -
         assert answer["choices"][0]["message"]["content"]
     _, again = streamed(server, chat)
     assert again["prompt_tokens_details"]["cached_tokens"] > usage["prompt_tokens"]
+
+
+def test_a_request_for_a_title_gives_way_to_the_chat(server: Server) -> None:
+    def slot() -> dict[str, Any]:
+        found: dict[str, Any] = server.get("/slots")[0]
+        return found
+
+    served = slot()["served"]
+    title = {"messages": [{"role": "user", "content": TITLE}], "stream": False}
+    connection = HTTPConnection("127.0.0.1", server.port, timeout=120)
+    path, fields = "/v1/chat/completions", {**title, "max_tokens": 800, "ignore_eos": True}
+    connection.request("POST", path, json.dumps(fields))
+    while not slot()["is_processing"]:
+        time.sleep(0.01)
+    assert streamed(server, [{"role": "user", "content": "What is the capital of France?"}])[0]
+    then = slot()
+    assert then["served"] == served + 1  # the chat alone
+    assert then["is_processing"] or then["waiting"]
+    connection.close()
 
 
 def test_continue_does_not_repeat_what_the_answer_begins_with(server: Server) -> None:

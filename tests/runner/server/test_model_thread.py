@@ -1,0 +1,79 @@
+"""The model's thread: a request that is not streamed gives way to a streamed one of its client."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import TypeVar
+
+from franken_gguf.runner.server.model_thread import ModelThread, Ticket
+
+T = TypeVar("T")
+
+
+@asynccontextmanager
+async def working(stop: threading.Event) -> AsyncIterator[ModelThread]:
+    """A thread that runs, and whose engine would end by `stop`."""
+    thread = ModelThread(stop, lambda: None)
+    thread.start()
+    try:
+        yield thread
+    finally:
+        thread.end()
+        await asyncio.to_thread(thread.join)
+
+
+async def collected(ticket: Ticket[T]) -> list[T]:
+    return [item async for item in ticket]
+
+
+def test_before_its_first_token_it_starts_again_afterwards() -> None:
+    stop, reading, order = threading.Event(), threading.Event(), []
+
+    def title() -> Iterator[str]:
+        order.append("title")
+        if len(order) == 1:
+            reading.set()
+            assert stop.wait(30)  # as an evaluation that is aborted
+            yield "interrupted"
+            return
+        yield "a title"
+
+    def answer() -> Iterator[str]:
+        order.append("answer")
+        yield "an answer"
+
+    async def both() -> list[list[str]]:
+        async with working(stop) as thread:
+            first = thread.submit(title, "one client", is_streamed=False)
+            await asyncio.to_thread(reading.wait, 30)
+            second = thread.submit(answer, "one client")
+            return [await collected(first), await collected(second)]
+
+    assert asyncio.run(both()) == [["a title"], ["an answer"]]
+    assert order == ["title", "answer", "title"]
+
+
+def test_another_clients_request_waits_for_its_turn() -> None:
+    stop, begun, order = threading.Event(), threading.Event(), []
+
+    def title() -> Iterator[int]:
+        for number in range(3):
+            begun.set()
+            order.append("title")
+            yield number
+
+    def answer() -> Iterator[int]:
+        order.append("answer")
+        yield 0
+
+    async def both() -> list[list[int]]:
+        async with working(stop) as thread:
+            first = thread.submit(title, "one client", is_streamed=False)
+            second = thread.submit(answer, "another")
+            return [await collected(first), await collected(second)]
+
+    assert asyncio.run(both()) == [[0, 1, 2], [0]]
+    assert order == ["title", "title", "title", "answer"]
