@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Generator
 from contextlib import asynccontextmanager
 from typing import TypeVar
 
@@ -32,7 +32,7 @@ async def collected(ticket: Ticket[T]) -> list[T]:
 def test_before_its_first_token_it_starts_again_afterwards() -> None:
     stop, reading, order = threading.Event(), threading.Event(), []
 
-    def title() -> Iterator[str]:
+    def title() -> Generator[str, None, None]:
         order.append("title")
         if len(order) == 1:
             reading.set()
@@ -41,7 +41,7 @@ def test_before_its_first_token_it_starts_again_afterwards() -> None:
             return
         yield "a title"
 
-    def answer() -> Iterator[str]:
+    def answer() -> Generator[str, None, None]:
         order.append("answer")
         yield "an answer"
 
@@ -59,13 +59,13 @@ def test_before_its_first_token_it_starts_again_afterwards() -> None:
 def test_another_clients_request_waits_for_its_turn() -> None:
     stop, begun, order = threading.Event(), threading.Event(), []
 
-    def title() -> Iterator[int]:
+    def title() -> Generator[int, None, None]:
         for number in range(3):
             begun.set()
             order.append("title")
             yield number
 
-    def answer() -> Iterator[int]:
+    def answer() -> Generator[int, None, None]:
         order.append("answer")
         yield 0
 
