@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 
 from franken_gguf.runner.conversation.conversation import Message
 from franken_gguf.runner.conversation.swipes import with_swipe
+from franken_gguf.runner.conversation.thoughts import OPEN
 from franken_gguf.runner.engine.engine import Generation
 from franken_gguf.runner.prompt.text_stream import TokenText
 
@@ -102,7 +103,7 @@ class Answer:
             for place, piece in enumerate(pieces):
                 # SentencePiece begins an answer with a space that is not part of its text.
                 is_first = not (self.text or self._turn.continued)
-                text = piece.text.lstrip() if is_first else piece.text
+                text = self._begun() + piece.text.lstrip() if is_first else piece.text
                 self.text += text
                 if text:
                     yield Text(text, place)
@@ -137,6 +138,10 @@ class Answer:
         turn = self._turn
         existing = filter(None, (turn.continued or turn.replaced,))
         return [*turn.messages, *existing, *turn.following]
+
+    def _begun(self) -> str:
+        """The start of a new answer that the prompt has written already."""
+        return OPEN if self._window.template.opens_thoughts and not self.opening else ""
 
     def _truncate(self) -> Iterator[Piece]:
         turn, window, conversation = self._turn, self._window, self._window.conversation

@@ -9,13 +9,14 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from itertools import groupby
 from types import TracebackType
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.runner.conversation.conversation import Message
-from franken_gguf.runner.conversation.thoughts import is_thinking
+from franken_gguf.runner.conversation.thoughts import CLOSE, OPEN, is_thinking
 
 DEADLINE = 10.0  # seconds for one rendering; a normal template takes milliseconds
 
@@ -79,6 +80,9 @@ class Template:
     def render_up_to(self, messages: Sequence[Message], prefix: str) -> str:
         """The prompt text up to the end of `prefix`, the answer's start. Raises PromptError."""
         start = self.render(messages)
+        if prefix and _opens_thoughts(start):
+            begun = prefix.replace(OPEN, "", 1) if OPEN in prefix else f"\n{CLOSE}\n\n{prefix}"
+            return start + begun
         # A template that removes thoughts would close a block that is still open.
         if not prefix or is_thinking(prefix):
             return start + prefix
@@ -87,6 +91,11 @@ class Template:
         whole = self.render(answered, add_generation_prompt=False)
         place = whole.find(prefix, len(start)) if whole.startswith(start) else -1
         return whole[: place + len(prefix)] if place >= 0 else start + prefix
+
+    @cached_property
+    def opens_thoughts(self) -> bool:
+        """Whether a prompt ends in <think>, as DeepSeek-R1's: the answer starts within thoughts."""
+        return _opens_thoughts(self.render([Message("user", "")]))
 
     def close(self) -> None:
         """End the child process."""
@@ -154,6 +163,10 @@ class Template:
             raise PromptError(f"{_UNUSABLE}its process died, out of memory or out of stack")
         reply: dict[str, str] = json.loads(line)
         return reply
+
+
+def _opens_thoughts(prompt: str) -> bool:
+    return prompt.rstrip().endswith(OPEN)
 
 
 def _write(child: subprocess.Popen[str], request: dict[str, object]) -> None:

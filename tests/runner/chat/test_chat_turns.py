@@ -6,13 +6,17 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
 from franken_gguf.runner import Chat, LoadOptions, Message, Summarized, Text, Truncated, load
 from franken_gguf.runner.conversation.conversation import Conversation
+from franken_gguf.runner.conversation.thoughts import thoughts_of
 from franken_gguf.runner.engine.backend import EngineError
 from support.models import smollm2
+from support.tiny_model import tiny_gguf
+from support.tokenizers_fixture import CHATML
 
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."
@@ -46,6 +50,16 @@ def test_an_answer_comes_in_pieces_of_text_and_is_kept(chat: Chat) -> None:
     assert "".join(piece.text for piece in pieces if isinstance(piece, Text)) == PARIS
     assert said(chat) == [("user", FRANCE), ("assistant", PARIS)]
     assert all(message.date.endswith("Z") for message in chat.conversation.messages)
+
+
+def test_thoughts_that_the_prompt_opens_are_opened_in_the_answer_too(tmp_path: Path) -> None:
+    model = tiny_gguf(tmp_path, CHATML.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}"))
+    grammar = 'root ::= "It is late.</think> Good night."'
+    with load(model, LoadOptions(n_ctx=256, n_threads=1, n_gpu_layers=0)) as chat:
+        chat.sampling = replace(chat.sampling, grammar=grammar)
+        assert chat.ask("Good night!").read() == "<think>It is late.</think> Good night."
+        answer = chat.conversation.messages[-1].content
+        assert thoughts_of(answer) == "It is late."
 
 
 def test_a_second_turn_knows_the_first_and_evaluates_only_what_is_new(chat: Chat) -> None:

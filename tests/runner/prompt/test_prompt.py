@@ -20,7 +20,7 @@ from franken_gguf.runner.prompt.template import (
     stored_template,
 )
 from support.models import smollm2
-from support.tokenizers_fixture import QWEN3_TEMPLATE
+from support.tokenizers_fixture import CHATML, QWEN3_TEMPLATE
 
 SYSTEM = Message("system", "Be <b>brief</b> & kind.")
 HELLO = Message("user", "Hello")
@@ -50,6 +50,20 @@ def test_a_template_of_qwen3_drops_earlier_thoughts_and_keeps_those_being_though
         assert template.render([HELLO, thought, MORE]) == template.render([HELLO, HI, MORE])
         assert template.render_up_to([HELLO], thought.content) == start + thought.content
         assert template.render_up_to([HELLO], "<think>\nA fr") == start + "<think>\nA fr"
+
+
+def test_a_template_that_opens_the_thoughts_does_not_get_them_opened_again() -> None:
+    source = CHATML.replace("assistant\\n' }}", "assistant\\n<think>\\n' }}")
+    with Template(source, {}) as template, Template(CHATML, {}) as plain:
+        assert template.opens_thoughts and not plain.opens_thoughts
+        start = template.render([HELLO])
+        assert start.endswith("<think>\n")
+        assert template.render_up_to([HELLO], "") == start
+        assert template.render_up_to([HELLO], "<think>A fr") == start + "A fr"
+        answered = "<think>A friend.\n</think>\n\nHi!"
+        assert template.render_up_to([HELLO], answered) == start + "A friend.\n</think>\n\nHi!"
+        # An answer that was written without thoughts is continued without any.
+        assert template.render_up_to([HELLO], "Hi!") == start + "\n</think>\n\nHi!"
 
 
 def test_smollm2s_own_template_is_rendered_with_its_own_default_system_text() -> None:
