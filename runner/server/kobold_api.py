@@ -93,7 +93,7 @@ async def generate(request: Request) -> Response:
 
 async def generate_stream(request: Request) -> Response:
     """POST /api/extra/generate/stream."""
-    progress, _ = await _begun(request, await read_fields(request))
+    progress, one = await _begun(request, await read_fields(request))
 
     async def events() -> AsyncIterator[str]:
         try:
@@ -102,6 +102,7 @@ async def generate_stream(request: Request) -> Response:
                     yield item
                     continue
                 _note(progress, item)
+                await _logprobs(request, progress, one)  # the client asks for them at the end
                 reason = item.reason if isinstance(item, Finished) else None
                 text = "" if isinstance(item, Finished) else item.text
                 yield data({"token": text, "finish_reason": reason}, "message")
@@ -259,6 +260,11 @@ def _n_ctx(request: Request) -> int:
     return model_of(request).engine.n_ctx
 
 
+async def no_story(_: Request) -> Response:
+    """GET /api/extra/preloadstory: none, as in KoboldCpp without one."""
+    return JSONResponse({})
+
+
 async def true_max_context(request: Request) -> Response:
     """GET /api/extra/true_max_context_length."""
     return JSONResponse({"value": _n_ctx(request)})
@@ -271,6 +277,7 @@ ROUTES = [
     *_value("config/max_length", lambda request: model_of(request).limit(None) or DEFAULT_LENGTH),
     *_value("config/soft_prompt", lambda _: ""),
     *_value("config/soft_prompts_list", lambda _: [], "values"),
+    Route("/api/extra/preloadstory", no_story),
     Route("/api/v1/generate", generate, methods=["POST"]),
     Route("/api/latest/generate", generate, methods=["POST"]),
     Route("/api/extra/generate/stream", generate_stream, methods=["POST"]),

@@ -64,6 +64,8 @@ def test_what_its_page_sends_beside_takes_effect(server: Server) -> None:
     assert "".join(logprobs["tokens"]) == plain
     assert [one["token"] for one in logprobs["content"]] == logprobs["tokens"]
     assert [one["logprob"] for one in logprobs["content"]] == logprobs["token_logprobs"]
+    server.events("/api/extra/generate/stream", **GREEDY, logprobs=True, genkey="streamed")
+    assert server.post("/api/extra/last_logprobs", genkey="streamed") == {"logprobs": logprobs}
 
 
 def test_memory_stays_and_the_oldest_of_a_long_prompt_goes(server: Server) -> None:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 from playwright.sync_api import expect
 
+from support.cards import V1
 from support.desk import Desk
 
 
@@ -159,3 +162,23 @@ def test_a_story_changed_elsewhere_is_not_overwritten(page: Desk) -> None:
     expect(page.page.get_by_role("alert")).to_contain_text("changed")
     assert page.lines("Shared") == ["Changed elsewhere"]
     page.complaints.clear()  # Chromium logs the answer 409 as an error
+
+
+def test_several_characters_answer_in_turn_and_one_can_be_chosen(page: Desk) -> None:
+    cards = []
+    for name in ("Ada", "Ben", "Cid"):
+        card = json.dumps({**V1, "name": name}).encode()
+        cards.append(page.server.request("POST", f"/api/cards?file={name}.json", card)[1]["id"])
+    page.server.post("/api/stories", name="Three of them", cards=cards)
+    page.open("Three of them")
+    page.say("Who is there?")
+    page.button("Next: Cid").click()
+    expect(page.page.get_by_role("article")).to_have_count(4)
+    page.answered()
+    page.page.get_by_label("Who answers").select_option("Ben")
+    page.button("Next: Ben").click()
+    expect(page.page.get_by_role("article")).to_have_count(5)
+    page.answered()
+    messages = page.story("Three of them")["messages"]
+    told = [one["name"] for one in messages if one["role"] == "assistant"]
+    assert told == ["Ada", "Ben", "Cid", "Ben"]
