@@ -19,6 +19,7 @@ export function Composer({ state }) {
   if (!story) return null;
   const last = story.messages.at(-1);
   const options = speaker && story.speakers.includes(speaker) ? { speaker } : {};
+  const next = options.speaker ?? following(story);
   const send = async () => {
     if (!text.trim() || answering) return;
     setText("");
@@ -53,11 +54,16 @@ export function Composer({ state }) {
             <button type="button" disabled=${last?.role !== "assistant"} title="Another swipe of the last answer"
               onClick=${() => void answer("again")}>Again</button>
             ${story.speakers.length > 1 && last?.role === "assistant" && html`
-              <button type="button" title="The next character speaks" onClick=${() => void answer("speak", options)}>
-                Next: ${options.speaker ?? story.next_speaker}</button>`}`}
+              <button type="button" title="The next character speaks" onClick=${() => void answer("speak", { speaker: next })}>
+                Next: ${next}</button>`}`}
       </div>
     </form>
   `;
+}
+
+/** Who comes after the last speaker. @param {import("./types.js").Story} story @returns {string} */
+function following({ speakers, next_speaker: last }) {
+  return speakers[(speakers.indexOf(last) + 1) % speakers.length] ?? "";
 }
 
 /** Give back a message that the server has not taken. @param {string} text @param {any} setText */
@@ -70,7 +76,7 @@ function Speakers({ story, value, onChange }) {
   return html`
     <label class="inline">Who answers
       <select value=${value} onChange=${(/** @type {any} */ event) => onChange(event.target.value)}>
-        <option value="">${story.next_speaker} (next)</option>
+        <option value="">${story.next_speaker} (as before)</option>
         ${story.speakers.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
       </select></label>
   `;
