@@ -11,17 +11,30 @@ from support.servers import Server
 
 MODEL = "SmolLM2-135M-Instruct.Q4_1"
 TITLE = (
-    "### Task:\nGenerate a concise, 3-5 word title with an emoji summarizing the chat history.\n"
-    '### Output:\nJSON format: { "title": "your concise title here" }\n### Chat History:\n'
+    "### Task:\nGenerate a concise title summarizing the chat history.\n### Guidelines:\n"
+    "- Your entire response must consist solely of the JSON object.\n### Output:\n"
+    'JSON format: { "title": "your concise title here" }\n### Chat History:\n'
     "<chat_history>\n{{MESSAGES}}\n</chat_history>"
 )
+TIMESTAMP = {
+    # One of the 36 tools that come with each turn.
+    "name": "get_current_timestamp",
+    "description": "Get the current Unix timestamp in seconds.",
+    "parameters": {"properties": {}, "type": "object"},
+}
+TOOLS = [{"type": "function", "function": TIMESTAMP}]
 
 
 def streamed(server: Server, messages: list[dict[str, str]], **more: Any) -> tuple[str, Any]:
     """The text and the usage that a chat's answer streams."""
     fields = {"stream": True, "stream_options": {"include_usage": True}, "temperature": 0, **more}
     events = server.events(
-        "/v1/chat/completions", model=MODEL, messages=messages, max_tokens=16, **fields
+        "/v1/chat/completions",
+        model=MODEL,
+        messages=messages,
+        tools=TOOLS,
+        max_tokens=16,
+        **fields,
     )
     *chunks, (_, usage), (_, end) = events
     assert end == "[DONE]" and usage["choices"] == []
