@@ -178,7 +178,7 @@ def main() -> None:
         report(load, seconds, server.get("/slots")[0])
         if (status := server.end()) != 143:
             load.errors.append(f"the server ended with {status}")
-    raise SystemExit("\n".join(load.errors))
+    raise SystemExit("\n".join(load.errors) or 0)
 
 
 def client(load: Load, place: int, dice: random.Random) -> None:
