@@ -16,7 +16,7 @@ from franken_gguf.quantize.tensor_types.type_presets import Type
 _SAMPLE_WEIGHTS = 1 << 16
 _RUN_ROWS = 8
 """Rows read in one piece; a tensor with more experts than runs has shorter ones."""
-_SLOW = ("IQ1_", "IQ2_", "IQ3_")
+SLOW = ("IQ1_", "IQ2_", "IQ3_")
 """Types that take ten times as long as the others; they are tried on every fourth run of rows."""
 _SLOW_STEP = 4
 
@@ -41,7 +41,7 @@ class TypeErrors:
             weights = None if importance is None else importance[matrix]
             square = weighted_square(rows, weights)
             for kind in off:
-                if kind.name.startswith(_SLOW) and number % _SLOW_STEP:
+                if kind.name.startswith(SLOW) and number % _SLOW_STEP:
                     continue
                 codec = FORMATS[kind.name]
                 rounded = codec.dequantize(codec.quantize(rows, weights))

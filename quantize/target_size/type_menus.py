@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -14,6 +14,7 @@ from franken_gguf.quantize.tensor_types.type_choice import is_quantizable
 from franken_gguf.quantize.tensor_types.type_presets import Type
 
 from .measurements import Measurements
+from .type_errors import SLOW
 
 _FLOATS = ("F32", "F16", "BF16")
 _TRAINED_FOR = ("TQ1_0", "TQ2_0", "MXFP4")
@@ -22,6 +23,8 @@ _NEED_IMPORTANCE = ("IQ1_", "IQ2_", "IQ3_XXS")
 """Types that llama-quantize makes only with an importance matrix."""
 _PROBES = (Type.Q3_K, Type.Q4_0, Type.F16)
 """The type in which the running model is tested: coarse enough to show; the first that fits."""
+_TOO_FAR_OFF = 0.05
+"""A relative error from which KL divergence no longer grows with its square."""
 
 
 def can_choose(tensor: SourceTensor) -> bool:
@@ -46,9 +49,21 @@ def possible_types(tensor: SourceTensor, weighted: bool) -> tuple[Type, ...]:
     return (*fitting, unquantized)
 
 
-def probe_type(tensor: SourceTensor) -> Type:
-    """The type that the tensor is tested in."""
-    return next(kind for kind in _PROBES if tensor.cols % GGML_QUANT_SIZES[kind][0] == 0)
+def probe_type(tensor: SourceTensor, errors: Mapping[str, float]) -> Type:
+    """The type that the tensor is tested in; `errors` are its types' errors.
+
+    One that is far off, as Q3_K is for a few large weights of great importance, would tell little
+    of small errors: then the type with the largest error that is not.
+    """
+    usual = next(kind for kind in _PROBES if tensor.cols % GGML_QUANT_SIZES[kind][0] == 0)
+    if errors.get(usual.name, 0.0) <= _TOO_FAR_OFF:
+        return usual
+    near = {
+        name: error
+        for name, error in errors.items()
+        if 0 < error <= _TOO_FAR_OFF and not name.startswith(SLOW)
+    }
+    return GGMLQuantizationType[max(near, key=near.__getitem__)] if near else usual
 
 
 def tensor_bytes(tensor: MappedTensor, kind: Type) -> int:
@@ -69,7 +84,7 @@ def menus(tensors: Sequence[SourceTensor], measured: Measurements) -> list[list[
 def _menu(tensor: SourceTensor, measured: Measurements) -> list[Option]:
     errors = measured.errors[tensor.name]
     # Rows that fit no block stay as they are, and only that was measured.
-    tested = errors.get(probe_type(tensor).name, 0.0)
+    tested = errors.get(probe_type(tensor, errors).name, 0.0)
     scale = measured.divergences[tensor.name] / tested if tested else 0.0
     return [
         Option(kind, tensor_bytes(tensor, kind), scale * error)

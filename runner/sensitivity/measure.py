@@ -59,7 +59,7 @@ def measure_divergences(
 ) -> None:
     """Add the divergences that are missing in `measured`, which is saved to `file` at times."""
     types = {
-        tensor.name: probe_type(tensor)
+        tensor.name: probe_type(tensor, measured.errors[tensor.name])
         for tensor in source.tensors
         if can_choose(tensor) and tensor.name not in measured.divergences
     }

@@ -26,7 +26,7 @@ def test_a_tensor_whose_rows_fit_no_block_stays_as_it_is_at_no_cost(stored: Type
 
 def test_costs_are_scaled_from_the_type_that_was_run() -> None:
     wide = tensor(256, Type.F16)
-    assert probe_type(wide) is Type.Q3_K
+    assert probe_type(wide, {"Q3_K": 0.02, "Q6_K": 0.005}) is Type.Q3_K
     measured = Measurements({wide.name: {"Q3_K": 0.02, "Q6_K": 0.005}}, {wide.name: 0.1})
     (options,) = menus([wide], measured)
     assert {option.type.name: option.cost for option in options} == {"Q3_K": 0.1, "Q6_K": 0.025}
@@ -43,3 +43,17 @@ def test_types_that_llama_quantize_refuses_without_an_importance_matrix_need_one
         "IQ2_S",
         "IQ3_XXS",
     }
+
+
+def test_a_type_that_is_far_off_is_not_the_one_that_is_run() -> None:
+    errors = {"Q3_K": 0.7, "Q4_0": 0.6, "Q2_K": 0.006, "Q4_K": 0.0004, "IQ1_S": 0.04, "F16": 0.0}
+    wide = tensor(256, Type.F16)
+    assert probe_type(wide, errors) is Type.Q2_K
+    measured = Measurements({wide.name: errors}, {wide.name: 0.03})
+    (options,) = menus([wide], measured)
+    costs = {option.type.name: option.cost for option in options}
+    assert (costs["Q2_K"], costs["Q3_K"]) == (0.03, 0.03 / 0.006 * 0.7)
+
+
+def test_where_every_type_is_far_off_the_usual_one_is_run() -> None:
+    assert probe_type(tensor(256, Type.F16), {"Q3_K": 0.7, "Q4_K": 0.2, "F16": 0.0}) is Type.Q3_K
