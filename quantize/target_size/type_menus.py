@@ -17,7 +17,7 @@ from .measurements import Measurements
 from .type_errors import SLOW
 
 _FLOATS = ("F32", "F16", "BF16")
-_TRAINED_FOR = ("TQ1_0", "TQ2_0", "MXFP4")
+_TRAINED_FOR = ("Q1_0", "TQ1_0", "TQ2_0", "MXFP4")
 """Types for models that were trained in them."""
 _NEED_IMPORTANCE = ("IQ1_", "IQ2_", "IQ3_XXS")
 """Types that llama-quantize makes only with an importance matrix."""

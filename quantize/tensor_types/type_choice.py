@@ -38,6 +38,8 @@ _FALLBACKS = {
     Type.IQ3_S: Type.IQ4_NL,
     Type.IQ4_XS: Type.IQ4_NL,
 }
+_WITHOUT_FALLBACK = {Type.Q1_0}
+"""Types that llama-quantize refuses for rows that are no multiple of their block."""
 _IMPOSSIBLE = {Type(block.type_id) for block in FORMATS.values() if block.needs_importance}
 """Types that ggml cannot make without importances."""
 _UNWISE = _IMPOSSIBLE | {Type.IQ1_M, Type.IQ2_S, Type.IQ3_XXS}
@@ -245,6 +247,8 @@ def _by_preset(tensor: Tensor, rules: _Rules) -> Type:
 
 def _fitting(tensor: Tensor, wanted: Type) -> Choice:
     """`wanted`, or llama-quantize's fallback if the row length is not a multiple of its block."""
+    if wanted in _WITHOUT_FALLBACK:
+        return _exactly(tensor, wanted)
     kind = wanted
     if tensor.shape[-1] % GGML_QUANT_SIZES[kind][0]:
         kind = _FALLBACKS.get(kind, kind)

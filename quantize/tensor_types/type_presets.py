@@ -73,6 +73,7 @@ LLAMA_PRESETS: dict[str, Preset] = {
         ("IQ1_S", _F.MOSTLY_IQ1_S, Type.IQ1_S),
         ("TQ2_0", _F.MOSTLY_TQ2_0, Type.TQ2_0),
         ("TQ1_0", _F.MOSTLY_TQ1_0, Type.TQ1_0),
+        ("Q1_0", _F.MOSTLY_Q1_0, Type.Q1_0),
         ("MXFP4_MOE", _F.MOSTLY_MXFP4_MOE, Type.MXFP4),
     )
 }

@@ -105,8 +105,8 @@ def _prompt(
         choices=Choices(first, wilson(first, len(samples)))
         if question.answers and samples
         else None,
-        variety=_variety(texts) if not question.answers and samples else None,
-        haiku=_haiku(texts) if question.measure == HAIKU and samples else None,
+        variety=variety(texts) if not question.answers and samples else None,
+        haiku=haiku(texts) if question.measure == HAIKU and samples else None,
     )
 
 
@@ -135,14 +135,16 @@ def words(text: str) -> list[str]:
     return _WORD.findall(text.lower())
 
 
-def _variety(texts: Sequence[str]) -> Variety:
+def variety(texts: Sequence[str]) -> Variety:
+    """The variety of words over all texts together."""
     each = [words(text) for text in texts]
     together = [word for some in each for word in some]
     one, two, three = (distinct_n(together, n) for n in (1, 2, 3))
     return Variety(len(together), one, two, three, repetition(each), vocabulary_size(together))
 
 
-def _haiku(texts: Sequence[str]) -> Haiku:
+def haiku(texts: Sequence[str]) -> Haiku:
+    """How many of the texts are haiku."""
     counts = tuple(tuple(map(syllables, text.strip().splitlines())) for text in texts)
     return Haiku(counts, wilson(sum(map(is_haiku, counts)), len(counts)))
 

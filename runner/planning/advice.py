@@ -59,9 +59,9 @@ def _smaller_quant(
     shape: ModelShape, machine: Machine, options: PlacementOptions, cache: Cache
 ) -> str:
     bits = 8 * sum(w.nbytes for w in shape.weights if not w.is_tied) / max(1, shape.parameters)
-    # Of one size the type that is fastest on a CPU: not one with a grid. TQ and MXFP4 suit only
-    # models that were trained for them.
-    general = (name for name in FORMATS if not name.startswith(("TQ", "MXFP4")))
+    # Of one size the type that is fastest on a CPU: not one with a grid. Q1_0, TQ and MXFP4 suit
+    # only models that were trained for them.
+    general = (name for name in FORMATS if not name.startswith(("Q1_0", "TQ", "MXFP4")))
     types = {
         8 * FORMATS[name].block_bytes / FORMATS[name].block_len: name
         for name in sorted(general, key=lambda name: not name.startswith("IQ"))

@@ -51,3 +51,13 @@ def ggml_quantize(
         )
         assert written == out.nbytes
     return out
+
+
+def ggml_dequantize(codec: BlockFormat, blocks: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """float32 [rows, cols] of uint8 [rows, row_bytes], by the type's dequantize_row function."""
+    count = blocks.shape[1] // codec.block_bytes * codec.block_len
+    out = np.empty((len(blocks), count), np.float32)
+    function = getattr(_library(), f"dequantize_row_{codec.name.lower()}")
+    function.restype, function.argtypes = None, [ctypes.c_void_p, FloatPointer, ctypes.c_int64]
+    function(blocks.ctypes.data, out.ctypes.data_as(FloatPointer), out.size)
+    return out

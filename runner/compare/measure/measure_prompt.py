@@ -28,13 +28,13 @@ Sample = tuple[int, str, float]
 
 def measure_prompt(model: LoadedModel, task: Task) -> MeasuredPrompt:
     """A greedy answer, sampled answers with their forced choices, and the lean of each wording."""
-    text, tokens, generation = _answer(model, task.prompt, Sampling(temperature=0))
+    text, tokens, generation = one_answer(model, task.prompt, Sampling(temperature=0))
     samples: list[Sample] = []
     for group in _groups(model, task):
         model.on_progress((1 + len(samples)) / (2 + model.settings.samples))
-        samples += _sampled(model, task, group)
-    leans = _wording_leans(model, task, N_BATCH)
-    again = _wording_leans(model, task, _OTHER_BATCH) if model.is_baseline else []
+        samples += sampled_answers(model, task, group)
+    leans = wording_leans(model, task)
+    again = wording_leans(model, task, _OTHER_BATCH) if model.is_baseline else []
     return MeasuredPrompt(
         tokens,
         text,
@@ -47,7 +47,7 @@ def measure_prompt(model: LoadedModel, task: Task) -> MeasuredPrompt:
     )
 
 
-def _answer(
+def one_answer(
     model: LoadedModel, prompt: Tokens, sampling: Sampling
 ) -> tuple[str, list[int], Generation]:
     """The text, its tokens including the end token, and the finished generation."""
@@ -83,7 +83,7 @@ def _groups(model: LoadedModel, task: Task) -> Iterator[range]:
         yield range(start, min(start + size, model.settings.samples))
 
 
-def _sampled(model: LoadedModel, task: Task, numbers: range) -> list[Sample]:
+def sampled_answers(model: LoadedModel, task: Task, numbers: range) -> list[Sample]:
     """Seed, answer and forced choice of some samples; samples take the wordings in turn."""
     settings, places = model.settings, task.places
     asked = [places[number % len(places)] for number in numbers]
@@ -116,14 +116,14 @@ def _choices(
     return np.reshape(leans, (len(texts), -1)).mean(axis=1).tolist()  # type: ignore[no-any-return]
 
 
-class _Lean(NamedTuple):
+class WordingLean(NamedTuple):
     """Log-odds of the first set of answers, see `metrics.lean`."""
 
     raw: float
     per_token: float
 
 
-def _wording_leans(model: LoadedModel, task: Task, batch: int) -> list[list[_Lean]]:
+def wording_leans(model: LoadedModel, task: Task, batch: int = N_BATCH) -> list[list[WordingLean]]:
     """By paraphrase and order; [] for a prompt without answers to score."""
     if not task.answers:
         return []
@@ -136,7 +136,7 @@ def _wording_leans(model: LoadedModel, task: Task, batch: int) -> list[list[_Lea
 
 def _leans(
     model: LoadedModel, task: Task, prompts: Sequence[tuple[Tokens, int | None]], batch: int
-) -> list[_Lean]:
+) -> list[WordingLean]:
     """The lean after each prompt; with each the drawn answer with which it begins, if any."""
     first, second = task.answers
     options = [*first, *second]
@@ -148,5 +148,5 @@ def _leans(
     for start in range(0, len(scores), len(options)):
         some = scores[start : start + len(options)]
         sets = some[: len(first)], some[len(first) :]
-        leans.append(_Lean(lean(*sets), lean(*sets, per_token=True)))
+        leans.append(WordingLean(lean(*sets), lean(*sets, per_token=True)))
     return leans

@@ -32,7 +32,7 @@ needs_exact_ggml = pytest.mark.skipif(
 )
 
 # Formats whose scale follows from the largest weight, whatever the importance.
-BLIND = ("Q8_0", "TQ1_0", "TQ2_0", "MXFP4")
+BLIND = ("Q8_0", "Q1_0", "TQ1_0", "TQ2_0", "MXFP4")
 
 ROWS, COLS = 12, 768
 

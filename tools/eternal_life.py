@@ -1,0 +1,127 @@
+"""How quantizing moves a mixture's answers: the study of docs/eternal-life.md.
+
+Run: python tools/eternal_life.py [--minutes N]
+Does what is missing in docs/eternal-life.json, the most important first, and rewrites the page's
+tables and plot. Ctrl-C loses at most the current step; the same command resumes. The mixtures, their
+importance matrices and rounded blocks are kept in WORK, about 10 GB.
+
+No file is written for a cell: its weights, rounded to its types, replace those of the running F16
+model, whose maths is therefore that of F16; the cells "file" compare that with real files.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from franken_gguf.quantize.common.files import replacing
+from lean_study.cells import FILE, LEANS, MODELS, TEXT, Cell, Step, missing
+from lean_study.page import write_page
+from lean_study.rounding import Weights
+from lean_study.running import Running
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "eternal-life.json"
+CHUNKS = 24
+"""Of calibration text, for the importance matrices."""
+
+
+def main() -> None:
+    """Measure until there is no more time or nothing is missing, then write the page."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--minutes", type=float, default=float("inf"))
+    parser.add_argument("--model", choices=MODELS, help="measure this mixture alone")
+    parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "eternal-life")
+    parser.add_argument("--results", type=Path, default=RESULTS)
+    arguments = parser.parse_args()
+    results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+    deadline = time.monotonic() + 60 * arguments.minutes
+    todo = missing(results, arguments.model)
+    for model, steps in groupby(todo, key=lambda step: step[0].model):
+        if time.monotonic() < deadline:
+            measure(model, list(steps), results, arguments.work, arguments.results, deadline)
+    write_page(results)
+
+
+def measure(
+    model: str, steps: list[Step], results: dict[str, Any], work: Path, file: Path, deadline: float
+) -> None:
+    """Do the steps of one mixture until the deadline, saving the results after each."""
+    weights = prepared(model, work)
+    with Running(weights.path, work) as base:
+        for cell, some in groupby(steps, key=lambda step: step[0]):
+            with ExitStack() as opened:
+                running = base
+                if cell.variant == FILE:
+                    running = opened.enter_context(Running(real(cell, weights, work), work, base))
+                for number, (_, name) in enumerate(some):
+                    if time.monotonic() > deadline:
+                        return
+                    if number == 0 and running is base:
+                        base.become(cell, weights)
+                    started = time.process_time()
+                    found = done(running, name)
+                    entry = results.setdefault(cell.key, described(cell, weights))
+                    entry[name] = found
+                    save(results, file)
+                    print(f"{cell.key}: {name}, {time.process_time() - started:.0f} s", flush=True)
+
+
+def done(running: Running, name: str) -> dict[str, Any]:
+    """The result of a step."""
+    fixed: dict[str, Callable[[], dict[str, Any]]] = {TEXT: running.text, LEANS: running.leans}
+    if name in fixed:
+        return fixed[name]()
+    question, batch = name.rsplit(" ", 1)
+    return running.samples(question, int(batch))
+
+
+def described(cell: Cell, weights: Weights) -> dict[str, Any]:
+    """What the file of a cell takes."""
+    output = weights.output(cell)
+    return {"bytes": output.nbytes, "bits": round(output.bits_per_weight, 4)}
+
+
+def prepared(model: str, work: Path) -> Weights:
+    """The mixture in F16 with its importance matrix, made if they are not there."""
+    work.mkdir(parents=True, exist_ok=True)
+    file, imatrix = work / f"{model}-F16.gguf", work / f"{model}-imatrix.gguf"
+    if not file.exists():
+        franken_gguf("convert", str(ROOT / MODELS[model]), "-q", "F16", "-o", str(file))
+    if not imatrix.exists():
+        franken_gguf("imatrix", str(file), "--chunks", str(CHUNKS), "-o", str(imatrix))
+    return Weights(file, imatrix, work)
+
+
+def real(cell: Cell, weights: Weights, work: Path) -> Path:
+    """The file of a cell as `convert` writes it."""
+    file = work / f"{cell.model}-{cell.rung}.gguf"
+    if not file.exists():
+        imatrix = work / f"{cell.model}-imatrix.gguf"
+        arguments = ("-q", cell.rung, "--imatrix", str(imatrix), "-o", str(file))
+        franken_gguf("convert", str(weights.path), *arguments)
+    return file
+
+
+def franken_gguf(*arguments: str) -> None:
+    """Run a command of this project."""
+    subprocess.run([sys.executable, "-m", "franken_gguf.runner", *arguments], check=True)
+
+
+def save(results: dict[str, Any], file: Path) -> None:
+    """Write the results, all or nothing: a line for each cell."""
+    lines = [f"{json.dumps(key)}: {json.dumps(cell)}" for key, cell in results.items()]
+    with replacing(file) as part:
+        part.write_text("{\n" + ",\n".join(lines) + "\n}\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

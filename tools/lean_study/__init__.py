@@ -1,0 +1,1 @@
+"""The parts of tools/eternal_life.py."""

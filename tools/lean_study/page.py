@@ -1,0 +1,256 @@
+"""The tables and the plot of docs/eternal-life.md, rewritten from the results."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from franken_gguf.quantize.common.files import replacing
+from franken_gguf.runner.compare.results.metrics import Interval
+from lean_study.cells import (
+    CONTROLS,
+    FILE,
+    GROUPS,
+    IMATRIX,
+    MODELS,
+    OTHERS,
+    QUESTION,
+    VARIANTS,
+    Cell,
+    baseline,
+    cells,
+    is_done,
+    steps,
+)
+from lean_study.plot import Curve, lean_plot
+from lean_study.summary import (
+    Results,
+    batches,
+    control_change,
+    control_lean,
+    divergence,
+    leaning,
+    measured,
+    moved,
+    same_experts,
+    sampled,
+    verdict,
+)
+
+_DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
+PAGE, PLOT = _DOCS / "eternal-life.md", _DOCS / "eternal-life.svg"
+_BLOCK = re.compile(r"(<!-- study: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
+
+
+def write_page(results: Results) -> None:
+    """Replace what is between the page's markers, and the plot."""
+    text = PAGE.read_text(encoding="utf-8")
+    _write(PAGE, with_tables(text, results))
+    _write(PLOT, plot(results))
+
+
+def _write(path: Path, text: str) -> None:
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")
+
+
+def with_tables(text: str, results: Results) -> str:
+    """The page with each marked part made of the results."""
+    parts: Mapping[str, Callable[[Results], str]] = {
+        "verdict": lambda found: "\n".join(f"- {one}" for one in verdict(found)) + "\n",
+        "progress": _progress,
+        "leans": _leans,
+        "controls": _controls,
+        "groups": _groups,
+        "variants": _variants,
+        "mixtures": _mixtures,
+        "words": _words,
+    }
+    return _BLOCK.sub(lambda found: found[1] + parts[found[2]](results) + found[4], text)
+
+
+def plot(results: Results) -> str:
+    """The lean on eternal life, that on its mirror image, and the controls, of the demo."""
+    some = measured(results, "demo", IMATRIX)
+
+    def curve(name: str, of: Callable[[Cell], Interval | None], *, has_band: bool) -> Curve:
+        found = [(float(results[cell.key]["bits"]), cell.rung, of(cell)) for cell in some]
+        return Curve(name, [(b, r, one) for b, r, one in found if one], has_band)
+
+    curves = [
+        curve(QUESTION, lambda cell: control_lean(results, cell, QUESTION), has_band=True),
+        *(
+            curve(name, lambda cell, name=name: control_lean(results, cell, name), has_band=not n)  # type: ignore[misc]
+            for n, name in enumerate(CONTROLS)
+        ),
+    ]
+    return lean_plot(curves, "Log-odds of each question's first option by bits for a weight")
+
+
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
+
+
+def _progress(results: Results) -> str:
+    wanted = list(dict.fromkeys(steps()))
+    done = sum(is_done(results, step) for step in wanted)
+    answers = sum(sampled(results, cell, QUESTION)[1] for cell in cells("demo", IMATRIX))
+    return (
+        f"{done} of {len(wanted)} steps are measured; sampled answers to {QUESTION} by the demo: "
+        f"{answers} of {64 * len(cells('demo', IMATRIX))}.\n"
+    )
+
+
+def _leans(results: Results) -> str:
+    head = (
+        *("quant", "bits/weight", "lean", "change", "change without length", "to the shorter"),
+        *("to the first", "sampled answers", "KL divergence", "same experts"),
+    )
+    rows = []
+    for cell in measured(results, "demo", IMATRIX):
+        one = leaning(results, cell)
+        if one is None:
+            continue
+        rows.append(
+            (
+                cell.rung,
+                _bits(results, cell),
+                _interval(one.lean),
+                _change(one.change),
+                _change(one.content_change),
+                _interval(one.shorter),
+                _interval(one.first),
+                _share(*sampled(results, cell, QUESTION)),
+                _divergence(results, cell),
+                _percent(same_experts(results, cell)),
+            )
+        )
+    return _table(head, rows)
+
+
+def _controls(results: Results) -> str:
+    some = measured(results, "demo", IMATRIX)
+    rows = []
+    for cell in some:
+        is_base = cell == baseline(cell.model)
+        of = control_lean if is_base else control_change
+        rows.append((cell.rung, *(_change(of(results, cell, name)) for name in CONTROLS)))
+    return _table(("quant", *CONTROLS), rows)
+
+
+def _groups(results: Results) -> str:
+    rungs = [r for r in ("Q3_K_M", "Q2_K", "IQ2_XS") if Cell("demo", IMATRIX, r).key in results]
+    rows = []
+    for rung in rungs:
+        for variant in (*GROUPS, IMATRIX, FILE):
+            cell = Cell("demo", variant, rung)
+            one = leaning(results, cell)
+            if one is None:
+                continue
+            name = {IMATRIX: "everything", FILE: "everything, real file"}.get(variant, variant)
+            rows.append(
+                (
+                    f"{rung}, {name}",
+                    _change(one.change),
+                    _change(one.content_change),
+                    _divergence(results, cell),
+                    _percent(same_experts(results, cell)),
+                )
+            )
+    head = ("rounded", "change", "change without length", "KL divergence", "same experts")
+    return _table(head, rows)
+
+
+def _variants(results: Results) -> str:
+    rows = []
+    for first in cells("demo", IMATRIX):
+        changes, klds = [], []
+        for variant in VARIANTS:
+            cell = Cell("demo", variant, first.rung)
+            one = leaning(results, cell)
+            changes.append(_change(one.content_change) if one else "")
+            klds.append(_divergence(results, cell))
+        if first != baseline("demo") and any(klds):
+            rows.append((_float_bits(results, first), first.rung, *changes, *klds))
+    rows.sort(key=lambda row: -row[0])
+    head = ("quant", *(f"change, {v}" for v in VARIANTS), *(f"KL, {v}" for v in VARIANTS))
+    return _table(head, [row[1:] for row in rows])
+
+
+def _mixtures(results: Results) -> str:
+    rows = []
+    for model in MODELS:
+        for cell in measured(results, model, IMATRIX):
+            one = leaning(results, cell)
+            if one:
+                figures = _interval(one.lean), _change(one.change), _change(one.content_change)
+                chosen = _share(*sampled(results, cell, QUESTION))
+                rows.append((f"{model}, {cell.rung}", *figures, chosen, _divergence(results, cell)))
+    head = ("mixture and quant", "lean", "change", "change without length", "sampled answers", "KL")
+    return _table(head, rows)
+
+
+def _words(results: Results) -> str:
+    rows = []
+    for cell in measured(results, "demo", IMATRIX):
+        haiku, story = (batches(results, cell, name) for name in OTHERS)
+        if haiku or story:
+            both = haiku + story
+            rows.append(
+                (
+                    cell.rung,
+                    str(16 * len(both)),
+                    f"{sum(one['haiku'] for one in haiku)} of {16 * len(haiku)}",
+                    *(
+                        f"{np.mean([one[k] for one in both]):.2f}"
+                        for k in ("distinct_2", "repetition")
+                    ),
+                    f"{np.mean([one['vocabulary'] for one in both]):.0f}",
+                )
+            )
+    head = ("quant", "answers", "5-7-5", "distinct 2-grams", "repeated 4-grams", "vocabulary")
+    return _table(head, rows)
+
+
+def _float_bits(results: Results, cell: Cell) -> float:
+    entry: dict[str, Any] = results.get(cell.key, {})
+    return float(entry.get("bits", 0.0))
+
+
+def _bits(results: Results, cell: Cell) -> str:
+    return f"{_float_bits(results, cell):.2f}"
+
+
+def _interval(one: Interval | None) -> str:
+    return "" if one is None else f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+
+
+def _change(one: Interval | None) -> str:
+    """An interval, in bold if it excludes 0."""
+    if one is None:
+        return ""
+    return (
+        f"**{one.value:+.2f}** ({one.low:+.2f} to {one.high:+.2f})"
+        if moved(one)
+        else _interval(one)
+    )
+
+
+def _share(chosen: int, count: int, share: Interval) -> str:
+    if not count:
+        return ""
+    return f"{chosen} of {count} ({100 * share.low:.0f} to {100 * share.high:.0f} %)"
+
+
+def _divergence(results: Results, cell: Cell) -> str:
+    one = divergence(results, cell)
+    return "" if one is None else f"{one.value:.3f} ({one.low:.3f} to {one.high:.3f})"
+
+
+def _percent(share: float | None) -> str:
+    return "" if share is None else f"{100 * share:.1f} %"
