@@ -54,7 +54,8 @@ def random_model(
 def _pool(kind: str, random: np.random.Generator) -> NDArray[np.uint8]:
     """Blocks of `kind`, one a row."""
     weights = random.normal(0, _SCALE, (1 << 10, _POOL_WEIGHTS >> 10)).astype(np.float32)
-    return FORMATS[kind].quantize(weights, None).reshape(-1, FORMATS[kind].block_bytes)
+    even = np.ones(weights.shape[1], np.float32) if FORMATS[kind].needs_importance else None
+    return FORMATS[kind].quantize(weights, even).reshape(-1, FORMATS[kind].block_bytes)
 
 
 def _floats(tensor: TensorInfo, random: np.random.Generator) -> NDArray[np.float32]:

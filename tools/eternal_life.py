@@ -2,8 +2,8 @@
 
 Run: python tools/eternal_life.py [--minutes N]
 Does what is missing in docs/eternal-life.json, the most important first, and rewrites the page's
-tables and plot. Ctrl-C loses at most the current step; the same command resumes. The mixtures, their
-importance matrices and rounded blocks are kept in WORK, about 10 GB.
+tables and plot. Ctrl-C loses at most the current step; the same command resumes. The mixtures,
+their importance matrices and rounded blocks are kept in WORK, about 10 GB.
 
 No file is written for a cell: its weights, rounded to its types, replace those of the running F16
 model, whose maths is therefore that of F16; the cells "file" compare that with real files.

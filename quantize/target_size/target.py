@@ -21,7 +21,7 @@ from franken_gguf.quantize.tensor_types.type_presets import Preset, Type, find_p
 
 from .measurements import Measurements
 from .type_lines import type_lines
-from .type_menus import can_choose, menus, tensor_bytes
+from .type_menus import can_choose, is_expert, menus, tensor_bytes
 
 _ANY = find_preset("Q8_0")
 """Decides only what the file's metadata look like."""
@@ -57,7 +57,8 @@ class Fitted:
 class Fitter:
     """Chooses types for one source by what was measured of it.
 
-    `overrides` are the user's: tensors whose types they decide keep them.
+    `overrides` are the user's: tensors whose types they decide keep them. With `cpu_moe` experts
+    get only types that a CPU decodes fast.
     """
 
     def __init__(
@@ -66,17 +67,29 @@ class Fitter:
         imatrix: Imatrix | None,
         overrides: Overrides,
         measured: Measurements,
+        *,
+        cpu_moe: bool = False,
     ) -> None:
+        self._source, self._imatrix, self._measured = source, imatrix, measured
         self._overrides = overrides
         plan = plan_output(source, Path(_ANY.name), _ANY, overrides, imatrix, allow_requantize=True)
         self._tensors = free_tensors(source, overrides)
-        self._menus = menus(self._tensors, measured)
+        self._menus = menus(self._tensors, measured, cpu_moe=cpu_moe)
         free = {tensor.name for tensor in self._tensors}
         self._others = plan.nbytes - sum(
             tensor_bytes(planned.source, planned.choice.type)
             for planned in plan.tensors
             if planned.source.name in free
         )
+
+    @property
+    def has_experts(self) -> bool:
+        """Whether types of experts are chosen."""
+        return any(is_expert(tensor) for tensor in self._tensors)
+
+    def with_cpu_moe(self) -> Fitter:
+        """The same for experts that stay in RAM."""
+        return Fitter(self._source, self._imatrix, self._overrides, self._measured, cpu_moe=True)
 
     @property
     def least(self) -> int:

@@ -13,6 +13,7 @@ from franken_gguf.quantize.tensor_types.type_allocation import Option
 from franken_gguf.quantize.tensor_types.type_choice import is_quantizable
 from franken_gguf.quantize.tensor_types.type_presets import Type
 
+from .cpu_decode import SLOW_ON_CPU
 from .measurements import Measurements
 from .type_errors import SLOW
 
@@ -72,13 +73,27 @@ def tensor_bytes(tensor: MappedTensor, kind: Type) -> int:
     return padded(tensor.rows * (tensor.cols // block_len * block_bytes))
 
 
-def menus(tensors: Sequence[SourceTensor], measured: Measurements) -> list[list[Option]]:
+def menus(
+    tensors: Sequence[SourceTensor], measured: Measurements, *, cpu_moe: bool = False
+) -> list[list[Option]]:
     """The options of each tensor: the types whose errors were measured.
 
     KL divergence grows with the square of a small error, so what was measured at one type is
-    scaled by the errors of the others.
+    scaled by the errors of the others. With `cpu_moe` experts get no type that is slow on CPUs.
     """
-    return [_menu(tensor, measured) for tensor in tensors]
+    return [
+        [
+            option
+            for option in _menu(tensor, measured)
+            if not (cpu_moe and is_expert(tensor) and option.type.name in SLOW_ON_CPU)
+        ]
+        for tensor in tensors
+    ]
+
+
+def is_expert(tensor: SourceTensor) -> bool:
+    """Whether the tensor has the experts of a layer, which --cpu-moe keeps in RAM."""
+    return "_exps." in tensor.name
 
 
 def _menu(tensor: SourceTensor, measured: Measurements) -> list[Option]:

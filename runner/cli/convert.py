@@ -164,6 +164,7 @@ def convert(
     types: tuple[str, ...],
     target_sizes: tuple[str, ...],
     target_bits: tuple[float, ...],
+    cpu_moe: bool,
     target_text: Path | None,
     out: str | None,
     imatrix_file: Path | None,
@@ -209,8 +210,7 @@ def convert(
         convert_screen.show_imatrix(notices, imatrix, outputs)
     asked, threads = threads, threads or _useful_workers(model)
     folder = source.absolute().parent if dry_run else paths[0].parent
-    makes_folder = out and not names_file(out) and not dry_run
-    with _created(folder) if makes_folder else nullcontext():
+    with _created(folder) if out and not names_file(out) and not dry_run else nullcontext():
         if not dry_run:
             _check(model, outputs, overwrite=overwrite)
         if targets or not dry_run:
@@ -218,7 +218,8 @@ def convert(
     fitter, fitted = None, list[Fitted]()
     if targets:
         fitter = measured_fitter(
-            *(model, source, imatrix, overrides, target_text, allow_requantize, notices, asked)
+            *(model, source, imatrix, overrides, target_text, allow_requantize, notices, asked),
+            cpu_moe=cpu_moe,
         )
         fitted = [fitter.fit(target) for target in targets]
         outputs[len(presets) :] = [

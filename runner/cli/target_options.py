@@ -56,6 +56,15 @@ def target_options(group: str) -> Decorator:
             help="The same, for this many bits per weight on average. Repeatable.",
         ),
         option(
+            "--cpu-moe",
+            group=group,
+            is_flag=True,
+            help=(
+                "With a target: give experts only types that a CPU decodes fast, for experts that "
+                "will stay in RAM."
+            ),
+        ),
+        option(
             "--target-text",
             group=group,
             type=FILE,
@@ -76,6 +85,8 @@ def measured_fitter(
     allow_requantize: bool,
     notices: Console,
     threads: int | None,
+    *,
+    cpu_moe: bool = False,
 ) -> Fitter:
     """What chooses types for `source`, which is measured now unless it has been before."""
     if overrides.pure:
@@ -93,7 +104,7 @@ def measured_fitter(
         measured = measurements(
             source, path, importances, texts, threads=threads or cores(), report=update
         )
-    return Fitter(source, imatrix, overrides, measured)
+    return Fitter(source, imatrix, overrides, measured, cpu_moe=cpu_moe)
 
 
 def stand_in(target: Target) -> Preset:

@@ -22,6 +22,8 @@ class Fit:
     divergence: float
     """Predicted KL divergence from the unquantized model, in nats for a token."""
     plan: Plan
+    cpu_moe: bool = False
+    """Whether experts have only types that a CPU decodes fast."""
 
 
 def largest_fits(
@@ -34,13 +36,28 @@ def largest_fits(
 
     One that does not exist, or is the same, is left out. Sizes are whole MiB. Raises PlanError.
     """
-    whole = replace(options, n_gpu_layers=-1, n_cpu_moe=0)
     found: list[Fit] = []
-    for wanted in (whole, options) if machine.devices else (options,):
-        best = _largest(fitter, shape_of, machine, wanted)
-        if best and all(best.target_size > other.target_size for other in found):
-            found.append(best)
+    if machine.devices:
+        whole = replace(options, n_gpu_layers=-1, n_cpu_moe=0)
+        found += filter(None, [_largest(fitter, shape_of, machine, whole)])
+    best = _with_experts_in_ram(fitter, shape_of, machine, options)
+    if best and all(best.target_size > other.target_size for other in found):
+        found.append(best)
     return found
+
+
+def _with_experts_in_ram(
+    fitter: Fitter,
+    shape_of: Callable[[Fitted], ModelShape],
+    machine: Machine,
+    options: PlacementOptions,
+) -> Fit | None:
+    """Of types that a CPU decodes fast, if a file of those fits."""
+    if fitter.has_experts:
+        best = _largest(fitter.with_cpu_moe(), shape_of, machine, options)
+        if best:
+            return replace(best, cpu_moe=True)
+    return _largest(fitter, shape_of, machine, options)
 
 
 def _largest(

@@ -21,7 +21,8 @@ def show_fits(console: Console, source: Path, found: Sequence[Fit]) -> None:
             f"{size(fit.target_size)}: {fit.plan.summary()}",
             f"  KV cache       {cache.n_ctx:,} tokens, keys {cache.type_k}, values {cache.type_v}",
             f"  KL divergence  {fit.divergence:.4f} from the unquantized model, predicted",
-            f"  franken-gguf convert {shlex.quote(str(source))} --target-size {fit.target_size}",
+            f"  franken-gguf convert {shlex.quote(str(source))} --target-size {fit.target_size}"
+            f"{' --cpu-moe' if fit.cpu_moe else ''}",
         )
         for line in lines:
             console.print(Text(printable(line)), soft_wrap=True)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from filelock import FileLock
-from gguf import GGUFReader
+from gguf import GGMLQuantizationType, GGUFReader
 
+from franken_gguf.quantize.target_size.cpu_decode import SLOW_ON_CPU
 from franken_gguf.quantize.tensor_types.type_presets import find_preset, find_type
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.sensitivity.measured_source import locked
@@ -183,7 +184,8 @@ def test_fit_finds_the_largest_file_that_the_planner_has_room_for(folder: Path) 
         assert result.exit_code == 0, result.output
         best = json.loads(result.stdout)[-1]
         assert best["plan"]["devices"] == ["GPU"]
-        output = converted(folder, "--target-size", best["target_size"], "-o", folder)
+        words = ("--cpu-moe",) if best["cpu_moe"] else ()
+        output = converted(folder, "--target-size", best["target_size"], *words, "-o", folder)
         assert output["predicted_kl_divergence"] == best["divergence"]
         assert output["bytes"] <= best["target_size"]
         found.append(best["target_size"])
@@ -194,7 +196,27 @@ def test_fit_prints_the_command_that_makes_the_file(folder: Path) -> None:
     result = fit(folder, "--vram", "0", "--ram", "64MiB", "-c", "64")
     assert result.exit_code == 0, result.output
     assert "all 3 layers on the CPU" in result.stdout
-    assert f"franken-gguf convert {folder / 'tales'} --target-size " in result.stdout
+    command = result.stdout.splitlines()[-1].split()
+    assert command[:4] == ["franken-gguf", "convert", str(folder / "tales"), "--target-size"]
+    assert command[5:] == ["--cpu-moe"], "experts in RAM get types that a CPU decodes fast"
+    output = converted(folder, *command[3:], "-o", folder)
+    assert f"{output['predicted_kl_divergence']:.4f} from" in result.stdout
+    kinds = {k for k, _ in (t for n, t in tensors(Path(output["path"])).items() if "_exps" in n)}
+    assert not {GGMLQuantizationType(kind).name for kind in kinds} & SLOW_ON_CPU
+
+
+def test_a_machine_too_small_for_types_that_are_fast_gets_the_others(folder: Path) -> None:
+    low, high = 1, 64 << 10
+    while high - low > 1:
+        ram = (low + high) // 2
+        if fit(folder, "--vram", "0", "--ram", f"{ram}KiB", "-c", "64").exit_code:
+            low = ram
+        else:
+            high = ram
+    (smallest,) = json.loads(
+        fit(folder, "--vram", "0", "--ram", f"{high}KiB", "-c", "64", "--json").stdout
+    )
+    assert not smallest["cpu_moe"]
 
 
 def test_a_context_that_the_model_was_not_trained_for_is_refused(folder: Path) -> None:

@@ -101,8 +101,8 @@ def _progress(results: Results) -> str:
     done = sum(is_done(results, step) for step in wanted)
     answers = sum(sampled(results, cell, QUESTION)[1] for cell in cells("demo", IMATRIX))
     return (
-        f"{done} of {len(wanted)} steps are measured; sampled answers to {QUESTION} by the demo: "
-        f"{answers} of {64 * len(cells('demo', IMATRIX))}.\n"
+        f"Measured so far: {done} of {len(wanted)} steps; of the demo's answers to {QUESTION}, "
+        f"{answers} of {SAMPLED * len(cells('demo', IMATRIX))}.\n"
     )
 
 
@@ -168,18 +168,14 @@ def _groups(results: Results) -> str:
 
 def _variants(results: Results) -> str:
     rows = []
-    for first in cells("demo", IMATRIX):
-        changes, klds = [], []
-        for variant in VARIANTS:
-            cell = Cell("demo", variant, first.rung)
-            one = leaning(results, cell)
-            changes.append(_change(one.content_change) if one else "")
-            klds.append(_divergence(results, cell))
-        if first != baseline("demo") and any(klds):
-            rows.append((_float_bits(results, first), first.rung, *changes, *klds))
-    rows.sort(key=lambda row: -row[0])
+    for first in measured(results, "demo", IMATRIX):
+        some = [Cell("demo", variant, first.rung) for variant in VARIANTS]
+        if first != baseline("demo") and any(leaning(results, cell) for cell in some[1:]):
+            found = [leaning(results, cell) for cell in some]
+            changes = [_change(one.content_change) if one else "" for one in found]
+            rows.append((first.rung, *changes, *(_divergence(results, cell) for cell in some)))
     head = ("quant", *(f"change, {v}" for v in VARIANTS), *(f"KL, {v}" for v in VARIANTS))
-    return _table(head, [row[1:] for row in rows])
+    return _table(head, rows)
 
 
 def _mixtures(results: Results) -> str:
@@ -201,16 +197,18 @@ def _words(results: Results) -> str:
         haiku, story = (batches(results, cell, name) for name in OTHERS)
         if haiku or story:
             both = haiku + story
+            means = {
+                key: np.mean([one[key] for one in both])
+                for key in ("distinct_2", "repetition", "vocabulary")
+            }
             rows.append(
                 (
                     cell.rung,
                     str(16 * len(both)),
                     f"{sum(one['haiku'] for one in haiku)} of {16 * len(haiku)}",
-                    *(
-                        f"{np.mean([one[k] for one in both]):.2f}"
-                        for k in ("distinct_2", "repetition")
-                    ),
-                    f"{np.mean([one['vocabulary'] for one in both]):.0f}",
+                    f"{means['distinct_2']:.2f}",
+                    f"{100 * means['repetition']:.1f} %",
+                    f"{means['vocabulary']:.0f}",
                 )
             )
     head = ("quant", "answers", "5-7-5", "distinct 2-grams", "repeated 4-grams", "vocabulary")
@@ -232,13 +230,8 @@ def _interval(one: Interval | None) -> str:
 
 def _change(one: Interval | None) -> str:
     """An interval, in bold if it excludes 0."""
-    if one is None:
-        return ""
-    return (
-        f"**{one.value:+.2f}** ({one.low:+.2f} to {one.high:+.2f})"
-        if moved(one)
-        else _interval(one)
-    )
+    value, _, rest = _interval(one).partition(" ")
+    return f"**{value}** {rest}" if moved(one) else f"{value} {rest}"
 
 
 def _share(chosen: int, count: int, share: Interval) -> str:

