@@ -2,8 +2,8 @@
 
 Run: python tools/eternal_life.py [--minutes N]
 Does what is missing in docs/eternal-life.json, the most important first, and rewrites the page's
-tables and plot. Ctrl-C loses at most the current step; the same command resumes. The mixtures,
-their importance matrices and rounded blocks are kept in WORK, about 10 GB.
+tables and plot; with --minutes 0 only that. Ctrl-C loses at most the current step; the same command
+resumes. The mixtures, their importance matrices and rounded blocks are kept in WORK, about 10 GB.
 
 No file is written for a cell: its weights, rounded to its types, replace those of the running F16
 model, whose maths is therefore that of F16; the cells "file" compare that with real files.
@@ -22,6 +22,9 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.quantize.common.files import replacing
 from lean_study.cells import FILE, LEANS, MODELS, TEXT, Cell, Step, missing
 from lean_study.page import write_page
@@ -42,13 +45,30 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "eternal-life")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
-    results = json.loads(arguments.results.read_text()) if arguments.results.exists() else {}
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(arguments.work / ".lock", timeout=0):
+            study(arguments)
+    except Timeout:
+        sys.exit(f"{arguments.work}: the study is running already; wait for it or stop it")
+    except FrankenError as error:
+        sys.exit(str(error))
+    except KeyboardInterrupt:
+        sys.exit("stopped; the same command resumes")
+
+
+def study(arguments: argparse.Namespace) -> None:
+    """Do the missing steps, one mixture after the other, then write the page."""
+    file: Path = arguments.results
+    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
     deadline = time.monotonic() + 60 * arguments.minutes
     todo = missing(results, arguments.model)
-    for model, steps in groupby(todo, key=lambda step: step[0].model):
-        if time.monotonic() < deadline:
-            measure(model, list(steps), results, arguments.work, arguments.results, deadline)
-    write_page(results)
+    try:
+        for model, steps in groupby(todo, key=lambda step: step[0].model):
+            if time.monotonic() < deadline:
+                measure(model, list(steps), results, arguments.work, file, deadline)
+    finally:
+        write_page(results)
 
 
 def measure(
@@ -92,7 +112,6 @@ def described(cell: Cell, weights: Weights) -> dict[str, Any]:
 
 def prepared(model: str, work: Path) -> Weights:
     """The mixture in F16 with its importance matrix, made if they are not there."""
-    work.mkdir(parents=True, exist_ok=True)
     file, imatrix = work / f"{model}-F16.gguf", work / f"{model}-imatrix.gguf"
     if not file.exists():
         franken_gguf("convert", str(ROOT / MODELS[model]), "-q", "F16", "-o", str(file))

@@ -184,8 +184,8 @@ def test_fit_finds_the_largest_file_that_the_planner_has_room_for(folder: Path) 
         assert result.exit_code == 0, result.output
         best = json.loads(result.stdout)[-1]
         assert best["plan"]["devices"] == ["GPU"]
-        words = ("--cpu-moe",) if best["cpu_moe"] else ()
-        output = converted(folder, "--target-size", best["target_size"], *words, "-o", folder)
+        more = ["--cpu-moe"] if best["cpu_moe"] else []
+        output = converted(folder, "--target-size", best["target_size"], *more, "-o", folder)
         assert output["predicted_kl_divergence"] == best["divergence"]
         assert output["bytes"] <= best["target_size"]
         found.append(best["target_size"])

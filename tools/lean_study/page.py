@@ -19,6 +19,7 @@ from lean_study.cells import (
     MODELS,
     OTHERS,
     QUESTION,
+    SAMPLED,
     VARIANTS,
     Cell,
     baseline,
