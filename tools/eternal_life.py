@@ -16,8 +16,8 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -78,21 +78,28 @@ def measure(
     weights = prepared(model, work)
     with Running(weights.path, work) as base:
         for cell, some in groupby(steps, key=lambda step: step[0]):
-            with ExitStack() as opened:
-                running = base
-                if cell.variant == FILE:
-                    running = opened.enter_context(Running(real(cell, weights, work), work, base))
-                for number, (_, name) in enumerate(some):
+            if time.monotonic() > deadline:
+                return
+            with as_cell(cell, base, weights, work) as running:
+                for _, name in some:
                     if time.monotonic() > deadline:
                         return
-                    if number == 0 and running is base:
-                        base.become(cell, weights)
                     started = time.process_time()
                     found = done(running, name)
-                    entry = results.setdefault(cell.key, described(cell, weights))
-                    entry[name] = found
+                    results.setdefault(cell.key, described(cell, weights))[name] = found
                     save(results, file)
                     print(f"{cell.key}: {name}, {time.process_time() - started:.0f} s", flush=True)
+
+
+@contextmanager
+def as_cell(cell: Cell, base: Running, weights: Weights, work: Path) -> Iterator[Running]:
+    """The running mixture with the cell's weights, or the cell's real file."""
+    if cell.variant == FILE:
+        with Running(real(cell, weights, work), work, base) as running:
+            yield running
+    else:
+        base.become(cell, weights)
+        yield base
 
 
 def done(running: Running, name: str) -> dict[str, Any]:

@@ -92,21 +92,18 @@ def cells(model: str, variant: str) -> list[Cell]:
 def steps() -> Iterator[Step]:
     """Everything, the most important first."""
     main = cells("demo", IMATRIX)
-    yield from _each(main, [TEXT, LEANS, samples(QUESTION, 0)])
     groups = [Cell("demo", group, rung) for rung in _GROUP_RUNGS for group in GROUPS]
-    yield from _each(groups, [TEXT, LEANS])
-    yield from _each([Cell("demo", FILE, rung) for rung in _FILE_RUNGS], [TEXT, LEANS])
-    yield from _each(cells("demo", SIZE), [TEXT, LEANS])
-    yield from _each(cells("demo", PLAIN), [TEXT, LEANS])
-    for model in ("two", "six"):
-        yield from _each(cells(model, IMATRIX), [TEXT, LEANS])
+    files = [Cell("demo", FILE, rung) for rung in _FILE_RUNGS]
+    quick = [TEXT, LEANS]
+    yield from _each([*main, *groups, *files], quick)
+    yield from _each([*cells("demo", SIZE), *cells("demo", PLAIN)], quick)
+    yield from _each([*cells("two", IMATRIX), *cells("six", IMATRIX)], quick)
     batches = range(SAMPLED // BATCH)
     yield from _each(main, [samples(QUESTION, batch) for batch in batches])
     for question in (*CONTROLS, *OTHERS):
         yield from _each(main, [samples(question, 0)])
     for model in ("two", "six"):
-        for variant in (SIZE, PLAIN):
-            yield from _each(cells(model, variant), [TEXT, LEANS])
+        yield from _each([*cells(model, SIZE), *cells(model, PLAIN)], quick)
     every = [samples(q, batch) for q in (QUESTION, *CONTROLS, *OTHERS) for batch in batches]
     for model in MODELS:
         for variant in VARIANTS:
