@@ -63,7 +63,8 @@ def loaded(folder: Path, name: str) -> Engine:
     """The mixture in a type, its file deleted again."""
     path = random_model(folder / f"{name}.gguf", name, layers=1, shape=SHAPE)
     try:
-        return Engine(read_header(path), LoadOptions(n_threads=1, n_ctx=64, mmap=False, repack=False))
+        options = LoadOptions(n_threads=1, n_ctx=64, mmap=False, repack=False)
+        return Engine(read_header(path), options)
     finally:
         path.unlink()
 

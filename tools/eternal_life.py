@@ -45,6 +45,9 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=ROOT / ".cache" / "eternal-life")
     parser.add_argument("--results", type=Path, default=RESULTS)
     arguments = parser.parse_args()
+    if not arguments.minutes:
+        write_page(read_results(arguments.results))
+        return
     arguments.work.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(arguments.work / ".lock", timeout=0):
@@ -59,14 +62,13 @@ def main() -> None:
 
 def study(arguments: argparse.Namespace) -> None:
     """Do the missing steps, one mixture after the other, then write the page."""
-    file: Path = arguments.results
-    results = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    results = read_results(arguments.results)
     deadline = time.monotonic() + 60 * arguments.minutes
     todo = missing(results, arguments.model)
     try:
         for model, steps in groupby(todo, key=lambda step: step[0].model):
             if time.monotonic() < deadline:
-                measure(model, list(steps), results, arguments.work, file, deadline)
+                measure(model, list(steps), results, arguments.work, arguments.results, deadline)
     finally:
         write_page(results)
 
@@ -140,6 +142,12 @@ def real(cell: Cell, weights: Weights, work: Path) -> Path:
 def franken_gguf(*arguments: str) -> None:
     """Run a command of this project."""
     subprocess.run([sys.executable, "-m", "franken_gguf.runner", *arguments], check=True)
+
+
+def read_results(file: Path) -> dict[str, Any]:
+    """What `save` wrote; nothing if it is not there yet."""
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
 
 
 def save(results: dict[str, Any], file: Path) -> None:

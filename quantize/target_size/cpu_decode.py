@@ -10,9 +10,29 @@ from collections.abc import Mapping
 
 from franken_gguf.quantize.blocks.formats import FORMATS
 
-DECODE_SPEED: Mapping[str, float] = {}
+DECODE_SPEED: Mapping[str, float] = {
+    "Q8_0": 0.62,
+    "Q6_K": 0.80,
+    "Q5_K": 0.66,
+    "Q4_K": 1.00,
+    "Q3_K": 0.98,
+    "Q2_K": 1.20,
+    "Q5_1": 0.41,
+    "Q5_0": 0.47,
+    "Q4_1": 0.58,
+    "Q4_0": 0.70,
+    "IQ4_NL": 0.54,
+    "IQ4_XS": 0.85,
+    "IQ3_S": 0.42,
+    "IQ3_XXS": 0.46,
+    "IQ2_S": 0.73,
+    "IQ2_XS": 0.64,
+    "IQ2_XXS": 0.72,
+    "IQ1_M": 0.71,
+    "IQ1_S": 0.57,
+}
 """Weights decoded in a second of one processor, relative to Q4_K: benchmarks/decode_types.py on an
-AMD EPYC (Zen 4, AVX-512), llama.cpp of llama-cpp-python 0.3.36."""
+AMD EPYC (Zen 4, AVX-512), one thread, not repacked, llama.cpp of llama-cpp-python 0.3.36."""
 _CLEARLY = 0.8
 
 

@@ -81,14 +81,20 @@ def menus(
     KL divergence grows with the square of a small error, so what was measured at one type is
     scaled by the errors of the others. With `cpu_moe` experts get no type that is slow on CPUs.
     """
+    found = [_menu(tensor, measured) for tensor in tensors]
+    if not cpu_moe:
+        return found
     return [
-        [
-            option
-            for option in _menu(tensor, measured)
-            if not (cpu_moe and is_expert(tensor) and option.type.name in SLOW_ON_CPU)
-        ]
-        for tensor in tensors
+        _fast_on_cpu(menu) if is_expert(tensor) else menu
+        for tensor, menu in zip(tensors, found, strict=True)
     ]
+
+
+def _fast_on_cpu(menu: list[Option]) -> list[Option]:
+    """Without slow types, if there are K-quants, which these are slow beside."""
+    if not any(option.type.name.endswith("_K") for option in menu):
+        return menu
+    return [option for option in menu if option.type.name not in SLOW_ON_CPU]
 
 
 def is_expert(tensor: SourceTensor) -> bool:

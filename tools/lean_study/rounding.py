@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8, Kernels, Quantize, Step
+from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8, Quantize, Step
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.jobs import jobs
@@ -24,12 +24,17 @@ from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN
 from lean_study.cells import FILE, GROUPS, IMATRIX, PLAIN, SIZE, Cell
 
 _JOB_WEIGHTS = 1 << 20
+_MANY = 1 << 28
+"""Weights to round, about: enough for ggml to be worth its start where it is faster."""
 
 
 class Weights:
-    """A mixture in F16, with its importance matrix; `work` keeps rounded blocks."""
+    """A mixture in F16, with its importance matrix; `work` keeps rounded blocks.
 
-    def __init__(self, model: Path, imatrix: Path, work: Path) -> None:
+    `kernels` is what rounds, as of `convert --kernels`: all write the same bytes.
+    """
+
+    def __init__(self, model: Path, imatrix: Path, work: Path, *, kernels: str = "auto") -> None:
         self.path = model
         self.source: Source = open_source(model)
         self._imatrix = read_imatrix(imatrix)
@@ -38,7 +43,7 @@ class Weights:
         self._blocks = work / "blocks" / model.stem
         self._fitter: Fitter | None = None
         self._index = {tensor.name: n for n, tensor in enumerate(self.source.tensors)}
-        self._kernels: Kernels = {}
+        self._mode, self._kernels = kernels, dict[Step, Quantize]()
 
     def output(self, cell: Cell) -> Output:
         """The file that the cell stands for; for a group, that of the whole preset."""
@@ -108,10 +113,9 @@ class Weights:
         return np.fromfile(file, np.uint8).reshape(tensor.rows, -1)
 
     def _quantizer(self, step: Step) -> Quantize:
-        """Whichever is faster here, numpy's or ggml's: both write the same bytes."""
         if step not in self._kernels:
-            found = choose_kernels("auto", {step: 1 << 28}, 1)
-            self._kernels = {**self._kernels, step: found.get(step, FORMATS[step.format].quantize)}
+            found = choose_kernels(self._mode, {step: _MANY}, 1)
+            self._kernels[step] = found.get(step, FORMATS[step.format].quantize)
         return self._kernels[step]
 
     def _rows(self, name: str) -> Iterator[tuple[int, U8]]:

@@ -110,7 +110,7 @@ def test_every_preset_chooses_what_llama_quantize_chooses(tmp_path: Path, kind: 
     ]:
         imatrix = ones if weighted else None
         if preset.name == "Q1_0" and (cols % 128 or ff % 128):
-            with pytest.raises(RecipeError, match=r"'blk\.0\..* multiple of Q1_0's block of 128"):
+            with pytest.raises(RecipeError, match="multiple of Q1_0's block of 128"):
                 choose_types(rows, model, preset, has_imatrix=weighted)
             with pytest.raises(AssertionError):
                 llama_quantize(source, tmp_path / "out.gguf", preset.file_type, imatrix=imatrix)
