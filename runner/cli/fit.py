@@ -16,7 +16,7 @@ from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.target_size.target import Fitted
-from franken_gguf.quantize.tensor_types.imatrix import read_imatrix
+from franken_gguf.quantize.tensor_types.imatrix import Imatrix, read_imatrix
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, sizes
@@ -126,7 +126,10 @@ def fit(
         *(model, source, imatrix, Overrides(), target_text, allow_requantize, notices, threads)
     )
     found = largest_fits(
-        fitter, partial(_shape, model), machine_of(vram, ram, ()), PlacementOptions(n_ctx=n_ctx)
+        fitter,
+        partial(shape_of, model, imatrix),
+        machine_of(vram, ram, ()),
+        PlacementOptions(n_ctx=n_ctx),
     )
     if not found:
         raise PlanError(
@@ -136,14 +139,20 @@ def fit(
     if as_json:
         click.echo(json.dumps([asdict(one) for one in found], indent=2))
     else:
-        show_fits(Console(), source, found)
+        command = ["franken-gguf", "convert", str(source)]
+        command += ["--imatrix", str(imatrix_file)] if imatrix_file else []
+        command += ["--target-text", str(target_text)] if target_text else []
+        command += ["--allow-requantize"] if allow_requantize else []
+        show_fits(Console(), command, found)
 
 
-def _shape(model: Source, fitted: Fitted) -> ModelShape:
+def shape_of(model: Source, imatrix: Imatrix | None, fitted: Fitted) -> ModelShape:
     """The shape of the file that these types make, read from its header alone."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{model.name}.gguf"
-        output = plan_output(model, file, fitted.preset, fitted.overrides, allow_requantize=True)
+        output = plan_output(
+            *(model, file, fitted.preset, fitted.overrides, imatrix), allow_requantize=True
+        )
         with file.open("wb") as written:
             written.write(output.shards[0].header)
             written.truncate(output.nbytes)

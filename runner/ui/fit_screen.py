@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
@@ -13,15 +12,18 @@ from franken_gguf.runner.sensitivity.largest_fit import Fit
 from franken_gguf.runner.terminal.text import printable, size
 
 
-def show_fits(console: Console, source: Path, found: Sequence[Fit]) -> None:
-    """Print each answer: size, placement, KV cache, quality, and the command that makes it."""
+def show_fits(console: Console, command: Sequence[str], found: Sequence[Fit]) -> None:
+    """Print each answer: size, placement, KV cache, quality, and the command that makes it.
+
+    `command` is that command without the size.
+    """
     for fit in found:
         cache = fit.plan.cache
         lines = (
             f"{size(fit.target_size)}: {fit.plan.summary()}",
             f"  KV cache       {cache.n_ctx:,} tokens, keys {cache.type_k}, values {cache.type_v}",
             f"  KL divergence  {fit.divergence:.4f} from the unquantized model, predicted",
-            f"  franken-gguf convert {shlex.quote(str(source))} --target-size {fit.target_size}"
+            f"  {shlex.join(command)} --target-size {fit.target_size}"
             f"{' --cpu-moe' if fit.cpu_moe else ''}",
         )
         for line in lines:
