@@ -37,18 +37,22 @@ def test_a_lean_is_divided_into_content_and_length_and_order() -> None:
 
 
 def test_a_lean_that_turns_with_the_length_is_no_lean_to_eternal_life() -> None:
-    (_, holds, moves, without_length, _) = verdict(results(own=2.0, mirrored=-2.0))
+    (_, _, holds, moves, without_length, _) = verdict(results(own=2.0, mirrored=-2.0))
     assert holds.startswith("The sentence does not hold")
     assert moves == "The lean moves from F16's towards eternal life: Q2_K (+2.00)."
     assert without_length.endswith("from F16's not for certain: Q2_K.")
 
 
 def test_the_sentence_holds_if_the_smallest_quants_lean_that_way_whatever_the_length() -> None:
-    assert verdict(results(own=2.0, mirrored=2.0))[1].startswith("The sentence holds from Q2_K on")
+    assert verdict(results(own=2.0, mirrored=2.0))[2].startswith("The sentence holds from Q2_K on")
 
 
 def test_without_measurements_nothing_is_concluded() -> None:
-    assert verdict({}) == ["Not enough is measured yet."]
+    assert verdict({}) == ["Nothing is measured yet."]
+    own = results(own=3.0, mirrored=1.0)
+    (own_lean, nothing_else) = verdict({BASE.key: own[BASE.key]})
+    assert own_lean.startswith("F16 itself leans by +0.00 (+0.00 to +0.00) to eternal life")
+    assert nothing_else == "No quant is measured yet."
 
 
 def test_sampled_answers_of_all_batches_count() -> None:

@@ -105,11 +105,15 @@ def moved(change: Interval | None) -> int:
 
 def verdict(results: Results, model: str = "demo", variant: str = IMATRIX) -> list[str]:
     """Sentences that follow from what is measured, by fixed rules."""
+    base = leaning(results, baseline(model))
     some = [cell for cell in measured(results, model, variant) if cell != baseline(model)]
-    if not some or leaning(results, baseline(model)) is None:
-        return ["Not enough is measured yet."]
+    if base is None:
+        return ["Nothing is measured yet."]
+    if not some:
+        return [_base_sentence(base), "No quant is measured yet."]
     changes = [(cell, _known(leaning(results, cell))) for cell in some]
     return [
+        _base_sentence(base),
         f"Measured of {model}: {len(some)} of {len(cells(model, variant)) - 1} quants.",
         _holds([(cell.rung, moved(one.content_change)) for cell, one in changes]),
         _sentence("The lean moves", [(c.rung, one.change) for c, one in changes]),
@@ -119,6 +123,17 @@ def verdict(results: Results, model: str = "demo", variant: str = IMATRIX) -> li
         ),
         _control_sentence(results, some),
     ]
+
+
+def _base_sentence(base: Leaning) -> str:
+    def text(one: Interval) -> str:
+        return f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+
+    return (
+        f"F16 itself leans by {text(base.lean)} to eternal life, {text(base.content)} without the "
+        f"effect of length; by {text(base.first)} to the option that is named first, and by "
+        f"{text(base.shorter)} to the shorter one."
+    )
 
 
 def _known(found: Leaning | None) -> Leaning:
