@@ -12,6 +12,10 @@ from franken_gguf.runner.compare.results.metrics import Interval
 
 _WIDTH, _HEIGHT, _HEAD, _FOOT = 900, 460, 40, 46
 _BITS = (16, 8, 6, 5, 4, 3, 2, 1.6)
+_LETTER = 0.85
+"""The width of a letter, in percent of the picture."""
+_LINE = 13.0
+"""The least distance of two quants' names, in pixels."""
 _COLOURS = ("#b3261e", "#1a5fb4", "#5e5c64", "#26a269", "#986a00", "#813d9c")
 _STYLE = """
 svg{background:#fff;font:13px system-ui,sans-serif}
@@ -35,7 +39,7 @@ def lean_plot(curves: Sequence[Curve], description: str) -> str:
     ends = [v for _, _, one in points for v in (one.low, one.value, one.high)] or [-1.0, 1.0]
     low, high = min(0.0, *ends), max(0.0, *ends)
     across = logarithmic(_BITS[-1], _BITS[0], 96, 6)
-    down = linear(low, high, _HEIGHT - _FOOT, _HEAD)
+    down = linear(low, high, _HEIGHT - _FOOT - 70, _HEAD)
     plot = svg.picture(_HEIGHT, description)
     plot.set("xmlns", "http://www.w3.org/2000/svg")
     plot.set("width", str(_WIDTH))
@@ -47,6 +51,7 @@ def lean_plot(curves: Sequence[Curve], description: str) -> str:
     for bits in _BITS:
         svg.words(plot, "tick", across(bits), _HEIGHT - 26, f"{bits:g}", anchor="middle")
     svg.words(plot, "", 51, _HEIGHT - 8, "bits for a weight", anchor="middle")
+    legend, free = 6.0, 0.0
     for number, curve in enumerate(curves):
         colour = _COLOURS[number % len(_COLOURS)]
         places = [(across(bits) / 100 * _WIDTH, one) for bits, _, one in curve.points]
@@ -69,7 +74,10 @@ def lean_plot(curves: Sequence[Curve], description: str) -> str:
             circle = {"cx": f"{x:.1f}", "cy": f"{down(one.value):.1f}", "r": "3.5", "fill": colour}
             ElementTree.SubElement(inside, "circle", circle)
             if not number:
-                svg.words(inside, "", x / _WIDTH * 100, down(one.value) - 9, rung, anchor="middle")
-        label = svg.words(plot, "", 7 + 15 * number, 18, curve.name)
+                free = max(x + 4, free + _LINE)
+                name = svg.words(inside, "tick", free / _WIDTH * 100, _HEIGHT - _FOOT, rung)
+                name.set("transform", f"rotate(-90 {free:.1f} {_HEIGHT - _FOOT})")
+        label = svg.words(plot, "", legend, 18, curve.name)
         label.set("style", f"fill:{colour}")
+        legend += _LETTER * (len(curve.name) + 3)
     return svg.written(plot) + "\n"
