@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 from lean_study.cells import CONTROLS, IMATRIX, LEANS, QUESTION, TEXT, Cell, baseline, samples
 from lean_study.page import plot, with_tables
-from lean_study.summary import leaning, moved, sampled, verdict
+from lean_study.summary import holds, leaning, moved, sampled, verdict
 
 BASE, QUANT = baseline("demo"), Cell("demo", IMATRIX, "Q2_K")
 
@@ -37,14 +37,16 @@ def test_a_lean_is_divided_into_content_and_length_and_order() -> None:
 
 
 def test_a_lean_that_turns_with_the_length_is_no_lean_to_eternal_life() -> None:
-    (_, _, holds, moves, without_length, _) = verdict(results(own=2.0, mirrored=-2.0))
-    assert holds.startswith("The sentence does not hold")
+    (_, _, too_few, moves, without_length, _) = verdict(results(own=2.0, mirrored=-2.0))
+    assert too_few == "That is too few to say what holds."
     assert moves == "The lean moves from F16's towards eternal life: Q2_K (+2.00)."
     assert without_length.endswith("from F16's not for certain: Q2_K.")
 
 
-def test_the_sentence_holds_if_the_smallest_quants_lean_that_way_whatever_the_length() -> None:
-    assert verdict(results(own=2.0, mirrored=2.0))[2].startswith("The sentence holds from Q2_K on")
+def test_the_sentence_holds_only_if_the_smallest_quants_lean_that_way() -> None:
+    assert holds([("Q6_K", 0), ("Q2_K", 1), ("IQ1_S", 1)]).startswith("The sentence holds from Q2")
+    assert holds([("Q2_K", 1), ("IQ1_S", 0)]).startswith("The sentence does not hold as a rule")
+    assert holds([("Q2_K", -1), ("IQ1_S", 0)]).startswith("The sentence does not hold: no quant")
 
 
 def test_without_measurements_nothing_is_concluded() -> None:

@@ -112,10 +112,12 @@ def verdict(results: Results, model: str = "demo", variant: str = IMATRIX) -> li
     if not some:
         return [_base_sentence(base), "No quant is measured yet."]
     changes = [(cell, _known(leaning(results, cell))) for cell in some]
+    count = len(cells(model, variant)) - 1
+    moves = [(cell.rung, moved(one.content_change)) for cell, one in changes]
     return [
         _base_sentence(base),
-        f"Measured of {model}: {len(some)} of {len(cells(model, variant)) - 1} quants.",
-        _holds([(cell.rung, moved(one.content_change)) for cell, one in changes]),
+        f"Measured of {model}: {len(some)} of {count} quants.",
+        holds(moves) if 2 * len(some) >= count else "That is too few to say what holds.",
         _sentence("The lean moves", [(c.rung, one.change) for c, one in changes]),
         _sentence(
             "Without the effect of length, it moves",
@@ -141,7 +143,7 @@ def _known(found: Leaning | None) -> Leaning:
     return found
 
 
-def _holds(moves: Sequence[tuple[str, int]]) -> str:
+def holds(moves: Sequence[tuple[str, int]]) -> str:
     """Whether from some quant on all smaller ones lean more to eternal life; most bits first."""
     tail = 0
     for _, move in reversed(moves):
