@@ -29,7 +29,9 @@ def character(dialogue: Dialogue, what: str) -> Outcome:
         return _add_character(dialogue, Path(given).expanduser())
     if verb == REMOVE:
         return _remove_character(dialogue, given)
-    return _card(dialogue.chat.story, what)
+    story = dialogue.chat.story
+    story.take_turn(dialogue.chat.conversation.messages)
+    return _card(story, what)
 
 
 def _add_character(dialogue: Dialogue, path: Path) -> Replay:
@@ -119,9 +121,15 @@ def _change(what: str) -> tuple[str, str]:
 
 
 def speak_as(dialogue: Dialogue, name: str) -> Answer:
-    """An answer by the character called `name`, who then keeps speaking."""
-    story = dialogue.chat.story
-    story.speaker = story.cards.index(_card(story, name))
+    """An answer by the character called `name`, without a question."""
+    return dialogue.chat.speak(_card(dialogue.chat.story, name).char)
+
+
+def speak_next(dialogue: Dialogue, _: str) -> Answer:
+    """An answer by the next character in turn, without a question."""
+    card = _card(dialogue.chat.story, "")
+    if not dialogue.chat.story.is_group:
+        raise CommandError(f"{card.char} is the only character; /continue lengthens the answer")
     return dialogue.chat.speak()
 
 

@@ -123,8 +123,7 @@ def opened(conversation: Conversation) -> Story:
         salt=facts.text("salt"),
         remarks=remarks,
     )
-    for message in conversation.messages:
-        story.set_speaker(message)
+    story.take_turn(conversation.messages)
     return story
 
 
