@@ -13,7 +13,7 @@ from franken_gguf.runner.story.active_lore import LoreMatch
 from franken_gguf.runner.story.author_note import DEPTH, Note, note_of, set_note
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.story.message_layout import before_the_end
-from franken_gguf.runner.story.persona import persona_names
+from franken_gguf.runner.story.persona import persona_names, persona_path
 from franken_gguf.runner.story.story import Story
 
 from .general_commands import CommandError, Outcome, as_line
@@ -63,7 +63,7 @@ def persona(dialogue: Dialogue, name: str) -> str:
         known = f"; in the library: {', '.join(persona_names())}" if persona_names() else ""
         about = story.persona or f"no persona; /persona FILE takes one{known}"
         return f"you are {story.user}\n{about}"
-    story_changes.set_persona(conversation, "" if name == OFF else name)
+    story_changes.set_persona(conversation, None if name == OFF else persona_path(name))
     dialogue.reopen_story()
     if name == OFF:
         return f"no persona; you are {story.user}"
