@@ -14,7 +14,7 @@ from .model_shape import ModelShape
 
 ROPE_SCALINGS = ("none", "linear", "yarn")
 """llama.cpp's names for --rope-scaling."""
-_SETTING_A_METHOD = ("rope_scaling", "rope_scale", "rope_freq_base", "rope_freq_scale")
+_AMOUNTS = ("rope_scale", "rope_freq_base", "rope_freq_scale")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,9 +40,10 @@ class Rope:
         return Rope(**{field.name: getattr(self, field.name) for field in fields(Rope)})
 
     @property
-    def chooses_a_method(self) -> bool:
-        """Whether it says how to scale, or not to."""
-        return any(getattr(self, name) is not None for name in _SETTING_A_METHOD)
+    def is_decided(self) -> bool:
+        """Whether it says how much to scale, or not to scale."""
+        amounts = (getattr(self, name) for name in _AMOUNTS)
+        return self.rope_scaling == "none" or any(amount is not None for amount in amounts)
 
     def flags(self) -> Iterator[str]:
         """The settings as options of llama.cpp."""
@@ -82,14 +83,15 @@ def _option(name: str) -> str:
 def rope_for(shape: ModelShape, options: Rope, n_ctx: int) -> Rope:
     """The settings for a context of `n_ctx` tokens.
 
-    They are those of `options`. If these choose no method and the context is beyond training, YaRN
-    by the ratio of the two, unless the model file has a scaling of its own.
+    They are those of `options`. If these leave open how much to scale and the context is beyond
+    training, it is the ratio of the two, by YaRN unless they have another method, except for a
+    model file with a scaling of its own.
     """
     own = options.rope
-    has_its_own = shape.rope_scaling not in ("", "none")
-    if n_ctx <= shape.n_ctx_train or own.chooses_a_method or has_its_own:
+    if n_ctx <= shape.n_ctx_train or own.is_decided or shape.rope_scaling not in ("", "none"):
         return own
-    return replace(own, rope_scaling="yarn", rope_scale=n_ctx / shape.n_ctx_train)
+    method = own.rope_scaling or "yarn"
+    return replace(own, rope_scaling=method, rope_scale=n_ctx / shape.n_ctx_train)
 
 
 def beyond_training(shape: ModelShape, options: Rope, n_ctx: int) -> str:
@@ -98,8 +100,8 @@ def beyond_training(shape: ModelShape, options: Rope, n_ctx: int) -> str:
     rope = rope_for(shape, options, n_ctx)
     if rope.rope_scaling == "none":
         return f"{fact}, and RoPE is not scaled: what is beyond may make no sense"
-    if options.chooses_a_method:
+    if options.is_decided:
         return f"{fact}: RoPE is scaled as your options say"
-    if not rope.chooses_a_method:
+    if not rope.is_decided:
         return f"{fact}: the file's own RoPE scaling ({shape.rope_scaling}) is used"
     return f"{fact}: RoPE is scaled with {' '.join(rope.flags())}; --rope-scaling none leaves it"

@@ -21,6 +21,7 @@ def show_fits(console: Console, source: Path, found: Sequence[Fit]) -> None:
             f"{size(fit.target_size)}: {fit.plan.summary()}",
             f"  KV cache       {cache.n_ctx:,} tokens, keys {cache.type_k}, values {cache.type_v}",
             f"  KL divergence  {fit.divergence:.4f} from the unquantized model, predicted",
+            *(f"  {note}" for note in fit.plan.notes),
             f"  franken-gguf convert {shlex.quote(str(source))} --target-size {fit.target_size}",
         )
         for line in lines:

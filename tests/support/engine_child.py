@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import sys
 from dataclasses import asdict
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llama_cpp import llama_cpp as lib
 
-from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.gguf_file.header import Header, read_header
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.this_machine import this_machine, with_vram
 from franken_gguf.runner.planning.placement import Override
@@ -23,6 +24,12 @@ from franken_gguf.runner.sampling.settings import Sampling
 
 PROMPT = "Once upon a time, in a harbour town,"
 _DEFAULTS = lib.llama_model_default_params
+
+
+@cache
+def _header(model: str) -> Header:
+    """Most of a job that only measures is reading the vocabulary in the header."""
+    return read_header(Path(model))
 
 
 def _measuring() -> lib.llama_model_params:
@@ -43,7 +50,7 @@ def run(job: dict[str, Any], workers: list[str]) -> dict[str, Any]:
     options = LoadOptions(**wishes, overrides=overrides, n_threads=1)
     notices: list[str] = []
     with Engine(
-        read_header(Path(job["model"])), options, machine=machine, on_notice=notices.append
+        _header(job["model"]), options, machine=machine, on_notice=notices.append
     ) as engine:
         tokens: list[int] = []
         if count := job.get("tokens"):

@@ -85,7 +85,7 @@ def _options(context: str) -> tuple[Decorator, ...]:
             type=click.IntRange(min=0),
             metavar="N",
             show_default=context,
-            help="Context length in tokens; 0 is all that the model was trained for.",
+            help="Context length in tokens; 0 is that of the model's training, more scales RoPE.",
         ),
         option(
             "-ngl",

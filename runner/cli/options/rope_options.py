@@ -27,10 +27,10 @@ def rope_options() -> tuple[Decorator, ...]:
         option(
             "--rope-scaling",
             group=_GROUP,
-            metavar="|".join(ROPE_SCALINGS),
+            metavar="TYPE",
             show_default="the model's, or yarn if -c is beyond its training",
             shell_complete=offering(lambda: ROPE_SCALINGS),
-            help="How RoPE is scaled.",
+            help=f"How RoPE is scaled: {', '.join(ROPE_SCALINGS)}.",
         ),
         option(
             "--yarn-orig-ctx",

@@ -160,6 +160,12 @@ def test_a_context_within_the_training_is_planned_without_rope_options() -> None
             "leaves it",
         ),
         (
+            PlacementOptions(rope_scaling="linear"),
+            "--rope-scaling linear --rope-scale 1.5",
+            "RoPE is scaled with --rope-scaling linear --rope-scale 1.5; --rope-scaling none "
+            "leaves it",
+        ),
+        (
             PlacementOptions(yarn_beta_fast=16),
             "--rope-scaling yarn --rope-scale 1.5 --yarn-beta-fast 16",
             "RoPE is scaled with --rope-scaling yarn --rope-scale 1.5 --yarn-beta-fast 16; "
