@@ -56,7 +56,7 @@ def prompt_parts(chat: Chat) -> PromptParts:
     Tokens are those of the whole prompt, so a token that spans two parts counts for the first.
     """
     conversation, story, vocabulary = chat.conversation, chat.story, chat.engine.vocabulary
-    story.take_turn(conversation.messages)
+    story.await_question(conversation.messages)
     read = story.read(conversation, conversation.messages, conversation.forgotten)
     read = read or [Message("user", "")]
     text = chat.template.render(read)

@@ -23,14 +23,14 @@ _LISTED = 20
 
 
 def character(dialogue: Dialogue, what: str) -> Outcome:
-    """Add or remove a character, or show a card, by default that of the next speaker."""
+    """Add or remove a character, or show a card, by default that of who answers next."""
     verb, given = _change(what)
     if verb == ADD:
         return _add_character(dialogue, Path(given).expanduser())
     if verb == REMOVE:
         return _remove_character(dialogue, given)
     story = dialogue.chat.story
-    story.take_turn(dialogue.chat.conversation.messages)
+    story.await_question(dialogue.chat.conversation.messages)
     return _card(story, what)
 
 

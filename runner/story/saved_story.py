@@ -138,7 +138,7 @@ def opened(conversation: Conversation) -> Story:
         salt=facts.text("salt"),
         remarks=remarks,
     )
-    story.take_turn(conversation.messages)
+    story.await_question(conversation.messages)
     return story
 
 

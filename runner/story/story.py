@@ -113,6 +113,10 @@ class Story:
         elif self.cards:
             self.speaker = next_speaker(self.cards, messages)
 
+    def await_question(self, messages: Sequence[Message]) -> None:
+        """Let the character speak next who would answer a line that names nobody."""
+        self.take_turn([*messages, Message("user", "")])
+
     def speaker_of(self, message: Message) -> str:
         """The character who wrote `message`; "" if none of them did."""
         name = message.extra_fields.get("name")

@@ -61,7 +61,6 @@ def test_a_character_who_is_named_answers(text: str, speaker: int) -> None:
     assert next_speaker(CARDS, [QUESTION, said(MARA, "So?"), said(None, text)]) == speaker
 
 
-def test_a_character_who_names_another_hands_over_and_not_to_themselves() -> None:
-    assert next_speaker(CARDS, [QUESTION, said(MARA, "Ask Ahab, not Mara.")]) == AHAB
-    assert next_speaker(CARDS, [QUESTION, said(MARA, "I am Mara Quill.")]) == BO
+def test_names_in_what_a_character_says_do_not_change_the_order() -> None:
+    assert next_speaker(CARDS, [QUESTION, said(MARA, "Ask Ahab, not Mara.")]) == BO
     assert next_speaker(CARDS[:1], [QUESTION, said(MARA, "I am Mara Quill.")]) == MARA
