@@ -42,6 +42,10 @@ SPARSE: dict[str, tuple[Shape, Places]] = {
     "4x7b (Qwen2-MoE, shared expert), Q4_0": (QWEN2_MOE_4X7B, MOE),
     "4x4b (Qwen3-MoE), Q4_0": (QWEN3_MOE_4X4B, MOE),
     "16b (DeepSeek), 6 of 64 experts": (DEEPSEEK_16B, MOE),
+    "3b (Llama 3.2), Q4_0": (
+        {"n_embd": 3072, "n_ff": 8192, "heads": 24, "kv_heads": 8, "layers": 28},
+        DENSE,
+    ),
     "8b (Qwen3), Q4_0": (
         {"n_embd": 4096, "n_ff": 12288, "heads": 32, "kv_heads": 8, "architecture": "qwen3"},
         DENSE,

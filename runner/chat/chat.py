@@ -54,25 +54,26 @@ class Chat:
         self.expert_names: tuple[str, ...] = ()
         self._tries = 0
 
-    def ask(self, question: str) -> Answer:
+    def ask(self, question: str, speaker: str = "") -> Answer:
         """The model's answer: iterate over it for its pieces. Raises PromptError, EngineError.
+
+        In a story with several characters `speaker` answers; by default the one whom the question
+        names, or else the next in turn.
 
         Once the conversation outgrows the context, the model no longer reads its oldest turns:
         enough are left out to free half of the context, so that this is rare and most prompts
         start with text that is already evaluated. The system text stays. If an error is raised,
         the conversation is unchanged.
         """
-        self._tries = 0
-        return self._answer(Turn([*self.conversation.messages, Message("user", question, now())]))
+        return self._begin([*self.conversation.messages, Message("user", question, now())], speaker)
 
-    def ask_instead(self, question: str) -> Answer:
+    def ask_instead(self, question: str, speaker: str = "") -> Answer:
         """The answer to `question` in place of the last question and all after it.
 
         Raises ConversationError, and as `ask` does.
         """
-        self._tries = 0
         before = self.conversation.messages[: self.conversation.last_question()]
-        return self._answer(Turn([*before, Message("user", question, now())]))
+        return self._begin([*before, Message("user", question, now())], speaker)
 
     def regenerate(self) -> Answer:
         """Another answer in place of the last one, which becomes a swipe.
@@ -88,10 +89,9 @@ class Chat:
         before, answer, following = self._around_last_answer()
         return self._answer(Turn(before, continued=answer, following=following))
 
-    def speak(self) -> Answer:
-        """An answer of the story's next speaker, without a question. Raises as `ask` does."""
-        self._tries = 0
-        return self._answer(Turn(list(self.conversation.messages)))
+    def speak(self, speaker: str = "") -> Answer:
+        """What `speaker`, or the next in turn, says without a question. Raises as `ask` does."""
+        return self._begin(list(self.conversation.messages), speaker)
 
     def set_story(self, story: Story) -> None:
         """Use `story` from now on; its lore gets at most a quarter of the context."""
@@ -124,6 +124,11 @@ class Chat:
         """The messages before the last answer, that answer, and the messages after it."""
         place, messages = self.conversation.last_answer(), self.conversation.messages
         return messages[:place], messages[place], tuple(messages[place + 1 :])
+
+    def _begin(self, messages: list[Message], speaker: str) -> Answer:
+        self._tries = 0
+        self.story.take_turn(messages, speaker)
+        return self._answer(Turn(messages))
 
     def _answer(self, turn: Turn) -> Answer:
         existing = turn.continued or turn.replaced

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cache
 
 from franken_gguf.runner.conversation.conversation import Conversation, Message, turn_starts
+from franken_gguf.runner.conversation.thoughts import NO_THOUGHTS, OPEN
 from franken_gguf.runner.engine.engine import Engine
 from franken_gguf.runner.prompt.template import Template
 from franken_gguf.runner.prompt.text_stream import text_of
@@ -90,7 +91,9 @@ class ContextWindow:
         tokens = vocabulary.tokenize(text)[-(n_ctx // 2) :]
         text = b"".join(map(vocabulary.piece, tokens)).decode(errors="replace")
         request = [Message("user", summary_request.request(text, limit))]
-        prompt = vocabulary.prompt(self.template.render(request))
+        # A summary has no room for thoughts; this is how Qwen3's template leaves them out.
+        prefix = NO_THOUGHTS if OPEN in self.template.source else ""
+        prompt = vocabulary.prompt(self.template.render_up_to(request, prefix))
         if len(prompt) + limit > n_ctx:
             return ""
         sampling = Sampling(temperature=0, repeat_penalty=1.1)

@@ -6,6 +6,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from franken_gguf.runner.conversation.conversation import Message
+from franken_gguf.runner.conversation.thoughts import answer_of
 from franken_gguf.runner.story.story import Story
 
 from .chat import Chat
@@ -55,6 +56,7 @@ def prompt_parts(chat: Chat) -> PromptParts:
     Tokens are those of the whole prompt, so a token that spans two parts counts for the first.
     """
     conversation, story, vocabulary = chat.conversation, chat.story, chat.engine.vocabulary
+    story.await_question(conversation.messages)
     read = story.read(conversation, conversation.messages, conversation.forgotten)
     read = read or [Message("user", "")]
     text = chat.template.render(read)
@@ -92,6 +94,9 @@ def _spans(text: str, read: list[Message]) -> list[tuple[str, int, int, int | No
     for index, message in enumerate(read):
         content = message.content.strip()
         start = text.find(content, place) if content else -1
+        if start < 0:  # many templates leave out earlier thoughts
+            content = answer_of(content).strip()
+            start = text.find(content, place) if content else -1
         if start < 0:
             continue
         if start > place:

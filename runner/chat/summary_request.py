@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from franken_gguf.runner.conversation.conversation import NOTE, Message
+from franken_gguf.runner.conversation.thoughts import answer_of
 
 _REQUEST = (
     "Summarize the conversation below in at most {words} words, so that it can go on from your "
@@ -21,9 +22,10 @@ def request(text: str, max_tokens: int) -> str:
 
 def transcript(memory: str, messages: Sequence[Message]) -> str:
     """The text to summarize: the last summary and the messages that leave the context."""
-    lines = [
-        f"{message.extra_fields.get('name') or message.role.capitalize()}: {message.content}"
-        for message in messages
-        if message.role != NOTE
-    ]
+    lines = (_line(message) for message in messages if message.role != NOTE)
     return "\n\n".join(filter(None, (memory, *lines)))
+
+
+def _line(message: Message) -> str:
+    name = message.extra_fields.get("name") or message.role.capitalize()
+    return f"{name}: {answer_of(message.content)}"

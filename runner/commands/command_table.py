@@ -158,6 +158,7 @@ _GROUPS: dict[str, tuple[Command, ...]] = {
             choices=story.character_choices,
         ),
         Command("/as", "NAME", "let a character speak now", story.speak_as, choices=story.names),
+        Command("/next", "", "let the next character speak", story.speak_next),
         Command(
             "/persona",
             "[NAME|off]",

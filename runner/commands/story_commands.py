@@ -13,7 +13,7 @@ from franken_gguf.runner.story.active_lore import LoreMatch
 from franken_gguf.runner.story.author_note import DEPTH, Note, note_of, set_note
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.story.message_layout import before_the_end
-from franken_gguf.runner.story.persona import persona_names
+from franken_gguf.runner.story.persona import persona_names, persona_path
 from franken_gguf.runner.story.story import Story
 
 from .general_commands import CommandError, Outcome, as_line
@@ -23,13 +23,15 @@ _LISTED = 20
 
 
 def character(dialogue: Dialogue, what: str) -> Outcome:
-    """Add or remove a character, or show a card, by default that of the next speaker."""
+    """Add or remove a character, or show a card, by default that of who answers next."""
     verb, given = _change(what)
     if verb == ADD:
         return _add_character(dialogue, Path(given).expanduser())
     if verb == REMOVE:
         return _remove_character(dialogue, given)
-    return _card(dialogue.chat.story, what)
+    story = dialogue.chat.story
+    story.await_question(dialogue.chat.conversation.messages)
+    return _card(story, what)
 
 
 def _add_character(dialogue: Dialogue, path: Path) -> Replay:
@@ -61,7 +63,7 @@ def persona(dialogue: Dialogue, name: str) -> str:
         known = f"; in the library: {', '.join(persona_names())}" if persona_names() else ""
         about = story.persona or f"no persona; /persona FILE takes one{known}"
         return f"you are {story.user}\n{about}"
-    story_changes.set_persona(conversation, "" if name == OFF else name)
+    story_changes.set_persona(conversation, None if name == OFF else persona_path(name))
     dialogue.reopen_story()
     if name == OFF:
         return f"no persona; you are {story.user}"
@@ -119,9 +121,15 @@ def _change(what: str) -> tuple[str, str]:
 
 
 def speak_as(dialogue: Dialogue, name: str) -> Answer:
-    """An answer by the character called `name`, who then keeps speaking."""
-    story = dialogue.chat.story
-    story.speaker = story.cards.index(_card(story, name))
+    """An answer by the character called `name`, without a question."""
+    return dialogue.chat.speak(_card(dialogue.chat.story, name).char)
+
+
+def speak_next(dialogue: Dialogue, _: str) -> Answer:
+    """An answer by the next character in turn, without a question."""
+    card = _card(dialogue.chat.story, "")
+    if not dialogue.chat.story.is_group:
+        raise CommandError(f"{card.char} is the only character; /continue lengthens the answer")
     return dialogue.chat.speak()
 
 

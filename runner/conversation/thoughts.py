@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 OPEN, CLOSE = "<think>", "</think>"
+NO_THOUGHTS = f"{OPEN}\n\n{CLOSE}\n\n"
+"""What Qwen3's template writes for an answer that is not to be thought about."""
 
 
 class ThoughtSplitter:
@@ -66,6 +68,17 @@ def thoughts_of(text: str) -> str:
     """The thoughts at the start of `text`; empty if it has none."""
     splitter = ThoughtSplitter()
     return (splitter.feed(text)[0] + splitter.end()[0]).strip()
+
+
+def answer_of(text: str) -> str:
+    """`text` without the thoughts at its start."""
+    splitter = ThoughtSplitter()
+    return splitter.feed(text)[1] + splitter.end()[1]
+
+
+def closed(text: str) -> str:
+    """`text` with an end to its thoughts if they were cut off."""
+    return f"{text}\n{CLOSE}\n\n" if is_thinking(text) else text
 
 
 def is_thinking(text: str) -> bool:

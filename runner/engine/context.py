@@ -168,7 +168,7 @@ class Context:
     def context_kind(self) -> tuple[object, ...]:
         """All settings that a saved state depends on, besides the model."""
         names = ("n_ctx", "type_k", "type_v", "flash_attn_type", "swa_full", "kv_unified")
-        return tuple(getattr(self._params, name) for name in names)
+        return (*(getattr(self._params, name) for name in names), *self.plan.cache.rope.flags())
 
     @signals_held()
     def state(self) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from franken_gguf.runner.planning.memory_use import CPU, KV_TYPES, N_BATCH
 from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Machine, Override, PlacementOptions, Plan
 from franken_gguf.runner.planning.planner import smaller_plans
+from franken_gguf.runner.planning.rope import Rope
 from franken_gguf.runner.terminal.text import size
 
 from .backend import AllocationError, Buffer, EngineError, loaded_model, log
@@ -38,6 +39,11 @@ class LoadOptions(PlacementOptions):
 
 
 DEFAULTS = LoadOptions()
+_ROPE_SCALING_TYPES = {
+    "none": lib.LLAMA_ROPE_SCALING_TYPE_NONE,
+    "linear": lib.LLAMA_ROPE_SCALING_TYPE_LINEAR,
+    "yarn": lib.LLAMA_ROPE_SCALING_TYPE_YARN,
+}
 # Any override turns off llama.cpp's pipeline over GPUs, which keeps four copies of each input to
 # work on several batches at once; a chat has one batch at a time. This pattern matches no tensor.
 _NO_PIPELINE = (Override("^$", CPU),)
@@ -169,7 +175,20 @@ def context_params(plan: Plan, n_threads: int) -> Any:
     if not plan.cache.flash_attention:
         params.flash_attn_type = lib.LLAMA_FLASH_ATTN_TYPE_DISABLED
     params.n_threads = params.n_threads_batch = n_threads
+    _set_rope(params, plan.cache.rope)
     return params
+
+
+def _set_rope(params: Any, rope: Rope) -> None:
+    for name, value in vars(rope).items():
+        if value is None:
+            continue
+        if name == "rope_scaling":
+            params.rope_scaling_type = _ROPE_SCALING_TYPES[value]
+        elif name == "rope_scale":
+            params.rope_freq_scale = 1 / value
+        else:
+            setattr(params, name, value)
 
 
 def _context(header: Header, model: Any, plan: Plan, params: Any) -> Any:

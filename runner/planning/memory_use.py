@@ -37,6 +37,7 @@ from dataclasses import dataclass, replace
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
 from .model_shape import ModelShape, Weight
+from .rope import STORED_ROPE, Rope
 
 CPU = "CPU"
 KV_CACHE = "KV cache"
@@ -78,6 +79,8 @@ class Cache:
     flash_attention: bool = True
     n_outputs: int = 1
     """Tokens of a batch whose logits are requested; llama.cpp's default reserves room for all."""
+    rope: Rope = STORED_ROPE
+    """How positions become angles."""
 
     @property
     def cells(self) -> int:

@@ -44,6 +44,10 @@ class ModelShape:
     name: str
     n_layer: int
     n_ctx_train: int
+    rope_scaling: str
+    """The file's own RoPE scaling: linear, yarn, longrope or none; "" if it has no such key."""
+    has_learned_positions: bool
+    """Whether each position has a row in a table, so that there are none beyond it."""
     n_vocab: int
     n_embd: int
     n_ff: int
@@ -93,6 +97,8 @@ def model_shape(header: Header) -> ModelShape:
         name=str(header.path),
         n_layer=n_layer,
         n_ctx_train=n_ctx_train,
+        rope_scaling=header.text(f"{arch}.rope.scaling.type", ""),
+        has_learned_positions="position_embd.weight" in tensors,
         n_vocab=n_vocab,
         n_embd=n_embd,
         n_ff=_width(tensors, "ffn_up_exps" if n_expert else "ffn_up")

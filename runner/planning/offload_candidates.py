@@ -217,7 +217,7 @@ class _Case:
             flags += ["-fa", "off"]
         if (cache.type_k, cache.type_v) != ("f16", "f16"):
             flags += ["-ctk", cache.type_k, "-ctv", cache.type_v]
-        return tuple(flags)
+        return (*flags, *cache.rope.flags())
 
 
 def _loading_flags(way: Way) -> tuple[str, ...]:

@@ -8,6 +8,7 @@ from franken_gguf.quantize.common.errors import FrankenError
 
 from .memory_use import CPU, Bytes, Cache
 from .repacking import COMMON_REPACKS, Repacks
+from .rope import Rope
 
 
 class PlanError(FrankenError):
@@ -54,7 +55,7 @@ class Override:
 
 
 @dataclass(frozen=True)
-class PlacementOptions:
+class PlacementOptions(Rope):
     """What the user has decided; None leaves it to the planner."""
 
     n_ctx: int | None = None

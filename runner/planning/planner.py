@@ -21,9 +21,11 @@ from .memory_use import CPU, KV_TYPES, N_BATCH, Cache
 from .model_shape import ModelShape
 from .offload_candidates import DEVICE_HEADROOM, HEADROOM_SHARE, fitting
 from .placement import DEFAULT_PLACEMENT, Machine, PlacementOptions, Plan, PlanError
+from .rope import beyond_training, rope_for
 
 DEFAULT_N_CTX = 4096
 _MIN_N_CTX = 512
+_MAX_N_CTX = (1 << 31) - 1
 _MAX_OVERRIDES = 64
 _UNQUANTIZED = ("f32", "f16", "bf16")
 _MAX_SCORE_BYTES = 1 << 28
@@ -39,8 +41,8 @@ def plan(
     the machine.
     """
     _check(shape, machine, options)
-    notes = tuple(_notes(shape, machine, options))
     caches = list(_caches(shape, machine, options))
+    notes = tuple(_notes(shape, machine, options, caches[0]))
     for cache in caches:
         best = fitting(shape, machine, options, cache)
         if best.fits:
@@ -77,12 +79,7 @@ def _less(taken: int) -> int:
 
 
 def _check(shape: ModelShape, machine: Machine, options: PlacementOptions) -> None:
-    n_ctx, trained = options.n_ctx, shape.n_ctx_train
-    if n_ctx is not None and not 0 <= n_ctx <= trained:
-        raise PlanError(
-            f"{shape.name}: was trained for a context of {trained} tokens, not {n_ctx}; "
-            f"give -c {trained} or less"
-        )
+    _check_context(shape, options)
     for kind in filter(None, (options.type_k, options.type_v)):
         if kind not in KV_TYPES:
             raise PlanError(f"no KV cache type {kind!r}; there are {', '.join(KV_TYPES)}")
@@ -118,6 +115,19 @@ def _check(shape: ModelShape, machine: Machine, options: PlacementOptions) -> No
             )
 
 
+def _check_context(shape: ModelShape, options: PlacementOptions) -> None:
+    n_ctx, trained = options.n_ctx or 0, shape.n_ctx_train
+    if not 0 <= n_ctx <= _MAX_N_CTX:
+        raise PlanError(f"-c {n_ctx}: give a number of tokens, or 0 for the model's {trained}")
+    if n_ctx > trained and shape.has_learned_positions:
+        raise PlanError(
+            f"{shape.name}: has embeddings for {trained} positions, not {n_ctx}; "
+            f"give -c {trained} or less"
+        )
+    if problem := options.problem():
+        raise PlanError(problem)
+
+
 def _check_split(machine: Machine, shares: tuple[float, ...] | None) -> None:
     if shares is None:
         return
@@ -136,12 +146,13 @@ def _divides(shape: ModelShape, kind: str) -> bool:
 
 def _caches(shape: ModelShape, machine: Machine, options: PlacementOptions) -> Iterator[Cache]:
     """The contexts to try, the best first: 8 bits hurt less than half the context."""
-    n_ctx = min(shape.n_ctx_train, DEFAULT_N_CTX) if options.n_ctx is None else options.n_ctx
+    n_ctx = _wished(shape, options)
     best = Cache(
-        n_ctx or shape.n_ctx_train,
+        n_ctx,
         options.type_k or "f16",
         options.type_v or "f16",
         n_outputs=options.n_outputs,
+        rope=rope_for(shape, options, n_ctx),
     )
     on_cpu = not machine.devices or options.n_gpu_layers == 0
     if options.flash_attention is False:
@@ -160,6 +171,12 @@ def _caches(shape: ModelShape, machine: Machine, options: PlacementOptions) -> I
         n_ctx //= 2
 
 
+def _wished(shape: ModelShape, options: PlacementOptions) -> int:
+    if options.n_ctx is None:
+        return min(shape.n_ctx_train, DEFAULT_N_CTX)
+    return options.n_ctx or shape.n_ctx_train
+
+
 def _has_cheap_scores(shape: ModelShape, cache: Cache) -> bool:
     """Whether attention runs faster without flash attention and its scores take little memory.
 
@@ -170,7 +187,11 @@ def _has_cheap_scores(shape: ModelShape, cache: Cache) -> bool:
     return 0 < scores <= _MAX_SCORE_BYTES and cache.type_v == "f16"
 
 
-def _notes(shape: ModelShape, machine: Machine, options: PlacementOptions) -> Iterator[str]:
+def _notes(
+    shape: ModelShape, machine: Machine, options: PlacementOptions, cache: Cache
+) -> Iterator[str]:
+    if cache.n_ctx > shape.n_ctx_train:
+        yield beyond_training(shape, options, cache.n_ctx)
     if options.n_gpu_layers and not machine.devices:
         yield "llama.cpp finds no GPU here: -ngl has no effect; 'franken-gguf doctor' shows why"
     if options.repack and not machine.can_repack:

@@ -16,7 +16,7 @@ from types import TracebackType
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.runner.conversation.conversation import Message
-from franken_gguf.runner.conversation.thoughts import CLOSE, OPEN, is_thinking
+from franken_gguf.runner.conversation.thoughts import CLOSE, OPEN, closed, is_thinking
 
 DEADLINE = 10.0  # seconds for one rendering; a normal template takes milliseconds
 
@@ -65,7 +65,7 @@ class Template:
         """
         reason = ""
         for shape in shapes(messages):
-            turns = [{"role": message.role, "content": message.content} for message in shape]
+            turns = [{"role": message.role, "content": _content(message)} for message in shape]
             reply = self._ask(
                 {"messages": turns, "add_generation_prompt": add_generation_prompt, **self.tokens}
             )
@@ -175,6 +175,11 @@ def _write(child: subprocess.Popen[str], request: dict[str, object]) -> None:
     with suppress(BrokenPipeError):
         child.stdin.write(json.dumps(request) + "\n")
         child.stdin.flush()
+
+
+def _content(message: Message) -> str:
+    """What the template gets of a message: it looks for the end of thoughts to leave them out."""
+    return closed(message.content) if message.role == "assistant" else message.content
 
 
 def stored_template(header: Header) -> str | None:

@@ -74,6 +74,7 @@ class Library:
     """The uploaded cards and lorebooks, in two folders of `folder`."""
 
     def __init__(self, folder: Path) -> None:
+        self.folder = folder.resolve()
         self.cards = Shelf[Card](folder / "cards", read_card, _card)
         self.lorebooks = Shelf[Lorebook](folder / "lorebooks", read_lorebook, _lorebook)
 

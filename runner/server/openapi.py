@@ -136,7 +136,8 @@ def _bodies(n_vocab: int) -> dict[str, dict[str, Any]]:
     plain = {"prompt": prompt, "echo": _FLAG, "logprobs": _PROBS, **limits, **answer}
     counted = _object({"prompt": _TEXT, "special": _FLAG})
     message = {"role": {"enum": ["user", "assistant", "note"]}, "text": _TEXT, "name": _TEXT}
-    facts = {"name": _TEXT, "system": _TEXT, "user": _TEXT, "cards": _TEXTS, "lorebooks": _TEXTS}
+    texts = dict.fromkeys(("name", "system", "user", "persona"), _TEXT)
+    facts = {**texts, "cards": _TEXTS, "lorebooks": _TEXTS}
     note = _object({"text": _TEXT, "depth": {"type": "integer", "minimum": 0, "maximum": 9999}})
     revised = {"revision": _TEXT}
     messages, one = "/api/stories/{name}/messages", "/api/stories/{name}/messages/{place}"

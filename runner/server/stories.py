@@ -24,7 +24,9 @@ from franken_gguf.runner.conversation.session import (
 from franken_gguf.runner.conversation.session_format import SessionError
 from franken_gguf.runner.conversation.swipes import with_shown
 from franken_gguf.runner.story.author_note import Note, set_note
-from franken_gguf.runner.story.saved_story import begin, files_of, set_files
+from franken_gguf.runner.story.persona import persona_named, persona_names
+from franken_gguf.runner.story.saved_story import begin, files_of, keep_files_in, set_files
+from franken_gguf.runner.story.story_changes import set_persona
 
 from .bodies import Fields, wrong
 from .library import Library
@@ -77,7 +79,8 @@ class Stories:
         cards = self._paths(fields, "cards", []) or self.first_cards
         lorebooks = self._paths(fields, "lorebooks", []) or self.first_lorebooks
         user = fields.text("user") or self.first_user
-        begin(conversation, cards, lorebooks, user, now(), self.first_persona)
+        persona = _persona(fields) or self.first_persona
+        begin(conversation, cards, lorebooks, user, now(), persona)
         return self._save_new(fields.text("name"), conversation)
 
     def add_file(self, data: bytes, name: str) -> str:
@@ -87,6 +90,9 @@ class Stories:
             path.write_bytes(data)
             try:
                 with self.sessions.import_file(path) as session:
+                    conversation = session.read()
+                    keep_files_in(conversation, self.library.folder)
+                    session.save(conversation, self._model)
                     return session.name
             except SessionError as error:  # without the path here, which tells a client nothing
                 raise RequestError(str(error).replace(str(path), path.name)) from None
@@ -119,6 +125,8 @@ class Stories:
                 if fields.given("lorebooks"):
                     lorebooks = self._paths(fields, "lorebooks", lorebooks)
                 set_files(conversation, cards, lorebooks)
+            if fields.given("persona"):
+                set_persona(conversation, _persona(fields))
             if fields.given("user"):
                 begin(conversation, user=fields.text("user"), date=now())
         wanted = fields.text("name")
@@ -267,3 +275,15 @@ def _at(conversation: Conversation, place: int) -> Message:
 
 def _missing(name: str) -> RequestError:
     return RequestError(f"there is no story {name[:100]!r}", status=404)
+
+
+def _persona(fields: Fields) -> Path | None:
+    """The file of the persona that is asked for, which must be in the library; None for "".
+
+    A path is not taken: a client must not make the server read any file.
+    """
+    name = fields.text("persona")
+    path = persona_named(name)
+    if name and path is None:
+        wrong("persona", f"empty or a persona of the library ({', '.join(persona_names())})")
+    return path

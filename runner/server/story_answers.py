@@ -149,20 +149,18 @@ def started(
 
 
 def _answer(chat: Chat, wanted: Asked) -> Answer:
-    if wanted.speaker:
-        names = [card.char for card in chat.story.cards]
-        if wanted.speaker not in names:
-            wrong("speaker", "one of the story's characters")
-        chat.story.speaker = names.index(wanted.speaker)
+    speaker = wanted.speaker
+    if speaker and speaker not in (card.char for card in chat.story.cards):
+        wrong("speaker", "one of the story's characters")
     if wanted.begun is not None:
         messages, place = chat.conversation.messages, chat.conversation.last_answer()
         messages[place] = with_swipe(messages[place], wanted.begun, now())
     start: dict[str, Callable[[], Answer]] = {
-        "ask": lambda: chat.ask(wanted.text),
-        "instead": lambda: chat.ask_instead(wanted.text),
+        "ask": lambda: chat.ask(wanted.text, speaker),
+        "instead": lambda: chat.ask_instead(wanted.text, speaker),
         "again": chat.regenerate,
         "continue": chat.resume,
-        "speak": chat.speak,
+        "speak": lambda: chat.speak(speaker),
     }
     return start[wanted.action]()
 

@@ -19,6 +19,7 @@ from franken_gguf.runner.conversation.session import MAX_BYTES
 from franken_gguf.runner.sampling.sampling_presets import presets
 from franken_gguf.runner.sampling.setting_meanings import setting_ranges
 from franken_gguf.runner.sampling.settings import SAMPLERS
+from franken_gguf.runner.story.persona import persona_names
 
 from .answering import client_of, model_of
 from .bodies import Fields, read_body, read_fields
@@ -54,6 +55,7 @@ async def desk(request: Request) -> Response:
             "settings": setting_ranges(),
             "samplers": list(SAMPLERS),
             "presets": await in_thread(presets),
+            "personas": await in_thread(persona_names),
             "bans": list(model.chat.banned.phrases),
             "choices": (await in_thread(rounds.result)).choices if rounds else None,
             "version": version("franken-gguf"),

@@ -12,7 +12,7 @@ from franken_gguf.runner.conversation.swipes import swipes
 from franken_gguf.runner.story.author_note import DEPTH, note_of
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.story.lorebook import Lorebook
-from franken_gguf.runner.story.saved_story import files_of, opened
+from franken_gguf.runner.story.saved_story import files_of, opened, persona_of
 
 
 def revision(conversation: Conversation) -> str:
@@ -24,7 +24,7 @@ def revision(conversation: Conversation) -> str:
 def story_view(name: str, conversation: Conversation, tree: Sequence[tuple[int, str]]) -> Any:
     """A whole story; `tree` has the depth and name of all that it shares a beginning with."""
     story = opened(conversation)
-    note = note_of(conversation)
+    note, persona = note_of(conversation), persona_of(conversation)
     cards, lorebooks = files_of(conversation)
     card_names = {card.path: card.name for card in story.cards}
     return {
@@ -34,6 +34,7 @@ def story_view(name: str, conversation: Conversation, tree: Sequence[tuple[int, 
         "memory": conversation.memory,
         "note": {"text": note.text if note else "", "depth": note.depth if note else DEPTH},
         "user": story.user,
+        "persona": persona.stem if persona else "",
         "cards": [{"id": path.stem, "name": card_names.get(path, path.name)} for path in cards],
         "lorebooks": [{"id": path.stem, "name": path.name} for path in lorebooks],
         "speakers": [card.char for card in story.cards],

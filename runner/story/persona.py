@@ -57,6 +57,11 @@ def persona_path(given: str) -> Path:
     raise StoryError(f"{given}: no such file, and no persona of that name in {_folder()}. {hint}")
 
 
+def persona_named(name: str) -> Path | None:
+    """The file of a persona in the library; None if there is none of that name."""
+    return _library().get(name)
+
+
 def persona_names() -> list[str]:
     """The names of the personas in the library."""
     return sorted(_library())

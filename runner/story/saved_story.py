@@ -89,6 +89,21 @@ def drop_persona(conversation: Conversation) -> None:
         set_metadata(conversation, **{_OURS: facts})
 
 
+def persona_of(conversation: Conversation) -> Path | None:
+    """The file of a story's persona."""
+    found = Fields(metadata(conversation), []).table(_OURS).text("persona")
+    return Path(found) if found else None
+
+
+def keep_files_in(conversation: Conversation, folder: Path) -> None:
+    """Let a story have only files in `folder`: those of a chat from elsewhere could be any."""
+    named = files_of(conversation)
+    kept = [[path for path in paths if folder in path.resolve().parents] for paths in named]
+    if kept != list(named):
+        set_files(conversation, *kept)
+    drop_persona(conversation)
+
+
 def greeting(story: Story, date: str = "") -> list[Message]:
     """The character's first message, with its alternatives as swipes; empty if there is none."""
     texts = story.greetings()
@@ -123,8 +138,7 @@ def opened(conversation: Conversation) -> Story:
         salt=facts.text("salt"),
         remarks=remarks,
     )
-    for message in conversation.messages:
-        story.set_speaker(message)
+    story.await_question(conversation.messages)
     return story
 
 

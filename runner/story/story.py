@@ -27,6 +27,7 @@ from .message_layout import (
     named,
     with_inserts,
 )
+from .turn_order import next_speaker
 
 USER = "User"
 _NO_CARD = Card("Assistant", "")
@@ -104,6 +105,17 @@ class Story:
         for number, card in enumerate(self.cards):
             if message.extra_fields.get("name") in (card.char, card.name):
                 self.speaker = number
+
+    def take_turn(self, messages: Sequence[Message], name: str = "") -> None:
+        """Let the character called `name` speak after `messages`; by default whose turn it is."""
+        if name:
+            self.speaker = [card.char for card in self.cards].index(name)
+        elif self.cards:
+            self.speaker = next_speaker(self.cards, messages)
+
+    def await_question(self, messages: Sequence[Message]) -> None:
+        """Let the character speak next who would answer a line that names nobody."""
+        self.take_turn([*messages, Message("user", "")])
 
     def speaker_of(self, message: Message) -> str:
         """The character who wrote `message`; "" if none of them did."""

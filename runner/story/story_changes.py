@@ -15,7 +15,6 @@ from franken_gguf.runner.conversation.conversation import Conversation
 from .card import Card, read_card
 from .card_fields import StoryError
 from .lorebook import Lorebook, read_lorebook
-from .persona import persona_path
 from .saved_story import begin, drop_persona, files_of, opened, set_files
 
 
@@ -61,12 +60,12 @@ def lorebook_names(conversation: Conversation) -> list[str]:
     return [_book_names(path)[0] for path in files_of(conversation)[1]]
 
 
-def set_persona(conversation: Conversation, given: str) -> None:
-    """Let the user be the persona in a file or of a name; "" is none. Raises StoryError."""
-    if not given:
+def set_persona(conversation: Conversation, path: Path | None) -> None:
+    """Let the user be the persona in a file; None is no persona. Raises StoryError."""
+    if path is None:
         drop_persona(conversation)
         return
-    path, before = persona_path(given), opened(conversation).user
+    before = opened(conversation).user
     begin(conversation, persona=path)
     conversation.messages = [
         replace(one, extra_fields={"name": before, **one.extra_fields})

@@ -23,6 +23,7 @@ def show_fits(console: Console, command: Sequence[str], found: Sequence[Fit]) ->
             f"{size(fit.target_size)}: {fit.plan.summary()}",
             f"  KV cache       {cache.n_ctx:,} tokens, keys {cache.type_k}, values {cache.type_v}",
             f"  KL divergence  {fit.divergence:.4f} from the unquantized model, predicted",
+            *(f"  {note}" for note in fit.plan.notes),
             f"  {shlex.join(command)} --target-size {fit.target_size}"
             f"{' --cpu-moe' if fit.cpu_moe else ''}",
         )

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from franken_gguf.runner.planning.memory_use import COMPUTE, CPU, KV_CACHE, REPACKED
+from franken_gguf.runner.planning.memory_use import COMPUTE, CPU, KV_CACHE, REPACKED, Cache
 from franken_gguf.runner.planning.model_shape import ModelShape
 from franken_gguf.runner.planning.placement import Plan
 from franken_gguf.runner.terminal.text import printable, size
@@ -46,11 +46,17 @@ def _decision(shape: ModelShape, plan: Plan) -> Table:
     grid.add_column(overflow="fold")
     cache = plan.cache
     grid.add_row("model", printable(shape.name))
-    grid.add_row("context", f"{cache.n_ctx:,} of {shape.n_ctx_train:,} tokens")
+    grid.add_row("context", _context(shape, cache))
     grid.add_row("KV cache", f"keys {cache.type_k}, values {cache.type_v}")
     grid.add_row("layers", printable(plan.summary()))
     grid.add_row("loading", _loading(plan))
     return grid
+
+
+def _context(shape: ModelShape, cache: Cache) -> str:
+    if cache.n_ctx > shape.n_ctx_train:
+        return f"{cache.n_ctx:,} tokens; the model was trained for {shape.n_ctx_train:,}"
+    return f"{cache.n_ctx:,} of {shape.n_ctx_train:,} tokens"
 
 
 def _loading(plan: Plan) -> str:

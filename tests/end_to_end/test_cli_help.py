@@ -71,6 +71,7 @@ def test_chat_lists_its_options_under_headings() -> None:
     assert re.findall(r"(?m)^([A-Z].*):$", shown("chat")) == [
         "Prompt and output",
         "Model and memory",
+        "Context beyond training",
         "Sampling",
         "Story",
         "Session",

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
+from dataclasses import asdict, replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 from llama_cpp import llama_cpp as lib
 
-from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.gguf_file.header import Header, read_header
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
 from franken_gguf.runner.engine.this_machine import this_machine, with_vram
 from franken_gguf.runner.planning.placement import Override
@@ -23,6 +24,12 @@ from franken_gguf.runner.sampling.settings import Sampling
 
 PROMPT = "Once upon a time, in a harbour town,"
 _DEFAULTS = lib.llama_model_default_params
+
+
+@cache
+def _header(model: str) -> Header:
+    """Most of a job that only measures is reading the vocabulary in the header."""
+    return read_header(Path(model))
 
 
 def _measuring() -> lib.llama_model_params:
@@ -36,6 +43,8 @@ def run(job: dict[str, Any], workers: list[str]) -> dict[str, Any]:
     """Load as the job says; a greedy answer, the buffers, the plan and the notices."""
     lib.llama_model_default_params = _measuring if job.get("measure") else _DEFAULTS
     machine = this_machine(workers)
+    if job.get("measure"):  # nothing is allocated, so the RAM that is free does not matter
+        machine = replace(machine, ram=1 << 40)
     if "vram" in job:
         machine = with_vram(machine, tuple(job["vram"]))
     overrides = tuple(Override(*pair) for pair in job.get("overrides", ()))
@@ -43,7 +52,7 @@ def run(job: dict[str, Any], workers: list[str]) -> dict[str, Any]:
     options = LoadOptions(**wishes, overrides=overrides, n_threads=1)
     notices: list[str] = []
     with Engine(
-        read_header(Path(job["model"])), options, machine=machine, on_notice=notices.append
+        _header(job["model"]), options, machine=machine, on_notice=notices.append
     ) as engine:
         tokens: list[int] = []
         if count := job.get("tokens"):

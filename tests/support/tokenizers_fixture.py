@@ -173,6 +173,16 @@ QWEN3_TEMPLATE = (
 )
 """ChatML that drops the thinking of earlier answers and knows `enable_thinking`, as Qwen3's."""
 
+R1_TEMPLATE = (
+    "{%- for message in messages %}{%- set content = message.content %}"
+    "{%- if message.role == 'assistant' %}"
+    "{%- set content = content.split('</think>')[-1].lstrip('\\n') %}{%- endif %}"
+    "{{- '<|im_start|>' + message.role + '\\n' + content + '<|im_end|>\\n' }}"
+    "{%- endfor %}"
+    "{%- if add_generation_prompt %}{{- '<|im_start|>assistant\\n<think>\\n' }}{%- endif %}"
+)
+"""ChatML that opens thoughts before an answer and drops earlier ones, as R1's and QwQ's."""
+
 
 def write_qwen_tokenizer(folder: Path) -> int:
     """Write a tokenizer of Qwen's kind, with its template; returns the number of tokens."""

@@ -12,6 +12,7 @@ from franken_gguf.runner.planning.planner import DEFAULT_N_CTX
 
 from .completion import kv_types, offering
 from .option_groups import Decorator, bundled, option
+from .rope_options import rope_options
 from .types import THREADS, memory_size
 
 MODEL_GROUP = "Model and memory"
@@ -71,7 +72,7 @@ def placement_options(context: str = f"{DEFAULT_N_CTX}, or less if it does not f
 
     `context` is the default context length in words.
     """
-    return bundled("placement", PlacementOptions, _options(context))
+    return bundled("placement", PlacementOptions, (*_options(context), *rope_options()))
 
 
 def _options(context: str) -> tuple[Decorator, ...]:
@@ -84,7 +85,7 @@ def _options(context: str) -> tuple[Decorator, ...]:
             type=click.IntRange(min=0),
             metavar="N",
             show_default=context,
-            help="Context length in tokens; 0 is all that the model was trained for.",
+            help="Context length in tokens; 0 is that of the model's training, more scales RoPE.",
         ),
         option(
             "-ngl",

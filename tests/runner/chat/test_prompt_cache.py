@@ -18,8 +18,10 @@ GREEDY = Sampling(temperature=0)
 STORY = "1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17,"
 
 
-def engine(model: Path | None = None, n_ctx: int = 256) -> Engine:
-    options = LoadOptions(n_ctx=n_ctx, n_threads=1, n_gpu_layers=0)
+def engine(
+    model: Path | None = None, n_ctx: int = 256, rope_freq_base: float | None = None
+) -> Engine:
+    options = LoadOptions(n_ctx=n_ctx, n_threads=1, n_gpu_layers=0, rope_freq_base=rope_freq_base)
     return Engine(read_header(model or smollm2()), options)
 
 
@@ -71,6 +73,12 @@ def test_a_damaged_cache_is_thrown_away(kept: Path, kind: str) -> None:
 
 def test_a_cache_of_another_context_size_is_thrown_away(kept: Path) -> None:
     with engine(n_ctx=512) as other:
+        assert not load_context(other, kept)
+    assert not kept.exists()
+
+
+def test_a_cache_of_another_rope_scaling_is_thrown_away(kept: Path) -> None:
+    with engine(rope_freq_base=2e5) as other:
         assert not load_context(other, kept)
     assert not kept.exists()
 

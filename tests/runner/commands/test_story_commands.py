@@ -73,6 +73,7 @@ def read(dialogue: Dialogue) -> list[str]:
     [
         ("/character", "no character is loaded; start with --character CARD"),
         ("/as Bo", "no character is loaded"),
+        ("/next", "no character is loaded"),
         ("/lore", "no lorebook is loaded; start with --lorebook FILE"),
     ],
 )
@@ -199,7 +200,19 @@ def test_several_characters_speak_by_name_and_in_turn(dialogue: Dialogue, tmp_pa
     assert session is not None
     dialogue.switch_to(session, session.read())
     assert dialogue.chat.story.card is not None
-    assert dialogue.chat.story.card.name == "Mara"
+    assert dialogue.chat.story.card.name == "Bo"
+
+
+def test_whoever_is_named_answers_and_the_others_go_on(dialogue: Dialogue, tmp_path: Path) -> None:
+    tell(dialogue, tmp_path, V2, BO)
+    speakers = []
+    for line in ("Who is there?", "And what then?", "Bo, what do you say?", "/next"):
+        do(dialogue, line)
+        speakers.append(dialogue.chat.conversation.messages[-1].extra_fields["name"])
+    assert speakers == ["Mara", "Bo", "Bo", "Mara"]
+    do(dialogue, "/character remove Bo")
+    with pytest.raises(FrankenError, match="Mara is the only character; /continue lengthens"):
+        respond(dialogue, "/next")
 
 
 def test_a_card_is_looked_at_by_name(dialogue: Dialogue, tmp_path: Path) -> None:

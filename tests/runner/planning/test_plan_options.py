@@ -54,11 +54,18 @@ def test_too_many_layers_for_the_gpu_are_kept_and_reported() -> None:
 @pytest.mark.parametrize(
     ("placement", "line"),
     [
+        (PlacementOptions(n_ctx=-1), "-c -1: give a number of tokens, or 0 for the model's 32768"),
+        (PlacementOptions(n_ctx=1 << 31), "-c 2147483648: give a number of tokens, or 0"),
         (
-            PlacementOptions(n_ctx=32769),
-            "was trained for a context of 32768 tokens, not 32769; give -c 32768",
+            PlacementOptions(rope_scaling="ntk"),
+            "--rope-scaling ntk: give one of none, linear, yarn",
         ),
-        (PlacementOptions(n_ctx=-1), "was trained for a context of 32768 tokens, not -1"),
+        (PlacementOptions(rope_scale=0), "--rope-scale 0: give a number above 0"),
+        (PlacementOptions(rope_freq_base=nan), "--rope-freq-base nan: give a number above 0"),
+        (
+            PlacementOptions(rope_scale=2, rope_freq_scale=0.5),
+            "--rope-scale N is --rope-freq-scale 1/N; give one of them",
+        ),
         (PlacementOptions(type_k="q9"), "no KV cache type 'q9'; there are f32, f16, bf16, q8_0"),
         (
             PlacementOptions(n_gpu_layers=-2),
@@ -136,3 +143,66 @@ def test_smaller_plans_take_less_of_each_device_and_try_one_that_was_idle() -> N
 def test_no_smaller_plan_follows_if_the_options_leave_no_choice() -> None:
     placement = PlacementOptions(4096, "f16", "f16", n_gpu_layers=33, n_cpu_moe=30)
     assert len(list(smaller_plans(mixtral(), machine(8, 32), placement))) == 1
+
+
+def test_a_context_within_the_training_is_planned_without_rope_options() -> None:
+    found = plan(mixtral(), machine(0, 64), PlacementOptions(n_ctx=32768))
+    assert not any("rope" in flag for flag in found.flags) and found.notes == ()
+
+
+@pytest.mark.parametrize(
+    ("placement", "flags", "note"),
+    [
+        (
+            PlacementOptions(),
+            "--rope-scaling yarn --rope-scale 1.5",
+            "RoPE is scaled with --rope-scaling yarn --rope-scale 1.5; --rope-scaling none "
+            "leaves it",
+        ),
+        (
+            PlacementOptions(rope_scaling="linear"),
+            "--rope-scaling linear --rope-scale 1.5",
+            "RoPE is scaled with --rope-scaling linear --rope-scale 1.5; --rope-scaling none "
+            "leaves it",
+        ),
+        (
+            PlacementOptions(yarn_beta_fast=16),
+            "--rope-scaling yarn --rope-scale 1.5 --yarn-beta-fast 16",
+            "RoPE is scaled with --rope-scaling yarn --rope-scale 1.5 --yarn-beta-fast 16; "
+            "--rope-scaling none leaves it",
+        ),
+        (
+            PlacementOptions(rope_freq_base=5e6),
+            "--rope-freq-base 5000000",
+            "RoPE is scaled as your options say",
+        ),
+    ],
+)
+def test_a_context_beyond_the_training_is_planned_with_what_scales_rope(
+    placement: PlacementOptions, flags: str, note: str
+) -> None:
+    found = plan(mixtral(), machine(0, 64), replace(placement, n_ctx=49152))
+    assert " ".join(found.flags).endswith(f"-ngl 0 {flags}")
+    assert found.notes == (
+        f"a context of 49152 tokens is beyond the 32768 of the model's training: {note}",
+    )
+
+
+def test_a_scaling_of_the_files_own_is_kept() -> None:
+    scaled = replace(mixtral(), rope_scaling="longrope")
+    found = plan(scaled, machine(0, 64), PlacementOptions(n_ctx=49152))
+    assert not any("rope" in flag for flag in found.flags)
+    assert found.notes[0].endswith("the file's own RoPE scaling (longrope) is used")
+
+
+def test_without_scaling_a_note_warns_of_the_positions_that_were_never_seen() -> None:
+    placement = PlacementOptions(n_ctx=49152, rope_scaling="none")
+    found = plan(mixtral(), machine(0, 64), placement)
+    assert found.flags[-2:] == ("--rope-scaling", "none")
+    assert "and RoPE is not scaled: what is beyond may make no sense" in found.notes[0]
+
+
+def test_no_context_is_longer_than_a_table_of_positions() -> None:
+    learned = replace(mixtral(), has_learned_positions=True)
+    with pytest.raises(PlanError, match="has embeddings for 32768 positions, not 32769; give -c"):
+        plan(learned, machine(0, 64), PlacementOptions(n_ctx=32769))

@@ -20,7 +20,7 @@ from franken_gguf.runner.prompt.template import (
     stored_template,
 )
 from support.models import smollm2
-from support.tokenizers_fixture import CHATML, QWEN3_TEMPLATE
+from support.tokenizers_fixture import CHATML, QWEN3_TEMPLATE, R1_TEMPLATE
 
 SYSTEM = Message("system", "Be <b>brief</b> & kind.")
 HELLO = Message("user", "Hello")
@@ -64,6 +64,13 @@ def test_a_template_that_opens_the_thoughts_does_not_get_them_opened_again() -> 
         assert template.render_up_to([HELLO], answered) == start + "A friend.\n</think>\n\nHi!"
         # An answer that was written without thoughts is continued without any.
         assert template.render_up_to([HELLO], "Hi!") == start + "\n</think>\n\nHi!"
+
+
+@pytest.mark.parametrize("source", [QWEN3_TEMPLATE, R1_TEMPLATE])
+def test_thoughts_that_were_cut_off_are_dropped_like_whole_ones(source: str) -> None:
+    cut, none = Message("assistant", "<think>\nA fr"), Message("assistant", "")
+    with Template(source, {}) as template:
+        assert template.render([HELLO, cut, MORE]) == template.render([HELLO, none, MORE])
 
 
 def test_smollm2s_own_template_is_rendered_with_its_own_default_system_text() -> None:

@@ -159,6 +159,36 @@ def test_a_story_is_imported_and_exported_as_it_was(server: Server) -> None:
     assert server.request("GET", "/api/stories/Out/export?form=exe")[0] == 400
 
 
+def test_a_persona_of_the_library_is_chosen_by_name_and_no_other_file_is_read(
+    server: Server, tmp_path: Path
+) -> None:
+    folder = server.folder / "data/franken-gguf/personas"
+    folder.mkdir()
+    (folder / "Ann.txt").write_text("{{user}} keeps bees.")
+    assert server.get("/api/desk")["personas"] == ["Ann"]
+    story = server.post("/api/stories", name="Bees", persona="Ann")
+    assert (story["persona"], story["user"]) == ("Ann", "Ann")
+    server.post("/api/stories/Bees/messages", role="user", text="Hello")
+    assert "Ann keeps bees." in server.get("/api/stories/Bees/prompt")["text"]
+    _, story = server.request("PATCH", "/api/stories/Bees", {"persona": ""})
+    assert (story["persona"], story["user"]) == ("", "Ann")
+    assert "bees" not in server.get("/api/stories/Bees/prompt")["text"]
+    secret = tmp_path / "secret.txt"
+    secret.write_text("the secret")
+    for name in (str(secret), "../personas/Ann", "Bob"):
+        status, found = server.request("PATCH", "/api/stories/Bees", {"persona": name})
+        assert status == 400 and "(Ann)" in found["error"]["message"]
+    chat = {
+        "chat_metadata": {
+            "franken_gguf_story": {"persona": str(secret), "characters": [str(secret)]}
+        }
+    }
+    lines = "\n".join(map(json.dumps, (chat, {"is_user": True, "mes": "Hello"})))
+    _, story = server.request("POST", "/api/stories/import?name=Theirs", lines.encode())
+    assert (story["persona"], story["cards"], story["remarks"]) == ("", [], [])
+    assert "secret" not in server.get("/api/stories/Theirs/prompt")["text"]
+
+
 def test_a_story_that_another_program_has_open_cannot_be_changed(server: Server) -> None:
     server.post("/api/stories", name="Busy")
     server.post("/api/stories/Busy/messages", role="user", text="x")
