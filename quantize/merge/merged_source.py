@@ -72,6 +72,11 @@ class MergedSource(CheckpointSource):
         self.weights.rows, notices = self.router.rows(states)
         self.notices += notices
 
+    def retrain(self, rows: F32) -> None:
+        """Replace the experts' rows, [layers, experts, hidden], by trained ones."""
+        assert self.weights.rows is not None
+        self.weights.rows[:, : rows.shape[1]] = rows
+
 
 def merge_source(path: Path) -> MergedSource:
     """The source that the recipe `path` describes. Reads only headers and tokenizer files.

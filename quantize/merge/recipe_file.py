@@ -1,14 +1,14 @@
 """Reads a recipe: mergekit-moe's YAML, with some fields of ours, into a MergeRecipe.
 
     base_model: Mistral-7B-v0.1       # everything except the experts: a folder, or folder+adapter
-    gate_mode: hidden                 # or balanced, cheap_embed, random, uniform_random
+    gate_mode: hidden                 # balanced, trained, cheap_embed, random, uniform_random
     dtype: bfloat16                   # default: the base model's
     experts_per_token: 2
     architecture: qwen                # Mixtral, DeepSeek, Qwen or Qwen3; see output_family.py
     tokenizer_source: base            # or union: also the tokens that only experts have
     chat_template: chatml             # or a Jinja template; default: the base model's
-    calibration_text: tales.txt       # balanced: the text on which the experts' load is balanced
-    load_bound: 0.25                  # balanced: how far a load may be from the average
+    calibration_text: tales.txt       # balanced, trained: the text on which load is balanced
+    load_bound: 0.25                  # balanced, trained: how far a load may be from the average
     experts:
       - source_model: dolphin-2.1     # a folder, a GGUF file, or either with +adapter
         positive_prompts: [...]       # what this expert is for (hidden, cheap_embed)
@@ -38,9 +38,10 @@ from franken_gguf.quantize.hub.hub_name import HubName
 from .recipe_document import recipe_document
 from .recipe_fields import MOST_PROMPTS, Fields, FindModel, ModelPath
 
-HIDDEN, BALANCED, CHEAP_EMBED, RANDOM, UNIFORM_RANDOM = GATE_MODES = (
+HIDDEN, BALANCED, TRAINED, CHEAP_EMBED, RANDOM, UNIFORM_RANDOM = GATE_MODES = (
     "hidden",
     "balanced",
+    "trained",
     "cheap_embed",
     "random",
     "uniform_random",
@@ -53,7 +54,8 @@ CHAT_TEMPLATES = {
         "{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}"
     ),
 }
-_WITH_PROMPTS = (HIDDEN, BALANCED, CHEAP_EMBED)
+_FITTED = (BALANCED, TRAINED)
+_WITH_PROMPTS = (HIDDEN, *_FITTED, CHEAP_EMBED)
 
 _DTYPES = {
     "float32": GGMLQuantizationType.F32,
@@ -125,7 +127,17 @@ class MergeRecipe:
     @property
     def runs_the_base(self) -> bool:
         """Whether the router's rows are made from states of the base model."""
-        return self.gate_mode in (HIDDEN, BALANCED)
+        return self.gate_mode in (HIDDEN, *_FITTED)
+
+    @property
+    def fits_rows(self) -> bool:
+        """Whether the router's rows are fitted to the prompts; trained ones are so at first."""
+        return self.gate_mode in _FITTED
+
+    @property
+    def trains_rows(self) -> bool:
+        """Whether the router's rows are trained by running the mixture."""
+        return self.gate_mode == TRAINED
 
     @property
     def prompt_count(self) -> int:
@@ -173,8 +185,8 @@ def read_recipe(path: Path, find: FindModel = find_cached) -> MergeRecipe:
     base = fields.model("base_model")
     text = fields.file("calibration_text")
     bound = fields.number("load_bound", _LOAD_BOUND)
-    if (text or fields.get("load_bound") is not None) and gate_mode != BALANCED:
-        raise fields.error("calibration_text and load_bound need gate_mode: balanced")
+    if (text or fields.get("load_bound") is not None) and gate_mode not in _FITTED:
+        raise fields.error("calibration_text and load_bound need gate_mode: balanced or trained")
     if not _LEAST_BOUND <= bound <= 1:
         raise fields.error(f"load_bound: {bound:g} is not from {_LEAST_BOUND} to 1")
     recipe = MergeRecipe(
@@ -254,7 +266,7 @@ def _check_prompts(fields: Fields, recipe: MergeRecipe) -> None:
             )
     if (count := recipe.prompt_count) > MOST_PROMPTS:
         raise fields.error(f"experts: {count:,} prompts in all; write at most {MOST_PROMPTS:,}")
-    ignores_negative = recipe.gate_mode == BALANCED
+    ignores_negative = recipe.fits_rows
     prompts = {
         (expert.positive, () if ignores_negative else expert.negative) for expert in recipe.experts
     }

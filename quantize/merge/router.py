@@ -17,7 +17,7 @@ from franken_gguf.quantize.tokenizer.tokenizer_check import Tokenize, reference_
 from .calibration import passages
 from .extended_vocab import EMBEDDINGS
 from .load_balance import balance_load, load_range, wins
-from .recipe_file import BALANCED, CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe
+from .recipe_file import CHEAP_EMBED, HIDDEN, RANDOM, MergeRecipe
 from .router_rows import (
     balanced_rows,
     by_expert,
@@ -47,7 +47,7 @@ class Router:
     @property
     def reads_inputs(self) -> bool:
         """Whether `rows` needs the router's input at every token, not a layer's at the last."""
-        return self._recipe.gate_mode == BALANCED
+        return self._recipe.fits_rows
 
     def prompts(self) -> list[list[int]]:
         """The token ids of all texts whose states `rows` needs; empty if it needs none.
@@ -77,7 +77,7 @@ class Router:
         sizes = shape.num_hidden_layers, len(self._gated), shape.hidden_size
         if not all(np.isfinite(prompt).all() for prompt in states):
             raise self._broken()
-        if mode == BALANCED:
+        if self._recipe.fits_rows:
             return self._balanced(states)
         if mode == HIDDEN:
             rows = by_expert([rows_of_states(*pair) for pair in self._pairs(states)])

@@ -18,7 +18,7 @@ from franken_gguf.runner.terminal.text import printable
 
 _VERBS = (
     *("chat", "compare", "convert", "doctor", "fit", "imatrix"),
-    *("inspect", "merge", "plan", "serve", "worker"),
+    *("inspect", "merge", "plan", "retrain-router", "serve", "worker"),
 )
 
 
@@ -47,7 +47,8 @@ class _Verbs(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _VERBS:
             return None
-        command: click.Command = getattr(import_module(f"{__name__}.{cmd_name}"), cmd_name)
+        name = cmd_name.replace("-", "_")
+        command: click.Command = getattr(import_module(f"{__name__}.{name}"), name)
         return command
 
     def resolve_command(

@@ -108,7 +108,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     default=0,
     help="Add N tokens with the mean of the layer's experts to every expert.",
 )
-@placement_options(f"{calibration.DEFAULT_CHUNK_SIZE}, the size of a chunk")
+@placement_options(f"{calibration.DEFAULT_CHUNK_SIZE}, the size of a chunk", experts_used=False)
 @threads_option
 @base_type_option(MODEL_GROUP, "Quant in which a folder or a recipe runs.")
 @option(

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import click
@@ -12,6 +10,7 @@ from rich.console import Console
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import RecipeError
 from franken_gguf.quantize.merge.merged_source import MergedSource
+from franken_gguf.quantize.router_training.train import DEFAULT_STEPS
 from franken_gguf.quantize.tensor_types.type_presets import Preset, find_preset
 from franken_gguf.runner.cli.options.completion import quant_types
 from franken_gguf.runner.cli.options.option_groups import Decorator, option
@@ -19,7 +18,12 @@ from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.crash.flight_recorder import recorder
 from franken_gguf.runner.engine.hidden_states import hidden_states
 from franken_gguf.runner.engine.loading import LoadOptions
+from franken_gguf.runner.engine.temporary_gguf import converted
+from franken_gguf.runner.ui import router_screen
 from franken_gguf.runner.ui.convert_screen import say
+from franken_gguf.runner.ui.task_status import working
+
+from .router_training import train_router
 
 _BASE_TYPE = "Q8_0"
 
@@ -35,8 +39,8 @@ def _base_preset(ctx: click.Context, parameter: click.Parameter, name: str) -> P
 def base_type_option(
     group: str = "",
     what: str = (
-        "Quant in which a recipe's base model runs to make the router, for gate_mode hidden and "
-        "balanced."
+        "Quant in which a recipe's base model runs to make the router, for gate_mode hidden, "
+        "balanced and trained."
     ),
 ) -> Decorator:
     """The option --base-type, listed in the help under the heading `group`; `what` is its help."""
@@ -96,14 +100,23 @@ def _route(
                     report=lambda count: done(f"{task}: {count} done"),
                 )
             )
+    if source.recipe.trains_rows:
+        _train(source, folder, notices, base_type or find_preset(_BASE_TYPE), threads or cores())
 
 
-@contextmanager
-def working(notices: Console, task: str) -> Iterator[Callable[[str], None]]:
-    """Show progress: a line that is updated at a terminal, else a plain one."""
-    if notices.is_terminal:
-        with notices.status(task) as status:
-            yield status.update
+def _train(
+    source: MergedSource, folder: Path, notices: Console, preset: Preset, processes: int
+) -> None:
+    """Train the router on a temporary file of the mixture, if that helps."""
+    text = source.recipe.calibration_text
+    say(
+        notices, f"converting the mixture to {preset.name} in a temporary file, to train its router"
+    )
+    with converted(source, folder, preset, processes) as header:
+        trained, names = train_router(header, [text] if text else [], DEFAULT_STEPS, notices)
+    for line in router_screen.lines(names, trained):
+        say(notices, line)
+    if trained.gain > 0:
+        source.retrain(trained.rows)
     else:
-        say(notices, task)
-        yield lambda _: None
+        say(notices, "the trained router is no better, so it stays as with gate_mode balanced")

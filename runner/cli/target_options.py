@@ -23,8 +23,7 @@ from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.sensitivity.measured_source import measurements
 from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN, passages_of
 from franken_gguf.runner.ui.convert_screen import say
-
-from .router_prep import working
+from franken_gguf.runner.ui.task_status import working
 
 _SOURCE_QUANTIZED = (
     "is quantized already: divergences are relative to it, and what it lost stays lost; an "

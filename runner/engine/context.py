@@ -168,7 +168,12 @@ class Context:
     def context_kind(self) -> tuple[object, ...]:
         """All settings that a saved state depends on, besides the model."""
         names = ("n_ctx", "type_k", "type_v", "flash_attn_type", "swa_full", "kv_unified")
-        return (*(getattr(self._params, name) for name in names), *self.plan.cache.rope.flags())
+        used = self.plan.experts_used
+        return (
+            *(getattr(self._params, name) for name in names),
+            *self.plan.cache.rope.flags(),
+            *([used] if used else []),
+        )
 
     @signals_held()
     def state(self) -> NDArray[np.uint8]:

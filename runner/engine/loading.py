@@ -137,6 +137,8 @@ def _model(
     params.devices = ctypes.cast(devices, ctypes.c_void_p)
     params.tensor_buft_overrides = ctypes.cast(overrides, ctypes.c_void_p)
     params.tensor_split = split
+    kv_overrides = _kv_overrides(header, plan)
+    params.kv_overrides = kv_overrides
     try:
         with loaded_model(header, params) as model:
             _check_kind(header, model)
@@ -145,6 +147,17 @@ def _model(
         if is_stopped():
             raise Stopped from None
         raise
+
+
+def _kv_overrides(header: Header, plan: Plan) -> Any:
+    """For llama_model_params.kv_overrides, ended by an empty key. Keep it alive while loading."""
+    overrides = (lib.llama_model_kv_override * 2)()
+    if plan.experts_used is not None:
+        key = f"{header.text('general.architecture')}.expert_used_count"
+        overrides[0].tag = lib.LLAMA_KV_OVERRIDE_TYPE_INT
+        overrides[0].key = key.encode()
+        overrides[0].value.val_i64 = plan.experts_used
+    return overrides
 
 
 def _has_cells(model: Any) -> bool:

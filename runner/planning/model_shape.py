@@ -69,6 +69,8 @@ class ModelShape:
     """For each layer the widths of its keys and values in the KV cache."""
     parameters: int
     weights: tuple[Weight, ...]
+    architecture: str = "llama"
+    """llama.cpp's name of it."""
 
 
 def model_shape(header: Header) -> ModelShape:
@@ -113,6 +115,7 @@ def model_shape(header: Header) -> ModelShape:
         kv=tuple(_kv_widths(header, arch, tensors, n, n_embd) for n in range(n_layer)),
         parameters=sum(_parameters(tensor) for tensor in header.tensors),
         weights=_weights(tensors, n_layer),
+        architecture=arch,
     )
 
 

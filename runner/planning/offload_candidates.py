@@ -193,6 +193,7 @@ class _Case:
             mmap=way.mmap,
             repack=way.repack,
             repackable=sum(weight.nbytes for weight in repackable),
+            experts_used=self.options.experts_used,
         )
 
     def _repackable(
@@ -213,6 +214,9 @@ class _Case:
             flags += ["-ncmoe", str(choice.n_cpu_moe)]
         if choice.n_gpu_layers and choice.partly:
             flags += ["-ot", f"{choice.partial_pattern()}={CPU}"]
+        if options.experts_used is not None:
+            key = f"{self.shape.architecture}.expert_used_count"
+            flags += ["--override-kv", f"{key}=int:{options.experts_used}"]
         if not cache.flash_attention:
             flags += ["-fa", "off"]
         if (cache.type_k, cache.type_v) != ("f16", "f16"):

@@ -77,6 +77,8 @@ class PlacementOptions(Rope):
     """Map the file (True) or read it into memory (False)."""
     repack: bool | None = None
     """Repack weights for the CPU (True) or multiply them as stored (False)."""
+    experts_used: int | None = None
+    """Experts that work on each token, instead of the file's number."""
 
 
 DEFAULT_PLACEMENT = PlacementOptions()
@@ -116,6 +118,8 @@ class Plan:
     """Whether llama.cpp may repack weights for the CPU."""
     repackable: int
     """Bytes of the weights in RAM that llama.cpp can repack, whether it does or not."""
+    experts_used: int | None = None
+    """Experts that work on each token, if not the file's number."""
     notes: tuple[str, ...] = ()
     """Which options or defaults have no effect or were changed, and why."""
     advice: tuple[str, ...] = ()

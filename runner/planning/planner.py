@@ -41,6 +41,8 @@ def plan(
     the machine.
     """
     _check(shape, machine, options)
+    if options.experts_used is not None:
+        shape = replace(shape, n_expert_used=options.experts_used)
     caches = list(_caches(shape, machine, options))
     notes = tuple(_notes(shape, machine, options, caches[0]))
     for cache in caches:
@@ -96,6 +98,7 @@ def _check(shape: ModelShape, machine: Machine, options: PlacementOptions) -> No
         )
     if options.n_cpu_moe is not None and options.n_cpu_moe < 0:
         raise PlanError(f"--n-cpu-moe {options.n_cpu_moe}: give a number of layers, or auto")
+    _check_experts(shape, options.experts_used)
     _check_split(machine, options.tensor_split)
     known = [CPU, *(device.name for device in machine.devices)]
     if len(options.overrides) > _MAX_OVERRIDES:
@@ -126,6 +129,17 @@ def _check_context(shape: ModelShape, options: PlacementOptions) -> None:
         )
     if problem := options.problem():
         raise PlanError(problem)
+
+
+def _check_experts(shape: ModelShape, used: int | None) -> None:
+    if used is None:
+        return
+    if not shape.n_expert:
+        raise PlanError(f"{shape.name}: has no experts; leave out --experts-used {used}")
+    if not 0 < used <= shape.n_expert:
+        raise PlanError(
+            f"{shape.name}: has {shape.n_expert} experts; give --experts-used 1 to {shape.n_expert}"
+        )
 
 
 def _check_split(machine: Machine, shares: tuple[float, ...] | None) -> None:

@@ -67,12 +67,28 @@ def sizes(text: str) -> tuple[int, ...]:
     return tuple(memory_size(one) for one in text.split(","))
 
 
-def placement_options(context: str = f"{DEFAULT_N_CTX}, or less if it does not fit") -> Decorator:
+_experts_used = option(
+    "--experts-used",
+    group=MODEL_GROUP,
+    type=click.IntRange(min=1),
+    metavar="N",
+    show_default="the model file's",
+    help="Experts that work on each token: fewer are faster. Not what the router was made for.",
+)
+
+
+def placement_options(
+    context: str = f"{DEFAULT_N_CTX}, or less if it does not fit", *, experts_used: bool = True
+) -> Decorator:
     """Give a command these options; it gets their values as `placement`, `vram` and `rpc`.
 
-    `context` is the default context length in words.
+    `context` is the default context length in words. `experts_used`: whether --experts-used is one
+    of them.
     """
-    return bundled("placement", PlacementOptions, (*_options(context), *rope_options()))
+    more = (_experts_used,) if experts_used else ()
+    return bundled(
+        "placement", PlacementOptions, (*_options(context), *rope_options(), *more)
+    )
 
 
 def _options(context: str) -> tuple[Decorator, ...]:
