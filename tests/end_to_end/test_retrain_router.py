@@ -1,9 +1,8 @@
-"""`franken-gguf retrain-router`: a trained router in a copy of the file, and all that is refused."""
+"""`franken-gguf retrain-router`: a trained router in a copy of the file, and what is refused."""
 
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import numpy as np
@@ -51,7 +50,7 @@ def test_only_the_routers_differ_and_the_held_out_text_is_predicted_better(
     assert not differs.any()
     document = json.loads(made.stdout)
     assert document["written"]
-    assert [one["text"] for one in document["texts"]][0] == str(text)
+    assert next(one["text"] for one in document["texts"]) == str(text)
     assert sum(one["change"] for one in document["texts"]) < 0
 
 

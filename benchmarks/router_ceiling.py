@@ -1,0 +1,137 @@
+"""How good routers are, between one by chance and the best choice of experts.
+
+    python benchmarks/router_ceiling.py RANDOM.gguf OTHER.gguf... --text FILE... [--passages N]
+
+The files are one mixture with several routers; the first is the one by chance. Each text is one
+kind; its last tenth is measured, in passages of 128 tokens, with the weights of the first file. "one
+expert" is a dense model made of that expert alone; "best by text" the one with the smallest loss on
+a text, which a perfect router that chooses one expert could find; "best by token" the smallest loss
+of any expert at each token, which no router can know, because it depends on the next token. Losses
+are nats for a token, with the standard error over passages of the difference from the first file.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from franken_gguf.quantize.blocks.formats import F32
+from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.router_training.layers import Expert
+from franken_gguf.quantize.router_training.loss import measure
+from franken_gguf.quantize.router_training.mixture import Mixture
+from franken_gguf.quantize.router_training.passages import TOKENS
+from franken_gguf.runner.engine.vocabulary import Vocabulary, load_vocabulary
+from franken_gguf.runner.imatrix.texts import read_text
+
+MEMORY = 4 << 30
+Losses = NDArray[np.floating]
+"""[texts, passages, tokens]."""
+
+
+class OneExpert(Mixture):
+    """The dense model of one expert."""
+
+    def __init__(self, whole: Mixture, number: int) -> None:
+        """Shares the weights that `whole` has read."""
+        self.__dict__.update(whole.__dict__)
+        self._whole, self._number = whole, number
+        self.experts = self.used = 1
+
+    def expert(self, layer: int, number: int) -> Expert:
+        """The one expert of a layer."""
+        return self._whole.expert(layer, self._number)
+
+
+def main() -> None:
+    """Measure and print a table."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("models", type=Path, nargs="+")
+    parser.add_argument("--text", type=Path, action="append", required=True)
+    parser.add_argument("--passages", type=int, default=4)
+    options = parser.parse_args()
+    mixture = Mixture(read_header(options.models[0]), MEMORY)
+    with load_vocabulary(options.models[0]) as vocabulary:
+        texts = np.stack([held_out(text, vocabulary, options.passages) for text in options.text])
+    names = [text.stem[:12] for text in options.text]
+    print("".join(f"{name:>20}" for name in ["", *names, "all"]), flush=True)
+    ways: dict[str, Losses] = {}
+    for model in options.models:
+        rows = Mixture(read_header(model), 0).rows()
+        ways[model.stem[-18:]] = losses(mixture, rows, texts)
+        print_row(ways, model.stem[-18:])
+    single = []
+    for number in range(mixture.experts):
+        one = OneExpert(mixture, number)
+        rows = np.zeros((mixture.layers, 1, mixture.hidden), np.float32)
+        ways[f"expert {number}"] = losses(one, rows, texts)
+        single.append(ways[f"expert {number}"])
+        print_row(ways, f"expert {number}")
+    mixture.used = mixture.experts
+    ways["all experts"] = losses(mixture, 0 * mixture.rows(), texts)
+    print_row(ways, "all experts")
+    by_expert = np.stack(single)
+    best = by_expert.mean(axis=(2, 3)).argmin(axis=0)
+    ways["best by text"] = by_expert[best, np.arange(len(texts))]
+    ways["best by token"] = by_expert.min(axis=0)
+    for name in ("best by text", "best by token"):
+        print_row(ways, name)
+    print_gaps(ways, [model.stem[-18:] for model in options.models])
+
+
+def held_out(path: Path, vocabulary: Vocabulary, count: int) -> NDArray[np.int64]:
+    """`count` passages of TOKENS tokens, evenly spread over the last tenth of a text."""
+    tokens = vocabulary.tokenize(read_text(path))
+    tokens = tokens[len(tokens) * 9 // 10 :]
+    starts = np.linspace(0, len(tokens) - TOKENS, count).astype(int)
+    passages = np.array([tokens[start : start + TOKENS] for start in starts])
+    if vocabulary.bos is not None:
+        passages[:, 0] = vocabulary.bos
+    return passages
+
+
+def losses(mixture: Mixture, rows: F32, texts: NDArray[np.int64]) -> Losses:
+    """The losses on each text."""
+    return np.stack([measure(mixture, rows, text).losses for text in texts])
+
+
+def print_row(ways: Mapping[str, Losses], name: str) -> None:
+    """A line of the table."""
+    found, first = ways[name], next(iter(ways.values()))
+    cells = [*found, found.reshape(-1, found.shape[-1])]
+    starts = [*first, first.reshape(-1, first.shape[-1])]
+    line = f"{name:>20}"
+    for cell, start in zip(cells, starts, strict=True):
+        each = (cell - start).mean(axis=1)
+        error = each.std(ddof=1) / np.sqrt(len(each))
+        line += f"{cell.mean():>13.4f} ±{error:.3f}"
+    print(line, flush=True)
+
+
+def print_gaps(ways: Mapping[str, Losses], names: Sequence[str]) -> None:
+    """How much of the gap between the first router and the best choice each other closes."""
+    chance = ways[names[0]]
+    for oracle in ("best by text", "best by token"):
+        for name in names[1:]:
+            gain, gap = ((chance - ways[one]).mean(axis=2).ravel() for one in (name, oracle))
+            low, high = interval(gain, gap)
+            print(
+                f"{name} closes {100 * gain.mean() / gap.mean():.0f} % of the gap between "
+                f"{names[0]} and {oracle} (95 % interval {100 * low:.0f} to {100 * high:.0f})"
+            )
+
+
+def interval(gain: Losses, gap: Losses) -> tuple[float, float]:
+    """Of the quotient of the means, over resampled passages."""
+    random = np.random.default_rng(0)
+    drawn = random.integers(0, len(gain), (2000, len(gain)))
+    low, high = np.quantile(gain[drawn].mean(axis=1) / gap[drawn].mean(axis=1), (0.025, 0.975))
+    return float(low), float(high)
+
+
+if __name__ == "__main__":
+    main()
