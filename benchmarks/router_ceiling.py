@@ -3,11 +3,12 @@
     python benchmarks/router_ceiling.py RANDOM.gguf OTHER.gguf... --text FILE... [--passages N]
 
 The files are one mixture with several routers; the first is the one by chance. Each text is one
-kind; its last tenth is measured, in passages of 128 tokens, with the weights of the first file. "one
-expert" is a dense model made of that expert alone; "best by text" the one with the smallest loss on
-a text, which a perfect router that chooses one expert could find; "best by token" the smallest loss
-of any expert at each token, which no router can know, because it depends on the next token. Losses
-are nats for a token, with the standard error over passages of the difference from the first file.
+kind; its last tenth is measured, in passages of 128 tokens, with the weights of the first file. An
+"expert" is a dense model made of that expert alone; "best by text" the one with the smallest loss
+on a text, which a perfect router that chooses one expert could find; "best by token" the smallest
+loss of any expert at each token, which no router can know, because it depends on the next token.
+Losses are nats for a token, with the standard error, over passages, of the difference from the
+first file.
 """
 
 from __future__ import annotations

@@ -38,9 +38,18 @@ class Measured:
 
 
 def measure(
-    mixture: Mixture, rows: F32, tokens: NDArray[np.int64], *, with_gradient: bool = False
+    mixture: Mixture,
+    rows: F32,
+    tokens: NDArray[np.int64],
+    *,
+    with_gradient: bool = False,
+    favours: F32 | None = None,
 ) -> Measured:
-    """Run the mixture, with `rows` as its routers, over `tokens` [sequences, tokens]."""
+    """Run the mixture, with `rows` as its routers, over `tokens` [sequences, tokens].
+
+    `favours`, [layers, experts] in nats, lower the loss in the gradient by as much for each token
+    that an expert of a layer gets, so that the rows attract tokens to it.
+    """
     rope = mixture.rope(tokens.shape[1])
     states, entering, loads, inputs = mixture.embeddings(tokens), [], [], []
     for layer in range(mixture.layers):
@@ -55,10 +64,11 @@ def measure(
     if not with_gradient:
         return measured
     of_rows = np.empty_like(rows)
+    favours = np.zeros_like(rows[..., 0]) if favours is None else favours
     for layer in reversed(range(mixture.layers)):
         attention = Attention(mixture, layer, rope, entering.pop())
         experts = FeedForward(mixture, layer, rows[layer], attention.output)
-        gradient, of_rows[layer] = experts.backward(gradient)
+        gradient, of_rows[layer] = experts.backward(gradient, favours[layer])
         gradient = attention.backward(gradient)
     return replace(measured, gradient=of_rows)
 

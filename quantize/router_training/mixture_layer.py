@@ -94,7 +94,7 @@ class FeedForward:
                 added[own] += self.weights[own, number, None] * expert.output(*inner)
         return self._states + added.reshape(self._states.shape)
 
-    def backward(self, gradient: F32) -> tuple[F32, F32]:
+    def backward(self, gradient: F32, favours: F32) -> tuple[F32, F32]:
         """The gradients for the states and for the rows (see loss.py), given that for `output`."""
         of_output = gradient.reshape(self.x.shape)
         of_x = self._shared_backward(of_output)
@@ -109,7 +109,8 @@ class FeedForward:
                 of_own = self.weights[own, number, None] * of_output[own]
                 of_x[own] += expert.backward(of_own, gated[own], raised[own])
         probabilities = softmax(self._scores)
-        of_rows = softmax_backward(of_weights, probabilities).T @ self.x
+        wanted = of_weights - favours / len(self.x)
+        of_rows = softmax_backward(wanted, probabilities).T @ self.x
         of_x += self._scores_backward(of_weights, probabilities) @ self._rows
         of_x = of_x.reshape(gradient.shape)
         return gradient + rms_norm_backward(of_x, self._states, self._norm, self._inverse), of_rows

@@ -1,6 +1,7 @@
 """Trains routers: Adam on the exact gradient of a mixture's loss, judged on text that is held out.
 
-The steps are measured in scores, not weights: a layer's rate is divided by how large the router's
+An expert that has had few tokens lately is favoured, so that none of them is left out. The steps
+are measured in scores, not weights: a layer's rate is divided by how large the router's
 inputs are there, so that models of any size and scale learn at the same speed.
 """
 
@@ -23,6 +24,8 @@ SEQUENCES = 4
 DEFAULT_STEPS = 24
 _RATE, _WARM_UP = 0.6, 5
 _MOMENTUM, _SQUARES, _TINY = 0.9, 0.98, 1e-8
+_LEAST_LOAD, _FAVOUR = 0.5, 0.02
+"""An expert with less than this part of an even share is favoured by up to so many nats a token."""
 
 
 @dataclass(frozen=True)
@@ -57,9 +60,13 @@ def train(
     """
     before = _on(mixture, rows, held_out)
     adam = _Adam(rows)
+    loads = np.mean([one.loads for one in before], axis=0)
     for done, tokens in enumerate(_batches(passages, steps), 1):
-        measured = measure(mixture, adam.rows, tokens, with_gradient=True)
+        lack = 1 - loads * mixture.experts / mixture.used / _LEAST_LOAD
+        favours = (_FAVOUR * np.maximum(lack, 0)).astype(np.float32)
+        measured = measure(mixture, adam.rows, tokens, with_gradient=True, favours=favours)
         _check(mixture, measured)
+        loads = _MOMENTUM * loads + (1 - _MOMENTUM) * measured.loads
         adam.step(measured, _RATE * _schedule(done, steps))
         report(done, float(measured.losses.mean()))
     return Trained(adam.rows, before, _on(mixture, adam.rows, held_out))
@@ -108,4 +115,5 @@ class _Adam:
         mean = self._mean / (1 - _MOMENTUM**self._steps)
         square = self._square / (1 - _SQUARES**self._steps)
         rates = rate / (self.rows.shape[-1] * measured.inputs)
-        self.rows = self.rows - rates[:, None, None] * mean / (np.sqrt(square) + _TINY)
+        change = rates[:, None, None] * mean / (np.sqrt(square) + _TINY)
+        self.rows = (self.rows - change).astype(np.float32)

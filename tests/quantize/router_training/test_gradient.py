@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.quantize.router_training.layers import Expert
+from franken_gguf.quantize.router_training.layers import Expert, softmax
 from franken_gguf.quantize.router_training.loss import measure
 from franken_gguf.quantize.router_training.mixture import Mixture
 from franken_gguf.quantize.router_training.mixture_layer import Attention, FeedForward
@@ -47,6 +47,10 @@ def mixture(request: pytest.FixtureRequest, tmp_path: Path) -> Precise:
     return Precise(read_header(file), 1 << 24)
 
 
+def none(mixture: Mixture) -> Array:
+    return np.zeros(mixture.experts)
+
+
 def slope(function: Callable[[Array], Any], at: Array, direction: Array) -> float:
     return float((function(at + STEP * direction) - function(at - STEP * direction)) / (2 * STEP))
 
@@ -76,7 +80,7 @@ def test_the_states_gradient_is_exact_for_the_experts_that_are_chosen(mixture: P
 
     found = slope(lambda x: (layer(x)[1].output() * read).sum(), states, direction)
     attention, experts = layer(states)
-    gradient = attention.backward(experts.backward(read)[0])
+    gradient = attention.backward(experts.backward(read, none(mixture))[0])
     assert found == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
 
 
@@ -86,9 +90,24 @@ def test_an_expert_that_was_not_chosen_learns_what_it_would_have_done(mixture: P
     states, read = (random.standard_normal((1, 7, mixture.hidden)) for _ in range(2))
     rows = mixture.rows()[0].astype(np.float64)
     direction = random.standard_normal(rows.shape)
-    _, gradient = FeedForward(mixture, 0, rows, states).backward(read)
+    _, gradient = FeedForward(mixture, 0, rows, states).backward(read, none(mixture))
     mixture.used, mixture.normalized = mixture.experts, True
     found = slope(
         lambda x: (FeedForward(mixture, 0, x, states).output() * read).sum(), rows, direction
     )
     assert found == pytest.approx(float((gradient * direction).sum()), rel=1e-5)
+
+
+def test_a_favour_is_worth_as_much_for_each_token_that_an_expert_gets(mixture: Precise) -> None:
+    random = np.random.default_rng(3)
+    states, read = (random.standard_normal((1, 7, mixture.hidden)) for _ in range(2))
+    rows = mixture.rows()[0].astype(np.float64)
+    direction, favours = random.standard_normal(rows.shape), random.random(mixture.experts)
+    layer = FeedForward(mixture, 0, rows, states)
+    gradient = layer.backward(read, favours)[1] - layer.backward(read, none(mixture))[1]
+
+    def worth(rows: Array) -> float:
+        shares = softmax(layer.x @ rows.T).mean(axis=0)
+        return float(-(shares @ favours))
+
+    assert slope(worth, rows, direction) == pytest.approx(float((gradient * direction).sum()))
