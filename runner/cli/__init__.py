@@ -51,6 +51,13 @@ class _Verbs(click.Group):
         command: click.Command = getattr(import_module(f"{__name__}.{name}"), name)
         return command
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the verbs with whole sentences, wrapped where click would cut them off."""
+        commands = [(name, self.get_command(ctx, name)) for name in _VERBS]
+        rows = [(name, one.get_short_help_str(formatter.width)) for name, one in commands if one]
+        with formatter.section("Commands"):
+            formatter.write_dl(rows)
+
     def resolve_command(
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
