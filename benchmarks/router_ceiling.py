@@ -40,12 +40,12 @@ class OneExpert(Mixture):
     def __init__(self, whole: Mixture, number: int) -> None:
         """Shares the weights that `whole` has read."""
         self.__dict__.update(whole.__dict__)
-        self._whole, self._number = whole, number
+        self._whole, self._chosen = whole, number
         self.experts = self.used = 1
 
     def expert(self, layer: int, number: int) -> Expert:
         """The one expert of a layer."""
-        return self._whole.expert(layer, self._number)
+        return self._whole.expert(layer, self._chosen)
 
 
 def main() -> None:

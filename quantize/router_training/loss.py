@@ -13,9 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from franken_gguf.quantize.blocks.formats import F32
-
-from .layers import rms_norm, rms_norm_backward
+from .layers import Floats, rms_norm, rms_norm_backward
 from .mixture import Mixture
 from .mixture_layer import Attention, FeedForward
 
@@ -27,23 +25,23 @@ _LOGITS = 128
 class Measured:
     """What a mixture does with token sequences."""
 
-    losses: F32
+    losses: Floats
     """-log p of every token but the first, in nats: [sequences, tokens - 1]."""
-    loads: F32
+    loads: Floats
     """Each expert's share of the tokens: [layers, experts]."""
-    inputs: F32
+    inputs: Floats
     """The mean size of the numbers that each layer's router reads: [layers]."""
-    gradient: F32 | None = None
+    gradient: Floats | None = None
     """Of the mean loss for the routers' rows: [layers, experts, hidden]."""
 
 
 def measure(
     mixture: Mixture,
-    rows: F32,
+    rows: Floats,
     tokens: NDArray[np.int64],
     *,
     with_gradient: bool = False,
-    favours: F32 | None = None,
+    favours: Floats | None = None,
 ) -> Measured:
     """Run the mixture, with `rows` as its routers, over `tokens` [sequences, tokens].
 
@@ -74,8 +72,8 @@ def measure(
 
 
 def _output(
-    mixture: Mixture, states: F32, tokens: NDArray[np.int64], *, with_gradient: bool
-) -> tuple[F32, F32]:
+    mixture: Mixture, states: Floats, tokens: NDArray[np.int64], *, with_gradient: bool
+) -> tuple[Floats, Floats]:
     """The losses, and the gradient of their mean for `states` (zeros unless `with_gradient`)."""
     weight, matrix = mixture.matrix("output_norm.weight"), mixture.output()
     normed, inverse = rms_norm(states, weight, mixture.eps)

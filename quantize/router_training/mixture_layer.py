@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from franken_gguf.quantize.blocks.formats import F32
-
 from .layers import (
+    Floats,
     Rope,
     attention,
     attention_backward,
@@ -22,7 +21,7 @@ from .mixture import Mixture
 class Attention:
     """The first half of a layer: `output` is the states plus what the attention adds to them."""
 
-    def __init__(self, mixture: Mixture, layer: int, rope: Rope, states: F32) -> None:
+    def __init__(self, mixture: Mixture, layer: int, rope: Rope, states: Floats) -> None:
         """`states` are [sequences, tokens, hidden]."""
         self._mixture, self._layer, self._rope, self._states = mixture, layer, rope, states
         x, self._inverse = rms_norm(states, self._weight("attn_norm"), mixture.eps)
@@ -33,7 +32,7 @@ class Attention:
         self._shape = read.shape
         self.output = states + _flat(read) @ self._weight("attn_output").T
 
-    def backward(self, gradient: F32) -> F32:
+    def backward(self, gradient: Floats) -> Floats:
         """The gradient for the states, given that for `output`."""
         of_read = (gradient @ self._weight("attn_output")).reshape(self._shape)
         of_q, of_k, of_v = attention_backward(of_read, *self._turned)
@@ -45,7 +44,7 @@ class Attention:
         norm = self._weight("attn_norm")
         return gradient + rms_norm_backward(of_x, self._states, norm, self._inverse)
 
-    def _projected(self, x: F32, name: str) -> F32:
+    def _projected(self, x: Floats, name: str) -> Floats:
         heads = self._mixture.heads if name == "q" else self._mixture.kv_heads
         flat = x @ self._weight(f"attn_{name}").T
         bias = self._mixture.optional(f"blk.{self._layer}.attn_{name}.bias")
@@ -53,26 +52,26 @@ class Attention:
             flat += bias
         return flat.reshape(*x.shape[:2], heads, -1)
 
-    def _normed(self, name: str, x: F32) -> F32:
+    def _normed(self, name: str, x: Floats) -> Floats:
         """The heads of Q or K; some models normalize them."""
         weight = self._mixture.optional(f"blk.{self._layer}.attn_{name}_norm.weight")
         return x if weight is None else rms_norm(x, weight, self._mixture.eps)[0]
 
-    def _normed_backward(self, name: str, gradient: F32, x: F32) -> F32:
+    def _normed_backward(self, name: str, gradient: Floats, x: Floats) -> Floats:
         weight = self._mixture.optional(f"blk.{self._layer}.attn_{name}_norm.weight")
         if weight is None:
             return gradient
         _, inverse = rms_norm(x, weight, self._mixture.eps)
         return rms_norm_backward(gradient, x, weight, inverse)
 
-    def _weight(self, name: str) -> F32:
+    def _weight(self, name: str) -> Floats:
         return self._mixture.matrix(f"blk.{self._layer}.{name}.weight")
 
 
 class FeedForward:
     """The second half of a layer: the router and the experts."""
 
-    def __init__(self, mixture: Mixture, layer: int, rows: F32, states: F32) -> None:
+    def __init__(self, mixture: Mixture, layer: int, rows: Floats, states: Floats) -> None:
         """`states` are what Attention put out, `rows` the router's, [experts, hidden]."""
         self._mixture, self._layer, self._rows, self._states = mixture, layer, rows, states
         self._norm = mixture.ffn_norm(layer)
@@ -83,7 +82,7 @@ class FeedForward:
         self.weights = self._routed()
         """Each expert's weight in each token, [tokens, experts]; 0 where it does not work."""
 
-    def output(self) -> F32:
+    def output(self) -> Floats:
         """The states plus what the experts add to them."""
         added = self._shared()
         for number in range(self._mixture.experts):
@@ -94,7 +93,7 @@ class FeedForward:
                 added[own] += self.weights[own, number, None] * expert.output(*inner)
         return self._states + added.reshape(self._states.shape)
 
-    def backward(self, gradient: F32, favours: F32) -> tuple[F32, F32]:
+    def backward(self, gradient: Floats, favours: Floats) -> tuple[Floats, Floats]:
         """The gradients for the states and for the rows (see loss.py), given that for `output`."""
         of_output = gradient.reshape(self.x.shape)
         of_x = self._shared_backward(of_output)
@@ -115,7 +114,7 @@ class FeedForward:
         of_x = of_x.reshape(gradient.shape)
         return gradient + rms_norm_backward(of_x, self._states, self._norm, self._inverse), of_rows
 
-    def _routed(self) -> F32:
+    def _routed(self) -> Floats:
         order = np.argsort(-self._scores, axis=-1, kind="stable")[:, : self._mixture.used]
         chosen = np.zeros(self._scores.shape, np.bool_)
         np.put_along_axis(chosen, order, True, axis=-1)
@@ -123,21 +122,22 @@ class FeedForward:
             return np.where(chosen, softmax(self._scores), 0)
         return softmax(np.where(chosen, self._scores, np.float32(-np.inf)))
 
-    def _scores_backward(self, of_weights: F32, probabilities: F32) -> F32:
+    def _scores_backward(self, of_weights: Floats, probabilities: Floats) -> Floats:
         """The gradient for the scores, through the weights of the experts that were chosen."""
         if self._mixture.normalized:
             return softmax_backward(of_weights, self.weights)
         return softmax_backward(np.where(self.weights > 0, of_weights, 0), probabilities)
 
-    def _shared(self) -> F32:
+    def _shared(self) -> Floats:
         """The output of the expert that works on every token; zeros if there is none."""
         shared = self._mixture.shared_expert(self._layer)
         if shared is None:
             return np.zeros_like(self.x)
         expert, gate = shared
-        return sigmoid(self.x @ gate.T) * expert.output(*expert.inner(self.x))
+        output: Floats = sigmoid(self.x @ gate.T) * expert.output(*expert.inner(self.x))
+        return output
 
-    def _shared_backward(self, gradient: F32) -> F32:
+    def _shared_backward(self, gradient: Floats) -> Floats:
         shared = self._mixture.shared_expert(self._layer)
         if shared is None:
             return np.zeros_like(self.x)
@@ -148,6 +148,6 @@ class FeedForward:
         return expert.backward(opening * gradient, *inner) + of_gate
 
 
-def _flat(heads: F32) -> F32:
+def _flat(heads: Floats) -> Floats:
     """[sequences, tokens, heads, head] as [sequences, tokens, heads * head]."""
     return heads.reshape(*heads.shape[:2], -1)

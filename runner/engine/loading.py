@@ -151,7 +151,7 @@ def _model(
 
 def _kv_overrides(header: Header, plan: Plan) -> Any:
     """For llama_model_params.kv_overrides, ended by an empty key. Keep it alive while loading."""
-    overrides = (lib.llama_model_kv_override * 2)()
+    overrides: Any = (lib.llama_model_kv_override * 2)()
     if plan.experts_used is not None:
         key = f"{header.text('general.architecture')}.expert_used_count"
         overrides[0].tag = lib.LLAMA_KV_OVERRIDE_TYPE_INT
