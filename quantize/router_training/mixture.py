@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
-from dataclasses import dataclass
 from math import prod
 from pathlib import Path
 
@@ -18,33 +15,7 @@ from franken_gguf.quantize.gguf_file.header import Header, TensorInfo
 from franken_gguf.quantize.gguf_file.split_files import parts
 
 from .layers import Expert, Rope
-
-ROUTER = "ffn_gate_inp.weight"
-
-
-@dataclass(frozen=True)
-class _Kind:
-    """What an architecture does that its metadata do not say."""
-
-    halves: bool
-    """See Rope."""
-    normalized: bool
-    """Whether the weights of a token's experts add up to 1."""
-
-
-_KINDS: Mapping[str, _Kind] = {
-    "llama": _Kind(halves=False, normalized=True),
-    "qwen2moe": _Kind(halves=True, normalized=False),
-    "qwen3moe": _Kind(halves=True, normalized=True),
-}
-_OF_LAYER = re.compile(
-    r"blk\.\d{1,4}\.("
-    r"(attn_norm|attn_q_norm|attn_k_norm|ffn_norm|post_attention_norm)\.weight"
-    r"|attn_[qkv]\.(weight|bias)|attn_output\.weight"
-    r"|ffn_(gate|up|down)_exps\.weight|ffn_(gate|up|down)_shexp\.weight"
-    r"|ffn_gate_inp(_shexp)?\.weight)"
-)
-_OF_MODEL = ("token_embd.weight", "output_norm.weight", "output.weight", "rope_freqs.weight")
+from .mixture_check import KINDS, ROUTER, Sizes, check_kind, check_shapes
 
 
 class Mixture:
@@ -61,19 +32,29 @@ class Mixture:
         self._tensors: dict[str, tuple[Path, TensorInfo]] = {
             tensor.name: (part.path, tensor) for part in parts(header) for tensor in part.tensors
         }
+        tensors = {name: tensor for name, (_, tensor) in self._tensors.items()}
+        check_kind(header, tensors)
         self.architecture = header.text("general.architecture")
+        self._kind = KINDS[self.architecture]
+        self.normalized = self._kind.normalized
+        """Whether the weights of a token's experts add up to 1."""
         self.layers = self._integer("block_count")
-        self._check()
         self.hidden = self._integer("embedding_length")
         self.experts = self._integer("expert_count")
         self.used = self._integer("expert_used_count")
         self.heads = self._integer("attention.head_count")
         self.kv_heads = self._integer("attention.head_count_kv", self.heads)
-        self.head = self._integer("attention.key_length", self.hidden // self.heads)
+        self.head = self._integer("attention.key_length", self.hidden // max(1, self.heads))
         self.eps = self._number("attention.layer_norm_rms_epsilon")
-        self._check_shapes()
-        self._kind = _KINDS[self.architecture]
-        self.normalized = self._kind.normalized
+        self._pairs = self._integer("rope.dimension_count", self.head) // 2
+        check_shapes(
+            header.path,
+            tensors,
+            Sizes(
+                *(self.layers, self.hidden, self.experts, self.used),
+                *(self.heads, self.kv_heads, self.head, self._pairs),
+            ),
+        )
 
     def matrix(self, name: str) -> F32:
         """A tensor of one or two dimensions. Raises ReadError, CheckpointError for NaN or Inf."""
@@ -88,8 +69,14 @@ class Mixture:
         return self.matrix(self._output)
 
     def embeddings(self, tokens: NDArray[np.int64]) -> F32:
-        """The embeddings of token ids, [..., hidden]."""
-        rows: F32 = self.matrix("token_embd.weight")[tokens]
+        """The embeddings of token ids, [..., hidden]. Raises GGUFError if one has none."""
+        matrix = self.matrix("token_embd.weight")
+        if tokens.max() >= len(matrix):
+            raise GGUFError(
+                f"{self.path}: its tokenizer has more tokens than 'token_embd.weight' has rows; "
+                "the file is damaged"
+            )
+        rows: F32 = matrix[tokens]
         return rows
 
     def expert(self, layer: int, number: int) -> Expert:
@@ -122,10 +109,12 @@ class Mixture:
 
     def rope(self, tokens: int) -> Rope:
         """The rotations of the positions 0 to `tokens`."""
-        pairs = self._integer("rope.dimension_count", self.head) // 2
-        steps = self._number("rope.freq_base", 10_000.0) ** (-np.arange(pairs) / pairs)
+        steps = self._number("rope.freq_base", 10_000.0) ** (-np.arange(self._pairs) / self._pairs)
         factors = self.optional("rope_freqs.weight")
-        steps = steps / (self._number("rope.scaling.factor", 1.0) if factors is None else factors)
+        if factors is not None:
+            steps = steps / factors
+        if self._header.text(f"{self.architecture}.rope.scaling.type", "linear") == "linear":
+            steps = steps / self._number("rope.scaling.factor", 1.0)
         angles = np.outer(np.arange(tokens), steps)[:, None]
         return Rope(
             np.cos(angles).astype(np.float32), np.sin(angles).astype(np.float32), self._kind.halves
@@ -155,81 +144,6 @@ class Mixture:
             self._memory -= values.nbytes
             self._kept[key] = values
         return values
-
-    def _check(self) -> None:
-        path = self.path
-        routers = [name for name in self._tensors if name.endswith(f".{ROUTER}")]
-        if not routers:
-            raise CheckpointError(
-                f"{path}: has no router (blk.N.{ROUTER}), so it is not a mixture of experts; "
-                "name one"
-            )
-        if self.architecture not in _KINDS:
-            raise CheckpointError(
-                f"{path}: routers of architecture {self.architecture!r} cannot be trained; "
-                f"only those of {', '.join(_KINDS)}"
-            )
-        scaling = self._header.text(f"{self.architecture}.rope.scaling.type", "none")
-        if scaling not in ("none", "linear"):
-            raise CheckpointError(
-                f"{path}: routers of a model with rope scaling {scaling!r} cannot be trained"
-            )
-        names = [*_OF_MODEL[:2], *(f"blk.{n}.{ROUTER}" for n in range(self.layers))]
-        for name in names:
-            if name not in self._tensors:
-                raise CheckpointError(
-                    f"{path}: tensor {name!r} is missing, and routers are trained only where "
-                    "every layer has one"
-                )
-        for name, (_, tensor) in self._tensors.items():
-            if name not in _OF_MODEL and not _OF_LAYER.fullmatch(name):
-                raise CheckpointError(
-                    f"{path}: tensor {name!r} is of a kind with which routers cannot be trained"
-                )
-            if name.endswith(f".{ROUTER}") and tensor.type.name != "F32":
-                raise CheckpointError(
-                    f"{path}: router {name!r} is {tensor.type.name}, not F32; convert the model "
-                    "with franken-gguf convert or llama.cpp first"
-                )
-            if tensor.type.name not in FORMATS:
-                raise CheckpointError(
-                    f"{path}: tensor {name!r} is {tensor.type.name}, which cannot be read; "
-                    "give another quant of the model"
-                )
-
-    def _check_shapes(self) -> None:
-        """Everything that is multiplied has the size that the metadata say."""
-        hidden, q, kv = self.hidden, self.heads * self.head, self.kv_heads * self.head
-        if not (0 < self.used <= self.experts and self.kv_heads and not self.heads % self.kv_heads):
-            raise GGUFError(f"{self.path}: its metadata contradict each other; download it again")
-        for n in range(self.layers):
-            wanted = {
-                ROUTER: (self.experts, hidden),
-                "attn_norm.weight": (hidden,),
-                "attn_q.weight": (q, hidden),
-                "attn_k.weight": (kv, hidden),
-                "attn_v.weight": (kv, hidden),
-                "attn_output.weight": (hidden, q),
-            }
-            for name, shape in wanted.items():
-                self._check_shape(f"blk.{n}.{name}", shape)
-            ff = self._shape(f"blk.{n}.ffn_gate_exps.weight")[1:2]
-            for projection in ("gate", "up"):
-                name = f"blk.{n}.ffn_{projection}_exps.weight"
-                self._check_shape(name, (self.experts, *ff, hidden))
-            self._check_shape(f"blk.{n}.ffn_down_exps.weight", (self.experts, hidden, *ff))
-        self._check_shape(self._output, (*self._shape("token_embd.weight")[:1], hidden))
-
-    def _shape(self, name: str) -> tuple[int, ...]:
-        if name not in self._tensors:
-            raise GGUFError(f"{self.path}: tensor {name!r} is missing; download it again")
-        return self._tensors[name][1].shape
-
-    def _check_shape(self, name: str, shape: tuple[int, ...]) -> None:
-        if (found := self._shape(name)) != shape:
-            raise GGUFError(
-                f"{self.path}: tensor {name!r} is {found}, not {shape}; the file is damaged"
-            )
 
     def _integer(self, key: str, default: int | None = None) -> int:
         return self._header.integer(f"{self.architecture}.{key}", default)

@@ -145,7 +145,8 @@ class FeedForward:
         inner, opening = expert.inner(self.x), sigmoid(self.x @ gate.T)
         of_opening = np.einsum("ij,ij->i", expert.output(*inner), gradient)[:, None]
         of_gate = of_opening * opening * (1 - opening) * gate
-        return expert.backward(opening * gradient, *inner) + of_gate
+        of_x: Floats = expert.backward(opening * gradient, *inner) + of_gate
+        return of_x
 
 
 def _flat(heads: Floats) -> Floats:

@@ -12,7 +12,7 @@ from franken_gguf.quantize.common.errors import OutputError
 from franken_gguf.quantize.common.files import replacing, write_at
 from franken_gguf.quantize.gguf_file.header import Header
 
-from .mixture import ROUTER
+from .mixture_check import ROUTER
 
 
 def check_output(header: Header, path: Path, *, overwrite: bool) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.quantize.router_training.mixture import ROUTER
+from franken_gguf.quantize.router_training.mixture_check import ROUTER
 from support.cases import SMALL
 from support.checkpoints import make_checkpoint
 from support.conversions import converted
