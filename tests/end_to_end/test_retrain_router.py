@@ -10,6 +10,7 @@ import pytest
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.router_training.mixture_check import ROUTER
+from franken_gguf.runner.cli import router_prep
 from support.cases import SMALL
 from support.checkpoints import make_checkpoint
 from support.conversions import converted
@@ -38,7 +39,7 @@ def test_only_the_routers_differ_and_the_held_out_text_is_predicted_better(
     model: Path, text: Path
 ) -> None:
     out = model.parent / "trained.gguf"
-    made = run("retrain-router", model, "--text", text, "--steps", 8, "-o", out, "--json")
+    made = run("retrain-router", model, "--text", text, "--steps", 4, "-o", out, "--json")
     assert made.exit_code == 0, made.stderr
     before, after = (np.fromfile(path, np.uint8) for path in (model, out))
     differs = before != after
@@ -158,7 +159,10 @@ def test_a_text_that_cannot_be_trained_on_is_named(
     assert message in made.stderr
 
 
-def test_a_recipe_is_trained_before_it_is_converted(tmp_path: Path) -> None:
+def test_a_recipe_is_trained_before_it_is_converted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(router_prep, "DEFAULT_STEPS", 4)
     make_dense(tmp_path / "base")
     experts = []
     for number in range(3):
