@@ -1,8 +1,8 @@
 """Trains routers: Adam on the exact gradient of a mixture's loss, judged on text that is held out.
 
 An expert that has had few tokens lately is favoured, so that none of them is left out. The steps
-are measured in scores, not weights: a layer's rate is divided by how large the router's
-inputs are there, so that models of any size and scale learn at the same speed.
+are measured in scores, not weights: a layer's rate is divided by how large the router's inputs are
+there, so that models of any size and scale learn at the same speed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from .passages import Passages
 SEQUENCES = 4
 """Passages in a step."""
 DEFAULT_STEPS = 24
-_RATE, _WARM_UP = 0.6, 5
+_RATE, _WARM_UP = 0.45, 5
 _MOMENTUM, _SQUARES, _TINY = 0.9, 0.98, 1e-8
 _LEAST_LOAD, _FAVOUR = 0.5, 0.02
 """An expert with less than this part of an even share is favoured by up to so many nats a token."""
