@@ -86,9 +86,7 @@ def placement_options(
     of them.
     """
     more = (_experts_used,) if experts_used else ()
-    return bundled(
-        "placement", PlacementOptions, (*_options(context), *rope_options(), *more)
-    )
+    return bundled("placement", PlacementOptions, (*_options(context), *rope_options(), *more))
 
 
 def _options(context: str) -> tuple[Decorator, ...]:
