@@ -25,7 +25,7 @@ DEFAULT_STEPS = 24
 _RATE, _WARM_UP = 0.45, 5
 _MOMENTUM, _SQUARES, _TINY = 0.9, 0.98, 1e-8
 _LEAST_LOAD, _FAVOUR = 0.5, 0.02
-"""An expert with less than this part of an even share is favoured by up to so many nats a token."""
+"""An expert with less than this part of an even share is favoured, by at most this many nats."""
 
 
 @dataclass(frozen=True)

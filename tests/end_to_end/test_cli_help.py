@@ -50,7 +50,7 @@ WITHOUT_DEFAULT = {
 
 
 def shown(verb: str = "", columns: int = 80) -> str:
-    """The help of a verb, or of the program, in a terminal of so many columns."""
+    """The help of a verb, or of the program, in a terminal of this many columns."""
     if not verb:
         return click.Context(main, **SETTINGS, terminal_width=columns - 2).get_help()
     command = VERBS[verb]

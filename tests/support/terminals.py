@@ -118,7 +118,7 @@ class Terminal:
         self._child.wait()
 
     def limit_files(self, nbytes: int) -> None:
-        """Let the program write no file beyond so many bytes, which fails as on a full disk."""
+        """Let the program write no file beyond this many bytes, which fails as on a full disk."""
         processes = [psutil.Process(self._child.pid)]
         processes += processes[0].children(recursive=True)  # the supervisor's child does the work
         for process in processes:

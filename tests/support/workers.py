@@ -28,7 +28,7 @@ def rpc_environment() -> dict[str, str]:
 
 @contextmanager
 def worker(memory: int | None = None) -> Iterator[str]:
-    """HOST:PORT of a `franken-gguf worker`, which may take only so many bytes more, if given."""
+    """HOST:PORT of a `franken-gguf worker`; `memory`: bytes that it may take more."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
