@@ -13,6 +13,7 @@ from franken_gguf.runner.story.author_note import DEPTH, note_of
 from franken_gguf.runner.story.card import Card
 from franken_gguf.runner.story.lorebook import Lorebook
 from franken_gguf.runner.story.saved_story import files_of, opened, persona_of
+from franken_gguf.runner.story.turn_order import next_speaker
 
 
 def revision(conversation: Conversation) -> str:
@@ -39,11 +40,17 @@ def story_view(name: str, conversation: Conversation, tree: Sequence[tuple[int, 
         "lorebooks": [{"id": path.stem, "name": path.name} for path in lorebooks],
         "speakers": [card.char for card in story.cards],
         "next_speaker": story.card.char if story.card else "",
+        "next_in_turn": _next_in_turn(story.cards, conversation.messages),
         "forgotten": conversation.forgotten,
         "messages": message_views(conversation),
         "tree": [{"name": one, "depth": depth} for depth, one in tree],
         "remarks": story.remarks,
     }
+
+
+def _next_in_turn(cards: Sequence[Card], messages: Sequence[Message]) -> str:
+    """Who speaks if the user writes nothing."""
+    return cards[next_speaker(cards, messages)].char if cards else ""
 
 
 def message_views(conversation: Conversation) -> list[dict[str, Any]]:

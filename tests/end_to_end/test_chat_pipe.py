@@ -93,7 +93,7 @@ def test_nothing_to_answer_is_wrong_usage() -> None:
 @pytest.mark.parametrize(
     ("options", "status", "reason"),
     [
-        (("-c", "9000"), 1, "trained for a context of 8192 tokens, not 9000; give -c 8192 or less"),
+        (("--rope-scale", "2", "--rope-freq-scale", "0.5"), 1, "1/N; give one of them"),
         (("-c", "-1"), 2, "'-c'"),
         (("-n", "0"), 2, "at least 1 token"),
         (("-ngl", "some"), 2, "'some' is not a number of layers"),

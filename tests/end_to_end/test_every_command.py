@@ -56,6 +56,7 @@ STORY = [
     ("/copy", r"copied \d+ characters"),
     ("/thoughts", "the last answer has no thoughts"),
     ("/stats", r"answers  +\d"),
+    ("/next", ANSWER),
     ("/system Be brief.", "system text set"),
     ("/clear", "context cleared"),
 ]

@@ -206,10 +206,10 @@ def test_fit_prints_the_command_that_makes_the_file(folder: Path) -> None:
     assert not {GGMLQuantizationType(kind).name for kind in kinds} & SLOW_ON_CPU
 
 
-def test_a_context_that_the_model_was_not_trained_for_is_refused(folder: Path) -> None:
+def test_a_context_for_which_there_is_no_room_is_refused(folder: Path) -> None:
     result = fit(folder, "--vram", "64MiB", "--ram", "64MiB", "-c", "9999999")
     assert result.exit_code == 1
-    assert "was trained for a context of" in result.output.splitlines()[-1]
+    assert "not even the smallest file" in result.output.splitlines()[-1]
 
 
 def test_a_quantized_source_is_converted_with_a_warning_about_its_loss(folder: Path) -> None:

@@ -19,7 +19,7 @@ export function Composer({ state }) {
   if (!story) return null;
   const last = story.messages.at(-1);
   const options = speaker && story.speakers.includes(speaker) ? { speaker } : {};
-  const next = options.speaker ?? following(story);
+  const next = options.speaker ?? story.next_in_turn;
   const send = async () => {
     if (!text.trim() || answering) return;
     setText("");
@@ -61,11 +61,6 @@ export function Composer({ state }) {
   `;
 }
 
-/** Who comes after the last speaker. @param {import("./types.js").Story} story @returns {string} */
-function following({ speakers, next_speaker: last }) {
-  return speakers[(speakers.indexOf(last) + 1) % speakers.length] ?? "";
-}
-
 /** Give back a message that the server has not taken. @param {string} text @param {any} setText */
 function restore(text, setText) {
   setText((/** @type {string} */ written) => written || text);
@@ -76,7 +71,7 @@ function Speakers({ story, value, onChange }) {
   return html`
     <label class="inline">Who answers
       <select value=${value} onChange=${(/** @type {any} */ event) => onChange(event.target.value)}>
-        <option value="">${story.next_speaker} (as before)</option>
+        <option value="">${story.next_speaker}, or whom you name</option>
         ${story.speakers.map((name) => html`<option key=${name} value=${name}>${name}</option>`)}
       </select></label>
   `;

@@ -25,6 +25,7 @@
  * @property {FileOf[]} lorebooks
  * @property {string[]} speakers
  * @property {string} next_speaker
+ * @property {string} next_in_turn
  * @property {number} forgotten
  * @property {Message[]} messages
  * @property {{name: string, depth: number}[]} tree
