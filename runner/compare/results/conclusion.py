@@ -135,12 +135,11 @@ def _left_out(base: ModelResult, ranked: Sequence[RankedModel]) -> Iterator[str]
         worse = [one.model.name for one in rest if not one.is_closer]
         unclear = [one.model.name for one in rest if one.is_closer]
         if worse:
-            yield f"{_and(worse)} {_is(worse)} larger than {smaller} but no closer to {base.name}."
+            size = f"{_and(worse)} {_is(worse)} at least as large as {smaller}"
+            yield f"{size} but no closer to {base.name}."
         if unclear:
-            yield (
-                f"{_and(unclear)} {_is(unclear)} larger than {smaller} but not clearly closer to "
-                f"{base.name}: the intervals overlap."
-            )
+            size = f"{_and(unclear)} {_is(unclear)} at least as large as {smaller}"
+            yield f"{size} but not clearly closer to {base.name}: the intervals overlap."
 
 
 def _top_tokens(comparison: Comparison) -> Iterator[str]:

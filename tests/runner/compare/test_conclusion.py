@@ -41,7 +41,7 @@ def test_a_model_that_is_larger_but_no_closer_is_not_recommended() -> None:
     shown = sentences(comparison(F16, larger, Q4))
     assert shown[:2] == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0 if you have 256.0 MiB.",
-        "Q4_1 is larger than Q4_0 but no closer to F16.",
+        "Q4_1 is at least as large as Q4_0 but no closer to F16.",
     ]
 
 
@@ -51,7 +51,7 @@ def test_models_that_are_no_closer_than_a_smaller_one_share_one_sentence() -> No
     ]
     assert sentences(comparison(F16, *larger, Q4)) == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0 if you have 256.0 MiB.",
-        "Q6 and Q5 are larger than Q4_0 but no closer to F16.",
+        "Q6 and Q5 are at least as large as Q4_0 but no closer to F16.",
         "On alice.txt, the top token is the same as F16's at 88.0 % of positions with Q4_0 "
         "(KL divergence 0.0800).",
     ]
@@ -62,7 +62,7 @@ def test_a_model_whose_interval_overlaps_is_not_clearly_closer() -> None:
     shown = sentences(comparison(F16, larger, Q4))
     assert shown[:2] == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0 if you have 256.0 MiB.",
-        "Q4_1 is larger than Q4_0 but not clearly closer to F16: the intervals overlap.",
+        "Q4_1 is at least as large as Q4_0 but not clearly closer to F16: the intervals overlap.",
     ]
 
 
