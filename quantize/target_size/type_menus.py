@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from math import inf
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
@@ -20,12 +21,12 @@ from .type_errors import SLOW
 _FLOATS = ("F32", "F16", "BF16")
 _TRAINED_FOR = ("Q1_0", "TQ1_0", "TQ2_0", "MXFP4")
 """Types for models that were trained in them."""
-_NEED_IMPORTANCE = ("IQ1_", "IQ2_", "IQ3_XXS")
-"""Types that llama-quantize makes only with an importance matrix."""
+_NEED_IMPORTANCE = ("IQ1_", "IQ2_", "IQ3_")
+"""Types that llama-quantize makes only with an importance matrix, and IQ3_S."""
 _PROBES = (Type.Q3_K, Type.Q4_0, Type.F16)
 """The type in which the running model is tested: coarse enough to show; the first that fits."""
 _TOO_FAR_OFF = 0.05
-"""A relative error from which KL divergence no longer grows with its square."""
+"""A relative error from which KL divergence hardly grows, where few weights make most of it."""
 
 
 def can_choose(tensor: SourceTensor) -> bool:
@@ -56,7 +57,7 @@ def probe_type(tensor: SourceTensor, errors: Mapping[str, float]) -> Type:
     One that is far off, as Q3_K is for a few large weights of great importance, would tell little
     of small errors: then the type with the largest error that is not.
     """
-    usual = next(kind for kind in _PROBES if tensor.cols % GGML_QUANT_SIZES[kind][0] == 0)
+    usual = _usual_probe(tensor)
     if errors.get(usual.name, 0.0) <= _TOO_FAR_OFF:
         return usual
     near = {
@@ -65,6 +66,10 @@ def probe_type(tensor: SourceTensor, errors: Mapping[str, float]) -> Type:
         if 0 < error <= _TOO_FAR_OFF and not name.startswith(SLOW)
     }
     return GGMLQuantizationType[max(near, key=near.__getitem__)] if near else usual
+
+
+def _usual_probe(tensor: SourceTensor) -> Type:
+    return next(kind for kind in _PROBES if tensor.cols % GGML_QUANT_SIZES[kind][0] == 0)
 
 
 def tensor_bytes(tensor: MappedTensor, kind: Type) -> int:
@@ -105,9 +110,11 @@ def is_expert(tensor: SourceTensor) -> bool:
 def _menu(tensor: SourceTensor, measured: Measurements) -> list[Option]:
     errors = measured.errors[tensor.name]
     # Rows that fit no block stay as they are, and only that was measured.
-    tested = errors.get(probe_type(tensor, errors).name, 0.0)
+    probe = probe_type(tensor, errors)
+    tested = errors.get(probe.name, 0.0)
     scale = measured.divergences[tensor.name] / tested if tested else 0.0
+    most = inf if probe is _usual_probe(tensor) else _TOO_FAR_OFF
     return [
-        Option(kind, tensor_bytes(tensor, kind), scale * error)
+        Option(kind, tensor_bytes(tensor, kind), scale * min(error, most))
         for kind, error in ((GGMLQuantizationType[name], error) for name, error in errors.items())
     ]

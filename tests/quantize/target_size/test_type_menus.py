@@ -46,17 +46,11 @@ def test_experts_that_stay_in_ram_get_no_type_that_is_slow_on_cpus() -> None:
     assert {o.type.name for o in usual[0]} - {o.type.name for o in in_ram[0]} == SLOW_ON_CPU
 
 
-def test_types_that_llama_quantize_refuses_without_an_importance_matrix_need_one() -> None:
+def test_types_of_a_grid_need_an_importance_matrix() -> None:
     wide = tensor(256, Type.F16)
     needed = set(possible_types(wide, weighted=True)) - set(possible_types(wide, weighted=False))
-    assert {kind.name for kind in needed} == {
-        "IQ1_S",
-        "IQ1_M",
-        "IQ2_XXS",
-        "IQ2_XS",
-        "IQ2_S",
-        "IQ3_XXS",
-    }
+    names = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
+    assert {kind.name for kind in needed} == set(names)
 
 
 def test_a_type_that_is_far_off_is_not_the_one_that_is_run() -> None:
@@ -66,7 +60,8 @@ def test_a_type_that_is_far_off_is_not_the_one_that_is_run() -> None:
     measured = Measurements({wide.name: errors}, {wide.name: 0.03})
     (options,) = menus([wide], measured)
     costs = {option.type.name: option.cost for option in options}
-    assert (costs["Q2_K"], costs["Q3_K"]) == (0.03, 0.03 / 0.006 * 0.7)
+    assert (costs["Q2_K"], costs["Q3_K"]) == (0.03, 0.03 / 0.006 * 0.05), "which costs no more"
+    assert costs["Q4_K"] == 0.03 / 0.006 * 0.0004
 
 
 def test_where_every_type_is_far_off_the_usual_one_is_run() -> None:
