@@ -119,4 +119,4 @@ def _train(
     if trained.gain > 0:
         source.retrain(trained.rows)
     else:
-        say(notices, "the trained router is no better, so it stays as with gate_mode balanced")
+        say(notices, "training did not improve the router; the one of gate_mode balanced is kept")
