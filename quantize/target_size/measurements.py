@@ -15,7 +15,7 @@ from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import OutputError
 from franken_gguf.quantize.common.files import replacing
 
-_VERSION = 3
+_VERSION = 4
 _MAX_BYTES = 64 << 20
 _KEPT_FILES = 16
 FOLDER = ".franken-gguf-sizes"

@@ -17,8 +17,21 @@ _SAMPLE_WEIGHTS = 1 << 16
 _RUN_ROWS = 8
 """Rows read in one piece; a tensor with more experts than runs has shorter ones."""
 SLOW = ("IQ1_", "IQ2_", "IQ3_")
-"""Types that take ten times as long as the others; they are tried on every fourth run of rows."""
+"""Types that take ten times as long as the others; they are tried on fewer runs of rows."""
 _SLOW_STEP = 4
+"""They are tried on every fourth run, and on all heavy ones."""
+_HEAVY = 2.0
+"""A run is heavy whose weighted square is more than this times the mean."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """Some rows of one matrix: float32 [rows, cols], the importance of each column or None."""
+
+    rows: F32
+    importance: F32 | None
+    square: float
+    """The weighted sum of the squares."""
 
 
 @dataclass(frozen=True)
@@ -36,18 +49,37 @@ class TypeErrors:
         """By type, sum(w (x - q)²) / sum(w x²) over the sample; w is the importance, or 1."""
         tensor = self.source.tensors[index]
         importance = self.importances.get(tensor.name)
-        off, total = dict.fromkeys(self.types[index], 0.0), dict.fromkeys(self.types[index], 0.0)
-        for number, (matrix, rows) in enumerate(sample_rows(self.source, tensor, seed=index)):
+        runs = []
+        for matrix, rows in sample_rows(self.source, tensor, seed=index):
             weights = None if importance is None else importance[matrix]
-            square = weighted_square(rows, weights)
-            for kind in off:
-                if kind.name.startswith(SLOW) and number % _SLOW_STEP:
-                    continue
-                codec = FORMATS[kind.name]
-                rounded = codec.dequantize(codec.quantize(rows, weights))
-                off[kind] += weighted_square(rounded - rows, weights)
-                total[kind] += square
-        return {kind: off[kind] / total[kind] if total[kind] else 0.0 for kind in off}
+            runs.append(Run(rows, weights, weighted_square(rows, weights)))
+        return {kind: relative_error(kind, runs) for kind in self.types[index]}
+
+
+def relative_error(kind: Type, runs: Sequence[Run]) -> float:
+    """sum(w (x - q)²) / sum(w x²) of the type over the runs, estimated from some for slow types.
+
+    A few runs may hold most of a tensor's weighted square, so these are tried for every type.
+    """
+    total = sum(run.square for run in runs)
+    if not total:
+        return 0.0
+    limit = _HEAVY * total / len(runs)
+    heavy = [run for run in runs if run.square > limit]
+    light = [run for run in runs if run.square <= limit]
+    step = _SLOW_STEP if kind.name.startswith(SLOW) else 1
+    return (_squared_error(kind, heavy, 1) + _squared_error(kind, light, step)) / total
+
+
+def _squared_error(kind: Type, runs: Sequence[Run], step: int) -> float:
+    """Of all runs, from every `step`th: what is off is scaled by the squares."""
+    codec = FORMATS[kind.name]
+    off = tried = 0.0
+    for run in runs[::step]:
+        rounded = codec.dequantize(codec.quantize(run.rows, run.importance))
+        off += weighted_square(rounded - run.rows, run.importance)
+        tried += run.square
+    return off * sum(run.square for run in runs) / tried if tried else 0.0
 
 
 def weighted_square(rows: F32, importance: F32 | None) -> float:

@@ -21,8 +21,8 @@ from .type_errors import SLOW
 _FLOATS = ("F32", "F16", "BF16")
 _TRAINED_FOR = ("Q1_0", "TQ1_0", "TQ2_0", "MXFP4")
 """Types for models that were trained in them."""
-_NEED_IMPORTANCE = ("IQ1_", "IQ2_", "IQ3_")
-"""Types that llama-quantize makes only with an importance matrix, and IQ3_S."""
+_NEED_IMPORTANCE = ("IQ1_", "IQ2_", "IQ3_XXS")
+"""Types that are far off without an importance matrix."""
 _PROBES = (Type.Q3_K, Type.Q4_0, Type.F16)
 """The type in which the running model is tested: coarse enough to show; the first that fits."""
 _TOO_FAR_OFF = 0.05

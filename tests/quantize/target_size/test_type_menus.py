@@ -46,10 +46,10 @@ def test_experts_that_stay_in_ram_get_no_type_that_is_slow_on_cpus() -> None:
     assert {o.type.name for o in usual[0]} - {o.type.name for o in in_ram[0]} == SLOW_ON_CPU
 
 
-def test_types_of_a_grid_need_an_importance_matrix() -> None:
+def test_the_smallest_types_of_a_grid_need_an_importance_matrix() -> None:
     wide = tensor(256, Type.F16)
     needed = set(possible_types(wide, weighted=True)) - set(possible_types(wide, weighted=False))
-    names = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS", "IQ3_S")
+    names = ("IQ1_S", "IQ1_M", "IQ2_XXS", "IQ2_XS", "IQ2_S", "IQ3_XXS")
     assert {kind.name for kind in needed} == set(names)
 
 
