@@ -1,7 +1,8 @@
 """A comparison's conclusion: one paragraph, written by fixed rules. Pure.
 
 - A model is worth its size if it is closer to the baseline than the next smaller one that is: its
-  KL divergence is smaller and the two 95 % intervals do not overlap. A model whose top token
+  KL divergence is smaller and the two 95 % intervals do not overlap. Of models whose sizes differ
+  by less than 0.5 %, the one with the smallest KL divergence comes first. A model whose top token
   differs from the baseline's at more than half of the positions is not worth its size.
 - A lean has moved if `Lean.moved` is not 0; any other difference is called inconclusive.
 """
@@ -16,6 +17,8 @@ from franken_gguf.runner.terminal.text import printable, size
 from .document import FEWEST_PARAPHRASES, Comparison, Lean, ModelResult, Prompt, TextScore
 from .metrics import Z95, Estimate, Interval
 from .preference import sentence
+
+_SAME_SIZE = 0.005
 
 
 @dataclass(frozen=True)
@@ -66,10 +69,12 @@ def ranked_models(comparison: Comparison) -> list[RankedModel]:
     base, by = baseline(comparison), yardstick(comparison)
     ranked: list[RankedModel] = []
     best: RankedModel | None = None
-    for model in sorted(comparison.models, key=lambda model: model.nbytes):
-        kld = by.kld(model)
-        if model is base or kld is None or model.nbytes >= base.nbytes:
-            continue
+    measured = [
+        (model, kld)
+        for model in comparison.models
+        if model is not base and model.nbytes < base.nbytes and (kld := by.kld(model))
+    ]
+    for model, kld in _by_size(measured):
         score = by.score(model)
         if score and score.same_top and score.same_top.high < 0.5:
             ranked.append(RankedModel(model, kld, is_unlike=True))
@@ -79,6 +84,17 @@ def ranked_models(comparison: Comparison) -> list[RankedModel]:
         else:
             ranked.append(RankedModel(model, kld, best.model, kld.value < best.kld.value))
     return ranked[::-1]
+
+
+def _by_size(models: list[tuple[ModelResult, Estimate]]) -> list[tuple[ModelResult, Estimate]]:
+    """Smallest first; of those with about the same size the closest to the baseline first."""
+    found: list[list[tuple[ModelResult, Estimate]]] = []
+    for model, kld in sorted(models, key=lambda one: one[0].nbytes):
+        if found and model.nbytes < (1 + _SAME_SIZE) * found[-1][0][0].nbytes:
+            found[-1].append((model, kld))
+        else:
+            found.append([(model, kld)])
+    return [one for group in found for one in sorted(group, key=lambda one: one[1].value)]
 
 
 def baseline(comparison: Comparison) -> ModelResult:
@@ -135,10 +151,10 @@ def _left_out(base: ModelResult, ranked: Sequence[RankedModel]) -> Iterator[str]
         worse = [one.model.name for one in rest if not one.is_closer]
         unclear = [one.model.name for one in rest if one.is_closer]
         if worse:
-            size = f"{_and(worse)} {_is(worse)} at least as large as {smaller}"
+            size = f"{_and(worse)} {_is(worse)} as large as {smaller} or larger"
             yield f"{size} but no closer to {base.name}."
         if unclear:
-            size = f"{_and(unclear)} {_is(unclear)} at least as large as {smaller}"
+            size = f"{_and(unclear)} {_is(unclear)} as large as {smaller} or larger"
             yield f"{size} but not clearly closer to {base.name}: the intervals overlap."
 
 

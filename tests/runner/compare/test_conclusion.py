@@ -37,32 +37,48 @@ def test_each_model_that_is_closer_than_the_next_smaller_one_is_recommended() ->
 
 
 def test_a_model_that_is_larger_but_no_closer_is_not_recommended() -> None:
-    larger = replace(Q4, name="Q4_1", nbytes=Q4.nbytes + 1, text=score(0.09, 0.002))
+    larger = replace(Q4, name="Q4_1", nbytes=Q4.nbytes + (2 << 20), text=score(0.09, 0.002))
     shown = sentences(comparison(F16, larger, Q4))
     assert shown[:2] == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0 if you have 256.0 MiB.",
-        "Q4_1 is at least as large as Q4_0 but no closer to F16.",
+        "Q4_1 is as large as Q4_0 or larger but no closer to F16.",
     ]
 
 
 def test_models_that_are_no_closer_than_a_smaller_one_share_one_sentence() -> None:
     larger = [
-        replace(Q4, name=f"Q{n}", nbytes=Q4.nbytes + n, text=score(0.09, 0.002)) for n in (6, 5)
+        replace(Q4, name=f"Q{n}", nbytes=Q4.nbytes + (n << 20), text=score(0.09, 0.002))
+        for n in (6, 5)
     ]
     assert sentences(comparison(F16, *larger, Q4)) == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0 if you have 256.0 MiB.",
-        "Q6 and Q5 are at least as large as Q4_0 but no closer to F16.",
+        "Q6 and Q5 are as large as Q4_0 or larger but no closer to F16.",
         "On alice.txt, the top token is the same as F16's at 88.0 % of positions with Q4_0 "
         "(KL divergence 0.0800).",
     ]
 
 
 def test_a_model_whose_interval_overlaps_is_not_clearly_closer() -> None:
-    larger = replace(Q4, name="Q4_1", nbytes=Q4.nbytes + 1, text=score(0.079, 0.002))
+    larger = replace(Q4, name="Q4_1", nbytes=Q4.nbytes + (2 << 20), text=score(0.079, 0.002))
     shown = sentences(comparison(F16, larger, Q4))
     assert shown[:2] == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0 if you have 256.0 MiB.",
-        "Q4_1 is at least as large as Q4_0 but not clearly closer to F16: the intervals overlap.",
+        "Q4_1 is as large as Q4_0 or larger but not clearly closer to F16: the intervals overlap.",
+    ]
+
+
+@pytest.mark.parametrize("difference", [-1, 0, 1, 1 << 20])
+def test_of_two_models_of_about_the_same_size_the_closer_one_is_recommended(
+    difference: int,
+) -> None:
+    measured = replace(
+        Q4, name="Q4_0-size", nbytes=Q4.nbytes + difference, text=score(0.079, 0.002)
+    )
+    shown = sentences(comparison(F16, Q4, measured))
+    assert shown[:2] == [
+        "Take F16 if you have 1.0 GiB for the weights and Q4_0-size if you have "
+        f"{256 + (difference == 1 << 20)}.0 MiB.",
+        "Q4_0 is as large as Q4_0-size or larger but no closer to F16.",
     ]
 
 
