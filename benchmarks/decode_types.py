@@ -1,4 +1,4 @@
-"""How fast a CPU decodes each type, relative to Q4_K: what quantize/target_size/cpu_decode.py has.
+"""How fast a CPU decodes each type, relative to Q4_K: what quantize/blocks/cpu_decode.py has.
 
     python benchmarks/decode_types.py [--types Q4_K IQ2_XS ...] [--rounds 4] [--tokens 12]
 

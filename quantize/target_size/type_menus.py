@@ -7,6 +7,7 @@ from math import inf
 
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
+from franken_gguf.quantize.blocks.cpu_decode import SLOW_ON_CPU
 from franken_gguf.quantize.blocks.formats import FORMATS
 from franken_gguf.quantize.checkpoint.name_mapping import MappedTensor, SourceTensor
 from franken_gguf.quantize.gguf_file.encode import padded
@@ -14,7 +15,6 @@ from franken_gguf.quantize.tensor_types.type_allocation import Option
 from franken_gguf.quantize.tensor_types.type_choice import is_quantizable
 from franken_gguf.quantize.tensor_types.type_presets import Type
 
-from .cpu_decode import SLOW_ON_CPU
 from .measurements import Measurements
 from .type_errors import SLOW
 

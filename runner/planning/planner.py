@@ -16,6 +16,8 @@ from math import inf
 
 from gguf import GGML_QUANT_SIZES
 
+from franken_gguf.quantize.blocks.cpu_decode import SLOW_ON_CPU
+
 from .advice import advice
 from .memory_use import CPU, KV_TYPES, N_BATCH, Cache
 from .model_shape import ModelShape
@@ -29,6 +31,8 @@ _MAX_N_CTX = (1 << 31) - 1
 _MAX_OVERRIDES = 64
 _UNQUANTIZED = ("f32", "f16", "bf16")
 _MAX_SCORE_BYTES = 1 << 28
+_GRIDS = ("IQ1_", "IQ2_", "IQ3_")
+"""Types that llama.cpp does not repack."""
 
 
 def plan(
@@ -49,6 +53,7 @@ def plan(
         best = fitting(shape, machine, options, cache)
         if best.fits:
             notes = (*notes, *_reduced(caches[0], cache), *_idle(machine, best))
+            notes = (*notes, *_slow_experts(shape, best))
             return replace(best, notes=notes)
     thrifty = replace(caches[0], flash_attention=options.flash_attention is not False)
     wished = fitting(shape, machine, options, thrifty)
@@ -224,6 +229,19 @@ def _idle(machine: Machine, best: Plan) -> Iterator[str]:
         whole = best.n_gpu_layers == best.n_layers and not (best.n_cpu_moe or best.partly)
         why = f": {best.devices[0]} has room for all" if whole and len(best.devices) == 1 else ""
         yield f"{' and '.join(idle)} {are} not used{why}"
+
+
+def _slow_experts(shape: ModelShape, best: Plan) -> Iterator[str]:
+    """A note if most experts in RAM are of types that a CPU decodes slowly, repacked or not."""
+    layers = best.n_cpu_moe if best.n_gpu_layers else shape.n_layer
+    in_ram = [weight for weight in shape.weights if weight.projection and weight.layer < layers]
+    slow = [w for w in in_ram if w.kind.startswith(_GRIDS) and w.kind in SLOW_ON_CPU]
+    if 2 * sum(weight.nbytes for weight in slow) > sum(weight.nbytes for weight in in_ram):
+        kinds = " and ".join(sorted({weight.kind for weight in slow}))
+        yield (
+            f"the experts in RAM are in {kinds}, which CPUs decode slowly; 'franken-gguf fit' "
+            "finds types for this machine"
+        )
 
 
 def _reduced(best: Cache, cache: Cache) -> Iterator[str]:

@@ -11,7 +11,7 @@ from click.testing import CliRunner, Result
 from filelock import FileLock
 from gguf import GGMLQuantizationType, GGUFReader
 
-from franken_gguf.quantize.target_size.cpu_decode import SLOW_ON_CPU
+from franken_gguf.quantize.blocks.cpu_decode import SLOW_ON_CPU
 from franken_gguf.quantize.tensor_types.type_presets import find_preset, find_type
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.sensitivity.measured_source import locked

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from franken_gguf.quantize.blocks.cpu_decode import SLOW_ON_CPU
 from franken_gguf.quantize.checkpoint.name_mapping import Piece, SourceTensor
-from franken_gguf.quantize.target_size.cpu_decode import SLOW_ON_CPU
 from franken_gguf.quantize.target_size.measurements import Measurements
 from franken_gguf.quantize.target_size.type_menus import menus, possible_types, probe_type
 from franken_gguf.quantize.tensor_types.type_presets import Type

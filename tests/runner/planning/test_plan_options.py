@@ -122,6 +122,19 @@ def test_an_option_without_effect_is_noted(
     assert plan(mixtral(), machine(vram, 16), placement).notes[0].startswith(note)
 
 
+@pytest.mark.parametrize(
+    ("kind", "vram", "is_slow"),
+    [("IQ3_S", 8, True), ("IQ3_S", 0, True), ("IQ3_S", 24, False), ("Q3_K", 8, False)],
+)
+def test_experts_in_ram_of_types_that_cpus_decode_slowly_are_noted(
+    kind: str, vram: float, is_slow: bool
+) -> None:
+    weights = (replace(w, kind=kind) if w.projection else w for w in mixtral().weights)
+    found = plan(replace(mixtral(), weights=tuple(weights)), machine(vram, 32))
+    slow = "the experts in RAM are in IQ3_S, which CPUs decode slowly; 'franken-gguf fit' finds"
+    assert any(note.startswith(slow) for note in found.notes) == is_slow
+
+
 def test_smaller_plans_take_ever_less_of_the_card_and_end_without_it() -> None:
     plans = list(smaller_plans(mixtral(), machine(8, 32), PlacementOptions()))
     taken = [found.total("CUDA0") for found in plans]

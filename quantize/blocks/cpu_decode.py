@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from franken_gguf.quantize.blocks.formats import FORMATS
+from .formats import FORMATS
 
 DECODE_SPEED: Mapping[str, float] = {
     "Q8_0": 0.62,

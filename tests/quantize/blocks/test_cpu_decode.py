@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from franken_gguf.quantize.blocks.cpu_decode import DECODE_SPEED, SLOW_ON_CPU, slow_types
 from franken_gguf.quantize.blocks.formats import FORMATS
-from franken_gguf.quantize.target_size.cpu_decode import DECODE_SPEED, SLOW_ON_CPU, slow_types
 
 
 def test_a_type_is_slow_if_the_next_larger_k_quant_is_clearly_faster() -> None:
