@@ -10,7 +10,11 @@ import click
 from click.core import ParameterSource
 
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.runner.cli.options.answer_types import answer_limit, expert_names_of
+from franken_gguf.runner.cli.options.answer_options import (
+    expert_names_option,
+    predict_option,
+    system_option,
+)
 from franken_gguf.runner.cli.options.chat_arguments import (
     ChatArguments,
     SamplingArguments,
@@ -26,7 +30,7 @@ from franken_gguf.runner.cli.options.placement_options import (
 from franken_gguf.runner.cli.options.sampling_options import sampling_options
 from franken_gguf.runner.cli.options.session_options import session_options
 from franken_gguf.runner.cli.options.story_options import story_options
-from franken_gguf.runner.cli.options.types import FILE, MODEL
+from franken_gguf.runner.cli.options.types import MODEL
 from franken_gguf.runner.planning.placement import PlacementOptions
 from franken_gguf.runner.sampling.settings import Sampling
 from franken_gguf.runner.terminal.standard_input import clean, has_keyboard, piped_text
@@ -45,45 +49,17 @@ _OUTPUT_GROUP = "Prompt and output"
     metavar="TEXT",
     help="Answer this and exit. Text piped in is put before it.",
 )
-@option(
-    "-sys",
-    "--system-prompt",
-    "system",
-    group=_OUTPUT_GROUP,
-    metavar="TEXT",
-    default="",
-    show_default="none",
-    help="System prompt: instructions for the whole chat.",
-)
-@option(
-    "-n",
-    "--predict",
-    "max_tokens",
-    group=_OUTPUT_GROUP,
-    type=click.IntRange(min=-1),
-    metavar="N",
-    default=-1,
-    callback=answer_limit,
-    help="Longest answer in tokens; -1 is no limit.",
-)
+@system_option(_OUTPUT_GROUP, "System prompt: instructions for the whole chat.")
+@predict_option(_OUTPUT_GROUP, "Longest answer in tokens; -1 is no limit.")
 @option(
     "--experts",
     group=_OUTPUT_GROUP,
     is_flag=True,
     help="Record which experts wrote what, for /experts. A tenth slower.",
 )
-@option(
-    "--expert-names",
-    group=_OUTPUT_GROUP,
-    metavar="A,B|RECIPE",
-    default="",
-    show_default="their numbers",
-    callback=expert_names_of,
-    shell_complete=FILE.shell_complete,
-    help="Names of the experts for /experts, or the merge recipe to take them from.",
-)
+@expert_names_option(_OUTPUT_GROUP)
 @placement_options()
-@threads_option
+@threads_option()
 @sampling_options
 @story_options
 @session_options

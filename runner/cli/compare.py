@@ -10,6 +10,7 @@ from rich.console import Console
 
 from franken_gguf.runner.cli.options.completion import quant_types
 from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.output_options import overwrite_option
 from franken_gguf.runner.cli.options.placement_options import (
     placement_options,
     threads_option,
@@ -150,7 +151,7 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     help="Seed of the first sample.",
 )
 @placement_options("as long as the prompts and answers need")
-@threads_option
+@threads_option()
 @option(
     "--json",
     "json_file",
@@ -176,7 +177,7 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     metavar="OUT.html",
     help="Write a self-contained HTML page with plots.",
 )
-@option("--overwrite", group=_OUTPUT, is_flag=True, help="Replace reports that already exist.")
+@overwrite_option(_OUTPUT)
 @option(
     "--cache",
     group=_OUTPUT,

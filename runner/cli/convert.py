@@ -32,8 +32,14 @@ from franken_gguf.quantize.tensor_types.type_presets import (
 )
 from franken_gguf.runner.cli.options.completion import quant_types
 from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.output_options import json_option, overwrite_option
+from franken_gguf.runner.cli.options.quant_options import (
+    imatrix_option,
+    requantize_option,
+    workers_option,
+)
 from franken_gguf.runner.cli.options.tensor_type_options import type_options
-from franken_gguf.runner.cli.options.types import FILE, MODEL, THREADS, size
+from franken_gguf.runner.cli.options.types import FILE, MODEL, size
 from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
 from franken_gguf.runner.kernels.kernel_choice import MODES, choose_kernels
@@ -85,30 +91,11 @@ To resume an interrupted conversion, run the same command again.
     show_default="the current folder",
     help="Output file (a name with a suffix, with a single -q) or folder, which is created.",
 )
-@option(
-    "--imatrix",
-    "imatrix_file",
-    group=_WHAT,
-    type=FILE,
-    metavar="FILE",
-    help="Importance matrix to quantize with, in GGUF or llama.cpp's older .dat.",
-)
-@option(
-    "--allow-requantize",
-    group=_WHAT,
-    is_flag=True,
-    help="Allow a source that is quantized already; this loses quality.",
-)
+@imatrix_option(_WHAT)
+@requantize_option(_WHAT)
 @base_type_option(_WHAT)
 @type_options(_TYPES)
-@option(
-    "--threads",
-    group=_RESOURCES,
-    type=THREADS,
-    metavar="N",
-    show_default="one per core",
-    help="Number of worker processes.",
-)
+@workers_option(_RESOURCES)
 @option(
     "--max-memory",
     group=_RESOURCES,
@@ -150,14 +137,8 @@ To resume an interrupted conversion, run the same command again.
     is_flag=True,
     help="Read the written files back and compare them with the source.",
 )
-@option("--overwrite", group=_OUTPUT, is_flag=True, help="Replace outputs that already exist.")
-@option(
-    "--json",
-    "as_json",
-    group=_OUTPUT,
-    is_flag=True,
-    help="Print the result as JSON on standard output.",
-)
+@overwrite_option(_OUTPUT)
+@json_option(_OUTPUT)
 @hub_names(sources=["source"], group=_WHAT)
 def convert(
     source: Path,

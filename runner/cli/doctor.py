@@ -8,13 +8,14 @@ from dataclasses import asdict
 import click
 from rich.console import Console
 
-from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.option_groups import Command
+from franken_gguf.runner.cli.options.output_options import json_option
 from franken_gguf.runner.doctor.report import checkup
 from franken_gguf.runner.ui import doctor_screen
 
 
 @click.command(cls=Command)
-@option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+@json_option(what="findings")
 def doctor(as_json: bool) -> None:
     """Show what llama.cpp sees on this machine.
 

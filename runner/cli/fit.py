@@ -19,8 +19,15 @@ from franken_gguf.quantize.target_size.target import Fitted
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix, read_imatrix
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.runner.cli.options.option_groups import Command, option
-from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, sizes
-from franken_gguf.runner.cli.options.types import FILE, MODEL, THREADS, memory_size
+from franken_gguf.runner.cli.options.output_options import json_option
+from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, ram_option, vram_option
+from franken_gguf.runner.cli.options.quant_options import (
+    imatrix_option,
+    requantize_option,
+    target_text_option,
+    workers_option,
+)
+from franken_gguf.runner.cli.options.types import MODEL
 from franken_gguf.runner.planning.model_shape import ModelShape, model_shape
 from franken_gguf.runner.planning.placement import PlacementOptions, PlanError
 from franken_gguf.runner.planning.planner import DEFAULT_N_CTX
@@ -47,59 +54,13 @@ _QUANTS = "Quants"
     default=DEFAULT_N_CTX,
     help="Context length in tokens; 0 is all that the model was trained for.",
 )
-@option(
-    "--vram",
-    group=MODEL_GROUP,
-    type=sizes,
-    metavar="SIZE[,SIZE...]",
-    show_default="what is free",
-    help="Memory of the GPU, as in 8GiB, or of several; 0 for none.",
-)
-@option(
-    "--ram",
-    group=MODEL_GROUP,
-    type=memory_size,
-    metavar="SIZE",
-    show_default="what is free",
-    help="RAM to plan with, as in 16GiB.",
-)
-@option(
-    "--imatrix",
-    "imatrix_file",
-    group=_QUANTS,
-    type=FILE,
-    metavar="FILE",
-    help="Importance matrix to quantize with, in GGUF or llama.cpp's older .dat.",
-)
-@option(
-    "--target-text",
-    group=_QUANTS,
-    type=FILE,
-    metavar="FILE",
-    show_default="built-in passages",
-    help="Text to measure on, of the kind that the model is for.",
-)
-@option(
-    "--allow-requantize",
-    group=_QUANTS,
-    is_flag=True,
-    help="Allow a source that is quantized already; this loses quality.",
-)
-@option(
-    "--threads",
-    group=_QUANTS,
-    type=THREADS,
-    metavar="N",
-    show_default="one per core",
-    help="Number of worker processes.",
-)
-@option(
-    "--json",
-    "as_json",
-    group="Output",
-    is_flag=True,
-    help="Print the result as JSON on standard output.",
-)
+@vram_option
+@ram_option
+@imatrix_option(_QUANTS)
+@target_text_option(_QUANTS)
+@requantize_option(_QUANTS)
+@workers_option(_QUANTS)
+@json_option("Output")
 @hub_names(sources=["source"], group=MODEL_GROUP)
 def fit(
     source: Path,

@@ -20,6 +20,11 @@ from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.tensor_types.imatrix_file import write_imatrix
 from franken_gguf.quantize.tensor_types.type_presets import Preset
 from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.output_options import (
+    json_option,
+    output_option,
+    overwrite_option,
+)
 from franken_gguf.runner.cli.options.placement_options import (
     MODEL_GROUP,
     placement_options,
@@ -109,17 +114,9 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     help="Add N tokens with the mean of the layer's experts to every expert.",
 )
 @placement_options(f"{calibration.DEFAULT_CHUNK_SIZE}, the size of a chunk", experts_used=False)
-@threads_option
+@threads_option()
 @base_type_option(MODEL_GROUP, "Quant in which a folder or a recipe runs.")
-@option(
-    "-o",
-    "out",
-    group=_OUTPUT,
-    type=FILE,
-    metavar="OUT",
-    show_default="<name>-imatrix.gguf in the current folder",
-    help="Output file.",
-)
+@output_option(_OUTPUT, "<name>-imatrix.gguf in the current folder")
 @option(
     "--output-format",
     "file_format",
@@ -135,14 +132,8 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     is_flag=True,
     help="Include output.weight.",
 )
-@option("--overwrite", group=_OUTPUT, is_flag=True, help="Replace an output that exists.")
-@option(
-    "--json",
-    "as_json",
-    group=_OUTPUT,
-    is_flag=True,
-    help="Print the result as JSON on standard output.",
-)
+@overwrite_option(_OUTPUT)
+@json_option(_OUTPUT)
 @hub_names(sources=["source"], group=MODEL_GROUP)
 def imatrix(
     source: Path,

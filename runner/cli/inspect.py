@@ -17,6 +17,7 @@ from franken_gguf.quantize.output.verify import TensorCheck, refuse_unsound, ver
 from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY, share_memory
 from franken_gguf.quantize.tensor_types.type_presets import Preset
 from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.output_options import json_option
 from franken_gguf.runner.cli.options.types import MODEL
 from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.ui import inspect_screen
@@ -37,7 +38,7 @@ from .router_prep import base_type_option, route
     help="Compare every tensor with the checkpoint or recipe that it was made from.",
 )
 @base_type_option()
-@option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option(what="summary")
 @hub_names(models=["model"], sources=["source"])
 def inspect(model: Path, source: Path | None, base_type: Preset, as_json: bool) -> None:
     """Show what is in a GGUF file.

@@ -13,9 +13,14 @@ from rich.console import Console
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.gguf_file.split_files import joined
-from franken_gguf.runner.cli.options.option_groups import Command, option
-from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, placement_options
-from franken_gguf.runner.cli.options.types import MODEL, memory_size
+from franken_gguf.runner.cli.options.option_groups import Command
+from franken_gguf.runner.cli.options.output_options import json_option
+from franken_gguf.runner.cli.options.placement_options import (
+    MODEL_GROUP,
+    placement_options,
+    ram_option,
+)
+from franken_gguf.runner.cli.options.types import MODEL
 from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Device, Machine, PlacementOptions, Plan
 from franken_gguf.runner.planning.planner import plan as make_plan
@@ -27,15 +32,8 @@ from .hub_names import hub_names
 @click.command(cls=Command)
 @click.argument("model", type=MODEL)
 @placement_options()
-@option(
-    "--ram",
-    group=MODEL_GROUP,
-    type=memory_size,
-    metavar="SIZE",
-    show_default="what is free",
-    help="RAM to plan with, as in 16GiB.",
-)
-@option("--json", "as_json", group="Output", is_flag=True, help="Print the plan as JSON.")
+@ram_option
+@json_option("Output", "plan")
 @hub_names(models=["model"], group=MODEL_GROUP)
 def plan(
     model: Path,

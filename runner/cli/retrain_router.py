@@ -13,6 +13,11 @@ from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.router_training.retrained_file import check_output, write_retrained
 from franken_gguf.quantize.router_training.train import DEFAULT_STEPS
 from franken_gguf.runner.cli.options.option_groups import Command, option
+from franken_gguf.runner.cli.options.output_options import (
+    json_option,
+    output_option,
+    overwrite_option,
+)
 from franken_gguf.runner.cli.options.types import FILE, MODEL
 from franken_gguf.runner.terminal.text import printable
 from franken_gguf.runner.ui import router_screen
@@ -46,24 +51,10 @@ _TEXT, _OUTPUT = "Training", "Output"
     default=DEFAULT_STEPS,
     help="Steps of 512 tokens.",
 )
-@option(
-    "-o",
-    "out",
-    group=_OUTPUT,
-    type=FILE,
-    metavar="OUT",
-    show_default="<name>-retrained.gguf in the current folder",
-    help="Output file.",
-)
-@option("--overwrite", group=_OUTPUT, is_flag=True, help="Replace an output that exists.")
-@option(
-    "--json",
-    "as_json",
-    group=_OUTPUT,
-    is_flag=True,
-    help="Print the result as JSON on standard output.",
-)
-@hub_names(models=["model"], group=_OUTPUT)
+@output_option(_OUTPUT, "<name>-retrained.gguf in the current folder")
+@overwrite_option(_OUTPUT)
+@json_option(_OUTPUT)
+@hub_names(models=["model"])
 def retrain_router(
     model: Path,
     texts: tuple[Path, ...],

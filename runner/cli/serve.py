@@ -8,7 +8,11 @@ from pathlib import Path
 import click
 
 from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.runner.cli.options.answer_types import answer_limit, expert_names_of
+from franken_gguf.runner.cli.options.answer_options import (
+    expert_names_option,
+    predict_option,
+    system_option,
+)
 from franken_gguf.runner.cli.options.chat_arguments import (
     SamplingArguments,
     ServeArguments,
@@ -29,7 +33,8 @@ from franken_gguf.runner.terminal.standard_input import clean
 from .hub_names import hub_names
 
 _server = partial(option, group="Server")
-_answers = partial(option, group="Answers")
+_ANSWERS = "Answers"
+_answers = partial(option, group=_ANSWERS)
 _MAX_KEY = 1 << 10
 
 
@@ -98,25 +103,8 @@ _MAX_KEY = 1 << 10
     show_default="none",
     help="Load this model too, for blind comparisons of both on the page.",
 )
-@_answers(
-    "-sys",
-    "--system-prompt",
-    "system",
-    metavar="TEXT",
-    default="",
-    show_default="none",
-    help="System prompt of new stories.",
-)
-@_answers(
-    "-n",
-    "--predict",
-    "max_tokens",
-    type=click.IntRange(min=-1),
-    metavar="N",
-    default=-1,
-    callback=answer_limit,
-    help="Longest answer in tokens, whatever a client asks for; -1 is no limit.",
-)
+@system_option(_ANSWERS, "System prompt of new stories.")
+@predict_option(_ANSWERS, "Longest answer in tokens, whatever a client asks for; -1 is no limit.")
 @_answers(
     "--summarize",
     is_flag=True,
@@ -127,17 +115,9 @@ _MAX_KEY = 1 << 10
     is_flag=True,
     help="Send which experts wrote each token of a story. A tenth slower.",
 )
-@_answers(
-    "--expert-names",
-    metavar="A,B|RECIPE",
-    default="",
-    show_default="their numbers",
-    callback=expert_names_of,
-    shell_complete=FILE.shell_complete,
-    help="Names of the experts, or the merge recipe to take them from.",
-)
+@expert_names_option(_ANSWERS)
 @placement_options()
-@threads_option
+@threads_option()
 @sampling_options
 @story_options
 @hub_names(models=["model", "second"], group=MODEL_GROUP)

@@ -18,7 +18,8 @@ from franken_gguf.quantize.tensor_types.imatrix import Imatrix
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.quantize.tensor_types.type_presets import Preset, find_preset
 from franken_gguf.runner.cli.options.option_groups import Decorator, option, with_options
-from franken_gguf.runner.cli.options.types import FILE, size
+from franken_gguf.runner.cli.options.quant_options import target_text_option
+from franken_gguf.runner.cli.options.types import size
 from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.sensitivity.measured_source import measurements
 from franken_gguf.runner.sensitivity.probe_texts import BUILT_IN, passages_of
@@ -63,14 +64,7 @@ def target_options(group: str) -> Decorator:
                 "will stay in RAM."
             ),
         ),
-        option(
-            "--target-text",
-            group=group,
-            type=FILE,
-            metavar="FILE",
-            show_default="built-in passages",
-            help="Text to measure on, of the kind that the model is for.",
-        ),
+        target_text_option(group),
     ]
     return partial(with_options, options)
 

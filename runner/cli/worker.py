@@ -9,7 +9,7 @@ import click
 
 from franken_gguf.quantize.common.signals import ENDINGS
 from franken_gguf.runner.cli.options.option_groups import Command, option
-from franken_gguf.runner.cli.options.types import THREADS
+from franken_gguf.runner.cli.options.placement_options import threads_option
 from franken_gguf.runner.common.hardware import default_threads
 from franken_gguf.runner.engine import rpc
 
@@ -30,15 +30,7 @@ WARNING = (
     help="Port to listen on.",
 )
 @option("--public", is_flag=True, help="Allow a --host that other machines can reach.")
-@option(
-    "-t",
-    "--threads",
-    "n_threads",
-    type=THREADS,
-    metavar="N",
-    show_default="one per physical core",
-    help="CPU threads.",
-)
+@threads_option("")
 def worker(host: str, port: int, public: bool, n_threads: int | None) -> None:
     """Lend this machine's memory to another one.
 

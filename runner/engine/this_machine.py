@@ -44,6 +44,8 @@ def this_machine(
 
 def with_vram(machine: Machine, vram: tuple[int, ...]) -> Machine:
     """`machine` with `vram` bytes free on its devices, one number for all. Raises PlanError."""
+    if not (machine.devices or any(vram)):
+        return machine
     if not machine.devices:
         raise PlanError("--vram: llama.cpp finds no GPU here; 'franken-gguf doctor' shows why")
     if len(vram) not in (1, len(machine.devices)):

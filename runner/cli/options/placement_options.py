@@ -17,18 +17,6 @@ from .types import THREADS, memory_size
 
 MODEL_GROUP = "Model and memory"
 
-threads_option = option(
-    "-t",
-    "--threads",
-    "n_threads",
-    group=MODEL_GROUP,
-    type=THREADS,
-    metavar="N",
-    show_default="one per physical core",
-    help="CPU threads.",
-)
-"""llama.cpp's threads; None is one per physical core."""
-
 
 def layers(text: str) -> int | None:
     """A number of layers; None for auto."""
@@ -65,6 +53,38 @@ def shares(text: str) -> tuple[float, ...]:
 def sizes(text: str) -> tuple[int, ...]:
     """Sizes separated by commas, in bytes."""
     return tuple(memory_size(one) for one in text.split(","))
+
+
+vram_option = option(
+    "--vram",
+    group=MODEL_GROUP,
+    type=sizes,
+    metavar="SIZE[,SIZE]",
+    show_default="what is free",
+    help="GPU memory to plan with, as in 6GiB: one size, or one for each GPU; 0 is none.",
+)
+ram_option = option(
+    "--ram",
+    group=MODEL_GROUP,
+    type=memory_size,
+    metavar="SIZE",
+    show_default="what is free",
+    help="RAM to plan with, as in 16GiB.",
+)
+
+
+def threads_option(group: str = MODEL_GROUP) -> Decorator:
+    """llama.cpp's threads as `n_threads`; None is one per physical core."""
+    return option(
+        "-t",
+        "--threads",
+        "n_threads",
+        group=group,
+        type=THREADS,
+        metavar="N",
+        show_default="one per physical core",
+        help="CPU threads.",
+    )
 
 
 _experts_used = option(
@@ -193,14 +213,7 @@ def _options(context: str) -> tuple[Decorator, ...]:
             show_default="repack if there is memory for it",
             help="Repack weights in RAM for this CPU: faster, but takes a copy of a mapped file.",
         ),
-        option(
-            "--vram",
-            group=MODEL_GROUP,
-            type=sizes,
-            metavar="SIZE[,SIZE]",
-            show_default="what is free",
-            help="GPU memory to plan with, as in 6GiB: one size, or one for each GPU.",
-        ),
+        vram_option,
         option(
             "--rpc",
             group=MODEL_GROUP,
