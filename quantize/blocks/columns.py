@@ -54,6 +54,19 @@ def at_once(blocks: int) -> int:
     return max(1, round(blocks * _tuning.get().chunk))
 
 
+def block_chunks(rows: F32, block_len: int, blocks: int) -> Iterator[tuple[slice, F32]]:
+    """The weights of all blocks, float32 [n, block_len] at a time, and which blocks they are.
+
+    For formats whose blocks need no sums in ggml's order: these are not held as columns. `blocks`
+    as in `at_once`.
+    """
+    table = rows.reshape(-1, block_len)
+    count = at_once(blocks)
+    for first in range(0, len(table), count):
+        chunk = slice(first, first + count)
+        yield chunk, table[chunk]
+
+
 @contextmanager
 def c_arithmetic() -> Iterator[None]:
     """Floats as in C: overflow gives inf, 0/0 gives NaN, without warnings. And a small buffer."""

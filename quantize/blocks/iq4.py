@@ -11,7 +11,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, U8, add_rows, c_arithmetic, first_extreme, from_half, half, reciprocal
+from .columns import (
+    F32,
+    U8,
+    add_rows,
+    as_rows,
+    c_arithmetic,
+    first_extreme,
+    from_half,
+    half,
+    reciprocal,
+)
 from .subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
 
 _VALUES = np.array(
@@ -104,7 +114,7 @@ def quantize_iq4_nl(rows: F32, importance: F32 | None = None) -> U8:
             codes = _codes(columns, reciprocal(scale))
             out[blocks, :2] = half(scale)
             out[blocks, 2:] = (codes[:16] | codes[16:] << 4).T
-    return out.reshape(len(rows), rows.shape[1] // _LEN * 18)
+    return as_rows(out, rows, _LEN)
 
 
 def quantize_iq4_xs(rows: F32, importance: F32 | None = None) -> U8:
@@ -127,7 +137,7 @@ def quantize_iq4_xs(rows: F32, importance: F32 | None = None) -> U8:
             out[blocks, 4:8] = (s[0::2] & 15 | s[1::2] << 4).T
             nibbles = codes[:16] | codes[16:] << 4
             out[blocks, 8:].reshape(-1, 8, 16)[...] = nibbles.transpose(2, 1, 0)
-    return out.reshape(len(rows), rows.shape[1] // SUPER * 136)
+    return as_rows(out, rows, SUPER)
 
 
 def _pack_pairs(codes: U8) -> U8:
@@ -141,7 +151,7 @@ def dequantize_iq4_nl(blocks: U8) -> F32:
     """x = d * value[q]."""
     table = blocks.reshape(-1, 18)
     weights = from_half(table[:, :2]) * _values(table[:, 2:])
-    return weights.reshape(len(blocks), blocks.shape[1] // 18 * _LEN)
+    return as_rows(weights, blocks, 18)
 
 
 def dequantize_iq4_xs(blocks: U8) -> F32:
@@ -153,7 +163,7 @@ def dequantize_iq4_xs(blocks: U8) -> F32:
     with c_arithmetic():
         d = from_half(table[:, :2]) * scales
         weights = d[..., None] * _values(table[:, 8:].reshape(-1, 8, 16))
-    return weights.reshape(len(blocks), blocks.shape[1] // 136 * SUPER)
+    return as_rows(weights, blocks, 136)
 
 
 def _values(nibbles: U8) -> F32:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, U8, as_rows, at_once, c_arithmetic
+from .columns import F32, U8, as_rows, block_chunks, c_arithmetic
 
 _LEN = 32
 _CHUNK = 4096
@@ -29,12 +29,9 @@ _BORDERS = np.array([1, 3, 5, 7, 10, 14, 20], np.uint8)
 def quantize_mxfp4(rows: F32, importance: F32 | None = None) -> U8:
     """The exponent of the largest magnitude, and the nearest value to each weight."""
     del importance
-    table = rows.reshape(-1, _LEN)
-    out = np.empty((len(table), 17), np.uint8)
-    chunk = at_once(_CHUNK)
+    out = np.empty((rows.size // _LEN, 17), np.uint8)
     with c_arithmetic():
-        for first in range(0, len(table), chunk):
-            x = table[first : first + chunk]
+        for blocks, x in block_chunks(rows, _LEN, _CHUNK):
             magnitude = np.abs(x)
             exponent = _exponents(magnitude.max(axis=1))
             _in_halves(magnitude, _scales(exponent))
@@ -44,8 +41,8 @@ def quantize_mxfp4(rows: F32, importance: F32 | None = None) -> U8:
                 codes += halves > border
             minus = (x < 0) & (codes > 0)
             codes |= minus.view(np.uint8) << 3
-            out[first : first + chunk, 0] = exponent
-            out[first : first + chunk, 1:] = codes[:, :16] | codes[:, 16:] << 4
+            out[blocks, 0] = exponent
+            out[blocks, 1:] = codes[:, :16] | codes[:, 16:] << 4
     return as_rows(out, rows, _LEN)
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, U8, add_rows, as_rows, at_once, c_arithmetic, from_half, half, scaled
+from .columns import F32, U8, add_rows, as_rows, block_chunks, c_arithmetic, from_half, half, scaled
 
 _LEN = 128
 _CHUNK = 1024
@@ -26,15 +26,12 @@ _CHUNK = 1024
 def quantize_q1_0(rows: F32, importance: F32 | None = None) -> U8:
     """The signs, and the mean magnitude."""
     del importance
-    table = rows.reshape(-1, _LEN)
-    out = np.empty((len(table), 18), np.uint8)
-    chunk = at_once(_CHUNK)
+    out = np.empty((rows.size // _LEN, 18), np.uint8)
     with c_arithmetic():
-        for first in range(0, len(table), chunk):
-            x = table[first : first + chunk]
+        for blocks, x in block_chunks(rows, _LEN, _CHUNK):
             total = add_rows(np.ascontiguousarray(np.abs(x).T))
-            out[first : first + chunk, :2] = half(total / np.float32(_LEN))
-            out[first : first + chunk, 2:] = np.packbits(x >= 0, axis=1, bitorder="little")
+            out[blocks, :2] = half(total / np.float32(_LEN))
+            out[blocks, 2:] = np.packbits(x >= 0, axis=1, bitorder="little")
     return as_rows(out, rows, _LEN)
 
 

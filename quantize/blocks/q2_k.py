@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .affine_k import Kind, quantized_chunks, weights_of
-from .columns import F32, U8, c_arithmetic, words
+from .columns import F32, U8, as_rows, c_arithmetic, words
 from .search_affine import Grid
 from .subblocks import SUPER
 
@@ -55,7 +55,7 @@ def quantize_q2_k(rows: F32, importance: F32 | None = None) -> U8:
             packed = q[:, :, 0] | q[:, :, 1] << 2 | q[:, :, 2] << 4 | q[:, :, 3] << 6
             pieces = table[:, 16:80].view("<u4").reshape(-1, 2, 2, 4)
             pieces[...] = words(packed).transpose(3, 1, 2, 0)
-    return out.reshape(len(rows), rows.shape[1] // SUPER * 84)
+    return as_rows(out, rows, SUPER)
 
 
 def dequantize_q2_k(blocks: U8) -> F32:
@@ -67,4 +67,4 @@ def dequantize_q2_k(blocks: U8) -> F32:
     minimums: U8 = table[:, :16] >> np.uint8(4)
     codes = codes.reshape(-1, 16, 16)
     weights = weights_of(table[:, 80:82], table[:, 82:], scales, minimums, codes)
-    return weights.reshape(len(blocks), blocks.shape[1] // 84 * SUPER)
+    return as_rows(weights, blocks, 84)

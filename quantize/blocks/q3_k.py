@@ -11,7 +11,18 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, U8, add_rows, at_once, c_arithmetic, first_extreme, from_half, half, words
+from .columns import (
+    F32,
+    U8,
+    add_rows,
+    as_rows,
+    at_once,
+    c_arithmetic,
+    first_extreme,
+    from_half,
+    half,
+    words,
+)
 from .search import search_symmetric
 from .search_refined import SEGMENT, search_signed
 from .subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
@@ -55,7 +66,7 @@ def quantize_q3_k(rows: F32, importance: F32 | None = None) -> U8:
                 d = half(unit)
             _code_again(x, from_half(d).T * (scales - np.float32(32)), codes.reshape(x.shape))
             _write(codes.reshape(x.shape).astype(np.uint8), scales.astype(np.uint8), d, out[blocks])
-    return out.reshape(len(rows), rows.shape[1] // SUPER * _BYTES)
+    return as_rows(out, rows, SUPER)
 
 
 def _round_scales(scales: F32) -> tuple[F32, U8]:
@@ -116,4 +127,4 @@ def dequantize_q3_k(blocks: U8) -> F32:
     with c_arithmetic():
         d = from_half(table[:, 108:]) * scales
         weights: F32 = d[..., None] * q.reshape(-1, 16, _LEN)
-    return weights.reshape(len(blocks), blocks.shape[1] // _BYTES * SUPER)
+    return as_rows(weights, blocks, _BYTES)

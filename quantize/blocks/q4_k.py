@@ -10,7 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from .affine_k import Blocks, Kind, quantized_chunks, weights_of
-from .columns import F32, U8, c_arithmetic, words
+from .columns import F32, U8, as_rows, c_arithmetic, words
 from .search_affine import Grid
 from .subblocks import SUPER
 
@@ -86,7 +86,7 @@ def _quantize_32(rows: F32, importance: F32 | None, kind: Kind) -> U8:
     with c_arithmetic():
         for blocks, found in quantized_chunks(rows, importance, kind):
             _write_32(found, out[blocks])
-    return out.reshape(len(rows), rows.shape[1] // SUPER * kind.block_bytes)
+    return as_rows(out, rows, SUPER)
 
 
 def _write_32(found: Blocks, out: U8) -> None:
@@ -134,4 +134,4 @@ def _dequantize_32(blocks: U8, block_bytes: int) -> F32:
         bit = np.arange(8, dtype=np.uint8).reshape(8, 1)
         codes |= (table[:, None, 16:48] >> bit & 1) << 4
     weights = weights_of(table[:, 0:2], table[:, 2:4], scales, minimums, codes)
-    return weights.reshape(len(blocks), blocks.shape[1] // block_bytes * SUPER)
+    return as_rows(weights, blocks, block_bytes)

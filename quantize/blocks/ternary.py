@@ -11,7 +11,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from .columns import F32, U8, as_rows, at_once, c_arithmetic, from_half, half, reciprocal, scaled
+from .columns import (
+    F32,
+    U8,
+    as_rows,
+    block_chunks,
+    c_arithmetic,
+    from_half,
+    half,
+    reciprocal,
+    scaled,
+)
 from .subblocks import SUPER
 
 _CHUNK = 512
@@ -35,12 +45,10 @@ _PARTS = ((0, 32, 5), (160, 16, 5), (240, 4, 4))
 def quantize_tq1_0(rows: F32, importance: F32 | None = None) -> U8:
     """Every weight divided by the largest magnitude and rounded."""
     del importance
-    table = rows.reshape(-1, SUPER)
-    out = np.empty((len(table), 54), np.uint8)
-    chunk = at_once(_CHUNK)
-    for first in range(0, len(table), chunk):
-        trits, d = _trits(table[first : first + chunk])
-        block, at = out[first : first + chunk], 0
+    out = np.empty((rows.size // SUPER, 54), np.uint8)
+    for blocks, x in block_chunks(rows, SUPER, _CHUNK):
+        trits, d = _trits(x)
+        block, at = out[blocks], 0
         for start, width, count in _PARTS:
             part = trits[:, start : start + width * count].reshape(-1, count, width)
             number = (part * _POWERS[::-1][:count, None]).sum(axis=1, dtype=np.uint16)
@@ -53,14 +61,12 @@ def quantize_tq1_0(rows: F32, importance: F32 | None = None) -> U8:
 def quantize_tq2_0(rows: F32, importance: F32 | None = None) -> U8:
     """Every weight divided by the largest magnitude and rounded."""
     del importance
-    table = rows.reshape(-1, SUPER)
-    out = np.empty((len(table), 66), np.uint8)
-    chunk = at_once(_CHUNK)
-    for first in range(0, len(table), chunk):
-        trits, d = _trits(table[first : first + chunk])
+    out = np.empty((rows.size // SUPER, 66), np.uint8)
+    for blocks, x in block_chunks(rows, SUPER, _CHUNK):
+        trits, d = _trits(x)
         shifted = trits.reshape(-1, 2, 4, 32) << np.array([0, 2, 4, 6], np.uint8)[:, None]
-        out[first : first + chunk, :64] = np.bitwise_or.reduce(shifted, axis=2).reshape(-1, 64)
-        out[first : first + chunk, 64:] = d
+        out[blocks, :64] = np.bitwise_or.reduce(shifted, axis=2).reshape(-1, 64)
+        out[blocks, 64:] = d
     return as_rows(out, rows, SUPER)
 
 
