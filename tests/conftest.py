@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from support.bpe_tokenizers import write_bpe_tokenizer, write_json
+from support.sentencepiece_tokenizers import write_sentencepiece
 from support.tokenizer_keys import CONFIG
-from support.tokenizers_fixture import write_bpe_tokenizer, write_json, write_sentencepiece
 
 # A shell's background job has Ctrl-C ignored, and so would all that the tests interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:

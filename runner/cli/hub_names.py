@@ -61,7 +61,7 @@ def _each(value: Any, find: Callable[[str], Path]) -> Any:
 def _source(text: str, *, download: bool) -> Path:
     path = Path(text)
     if _is_recipe(path):
-        from franken_gguf.quantize.merge.recipe_file import hub_models  # noqa: PLC0415 - slow
+        from franken_gguf.quantize.merge.recipe_names import hub_models  # noqa: PLC0415 - slow
 
         _provide(hub_models(path), gguf=False, download=download)
         return path

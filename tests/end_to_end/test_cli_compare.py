@@ -1,30 +1,19 @@
-"""`compare` as a user types it, on the demo's quants."""
+"""`compare` as a user types it, on the demo's quants: what it measures, shows and resumes."""
 
 from __future__ import annotations
 
 import csv
 import html
-import io
 import json
-import os
 import re
-import shutil
 import signal
 import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
-from rich.console import Console
 
-from franken_gguf.quantize.gguf_file.header import read_header
-from franken_gguf.quantize.gguf_file.model_identity import identity
-from franken_gguf.runner.cli import main
-from franken_gguf.runner.cli.compare_votes import votes_between
-from franken_gguf.runner.compare.candidates import read_candidates
-from franken_gguf.runner.compare.results.votes import Vote, VotedModel, encode
+from support.compare_command import SMALL, run
 from support.models import demo_checkpoint, demo_gguf, patched_smollm2, smollm2
 from support.workers import COMMAND
 
@@ -36,7 +25,6 @@ answers:
   coffee: [coffee, Coffee]
 """
 STORY = "The sea was calm, and the keeper of the light wrote in his book; "
-SMALL = ("-t", "1", "-n", "8", "--samples", "2", "--prompt", "Say hello.")
 
 
 @pytest.fixture(scope="module")
@@ -54,18 +42,6 @@ def words(folder: Path) -> list[str]:
     text = ("--prompt", f"@{folder / 'drink.yml'}", "--text", folder / "story.txt", "--chunks", "2")
     names = ("--expert-names", "bard, sage,poet,clown")
     return [str(word) for word in ("compare", *models, *SMALL, *text, *names)]
-
-
-def run(*words: object, **environment: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [COMMAND, *map(str, words)],
-        capture_output=True,
-        check=False,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        env=os.environ | environment,
-        timeout=300,
-    )
 
 
 @pytest.fixture(scope="module")
@@ -106,6 +82,7 @@ def test_the_largest_is_the_baseline_and_the_other_differs_from_it(
         assert 0 < other[part]["kld"]["value"] < 1
         assert other[part]["same_top"]["low"] < other[part]["same_top"]["value"] <= 1
     assert base["text"]["tokens"] == 2 * 255
+    assert document["preferences"] == []
 
 
 def test_the_lean_is_measured_over_paraphrases_and_orders_with_its_noise(
@@ -232,95 +209,6 @@ def test_what_was_measured_is_not_measured_again_and_reports_are_the_same_bytes(
     assert once_more.stdout == (folder / "first.json").read_text()
 
 
-def votes_file(folder: Path, *others: str) -> Path:
-    """Seven choices of Q8_0's answer, two of Q4_K_M's and an equal one; then other lines."""
-    pair = [
-        VotedModel(f"renamed {n}.gguf", identity(read_header(demo_gguf(kind))))
-        for n, kind in enumerate(("Q8_0", "Q4_K_M"))
-    ]
-    better, worse = pair
-    votes = [Vote((better, worse), 0)] * 4 + [Vote((worse, better), 1)] * 3
-    votes += [Vote((worse, better), 0)] * 2 + [Vote((better, worse), None)]
-    votes += [Vote((better, VotedModel("elsewhere.gguf", "another")), 1)]
-    path = folder / "votes.jsonl"
-    path.write_text("".join(map(encode, votes)) + "".join(f"{one}\n" for one in others))
-    return path
-
-
-def test_blind_choices_are_in_the_table_the_json_and_the_report(
-    folder: Path, words: list[str], document: dict[str, Any], tmp_path: Path
-) -> None:
-    votes, report = votes_file(tmp_path, '{"version": 1, "mo'), tmp_path / "votes.html"
-    again = (*words, "--cache", folder / "cache", "--votes", votes)
-    found = run(*again, "--json")
-    assert found.stderr.splitlines()[0] == (
-        f"{votes}: line 12 is not a blind choice and is ignored"
-    )
-    (preference,) = json.loads(found.stdout)["preferences"]
-    share = preference.pop("share")
-    assert (share["value"], round(share["low"], 4), round(share["high"], 4)) == (
-        7 / 9,
-        0.3999,
-        0.9719,
-    )
-    assert round(preference.pop("p_value"), 4) == 0.1797
-    assert preference == {
-        "first": "Q8_0",
-        "second": "Q4_K_M",
-        "first_chosen": 7,
-        "second_chosen": 2,
-        "equal": 1,
-    }
-    sentence = (
-        "In 10 blind choices, Q8_0 was preferred to Q4_K_M in 7 of 9, 1 equal (40 to 97 %, "
-        "p = 0.18): chance could explain that."
-    )
-    assert sentence in json.loads(found.stdout)["conclusion"]
-    shown = run(*again, "--report", report, COLUMNS="120")
-    table = shown.stdout[shown.stdout.index("blind choices") :]
-    assert "7 of 9, 1 equal" in table and "2 of 9, 1 equal" in table and "40 to 97 %" in table
-    page = html.unescape(report.read_text())
-    assert sentence in page and "2 of 9, 1 equal" in page
-    assert document["preferences"] == []
-
-
-def test_the_users_own_blind_choices_are_found(
-    folder: Path, words: list[str], document: dict[str, Any], tmp_path: Path
-) -> None:
-    own = tmp_path / "franken-gguf"
-    own.mkdir()
-    votes_file(own)
-    home = {"XDG_DATA_HOME": str(tmp_path)}
-    found = run(*words, "--cache", folder / "cache", "--json", **home)
-    assert [one["equal"] for one in json.loads(found.stdout)["preferences"]] == [1]
-
-
-def test_a_file_without_blind_choices_between_the_models_is_named(tmp_path: Path) -> None:
-    missing, foreign = tmp_path / "none.jsonl", tmp_path / "chat.jsonl"
-    foreign.write_text('{"user_name": "Ann"}\n')
-    models = (smollm2(), demo_gguf("Q8_0"))
-    assert refused(*models, "--votes", missing) == (
-        f"Error: {missing}: there is no such file; 'serve --compare-with' writes one"
-    )
-    assert refused(*models, "--votes", smollm2()).startswith(f"Error: {smollm2()}: ")
-    assert refused(*models, "--votes", foreign) == (
-        f"Error: {foreign}: has no blind choices; give a file that 'serve --compare-with' has "
-        "written"
-    )
-
-
-def test_choices_between_other_models_are_left_out_with_their_names(tmp_path: Path) -> None:
-    written = io.StringIO()
-    notices = Console(file=written, width=300)
-    candidates = read_candidates([smollm2(), demo_gguf("Q8_0")])
-    votes = votes_file(tmp_path)
-    assert votes_between(candidates, votes, notices) == ()
-    assert written.getvalue() == (
-        f"{votes}: no choices between these models, only of elsewhere.gguf, renamed 0.gguf, "
-        "renamed 1.gguf\n"
-    )
-
-
 def test_a_dense_model_has_no_routing_and_a_broken_one_fails_alone(
     folder: Path, tmp_path: Path
 ) -> None:
@@ -334,93 +222,6 @@ def test_a_dense_model_has_no_routing_and_a_broken_one_fails_alone(
     assert dense["answers"]["kld"]["value"] > 0
     assert "tensor 'blk.3.attn_q.weight' not found" in failed["error"]
     assert failed["prompts"] == [None]
-
-
-def refused(*words: object) -> str:
-    found = CliRunner().invoke(main, ["compare", *map(str, words)])
-    assert found.exit_code in (1, 2), found.output
-    return found.stderr.splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    ("words", "reason"),
-    [
-        ((), "Error: nothing to compare; give one or more MODELs, or --source SOURCE -q TYPE"),
-        (("--source", "x"), "Error: --source needs at least one -q TYPE, and no MODEL"),
-        (
-            ("x.gguf", "--csv", "a", "--report", "a"),
-            "Error: --json, --csv and --report must be different files",
-        ),
-        (
-            ("x.gguf", "--no-prompts"),
-            "Error: --no-prompts leaves nothing to measure; give --text FILE",
-        ),
-        (("no.gguf",), "Error: no.gguf: no such file"),
-        (("x", "--prompt", "@no.yml"), "Error: no.yml: No such file or directory"),
-        (("x", "--text", "no.txt"), "Error: no.txt: No such file or directory"),
-        (
-            ("x", "--json", "no/where.json"),
-            "Error: no/where.json: there is no folder no; create it first",
-        ),
-    ],
-)
-def test_an_input_or_folder_that_does_not_exist_is_named(words: Sequence[str], reason: str) -> None:
-    assert refused(*words) == reason
-
-
-def test_a_file_that_exists_is_not_written_over(tmp_path: Path) -> None:
-    model = shutil.copy(smollm2(), tmp_path / "model.gguf")
-    reason = refused("--json", model, smollm2(), "--prompt", "a")
-    assert reason == f"Error: {model}: already exists; --overwrite replaces it"
-
-
-def test_a_vocabulary_that_differs_is_refused_with_the_token(tmp_path: Path) -> None:
-    other = patched_smollm2(tmp_path / "other.gguf", (b"<|im_start|>", b"<|im_stert|>"))
-    reason = refused(smollm2(), other, "--baseline", smollm2(), "--prompt", "a")
-    assert reason == (
-        f"Error: {other}: its vocabulary differs from that of {smollm2()}: token 1 is "
-        "'<|im_stert|>', not '<|im_start|>'; compare quants of the same model"
-    )
-
-
-def test_a_baseline_that_is_not_compared_is_refused_with_the_choices() -> None:
-    reason = refused(demo_gguf("Q8_0"), demo_gguf("Q4_K_M"), "--baseline", "F16")
-    assert reason == ("Error: --baseline F16: is not one of the models to compare: Q8_0, Q4_K_M")
-
-
-def test_names_for_more_experts_than_there_are_are_refused() -> None:
-    reason = refused(demo_gguf("Q8_0"), "--expert-names", "a,b,c,d,e")
-    assert reason == (
-        f"Error: --expert-names a,b,c,d,e: has 5 names, but {demo_gguf('Q8_0')} has 4 experts; "
-        "give one for each, separated by commas"
-    )
-
-
-def test_a_model_named_twice_is_refused() -> None:
-    reason = refused(smollm2(), smollm2())
-    assert reason == f"Error: {smollm2()}: is given twice; give each model once"
-
-
-def test_a_text_that_is_empty_or_too_short_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "empty.txt").write_text(" \n")
-    (tmp_path / "short.txt").write_text("Call me Ishmael.")
-    empty, short = (
-        refused(smollm2(), "--prompt", "a", "--text", tmp_path / name)
-        for name in ("empty.txt", "short.txt")
-    )
-    assert empty == f"Error: {tmp_path / 'empty.txt'}: is empty; give a text to score"
-    assert short == (
-        "Error: short.txt: the text has 4 tokens, but scoring needs 1024; give a longer text"
-    )
-
-
-def test_a_prompt_longer_than_the_context_is_refused_with_the_numbers() -> None:
-    reason = refused(smollm2(), "--prompt", "word " * 600, "-c", "512", "-n", "8")
-    assert re.fullmatch(
-        r"Error: prompt 'word word .*\.\.\.' needs 6\d\d tokens with its answer, but -c "
-        r"allows 512; shorten the prompt, or its answers with -n",
-        reason,
-    )
 
 
 def test_quants_of_a_checkpoint_are_converted_once_and_kept(tmp_path: Path) -> None:

@@ -10,14 +10,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from support.bpe_tokenizers import bpe_tokenizer, write_json
 from support.checkpoints import make_checkpoint
 from support.family_checkpoints import FamilyName, make_family_checkpoint
-from support.tokenizers_fixture import (
-    bpe_tokenizer,
-    write_json,
-    write_sentencepiece,
-    write_sentencepiece_json,
-)
+from support.sentencepiece_tokenizers import write_sentencepiece, write_sentencepiece_json
 
 SMALL: dict[str, Any] = {"hidden": 64, "heads": 4, "kv_heads": 2, "layers": 2, "feed_forward": 96}
 

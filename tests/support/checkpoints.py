@@ -11,7 +11,7 @@ from typing import Any, Literal, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
-from support.tokenizers_fixture import write_bpe_tokenizer, write_json
+from support.bpe_tokenizers import write_bpe_tokenizer, write_json
 
 Layout = Literal["per-expert", "fused", "dense"]
 Dtype = Literal["BF16", "F16", "F32"]
@@ -225,7 +225,7 @@ def make_checkpoint(
 
     `layout` "per-expert" and "fused" carry the same weights, and so do the dtypes before rounding.
     With `shards` > 1 the tensors are dealt over that many files beside an index. `vocab` must hold
-    the tokenizer (see tokenizers_fixture.py); what is beyond it is padding.
+    the tokenizer (see bpe_tokenizers.py); what is beyond it is padding.
     """
     folder.mkdir(parents=True, exist_ok=True)
     shape: _Shape = {

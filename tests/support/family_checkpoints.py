@@ -9,8 +9,8 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from support.bpe_tokenizers import write_json, write_qwen_tokenizer
 from support.checkpoints import DEFAULT_VOCAB, Dtype, weights, write_safetensors
-from support.tokenizers_fixture import write_json, write_qwen_tokenizer
 
 FamilyName = Literal["qwen2", "qwen3", "qwen2_moe", "qwen3_moe", "deepseek"]
 CLASSES: dict[FamilyName, str] = {

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.quantize.merge.merged_source import MergedSource, merge_source
 from franken_gguf.runner.cli import main
+from support.bpe_tokenizers import write_json
 from support.checkpoints import (
     checkpoint_tensors,
     encode,
@@ -21,7 +22,6 @@ from support.checkpoints import (
     weights,
     write_safetensors,
 )
-from support.tokenizers_fixture import write_json
 
 F32 = NDArray[np.float32]
 SHAPE: dict[str, Any] = {"hidden": 64, "heads": 2, "kv_heads": 1, "layers": 2, "feed_forward": 96}

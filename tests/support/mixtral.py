@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
+from support.bpe_tokenizers import write_bpe_tokenizer, write_json
 from support.checkpoints import config_json
-from support.tokenizers_fixture import write_bpe_tokenizer, write_json
 
 HIDDEN, FEED_FORWARD, HEADS, KV_HEADS, EXPERTS, VOCAB = 4096, 14336, 32, 8, 8, 32000
 _CHUNK = 1 << 24

@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from support.bpe_tokenizers import CHATML
 from support.checkpoints import make_checkpoint
 from support.conversions import converted
-from support.tokenizers_fixture import CHATML
 
 
 def tiny_gguf(folder: Path, chat_template: str = CHATML) -> Path:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from franken_gguf.quantize.merge.recipe_file import expert_names
+from franken_gguf.quantize.merge.recipe_names import expert_names
 
 from .option_groups import Decorator, option
 from .types import FILE

@@ -18,6 +18,7 @@ from franken_gguf.quantize.output.journal import identities
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.quantize.tokenizer.tokenizer_check import reference_tokenizer
+from support.bpe_tokenizers import write_bpe_tokenizer, write_json
 from support.checkpoints import config_json, write_safetensors
 from support.conversions import converted, digest
 from support.merges import (
@@ -30,7 +31,6 @@ from support.merges import (
     rows_of,
     write_recipe,
 )
-from support.tokenizers_fixture import write_bpe_tokenizer, write_json
 
 F32 = NDArray[np.float32]
 

@@ -14,9 +14,9 @@ from franken_gguf.quantize.common.errors import MergeError
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.merge.merged_source import merge_source
 from franken_gguf.runner.cli import main
+from support.bpe_tokenizers import CHATML, write_json
 from support.conversions import converted, digest
 from support.merges import make_dense, write_recipe
-from support.tokenizers_fixture import CHATML, write_json
 
 EXPERTS = [{"source_model": "poet"}, {"source_model": "cook"}]
 KEYS = ("tokenizer.chat_template", "tokenizer.chat_template.tools", "tokenizer.chat_templates")

@@ -12,10 +12,10 @@ from gguf import GGUFReader, GGUFWriter
 from franken_gguf.quantize.common.errors import FrankenError, MergeError
 from franken_gguf.quantize.merge.config_files import write_config_files
 from franken_gguf.quantize.merge.merged_source import merge_source
+from support.bpe_tokenizers import write_json
 from support.checkpoints import write_safetensors
 from support.conversions import converted
 from support.merges import dense_tensors, make_adapter, make_dense, rows_of, write_recipe
-from support.tokenizers_fixture import write_json
 
 UP = "model.layers.0.mlp.up_proj"
 POET, COOK = {"source_model": "poet"}, {"source_model": "cook"}

@@ -22,6 +22,7 @@ from franken_gguf.quantize.merge.recipe_fields import ModelPath
 from franken_gguf.quantize.merge.source_models import open_model
 from franken_gguf.quantize.merge.token_union import new_tokens
 from franken_gguf.runner.engine.engine import Engine, LoadOptions
+from support.bpe_tokenizers import bpe_tokenizer, write_json
 from support.checkpoints import weights, write_safetensors
 from support.conversions import converted, digest
 from support.merges import (
@@ -38,7 +39,6 @@ from support.merges import (
     write_recipe,
 )
 from support.models import dense_checkpoint
-from support.tokenizers_fixture import bpe_tokenizer, write_json
 
 BPE = len(bpe_tokenizer()["model"]["vocab"])
 CONTROL, USER_DEFINED = 3, 4

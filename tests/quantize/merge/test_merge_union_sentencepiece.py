@@ -12,10 +12,11 @@ from franken_gguf.quantize.common.errors import MergeError
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.merge.extended_vocab import EMBEDDINGS, LM_HEAD
 from franken_gguf.runner.engine.vocabulary import load_vocabulary
+from support.bpe_tokenizers import write_json
 from support.checkpoints import weights, write_safetensors
 from support.conversions import converted
 from support.merges import dense_tensors, joined, make_dense, rows_of, run, table, tokens_of
-from support.tokenizers_fixture import write_json, write_sentencepiece
+from support.sentencepiece_tokenizers import write_sentencepiece
 
 
 def make_sentencepiece(folder: Path, seed: int, more: int, *added: str) -> int:

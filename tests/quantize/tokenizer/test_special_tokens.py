@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from support.bpe_tokenizers import BYTES, CHATML, bpe_tokenizer_config, write_json
 from support.cases import change
 from support.tokenizer_keys import VOCAB, error_of, keys
-from support.tokenizers_fixture import BYTES, CHATML, bpe_tokenizer_config, write_json
 
 
 def test_ids_of_config_json_fill_in_what_the_tokenizer_leaves_open(spm: Path) -> None:

@@ -20,9 +20,7 @@ from hypothesis import strategies as st
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.quantize.tokenizer.pretokenizer import CHECK_TEXT, PRE_BY_HASH
 from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
-from support.cases import change
-from support.tokenizer_keys import CONFIG, VOCAB, error_of, keys
-from support.tokenizers_fixture import (
+from support.bpe_tokenizers import (
     BYTES,
     DIGITS,
     LLAMA3,
@@ -31,15 +29,19 @@ from support.tokenizers_fixture import (
     QWEN2,
     bpe_tokenizer,
     bpe_tokenizer_config,
-    sentencepiece_json,
-    sentencepiece_model,
-    sentencepiece_pieces,
     sequence,
     split,
     write_json,
+)
+from support.cases import change
+from support.sentencepiece_tokenizers import (
+    sentencepiece_json,
+    sentencepiece_model,
+    sentencepiece_pieces,
     write_sentencepiece,
     write_sentencepiece_json,
 )
+from support.tokenizer_keys import CONFIG, VOCAB, error_of, keys
 
 # Byte-level BPE
 

@@ -19,19 +19,21 @@ from franken_gguf.quantize.gguf_file.values import Metadata, string
 from franken_gguf.quantize.tokenizer.tokenizer_check import TEXTS, check_parity, reference_tokenizer
 from franken_gguf.quantize.tokenizer.tokenizer_keys import tokenizer_metadata
 from franken_gguf.runner.engine.vocabulary import load_vocabulary
-from support.cases import CASES, SMALL, change
-from support.checkpoints import make_checkpoint
-from support.models import ROOT, smollm2
-from support.tokenizers_fixture import (
+from support.bpe_tokenizers import (
     BYTES,
     LLAMA3,
     NO_REGEX,
     QWEN2,
     bpe_tokenizer,
-    sentencepiece_json,
     sequence,
     split,
     write_json,
+)
+from support.cases import CASES, SMALL, change
+from support.checkpoints import make_checkpoint
+from support.models import ROOT, smollm2
+from support.sentencepiece_tokenizers import (
+    sentencepiece_json,
     write_sentencepiece,
     write_sentencepiece_json,
 )

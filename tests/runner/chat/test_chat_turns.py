@@ -14,9 +14,9 @@ from franken_gguf.runner import Chat, LoadOptions, Message, Summarized, Text, Tr
 from franken_gguf.runner.conversation.conversation import Conversation
 from franken_gguf.runner.conversation.thoughts import thoughts_of
 from franken_gguf.runner.engine.backend import EngineError
+from support.bpe_tokenizers import CHATML
 from support.models import smollm2
 from support.tiny_model import tiny_gguf
-from support.tokenizers_fixture import CHATML
 
 FRANCE = "What is the capital of France?"
 PARIS = "The capital of France is Paris."

@@ -19,8 +19,8 @@ from franken_gguf.runner.prompt.template import (
     special_tokens,
     stored_template,
 )
+from support.bpe_tokenizers import CHATML, QWEN3_TEMPLATE, R1_TEMPLATE
 from support.models import smollm2
-from support.tokenizers_fixture import CHATML, QWEN3_TEMPLATE, R1_TEMPLATE
 
 SYSTEM = Message("system", "Be <b>brief</b> & kind.")
 HELLO = Message("user", "Hello")

@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
+from support.bpe_tokenizers import CHATML
 from support.servers import Server, serving
 from support.tiny_model import tiny_gguf
-from support.tokenizers_fixture import CHATML
 
 openai = pytest.importorskip("openai", reason="the openai client is not installed")
 
