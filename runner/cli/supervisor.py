@@ -14,7 +14,10 @@ import threading
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from franken_gguf.runner.cli import main as command_line
+from franken_gguf.runner.crash.crash_line import death
 from franken_gguf.runner.crash.flight_recorder import Flight, read, recorder
+from franken_gguf.runner.terminal.text import printable
 
 if sys.platform != "win32":
     import termios
@@ -30,8 +33,6 @@ def main() -> None:
     verb = next(iter(sys.argv[1:]), "-")
     if hasattr(os, "fork") and verb not in _UNSUPERVISED and not verb.startswith("-"):
         _supervise()
-    from franken_gguf.runner.cli import main as command_line  # noqa: PLC0415 - the first process stays small
-
     command_line()
 
 
@@ -116,8 +117,6 @@ def _end_as(status: int, received: set[int], memory: Any, terminal: _Terminal) -
         signal.pthread_sigmask(signal.SIG_UNBLOCK, {number})
         os.kill(os.getpid(), number)
         os._exit(128 + number)  # a container's first process is immune to it
-    from franken_gguf.runner.crash.crash_line import death  # noqa: PLC0415 - seldom needed
-
     subject = f"{flight.model}: " if flight.model else ""
     with suppress(OSError):  # the terminal may be gone
         os.write(2, f"Error: {subject}{death(flight, number)}{saved}\n".encode())
@@ -128,9 +127,9 @@ def _save(flight: Flight) -> str:
     """Save the recorded session, if any; return the end of the error message about it."""
     if flight.path is None:
         return ""
-    from franken_gguf.runner.conversation.session import Session, replacing  # noqa: PLC0415 - seldom needed
+    # These take 0.1 s, and only a crash needs them.
+    from franken_gguf.runner.conversation.session import Session, replacing  # noqa: PLC0415
     from franken_gguf.runner.conversation.session_format import SessionError  # noqa: PLC0415
-    from franken_gguf.runner.terminal.text import printable  # noqa: PLC0415
 
     try:
         with Session(flight.path.parent, flight.path.stem), replacing(flight.path) as part:

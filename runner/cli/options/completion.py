@@ -32,13 +32,13 @@ def offering(names: Callable[[], Iterable[str]]) -> Completer:
 
 
 def _sampling_presets() -> Iterable[str]:
-    from franken_gguf.runner.sampling.sampling_presets import presets  # noqa: PLC0415 - only at Tab
+    from franken_gguf.runner.sampling.sampling_presets import presets  # noqa: PLC0415 - 9 ms
 
     return presets()
 
 
 def _sessions() -> Iterable[str]:
-    from franken_gguf.runner.conversation.session import Sessions  # noqa: PLC0415 - only at Tab
+    from franken_gguf.runner.conversation.session import Sessions  # noqa: PLC0415 - 25 ms
 
     return [session.name for session in Sessions().all()]
 
