@@ -72,7 +72,6 @@ def native(**more: object) -> Callable[[random.Random], dict[str, Any]]:
     return lambda dice: {"prompt": prompt(dice), "n_predict": dice.randrange(64), **more}
 
 
-SCHEMA = {"type": "object", "properties": {"sea": {"type": "boolean"}}, "required": ["sea"]}
 KINDS = (
     Kind("/completion", native(), lambda one: one["stop"] is True),
     Kind("/completion", native(stream=True), streamed),

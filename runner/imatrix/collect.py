@@ -67,11 +67,3 @@ def open_collector(
     options = replace(options, n_ctx=chunk_size, n_outputs=min(chunk_size, N_BATCH))
     with Engine(header, options, machine=machine, on_notice=on_notice, probe=probe) as engine:
         yield Collector(engine, probe, experts)
-
-
-def collect_imatrix(collector: Collector, chunks: Sequence[Sequence[int]]) -> dict[str, WeightSums]:
-    """The sums over all `chunks`, for callers that want neither progress nor a file."""
-    total: dict[str, WeightSums] = {}
-    for chunk in chunks:
-        total = added(total, collector.chunk_sums(chunk))
-    return total

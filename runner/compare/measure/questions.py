@@ -47,7 +47,7 @@ class Question:
     answers: tuple[tuple[str, tuple[str, ...]], ...] = ()
     """Two pairs of a set's name and its answers, or none."""
     measure: str = ""
-    """One of `MEASURES`."""
+    """LEAN, VARIETY or HAIKU."""
 
     @property
     def text(self) -> str:
@@ -60,7 +60,7 @@ class Question:
         return tuple(label for label, _ in self.answers)
 
 
-LEAN, VARIETY, HAIKU = MEASURES = ("lean", "variety", "haiku")
+LEAN, VARIETY, HAIKU = "lean", "variety", "haiku"
 
 
 _BUILT_IN = {
