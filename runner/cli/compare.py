@@ -97,7 +97,7 @@ _MODELS, _PROMPTS, _OUTPUT = "Models", "Prompts and text", "Output"
     type=FILE,
     metavar="FILE",
     show_default="those of this user, if any",
-    help="Blind choices between these models, which 'serve --compare-with' keeps.",
+    help="Blind choices between these models, as saved by 'serve --compare-with'.",
 )
 @option("--no-prompts", group=_PROMPTS, is_flag=True, help="Answer no prompts; only score --text.")
 @option(

@@ -75,9 +75,9 @@ def fit(
 ) -> None:
     """Find the best file for a GPU and RAM.
 
-    SOURCE is what convert takes. The answer is the --target-size with which the model, its context
-    and KV cache fit, where its parts go, and the KL divergence to expect: once with everything on
-    the GPU, and once with experts in RAM too.
+    SOURCE is anything that convert takes. This prints the --target-size at which the model and its
+    KV cache fit, where its parts go, and the KL divergence to expect: once with everything on the
+    GPU, and once with experts in RAM too.
     """
     notices = Console(stderr=True, highlight=False)
     imatrix = read_imatrix(imatrix_file) if imatrix_file else None

@@ -89,7 +89,7 @@ def measured_fitter(
             raise RecipeError(f"{path}: {_SOURCE_QUANTIZED}; or add --allow-requantize")
         say(notices, f"{path}: {_SOURCE_QUANTIZED}")
     if imatrix is None:
-        say(notices, "without --imatrix the types are chosen, and rounded, less well")
+        say(notices, "without --imatrix, types are chosen and weights rounded less well")
     shapes = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     importances = imatrix.for_tensors(shapes) if imatrix else {}
     texts = passages_of(text) if text else BUILT_IN

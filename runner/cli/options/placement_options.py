@@ -93,7 +93,7 @@ _experts_used = option(
     type=click.IntRange(min=1),
     metavar="N",
     show_default="the model file's",
-    help="Experts that work on each token: fewer are faster. Not what the router was made for.",
+    help="Experts used for each token. Fewer are faster, but the router was not made for that.",
 )
 
 

@@ -35,7 +35,7 @@ session_options = bundled(
             metavar="FILE",
             help="Start with a chat exported from SillyTavern, a .jsonl file.",
         ),
-        _option("--no-save", is_flag=True, help="Save nothing of this chat."),
+        _option("--no-save", is_flag=True, help="Do not save this chat."),
         _option(
             "--keep-context",
             is_flag=True,
