@@ -43,6 +43,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from support.ggml import ggml_quantize
 
 CHUNK, SKIPPED = 128, 12
+_CHANGES = 100_000
 JOB_WEIGHTS = 1 << 20
 SIZES = ("Q4_K_M", "IQ2_XS", "Q6_K", "Q4_K_MOE", "Q3_K_M", "Q2_K", "Q5_K_M")
 WAYS = ("preset", "target", "15550", "error", "random 0", "random 1", "random 2")
@@ -166,7 +167,8 @@ def row_menus(
 def randomly(menus: Sequence[Menu], budget: int, weights: int, seed: int) -> list[Option]:
     """Random types of 0.6 to 1.6 times the average size, within 0.2 % below `budget` in all.
 
-    Random changes of a random choice are kept while they bring the bytes nearer.
+    Random changes of a random choice are kept while they bring the bytes nearer; where none does,
+    another choice is drawn.
     """
     rng = np.random.default_rng(seed)
     low, high = 0.6 * budget / weights, 1.6 * budget / weights
@@ -175,15 +177,17 @@ def randomly(menus: Sequence[Menu], budget: int, weights: int, seed: int) -> lis
         size = min(option.nbytes for option in menu if option.type is Type.Q8_0) / (34 / 32)
         fitting = [option for option in menu if low <= option.nbytes / size <= high]
         near.append(fitting or [min(menu, key=lambda option: option.nbytes)])
-    choice = [menu[int(rng.integers(len(menu)))] for menu in near]
-    total = sum(option.nbytes for option in choice)
-    while not 0.998 * budget <= total <= budget:
-        place = int(rng.integers(len(near)))
-        new = near[place][int(rng.integers(len(near[place])))]
-        change = new.nbytes - choice[place].nbytes
-        if abs(total + change - 0.999 * budget) < abs(total - 0.999 * budget):
-            choice[place], total = new, total + change
-    return choice
+    while True:
+        choice = [menu[int(rng.integers(len(menu)))] for menu in near]
+        total = sum(option.nbytes for option in choice)
+        for _ in range(_CHANGES):
+            if 0.998 * budget <= total <= budget:
+                return choice
+            place = int(rng.integers(len(near)))
+            new = near[place][int(rng.integers(len(near[place])))]
+            change = new.nbytes - choice[place].nbytes
+            if abs(total + change - 0.999 * budget) < abs(total - 0.999 * budget):
+                choice[place], total = new, total + change
 
 
 def interval(values: NDArray[np.float64]) -> tuple[float, float]:
