@@ -8,11 +8,10 @@ there, so that models of any size and scale learn at the same speed.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
@@ -34,11 +33,8 @@ _LEAST_LOAD, _FAVOUR = 0.5, 0.02
 _SAVE_SECONDS = 20.0
 
 
-class Report(Protocol):
-    """Is told what is done."""
-
-    def __call__(self, work: str, done: int, total: int, loss: float) -> None:
-        """`work` is what is done `total` times, such as a step, `loss` the last one's."""
+Report = Callable[[str, int, int, float], None]
+"""Gets what is done, such as a step, how often it is done, of how many times, and the last loss."""
 
 
 @dataclass(frozen=True)

@@ -74,15 +74,17 @@ def load(path: Path, rows: F32, held_out: Sequence[NDArray[np.int64]]) -> State 
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as arrays:
-            return _state(arrays, rows, held_out)
+            return _state(arrays, rows.shape, held_out)
     except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile):
         return None
 
 
 def _state(
-    arrays: Mapping[str, NDArray[Any]], rows: F32, held_out: Sequence[NDArray[np.int64]]
+    arrays: Mapping[str, NDArray[Any]],
+    shape: tuple[int, ...],
+    held_out: Sequence[NDArray[np.int64]],
 ) -> State:
-    shape, loads = rows.shape, rows.shape[:2]
+    loads = shape[:2]
     before = [
         Measured(
             _floats(arrays, f"losses{number}", (len(text), text.shape[1] - 1)),
@@ -91,8 +93,9 @@ def _state(
         )
         for number, text in enumerate(held_out)
     ]
-    kept = (_floats(arrays, name, shape) for name in ("rows", "mean", "square"))
-    return State(*kept, _floats(arrays, "loads", loads), int(arrays["done"]), before)
+    rows, mean, square = (_floats(arrays, name, shape) for name in ("rows", "mean", "square"))
+    shares = _floats(arrays, "loads", loads)
+    return State(rows, mean, square, shares, int(arrays["done"]), before)
 
 
 def _floats(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, ...]) -> F32:

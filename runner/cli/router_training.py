@@ -61,9 +61,9 @@ def trained_router(
     mixture = Mixture(header, int(_RAM_SHARE * available_memory()))
     names, passages = _passages(header, texts, steps, notices)
     rows = mixture.rows()
-    content = (rows, passages.training, *passages.held_out)
-    hashes = (sha256(each.tobytes()).hexdigest() for each in content)
-    with kept_training(folder, content_key(header, _VERSION, steps, *hashes)[:24]) as kept:
+    content = [each.tobytes() for each in (passages.training, *passages.held_out)]
+    digest = sha256(b"".join([rows.tobytes(), *content])).hexdigest()
+    with kept_training(folder, content_key(header, _VERSION, steps, digest)[:24]) as kept:
         try:
             with working(notices, f"training the router on {', '.join(names)}") as update:
                 report = _reporter(update)
