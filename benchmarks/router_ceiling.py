@@ -1,14 +1,16 @@
 """How good routers are, between one by chance and the best choice of experts.
 
-    python benchmarks/router_ceiling.py RANDOM.gguf OTHER.gguf... --text FILE... [--passages N]
+    python benchmarks/router_ceiling.py RANDOM.gguf OTHER.gguf... --text FILE... [--whole FILE...]
+                                        [--base BASE.gguf] [--passages N]
 
 The files are one mixture with several routers; the first is the one by chance. Each text is one
-kind; its last tenth is measured, in passages of 128 tokens, with the weights of the first file. An
-"expert" is a dense model made of that expert alone; "best by text" the one with the smallest loss
-on a text, which a perfect router that chooses one expert could find; "best by token" the smallest
-loss of any expert at each token, which no router can know, because it depends on the next token.
-Losses are nats for a token, with the standard error, over passages, of the difference from the
-first file.
+kind, measured in passages of 128 tokens with the weights of the first file: the last tenth of each
+--text, and all of each --whole. An "expert" is a dense model made of that expert alone, "one
+expert" the best of them over all texts, and "base" a dense model in its own file, of the same
+shape. "Best by text" is the expert with the smallest loss on a text, which a perfect router that
+chooses one expert could find; "best by token" the smallest loss of any expert at each token, which
+looks at the answer: no router can reach it. Losses are nats for a token, with the standard error,
+over passages, of the difference from the first file.
 """
 
 from __future__ import annotations
@@ -21,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.blocks.formats import F32
-from franken_gguf.quantize.gguf_file.header import read_header
+from franken_gguf.quantize.gguf_file.header import Header, read_header
 from franken_gguf.quantize.router_training.layers import Expert
 from franken_gguf.quantize.router_training.loss import measure
 from franken_gguf.quantize.router_training.mixture import Mixture
@@ -48,46 +50,75 @@ class OneExpert(Mixture):
         return self._whole.expert(layer, self._chosen)
 
 
+class Dense(OneExpert):
+    """A dense model, such as the mixture's base, in a file of its own."""
+
+    def __init__(self, whole: Mixture, header: Header) -> None:
+        """Reads the metadata, and what the file lacks, from `whole`."""
+        super().__init__(whole, 0)
+        self._kept = {}
+        own = {tensor.name: (header.path, tensor) for tensor in header.tensors}
+        self._tensors = whole._tensors | own
+
+    def expert(self, layer: int, number: int) -> Expert:
+        """The feed-forward network of a layer."""
+        names = (f"blk.{layer}.ffn_{name}.weight" for name in ("gate", "up", "down"))
+        return Expert(*map(self.matrix, names))
+
+
 def main() -> None:
     """Measure and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", type=Path, nargs="+")
-    parser.add_argument("--text", type=Path, action="append", required=True)
+    parser.add_argument("--text", type=Path, action="append", default=[])
+    parser.add_argument("--whole", type=Path, action="append", default=[])
+    parser.add_argument("--base", type=Path)
     parser.add_argument("--passages", type=int, default=4)
     options = parser.parse_args()
     mixture = Mixture(read_header(options.models[0]), MEMORY)
     with load_vocabulary(options.models[0]) as vocabulary:
-        texts = np.stack([held_out(text, vocabulary, options.passages) for text in options.text])
-    names = [text.stem[:12] for text in options.text]
+        parts = [(path, 0.9) for path in options.text] + [(path, 0.0) for path in options.whole]
+        texts = np.stack(
+            [held_out(path, start, vocabulary, options.passages) for path, start in parts]
+        )
+    names = [path.stem[:12] for path, _ in parts]
     print("".join(f"{name:>20}" for name in ["", *names, "all"]), flush=True)
     ways: dict[str, Losses] = {}
+
+    def measured(name: str, way: Mixture, rows: F32) -> None:
+        ways[name] = losses(way, rows, texts)
+        print_row(ways, name)
+
     for model in options.models:
-        rows = Mixture(read_header(model), 0).rows()
-        ways[model.stem[-18:]] = losses(mixture, rows, texts)
-        print_row(ways, model.stem[-18:])
-    single = []
+        measured(model.stem[-18:], mixture, Mixture(read_header(model), 0).rows())
+    none = np.zeros((mixture.layers, 1, mixture.hidden), np.float32)
+    if options.base:
+        measured("base", Dense(mixture, read_header(options.base)), none)
     for number in range(mixture.experts):
-        one = OneExpert(mixture, number)
-        rows = np.zeros((mixture.layers, 1, mixture.hidden), np.float32)
-        ways[f"expert {number}"] = losses(one, rows, texts)
-        single.append(ways[f"expert {number}"])
-        print_row(ways, f"expert {number}")
+        measured(f"expert {number}", OneExpert(mixture, number), none)
     mixture.used = mixture.experts
-    ways["all experts"] = losses(mixture, 0 * mixture.rows(), texts)
-    print_row(ways, "all experts")
-    by_expert = np.stack(single)
-    best = by_expert.mean(axis=(2, 3)).argmin(axis=0)
-    ways["best by text"] = by_expert[best, np.arange(len(texts))]
-    ways["best by token"] = by_expert.min(axis=0)
+    measured("all experts", mixture, 0 * mixture.rows())
+    ways |= choices(np.stack([ways[f"expert {number}"] for number in range(mixture.experts)]))
     for name in ("best by text", "best by token"):
         print_row(ways, name)
-    print_gaps(ways, [model.stem[-18:] for model in options.models])
+    others = [model.stem[-18:] for model in options.models[1:]]
+    print_gaps(ways, [*others, "one expert", "all experts"])
 
 
-def held_out(path: Path, vocabulary: Vocabulary, count: int) -> NDArray[np.int64]:
-    """`count` passages of TOKENS tokens, evenly spread over the last tenth of a text."""
+def choices(single: NDArray[np.floating]) -> dict[str, Losses]:
+    """The best choices of one expert, given the losses of each, [experts, texts, ...]."""
+    by_text = single.mean(axis=(2, 3)).argmin(axis=0)
+    return {
+        "one expert": single[single.mean(axis=(1, 2, 3)).argmin()],
+        "best by text": single[by_text, np.arange(single.shape[1])],
+        "best by token": single.min(axis=0),
+    }
+
+
+def held_out(path: Path, start: float, vocabulary: Vocabulary, count: int) -> NDArray[np.int64]:
+    """`count` passages of TOKENS tokens, evenly spread over a text from the share `start` on."""
     tokens = vocabulary.tokenize(read_text(path))
-    tokens = tokens[len(tokens) * 9 // 10 :]
+    tokens = tokens[int(len(tokens) * start) :]
     starts = np.linspace(0, len(tokens) - TOKENS, count).astype(int)
     passages = np.array([tokens[start : start + TOKENS] for start in starts])
     if vocabulary.bos is not None:
@@ -114,15 +145,16 @@ def print_row(ways: Mapping[str, Losses], name: str) -> None:
 
 
 def print_gaps(ways: Mapping[str, Losses], names: Sequence[str]) -> None:
-    """How much of the gap between the first router and the best choice each other closes."""
-    chance = ways[names[0]]
+    """How much of the gap between the first router and the best choices these close."""
+    first = next(iter(ways))
+    chance = ways[first]
     for oracle in ("best by text", "best by token"):
-        for name in names[1:]:
+        for name in names:
             gain, gap = ((chance - ways[one]).mean(axis=2).ravel() for one in (name, oracle))
             low, high = interval(gain, gap)
             print(
                 f"{name} closes {100 * gain.mean() / gap.mean():.0f} % of the gap between "
-                f"{names[0]} and {oracle} (95 % interval {100 * low:.0f} to {100 * high:.0f})"
+                f"{first} and {oracle} (95 % interval {100 * low:.0f} to {100 * high:.0f})"
             )
 
 

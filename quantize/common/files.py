@@ -82,13 +82,18 @@ def write_all(file: FileIO, data: bytes | memoryview) -> None:
 
 
 @contextmanager
-def replacing(path: Path, *, mode: int = 0o666, fsync: bool = False) -> Iterator[Path]:
+def replacing(
+    path: Path, *, part: Path | None = None, mode: int = 0o666, fsync: bool = False
+) -> Iterator[Path]:
     """A temporary file beside `path` to write to, renamed to `path` at the end.
 
-    On an error it is removed, and `path` stays as it was. `mode` is reduced by the umask. With
-    `fsync` both the data and the new name survive a power cut. Raises OSError.
+    On an error it is removed, and `path` stays as it was. `part` is its name, by default a random
+    one; what a killed process left there is replaced. `mode` is reduced by the umask. With `fsync`
+    both the data and the new name survive a power cut. Raises OSError.
     """
-    part = path.with_name(f".{token_hex(8)}.part")
+    if part:
+        part.unlink(missing_ok=True)
+    part = part or path.with_name(f".{token_hex(8)}.part")
     os.close(os.open(part, os.O_CREAT | os.O_EXCL | os.O_WRONLY, mode))
     try:
         yield part

@@ -35,6 +35,7 @@ class Measured:
     """Of the mean loss for the routers' rows: [layers, experts, hidden]."""
 
 
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def measure(
     mixture: Mixture,
     rows: Floats,
@@ -46,7 +47,8 @@ def measure(
     """Run the mixture, with `rows` as its routers, over `tokens` [sequences, tokens].
 
     `favours`, [layers, experts] in nats, lower the loss in the gradient by as much for each token
-    that an expert of a layer gets, so that the rows attract tokens to it.
+    that an expert of a layer gets, so that the rows attract tokens to it. A broken model's losses
+    and gradient are NaN or Inf, without a warning.
     """
     rope = mixture.rope(tokens.shape[1])
     states, entering, loads, inputs = mixture.embeddings(tokens), [], [], []

@@ -37,13 +37,14 @@ def check_output(header: Header, path: Path, *, overwrite: bool) -> None:
         )
 
 
-def write_retrained(header: Header, rows: F32, path: Path) -> None:
+def write_retrained(header: Header, rows: F32, path: Path, part: Path) -> None:
     """Copy the file of `header` to `path`, with `rows` [layers, experts, hidden] as its routers.
 
-    A file there is replaced. Raises OutputError, OSError.
+    The copy is called `part` until it is complete. A file at `path` is replaced. Raises
+    OutputError, OSError.
     """
     tensors = {tensor.name: tensor for tensor in header.tensors}
-    with replacing(path, fsync=True) as part:
+    with replacing(path, part=part, fsync=True):
         shutil.copyfile(header.path, part)
         if part.stat().st_size != header.file_bytes:
             raise OutputError(f"{header.path}: was changed while it was read; run this again")

@@ -23,7 +23,7 @@ from franken_gguf.runner.terminal.text import printable
 from franken_gguf.runner.ui import router_screen
 
 from .hub_names import hub_names
-from .router_training import train_router
+from .router_training import trained_router
 
 _TEXT, _OUTPUT = "Training", "Output"
 
@@ -68,12 +68,17 @@ def retrain_router(
     MODEL.gguf is a mixture of experts. Its router is trained on text, which takes minutes for
     small models and needs no GPU, and written into a copy of the file, of which nothing else
     changes. Text that is not trained on decides: if it is not predicted better, nothing is written.
+    To resume an interrupted run, run the same command again.
     """
     notices = Console(stderr=True, highlight=False)
     header = read_header(model)
     out = out or Path(f"{model.stem}-retrained.gguf")
     check_output(header, out, overwrite=overwrite)
-    trained, names = train_router(header, texts, steps, notices)
+    with trained_router(header, texts, steps, out.parent, notices) as found:
+        trained, names = found.trained, found.names
+        if trained.gain > 0:
+            check_output(header, out, overwrite=overwrite)
+            write_retrained(header, trained.rows, out, found.kept.copy)
     if as_json:
         click.echo(json.dumps(router_screen.document(out, names, trained), indent=2))
     else:
@@ -84,6 +89,5 @@ def retrain_router(
             f"{out}: not written, because the trained router predicts the text that was held out "
             "no better; give more text of the kinds that the experts are for, or more --steps"
         )
-    write_retrained(header, trained.rows, out)
     if not as_json:
         click.echo(printable(str(out)))

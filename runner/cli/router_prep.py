@@ -23,7 +23,7 @@ from franken_gguf.runner.ui import router_screen
 from franken_gguf.runner.ui.convert_screen import say
 from franken_gguf.runner.ui.task_status import working
 
-from .router_training import train_router
+from .router_training import trained_router
 
 _BASE_TYPE = "Q8_0"
 
@@ -113,7 +113,9 @@ def _train(
         notices, f"converting the mixture to {preset.name} in a temporary file, to train its router"
     )
     with converted(source, folder, preset, processes) as header:
-        trained, names = train_router(header, [text] if text else [], DEFAULT_STEPS, notices)
+        texts = [text] if text else []
+        with trained_router(header, texts, DEFAULT_STEPS, folder, notices) as found:
+            trained, names = found.trained, found.names
     for line in router_screen.lines(names, trained):
         say(notices, line)
     if trained.gain > 0:

@@ -11,6 +11,18 @@ import numpy as np
 from franken_gguf.quantize.router_training.loss import Measured
 from franken_gguf.quantize.router_training.train import Trained
 
+_FOREIGN = 6.0
+"""Nats for a token: half of what guessing costs."""
+
+
+def warnings(names: Sequence[str], trained: Trained) -> list[str]:
+    """A line for each text of a kind that the model cannot predict."""
+    return [
+        f"{name}: the model hardly knows such text; training on it helps little"
+        for name, before in zip(names, trained.before, strict=True)
+        if before.losses.mean() > _FOREIGN
+    ]
+
 
 def lines(names: Sequence[str], trained: Trained) -> list[str]:
     """The loss on each text before and after, and the experts' loads."""
