@@ -72,8 +72,8 @@ def check_kind(header: Header, tensors: Mapping[str, TensorInfo]) -> None:
     for name, tensor in tensors.items():
         if name.endswith(f".{ROUTER}") and tensor.type.name != "F32":
             raise CheckpointError(
-                f"{path}: router {name!r} is {tensor.type.name}, not F32; convert the model with "
-                "franken-gguf convert or llama.cpp first"
+                f"{path}: router {name!r} is {tensor.type.name}, not F32; convert the model "
+                "again from its safetensors, which makes routers F32"
             )
         if tensor.type.name not in FORMATS:
             raise CheckpointError(
