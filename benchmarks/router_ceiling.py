@@ -149,12 +149,15 @@ def print_gaps(ways: Mapping[str, Losses], names: Sequence[str]) -> None:
     first = next(iter(ways))
     chance = ways[first]
     for oracle in ("best by text", "best by token"):
-        for name in names:
-            gain, gap = ((chance - ways[one]).mean(axis=2).ravel() for one in (name, oracle))
-            low, high = interval(gain, gap)
+        gap = (chance - ways[oracle]).mean(axis=2).ravel()
+        low, high = gap.mean() + np.array([-2, 2]) * gap.std(ddof=1) / np.sqrt(len(gap))
+        print(f"{oracle} is {gap.mean():.4f} better than {first} ({low:.4f} to {high:.4f})")
+        for name in names if low > 0 else ():
+            gain = (chance - ways[name]).mean(axis=2).ravel()
+            part, least, most = gain.mean() / gap.mean(), *interval(gain, gap)
             print(
-                f"{name} closes {100 * gain.mean() / gap.mean():.0f} % of the gap between "
-                f"{first} and {oracle} (95 % interval {100 * low:.0f} to {100 * high:.0f})"
+                f"{name} closes {100 * part:.0f} % of the gap between {first} and {oracle} "
+                f"(95 % interval {100 * least:.0f} to {100 * most:.0f})"
             )
 
 
