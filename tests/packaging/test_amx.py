@@ -140,9 +140,10 @@ def test_flags_of_the_users_are_kept_and_pip_gets_a_cache_of_its_own(tmp_path: P
 
 
 def test_pip_uses_the_cache_that_it_is_given(tmp_path: Path) -> None:
+    environment = {key: text for key, text in os.environ.items() if key != "PIP_NO_CACHE_DIR"}
     told = subprocess.run(
         [sys.executable, "-m", "pip", "cache", "dir"],
-        env=amx.environment_without(dict(os.environ), tmp_path / "without-amx"),
+        env=amx.environment_without(environment, tmp_path / "without-amx"),
         stdout=subprocess.PIPE,
         text=True,
         check=True,
