@@ -151,10 +151,10 @@ def _left_out(base: ModelResult, ranked: Sequence[RankedModel]) -> Iterator[str]
         worse = [one.model.name for one in rest if not one.is_closer]
         unclear = [one.model.name for one in rest if one.is_closer]
         if worse:
-            size = f"{_and(worse)} {_is(worse)} as large as {smaller} or larger"
-            yield f"{size} but no closer to {base.name}."
+            size = f"{_and(worse)} {_is(worse)} no smaller than {smaller}"
+            yield f"{size} and no closer to {base.name}."
         if unclear:
-            size = f"{_and(unclear)} {_is(unclear)} as large as {smaller} or larger"
+            size = f"{_and(unclear)} {_is(unclear)} no smaller than {smaller}"
             yield f"{size} but not clearly closer to {base.name}: the intervals overlap."
 
 

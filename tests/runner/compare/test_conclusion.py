@@ -41,7 +41,7 @@ def test_a_model_that_is_larger_but_no_closer_is_not_recommended() -> None:
     shown = sentences(comparison(F16, larger, Q4))
     assert shown[:2] == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0 if you have 256.0 MiB.",
-        "Q4_1 is as large as Q4_0 or larger but no closer to F16.",
+        "Q4_1 is no smaller than Q4_0 and no closer to F16.",
     ]
 
 
@@ -52,7 +52,7 @@ def test_models_that_are_no_closer_than_a_smaller_one_share_one_sentence() -> No
     ]
     assert sentences(comparison(F16, *larger, Q4)) == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0 if you have 256.0 MiB.",
-        "Q6 and Q5 are as large as Q4_0 or larger but no closer to F16.",
+        "Q6 and Q5 are no smaller than Q4_0 and no closer to F16.",
         "On alice.txt, the top token is the same as F16's at 88.0 % of positions with Q4_0 "
         "(KL divergence 0.0800).",
     ]
@@ -63,7 +63,7 @@ def test_a_model_whose_interval_overlaps_is_not_clearly_closer() -> None:
     shown = sentences(comparison(F16, larger, Q4))
     assert shown[:2] == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0 if you have 256.0 MiB.",
-        "Q4_1 is as large as Q4_0 or larger but not clearly closer to F16: the intervals overlap.",
+        "Q4_1 is no smaller than Q4_0 but not clearly closer to F16: the intervals overlap.",
     ]
 
 
@@ -78,7 +78,7 @@ def test_of_two_models_of_about_the_same_size_the_closer_one_is_recommended(
     assert shown[:2] == [
         "Take F16 if you have 1.0 GiB for the weights and Q4_0-size if you have "
         f"{256 + (difference == 1 << 20)}.0 MiB.",
-        "Q4_0 is as large as Q4_0-size or larger but no closer to F16.",
+        "Q4_0 is no smaller than Q4_0-size and no closer to F16.",
     ]
 
 
