@@ -12,7 +12,7 @@ from franken_gguf.quantize.blocks.formats import NUMPY, Kernels
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.workers import in_order
 from franken_gguf.quantize.output.jobs import Job, jobs
-from franken_gguf.quantize.output.output import Output
+from franken_gguf.quantize.output.output import Output, refines
 from franken_gguf.quantize.output.row_converter import Progress, RowConverter
 from franken_gguf.quantize.output.verify import TensorCheck, refuse_unsound, verify
 from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY, Share, share_memory
@@ -53,7 +53,7 @@ def convert(
     `notify` with a line where the work of an interrupted run is resumed. On any error no output is
     replaced. Raises a FrankenError.
     """
-    share = share_memory(source.tensors, threads, max_memory)
+    share = share_memory(source.tensors, threads, max_memory, refining=any(map(refines, outputs)))
     result = Result(share)
     started = time.perf_counter()
     with PendingOutputs(

@@ -24,7 +24,7 @@ from .columns import (
 )
 from .subblocks import SUPER, round_to_codes, sub_block_chunks, sum_of_squares, weigh
 
-_VALUES = np.array(
+VALUES = np.array(
     [-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113], np.float32
 )
 _EPSILON = np.float32(1e-15)
@@ -35,8 +35,8 @@ _TRIES = range(-7, 8)
 # and x on a border goes up. Negative indices count from the end, as everywhere in numpy.
 _REACH = 300
 _STEPS = np.fft.ifftshift(np.arange(-2 * _REACH, 2 * _REACH))
-_CODES = np.searchsorted(_VALUES[1:] + _VALUES[:-1], _STEPS, side="right").astype(np.uint8)
-_NEAREST = _VALUES[_CODES]
+_CODES = np.searchsorted(VALUES[1:] + VALUES[:-1], _STEPS, side="right").astype(np.uint8)
+_NEAREST = VALUES[_CODES]
 
 
 def _search(x: F32, w: F32) -> F32:
@@ -63,11 +63,11 @@ def _search(x: F32, w: F32) -> F32:
         add_rows(product, out=sum_qx, initial=np.float32(0))  # never -0, as in C
         add_rows(np.multiply(wq, nearest, out=product), out=sum_q2)
 
-    correlate(np.float32(1) / (extreme / -_VALUES[0]))
+    correlate(np.float32(1) / (extreme / -VALUES[0]))
     scale = np.divide(sum_qx, sum_q2, out=np.zeros_like(sum_qx), where=sum_q2 > 0)
     best = scale * sum_qx
     for i in _TRIES:
-        correlate((np.float32(i) + _VALUES[0]) / extreme)
+        correlate((np.float32(i) + VALUES[0]) / extreme)
         better = (sum_q2 > 0) & (sum_qx * sum_qx > best * sum_q2)
         np.divide(sum_qx, sum_q2, out=scale, where=better)
         np.multiply(scale, sum_qx, out=best, where=better)
@@ -168,4 +168,4 @@ def dequantize_iq4_xs(blocks: U8) -> F32:
 
 def _values(nibbles: U8) -> F32:
     codes = np.concatenate([nibbles & 15, nibbles >> 4], axis=-1)
-    return np.take(_VALUES, codes)
+    return np.take(VALUES, codes)

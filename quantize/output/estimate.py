@@ -11,10 +11,12 @@ from math import prod
 
 import numpy as np
 
+from franken_gguf.quantize.blocks.code_refinement import prepared, refined
 from franken_gguf.quantize.blocks.formats import F32, FORMATS, NUMPY, U8, BlockFormat, Kernels, Step
 from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.common.blas import one_blas_thread
 
-from .output import Output
+from .output import Output, refines
 from .worker_memory import share_memory
 
 # Total seconds of the benchmark.
@@ -43,9 +45,9 @@ def estimate(
 ) -> Estimate:
     """Time each type's conversion on normally distributed weights, and add up the tensors.
 
-    Takes about two seconds. Raises OutputError if `max_memory` is too small.
+    Takes two or three seconds. Raises OutputError if `max_memory` is too small.
     """
-    share = share_memory(source.tensors, threads, max_memory)
+    share = share_memory(source.tensors, threads, max_memory, refining=any(map(refines, outputs)))
     widened, quantized = _widened_weights(source, outputs), quantized_weights(source, outputs)
     budget = _SAMPLE_SECONDS / max(len(widened) + len(quantized), 1)
     total = sum(
@@ -55,6 +57,8 @@ def estimate(
         weights * _seconds_per_weight(_quantization(step, kernels), budget)
         for step, weights in quantized.items()
     )
+    if refined := refined_weights(source, outputs):
+        total += refined * _seconds_per_weight(_refinement(), 0.0)
     disk = sum(output.nbytes for output in outputs)
     return Estimate(disk, share.nbytes, share.workers, total / share.workers)
 
@@ -71,6 +75,16 @@ def quantized_weights(source: Source, outputs: Sequence[Output]) -> Counter[Step
         }:
             steps[step] += tensor.rows * tensor.cols
     return steps
+
+
+def refined_weights(source: Source, outputs: Sequence[Output]) -> int:
+    """The number of weights, once for each type, whose codes are chosen under second moments."""
+    return sum(
+        tensor.rows
+        * tensor.cols
+        * len({o.tensors[index].choice.type for o in outputs if o.tensors[index].moments})
+        for index, tensor in enumerate(source.tensors)
+    )
 
 
 def block_weights(source: Source, outputs: Sequence[Output]) -> dict[Step, int]:
@@ -92,6 +106,19 @@ def _quantization(step: Step, kernels: Kernels) -> Callable[[], object]:
     rows, importance = _sample()
     quantize = kernels.get(step, FORMATS[step.format].quantize)
     return partial(quantize, rows, importance if step.weighted else None)
+
+
+def _refinement() -> Callable[[], object]:
+    """Choosing codes of the sample, in groups of 256 columns; the inverses are made beforehand."""
+    rows, _ = _sample()
+    blocks = FORMATS["Q4_K"].quantize(rows, None)
+    groups = [prepared(np.eye(256, dtype=np.float32))] * (rows.shape[1] // 256)
+
+    def run() -> None:
+        with one_blas_thread():
+            refined("Q4_K", rows, blocks, groups)
+
+    return run
 
 
 def _blocks(name: str) -> tuple[BlockFormat, U8]:

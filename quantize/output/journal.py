@@ -57,7 +57,7 @@ def identities(
     """The identity of each output made from files with these stamps.
 
     `fingerprint` stands for everything but files that the source depends on. Options are hashed by
-    their effect: the headers, and the importance of every column.
+    their effect: the headers, the importance of every column, and the files of second moments.
     """
     source = _digest(repr(sorted(stamps)).encode(), fingerprint)
     ours = version("franken-gguf")
@@ -73,7 +73,10 @@ def command_digest(outputs: Sequence[Output]) -> str:
 def _options(output: Output) -> str:
     headers = [shard.header for shard in output.shards]
     importances = [t.importance.tobytes() for t in output.tensors if t.importance is not None]
-    return _digest(*headers, *importances)
+    moments = [
+        repr((t.moments.name, t.moments.stamp)).encode() for t in output.tensors if t.moments
+    ]
+    return _digest(*headers, *importances, *moments)
 
 
 def _digest(*parts: bytes) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
+from franken_gguf.quantize.blocks.code_planes import LAYOUTS
 from franken_gguf.quantize.blocks.formats import F32, FORMATS
 from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
 from franken_gguf.quantize.checkpoint.source import Source
@@ -19,6 +20,7 @@ from franken_gguf.quantize.gguf_file.encode import encode_header, padded
 from franken_gguf.quantize.gguf_file.shards import shard_counts, shard_metadata, shard_path
 from franken_gguf.quantize.gguf_file.values import Metadata, u32
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix
+from franken_gguf.quantize.tensor_types.second_moments import SecondMoments, WeightMoments
 from franken_gguf.quantize.tensor_types.type_choice import (
     Choice,
     Overrides,
@@ -44,6 +46,8 @@ class PlannedTensor:
     row_bytes: int
     importance: F32 | None
     """float32 [matrices, cols], one row for each expert; None without an imatrix."""
+    moments: WeightMoments | None = None
+    """Those its codes are chosen under; None if they are ggml's."""
 
     @property
     def nbytes(self) -> int:
@@ -100,6 +104,14 @@ class Output:
         ]
 
     @property
+    def refined_share(self) -> float:
+        """The share of the quantized weights whose codes are chosen under second moments."""
+        quantized = [t for t in self.tensors if GGML_QUANT_SIZES[t.choice.type][0] > 1]
+        weights = sum(prod(t.source.shape) for t in quantized)
+        chosen = sum(prod(t.source.shape) for t in quantized if t.moments)
+        return chosen / weights if weights else 0.0
+
+    @property
     def _weights(self) -> int:
         return sum(prod(tensor.source.shape) for tensor in self.tensors)
 
@@ -107,6 +119,11 @@ class Output:
 def type_counts(output: Output) -> dict[str, int]:
     """Number of tensors by type name, the most frequent first."""
     return dict(Counter(t.choice.type.name for t in output.tensors).most_common())
+
+
+def refines(output: Output) -> bool:
+    """Whether any codes are chosen under second moments."""
+    return any(tensor.moments for tensor in output.tensors)
 
 
 def plan_output(
@@ -119,13 +136,16 @@ def plan_output(
     allow_requantize: bool = False,
     strict_types: bool = False,
     split_max_size: int | None = None,
+    second_moments: SecondMoments | None = None,
 ) -> Output:
     """Decide every type, offset and key of the file `path`. Reads no weights.
 
+    With `second_moments` codes are chosen under them, where the type allows it; the file's keys
+    record that.
     With `split_max_size`, in bytes, the model is split into shards with at most that much of
     tensors. Raises RecipeError for an unsupported type, with `strict_types` for a type that does
     not fit and would fall back to another, without `allow_requantize` for a source that is
-    quantized already; ImatrixError for an imatrix of another model.
+    quantized already; ImatrixError for an imatrix of another model, or second moments of one.
     """
     candidates = [Tensor(tensor.name, tensor.shape, tensor.kept) for tensor in source.tensors]
     choices = choose_types(
@@ -142,6 +162,9 @@ def plan_output(
     metadata = _metadata(source, preset) | (imatrix.metadata() if imatrix else {})
     matrices = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     importances = imatrix.for_tensors(matrices) if imatrix else {}
+    moments = _moments(source.tensors, choices, second_moments, matrices)
+    if second_moments and moments:
+        metadata |= second_moments.metadata()
     if imatrix:
         needing = needing_importance(candidates, choices, preset)
         _check_importances(needing, importances, imatrix.path)
@@ -174,11 +197,29 @@ def plan_output(
                 offset=len(header) + offset,
                 row_bytes=_row_bytes(tensor, choice),
                 importance=importances.get(tensor.name),
+                moments=moments.get(tensor.name),
             )
             for tensor, choice, offset in members
         ]
         shards.append(Shard(shard_path(path, number, len(counts)), header, len(header) + nbytes))
     return Output(path, preset, tuple(shards), tuple(tensors))
+
+
+def _moments(
+    tensors: Sequence[SourceTensor],
+    choices: Sequence[Choice],
+    second_moments: SecondMoments | None,
+    matrices: Mapping[str, tuple[int, ...]],
+) -> dict[str, WeightMoments]:
+    """By name, those of the tensors that are quantized to a type whose codes can be chosen."""
+    if second_moments is None:
+        return {}
+    known = second_moments.for_tensors(matrices)
+    return {
+        tensor.name: known[tensor.name]
+        for tensor, choice in zip(tensors, choices, strict=True)
+        if tensor.name in known and choice.type is not tensor.stored and choice.type.name in LAYOUTS
+    }
 
 
 def _row_bytes(tensor: SourceTensor, choice: Choice) -> int:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType
 
-from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8, Kernels, Step
+from franken_gguf.quantize.blocks.formats import F32, FORMATS, U8, BlockFormat, Kernels, Step
 from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import CheckpointError, OutputError, RecipeError
@@ -19,6 +19,7 @@ from franken_gguf.quantize.common.files import write_at
 from .jobs import Job, Position
 from .output import Output, PlannedTensor
 from .output_names import part_of
+from .refinement import Refiner
 
 # Only weights beyond F16's range can overflow the scale of a block.
 _F16_MAX = 65504.0
@@ -65,6 +66,7 @@ class RowConverter:
         self._outputs = outputs
         self._positions = positions
         self._kernels = kernels
+        self._refined = Refiner()
 
     def __call__(self, job: Job) -> Progress:
         """Run the job. Raises a FrankenError."""
@@ -83,7 +85,7 @@ class RowConverter:
         blocks: dict[GGMLQuantizationType, U8] = {tensor.stored: stored}
         for target in targets.values():
             if target.choice.type not in blocks:
-                blocks[target.choice.type] = _quantized(rows, largest, target, job, self._kernels)
+                blocks[target.choice.type] = self._quantized(rows, largest, target, job)
         clock.append(time.perf_counter())
         written = [0] * len(self._outputs)
         for number, target in targets.items():
@@ -93,6 +95,20 @@ class RowConverter:
         seconds = Seconds(*np.diff(clock).tolist())
         weights = job.rows * tensor.cols
         return Progress(job, tensor.name, weights, stored.nbytes, tuple(written), seconds)
+
+    def _quantized(self, rows: F32, largest: float, target: PlannedTensor, job: Job) -> U8:
+        block_format = FORMATS[target.choice.type.name]
+        importance = None if target.importance is None else target.importance[job.matrix]
+        quantize = block_format.quantize
+        if _is_ordinary(largest, importance):
+            step = Step(block_format.name, importance is not None)
+            quantize = self._kernels.get(step, quantize)
+        blocks = quantize(rows, importance)
+        if largest > _F16_MAX:
+            _check_finite(block_format, blocks, target.source.name, largest)
+        elif target.moments:
+            blocks = self._refined(block_format.name, rows, blocks, target.moments, job.matrix)
+        return blocks
 
     def _write(self, output: Output, target: PlannedTensor, job: Job, blocks: U8) -> None:
         path = output.shards[target.shard].path
@@ -128,22 +144,14 @@ def _widened(
     return rows, largest
 
 
-def _quantized(rows: F32, largest: float, target: PlannedTensor, job: Job, kernels: Kernels) -> U8:
-    block_format = FORMATS[target.choice.type.name]
-    importance = None if target.importance is None else target.importance[job.matrix]
-    quantize = block_format.quantize
-    if _is_ordinary(largest, importance):
-        quantize = kernels.get(Step(block_format.name, importance is not None), quantize)
-    blocks = quantize(rows, importance)
-    if largest > _F16_MAX:
-        with np.errstate(invalid="ignore", over="ignore"):
-            finite = np.isfinite(block_format.dequantize(blocks)).all()
-        if not finite:
-            raise RecipeError(
-                f"tensor {target.source.name!r} holds weights as large as {largest:.3g}, beyond "
-                f"{block_format.name}'s range; convert to F32 or BF16"
-            )
-    return blocks
+def _check_finite(block_format: BlockFormat, blocks: U8, name: str, largest: float) -> None:
+    with np.errstate(invalid="ignore", over="ignore"):
+        finite = np.isfinite(block_format.dequantize(blocks)).all()
+    if not finite:
+        raise RecipeError(
+            f"tensor {name!r} holds weights as large as {largest:.3g}, beyond "
+            f"{block_format.name}'s range; convert to F32 or BF16"
+        )
 
 
 def _is_ordinary(largest: float, importance: F32 | None) -> bool:

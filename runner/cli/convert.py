@@ -23,6 +23,7 @@ from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY
 from franken_gguf.quantize.target_size.frontier import FrontierPoint, frontier
 from franken_gguf.quantize.target_size.target import Fitted
 from franken_gguf.quantize.tensor_types.imatrix import read_imatrix
+from franken_gguf.quantize.tensor_types.second_moments import read_second_moments
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.quantize.tensor_types.type_presets import (
     LLAMA_PRESETS,
@@ -36,6 +37,7 @@ from franken_gguf.runner.cli.options.output_options import json_option, overwrit
 from franken_gguf.runner.cli.options.quant_options import (
     imatrix_option,
     requantize_option,
+    second_moments_option,
     workers_option,
 )
 from franken_gguf.runner.cli.options.tensor_type_options import type_options
@@ -92,6 +94,7 @@ To resume an interrupted conversion, run the same command again.
     help="Output file (a name with a suffix, with a single -q) or folder, which is created.",
 )
 @imatrix_option(_WHAT)
+@second_moments_option(_WHAT)
 @requantize_option(_WHAT)
 @base_type_option(_WHAT)
 @type_options(_TYPES)
@@ -149,6 +152,7 @@ def convert(
     target_text: Path | None,
     out: str | None,
     imatrix_file: Path | None,
+    second_moments_file: Path | None,
     overrides: Overrides,
     strict_types: bool,
     allow_requantize: bool,
@@ -165,6 +169,7 @@ def convert(
 ) -> None:
     """Plan every output, check that it can be written, then convert."""
     imatrix = read_imatrix(imatrix_file) if imatrix_file else None
+    second_moments = read_second_moments(second_moments_file) if second_moments_file else None
     if report_file:
         check_report(
             report_file, wanted=dry_run and bool(target_sizes or target_bits), overwrite=overwrite
@@ -180,6 +185,7 @@ def convert(
         allow_requantize=allow_requantize,
         strict_types=strict_types,
         split_max_size=split_max_size,
+        second_moments=second_moments,
     )
     paths = output_paths(model.name, [*presets, *map(stand_in, targets)], out)
     outputs = [

@@ -55,6 +55,7 @@ def described(output: Output) -> dict[str, Any]:
         "bytes": output.nbytes,
         "bits_per_weight": output.bits_per_weight,
         "tensor_types": type_counts(output),
+        "refined_share": output.refined_share,
         "fallbacks": [
             {"tensor": t.source.name, "wanted": t.choice.wanted.name, "type": t.choice.type.name}
             for t in output.tensors

@@ -18,6 +18,7 @@ from franken_gguf.quantize.gguf_file.split_files import joined, model_name
 from franken_gguf.quantize.hub.hub_cache import folder_name
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.tensor_types.imatrix_file import write_imatrix
+from franken_gguf.quantize.tensor_types.second_moments import write_second_moments
 from franken_gguf.quantize.tensor_types.type_presets import Preset
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.output_options import (
@@ -126,6 +127,16 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     help="Format of the file: GGUF, or llama.cpp's older one.",
 )
 @option(
+    "--second-moments",
+    group=_OUTPUT,
+    type=FILE,
+    metavar="FILE",
+    help=(
+        "Also write how columns vary together to this GGUF file, for convert --second-moments: "
+        "256 KiB in memory for every 256 columns of a matrix, and 64 KiB on disk."
+    ),
+)
+@option(
     "--process-output",
     "with_output",
     group=_OUTPUT,
@@ -153,6 +164,7 @@ def imatrix(
     out: Path | None,
     file_format: str | None,
     with_output: bool,
+    second_moments: Path | None,
     overwrite: bool,
     as_json: bool,
 ) -> None:
@@ -173,7 +185,12 @@ def imatrix(
     )
     name = folder_name(source.resolve() if source.is_dir() else source)
     out = out or Path(f"{model_name(Path(name))}-imatrix.gguf")
-    _refuse_early(out, overwrite=overwrite)
+    for path in filter(None, (out, second_moments)):
+        _refuse_early(path, overwrite=overwrite)
+    if second_moments and all_experts:
+        raise click.UsageError(
+            "--all-experts does not work with --second-moments; drop one of them"
+        )
     given = [calibration.Text(str(path), read_text(path), parse_special) for path in texts]
     options = LoadOptions(**vars(placement), n_threads=n_threads)
     with ExitStack() as resources:
@@ -193,6 +210,7 @@ def imatrix(
                 on_notice=partial(say, notices),
                 with_output=with_output,
                 all_experts=all_experts,
+                second_moments=second_moments is not None,
             )
         )
         read = given or [_own_text(header, chat_template)]
@@ -205,9 +223,17 @@ def imatrix(
                 raise
         legacy = (file_format or out.suffix.lower().lstrip(".")) == "dat"
         content = calibration.finished(result, read, settings)
+        if second_moments and collector.moments:
+            write_second_moments(
+                second_moments,
+                collector.moments.weights,
+                chunks=content.chunks,
+                chunk_size=content.chunk_size,
+                datasets=content.datasets,
+            )
         write_imatrix(out, content.with_prior(prior) if prior else content, legacy=legacy)
         result.delete()
-    summary = imatrix_screen.Summary(out, content, settings, len(kept), len(held))
+    summary = imatrix_screen.Summary(out, content, settings, len(kept), len(held), second_moments)
     if as_json:
         click.echo(json.dumps(imatrix_screen.document(summary), indent=2))
     else:

@@ -90,11 +90,14 @@ def calibrate(
     """The sums over `chunks`, or as many of them as are enough.
 
     What an earlier run left beside `out` is resumed. `report` is called with what is done, at first
-    and after every chunk. Whatever ends this early, what is done is kept. Raises EngineError,
-    OutputError.
+    and after every chunk. Whatever ends this early, what is done is kept; second moments, to which
+    part of a chunk may have been added, as they were last saved. Raises EngineError, OutputError.
     """
-    key = content_key(collector.engine.header, settings.with_output, settings.all_experts)
-    partial = Partial(part_of(out), key, chunks)
+    moments = collector.moments
+    key = content_key(
+        collector.engine.header, settings.with_output, settings.all_experts, moments is not None
+    )
+    partial = Partial(part_of(out), key, chunks, moments)
     report(partial)
     try:
         for chunk in chunks[partial.done :]:
@@ -103,7 +106,8 @@ def calibrate(
             partial.add(collector.chunk_sums(chunk))
             report(partial)
     except BaseException:
-        partial.save()
+        if moments is None:
+            partial.save()
         raise
     return partial
 

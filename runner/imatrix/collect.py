@@ -5,15 +5,17 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.quantize.tensor_types.imatrix_file import WeightSums
 from franken_gguf.runner.engine.engine import Engine
 from franken_gguf.runner.engine.loading import DEFAULTS, LoadOptions
-from franken_gguf.runner.engine.matmul_inputs import MatmulInputs
+from franken_gguf.runner.engine.matmul_inputs import MatmulInput, MatmulInputs
 from franken_gguf.runner.planning.memory_use import N_BATCH
 from franken_gguf.runner.planning.placement import Machine
 
+from .input_moments import InputMoments
 from .passed_over import AllExpertSums, ExpertWeights
 from .sums import BatchSums, added
 
@@ -21,8 +23,16 @@ from .sums import BatchSums, added
 class Collector:
     """A loaded model that turns each chunk of tokens into sums; see `open_collector`."""
 
-    def __init__(self, engine: Engine, probe: MatmulInputs, experts: ExpertWeights | None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        probe: MatmulInputs,
+        experts: ExpertWeights | None,
+        moments: InputMoments | None,
+    ) -> None:
         self.engine = engine
+        self.moments = moments
+        """Second moments of all chunks, if they were asked for."""
         self._probe = probe
         self._experts = experts
         self._is_first = True
@@ -33,12 +43,17 @@ class Collector:
         total: dict[str, WeightSums] = {}
         for start in range(0, len(tokens), N_BATCH):
             sums = self._empty_sums()
-            self._probe.begin(sums.add)
+            self._probe.begin(partial(self._add, sums))
             # The last layer computes only the tokens whose logits are requested.
             self.engine.logits(tokens[start : start + N_BATCH])
             total = added(total, sums.weights)
             self._is_first = False
         return total
+
+    def _add(self, sums: BatchSums, entry: MatmulInput) -> None:
+        sums.add(entry)
+        if self.moments:
+            self.moments.add(entry)
 
     def _empty_sums(self) -> BatchSums:
         if self._experts:
@@ -56,14 +71,16 @@ def open_collector(
     on_notice: Callable[[str], None] = lambda _: None,
     with_output: bool = False,
     all_experts: bool = False,
+    second_moments: bool = False,
 ) -> Iterator[Collector]:
     """Load a model for chunks of `chunk_size` tokens.
 
     `with_output` adds the output's weight to the layers'; `all_experts` gives every token to every
-    expert beside the graph, see passed_over.py. Raises EngineError, PlanError.
+    expert beside the graph, see passed_over.py; `second_moments` are added up as well. Raises
+    EngineError, PlanError.
     """
     experts = ExpertWeights(header) if all_experts else None
     probe = MatmulInputs(with_output=with_output)
     options = replace(options, n_ctx=chunk_size, n_outputs=min(chunk_size, N_BATCH))
     with Engine(header, options, machine=machine, on_notice=on_notice, probe=probe) as engine:
-        yield Collector(engine, probe, experts)
+        yield Collector(engine, probe, experts, InputMoments() if second_moments else None)

@@ -6,7 +6,7 @@ import hashlib
 import json
 import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,9 @@ from franken_gguf.quantize.common.files import replacing
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.quantize.gguf_file.split_files import parts
 from franken_gguf.quantize.tensor_types.imatrix_file import WeightSums
+from franken_gguf.quantize.tensor_types.second_moments import MomentSums
 
+from .input_moments import InputMoments
 from .sums import added
 
 _SAVE_SECONDS = 20.0
@@ -29,12 +31,20 @@ _SAMPLES, _SAMPLE_BYTES = 256, 4096
 class Partial:
     """The sums over the first of `chunks`.
 
-    `key` names what else they depend on. A file with another key, or over other chunks, is ignored
-    and replaced; one over the same first chunks is resumed, whatever comes after them.
+    With `moments` these are kept as well. `key` names what else the sums depend on. A file with
+    another key, or over other chunks, is ignored and replaced; one over the same first chunks is
+    resumed, whatever comes after them.
     """
 
-    def __init__(self, path: Path, key: str, chunks: Sequence[Sequence[int]]) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: str,
+        chunks: Sequence[Sequence[int]],
+        moments: InputMoments | None = None,
+    ) -> None:
         self.path = path
+        self._moments = moments
         self.weights: dict[str, WeightSums] = {}
         self.done = 0
         """Chunks that are in the sums."""
@@ -56,13 +66,22 @@ class Partial:
         """Write what is new to the file. Raises OutputError."""
         if self.done == self._saved:
             return
-        names = list(self.weights)
+        moments = self._moments.weights if self._moments else {}
+        each = list(dict.fromkeys(moments.values()))
         head = json.dumps(
-            {"key": self._key, "done": self.done, "chunks": self._read(self.done), "names": names}
+            {
+                "key": self._key,
+                "done": self.done,
+                "chunks": self._read(self.done),
+                "names": list(self.weights),
+                "moments": {name: each.index(sums) for name, sums in moments.items()},
+            }
         )
         arrays: dict[str, NDArray[Any]] = {"head": np.frombuffer(head.encode(), np.uint8)}
         for number, weight in enumerate(self.weights.values()):
             arrays |= {f"sums{number}": weight.sums, f"counts{number}": weight.counts}
+        for number, sums in enumerate(each):
+            arrays |= {f"moments{number}": sums.sums, f"inputs{number}": sums.counts}
         try:
             with replacing(self.path, fsync=True) as part, part.open("wb") as file:
                 np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is a bool
@@ -87,6 +106,8 @@ class Partial:
                 for number, name in enumerate(head["names"]):
                     sums, counts = arrays[f"sums{number}"], arrays[f"counts{number}"]
                     self.weights[name] = WeightSums(sums, counts)
+                if self._moments is not None:
+                    self._moments.weights = _read_moments(head["moments"], arrays)
                 self.done = self._saved = done
         except FileNotFoundError:
             return
@@ -99,6 +120,14 @@ class Partial:
         for chunk in self._chunks[:count]:
             found.update(np.array(chunk, "<i4").tobytes())
         return found.hexdigest()
+
+
+def _read_moments(numbers: dict[str, int], arrays: Mapping[str, Any]) -> dict[str, MomentSums]:
+    each = {
+        number: MomentSums(arrays[f"moments{number}"], arrays[f"inputs{number}"])
+        for number in set(numbers.values())
+    }
+    return {name: each[number] for name, number in numbers.items()}
 
 
 def content_key(header: Header, *settings: object) -> str:

@@ -56,6 +56,9 @@ def _show_files(console: Console, output: Output, nbytes: str) -> None:
         console.print(Text(printable(str(shard.path)), style="bold"), soft_wrap=True)
     facts = size_and_types(output, nbytes)
     console.print(_indented(Text(facts)))
+    if share := output.refined_share:
+        line = f"{100 * share:.0f} % of the quantized weights' codes chosen under second moments"
+        console.print(_indented(Text(f"{line}: not the bytes of llama-quantize")))
     if fallen := fallback_line(output):
         console.print(_indented(Text(fallen, style="yellow")))
 

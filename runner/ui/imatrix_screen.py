@@ -43,6 +43,8 @@ class Summary:
     chunks: int
     """Chunks that there were to evaluate."""
     held_out: int
+    second_moments: Path | None = None
+    """Their file, if it was written."""
 
     @property
     def layers(self) -> list[LayerShares]:
@@ -178,6 +180,9 @@ def show(console: Console, summary: Summary) -> None:
     if summary.held_out:
         text += f"; {summary.held_out} more, every {settings.hold_out}th, held out"
     console.print(text, highlight=False, soft_wrap=True)
+    if summary.second_moments:
+        path = printable(str(summary.second_moments))
+        console.print(Text(path, style="bold"), "   second moments", soft_wrap=True)
 
 
 def _rare_line(rare: Sequence[tuple[int, int, int]], settings: Settings) -> str:
@@ -198,6 +203,7 @@ def document(summary: Summary) -> dict[str, Any]:
     content = summary.content
     return {
         "path": str(summary.path),
+        "second_moments": str(summary.second_moments) if summary.second_moments else None,
         "weights": len(content.weights),
         "chunk_size": content.chunk_size,
         "chunks": content.chunks,

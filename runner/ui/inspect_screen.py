@@ -40,6 +40,9 @@ def _model(summary: Summary) -> Table:
         ("bits/weight", f"{summary.bits_per_weight:.2f}"),
     ):
         grid.add_row(label, printable(text))
+    if file := summary.metadata.get("quantize.second_moments.file"):
+        line = f"chosen under second moments ({file}), not the bytes of llama-quantize"
+        grid.add_row("codes", printable(line))
     return grid
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from franken_gguf.quantize.blocks.formats import Step
 from franken_gguf.quantize.checkpoint.source import Source
-from franken_gguf.quantize.output.output import Output
+from franken_gguf.quantize.output.output import Output, PlannedTensor
 
 _WINDOW = 20.0
 """Seconds of which the speed is the average."""
@@ -33,8 +33,11 @@ _WEIGHTED = {
 and only until a type's own time is known. Without an importance matrix, and with one where that
 takes longer; types that neither lists are copied or converted at the speed of memory."""
 
-Kind = tuple[str, frozenset[Step]]
-"""The type in the source, and what it is quantized to."""
+_REFINED = 170
+"""Nanoseconds for codes chosen under second moments."""
+
+Kind = tuple[str, frozenset[Step], int]
+"""The type in the source, what it is quantized to, and in how many types codes are chosen."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +53,7 @@ class TimeLeft:
     def __init__(self, source: Source, outputs: Sequence[Output]) -> None:
         self._sizes = [tensor.rows * tensor.cols for tensor in source.tensors]
         self._kinds = [
-            (tensor.stored.name, _steps(tensor.stored.name, index, outputs))
+            _kind(tensor.stored.name, [output.tensors[index] for output in outputs])
             for index, tensor in enumerate(source.tensors)
         ]
         self._index = self._done = 0
@@ -103,18 +106,19 @@ class TimeLeft:
         return _expected(kind) * sum(self._seconds.values()) / self._expected
 
 
-def _steps(stored: str, index: int, outputs: Sequence[Output]) -> frozenset[Step]:
-    chosen = (output.tensors[index] for output in outputs)
-    return frozenset(
+def _kind(stored: str, targets: Sequence[PlannedTensor]) -> Kind:
+    steps = frozenset(
         Step(target.choice.type.name, target.importance is not None)
-        for target in chosen
+        for target in targets
         if target.choice.type.name != stored
     )
+    return stored, steps, len({target.choice.type for target in targets if target.moments})
 
 
 def _expected(kind: Kind) -> float:
     """Seconds for a weight, by the table."""
-    return 1e-9 * (_READ_AND_WRITE + sum(_nanoseconds(step) for step in kind[1]))
+    _, steps, refined = kind
+    return 1e-9 * (_READ_AND_WRITE + sum(map(_nanoseconds, steps)) + _REFINED * refined)
 
 
 def _nanoseconds(step: Step) -> float:

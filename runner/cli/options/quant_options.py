@@ -18,6 +18,21 @@ def imatrix_option(group: str) -> Decorator:
     )
 
 
+def second_moments_option(group: str) -> Decorator:
+    """--second-moments as `second_moments_file`."""
+    return option(
+        "--second-moments",
+        "second_moments_file",
+        group=group,
+        type=FILE,
+        metavar="FILE",
+        help=(
+            "Choose the codes of each row together, under the file that imatrix --second-moments "
+            "makes: same size and format, closer to the model, not llama-quantize's bytes. Slower."
+        ),
+    )
+
+
 def target_text_option(group: str) -> Decorator:
     """--target-text as `target_text`."""
     return option(

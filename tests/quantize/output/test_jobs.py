@@ -75,7 +75,14 @@ def test_workers_and_jobs_never_take_more_than_the_memory_given(threads: int, bu
 
 
 def test_memory_for_all_gives_every_thread_a_worker_and_a_job_of_full_size() -> None:
-    assert share_memory(BIG, 16, 1 << 30) == (16, 1 << 20)
+    share = share_memory(BIG, 16, 1 << 30)
+    assert (share.workers, share.job_weights) == (16, 1 << 20)
+
+
+def test_choosing_codes_under_second_moments_takes_more_memory_so_jobs_are_smaller() -> None:
+    plain, refining = (share_memory(BIG, 16, 1 << 30, refining=on) for on in (False, True))
+    assert refining.job_weights < plain.job_weights
+    assert refining.nbytes <= 1 << 30
 
 
 def test_with_less_memory_jobs_shrink_first_then_workers_go() -> None:
