@@ -91,6 +91,16 @@ def quadratic_form(errors: F32, form: F32) -> F32:
     return sums
 
 
+def output_error(errors: F32, moments: Sequence[Moments | None]) -> float:
+    """The sum over rows of the quadratic forms of errors [rows, cols]; 0 for groups of None."""
+    groups = np.split(errors, len(moments), axis=1)
+    return sum(
+        float(quadratic_form(np.ascontiguousarray(group.T), one.form).sum(dtype=np.float64))
+        for group, one in zip(groups, moments, strict=True)
+        if one
+    )
+
+
 def refined(
     name: str, rows: F32, blocks: U8, moments: Sequence[Moments | None], sweeps: int = 2
 ) -> U8:

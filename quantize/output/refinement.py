@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from franken_gguf.quantize.blocks.code_refinement import Moments, prepared, refined
+from franken_gguf.quantize.blocks.code_refinement import Moments, refined
 from franken_gguf.quantize.blocks.formats import F32, U8
 from franken_gguf.quantize.common.blas import one_blas_thread
 from franken_gguf.quantize.tensor_types.second_moments import WeightMoments
@@ -25,14 +23,7 @@ class Refiner:
         """
         with one_blas_thread():
             if self._matrix != (weight.name, matrix):
-                self._moments = []
-                self._moments = _prepared(weight, matrix)
+                self._moments = []  # before the next ones are read
+                self._moments = weight.prepared(matrix)
                 self._matrix = weight.name, matrix
             return refined(name, rows, blocks, self._moments)
-
-
-def _prepared(weight: WeightMoments, matrix: int) -> list[Moments | None]:
-    try:
-        return [prepared(group) for group in weight.read(matrix)]
-    except np.linalg.LinAlgError:
-        raise weight.damaged() from None

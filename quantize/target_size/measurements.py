@@ -13,7 +13,7 @@ from pathlib import Path
 from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import OutputError
-from franken_gguf.quantize.common.files import replacing
+from franken_gguf.quantize.common.files import FileStamp, replacing
 
 _VERSION = 4
 _MAX_BYTES = 64 << 20
@@ -29,6 +29,11 @@ class Measurements:
     """By type name, the weighted squared error relative to the weights (type_errors.py)."""
     divergences: dict[str, float] = field(default_factory=dict)
     """KL divergence of the model with this tensor alone in its probe type, in nats for a token."""
+    gains: dict[str, dict[str, float]] = field(default_factory=dict)
+    """By type name, the share of the error that is left with codes chosen under second moments.
+
+    Stored in a file of its own, as it depends on their file.
+    """
 
 
 def measurements_key(source: Source, importances: Mapping[str, F32], text: bytes) -> str:
@@ -40,6 +45,11 @@ def measurements_key(source: Source, importances: Mapping[str, F32], text: bytes
         found.update(importances[name].tobytes())
     found.update(text)
     return found.hexdigest()[:24]
+
+
+def gains_key(key: str, second_moments: FileStamp) -> str:
+    """A hash of all that the gains depend on."""
+    return hashlib.sha256(repr((key, second_moments)).encode()).hexdigest()[:24]
 
 
 def load(path: Path) -> Measurements:

@@ -84,7 +84,8 @@ def menus(
     """The options of each tensor: the types whose errors were measured.
 
     KL divergence grows with the square of a small error, so what was measured at one type is
-    scaled by the errors of the others. With `cpu_moe` experts get no type that is slow on CPUs.
+    scaled by the errors of the others; where codes are chosen, by what that leaves of them. With
+    `cpu_moe` experts get no type that is slow on CPUs.
     """
     found = [_menu(tensor, measured) for tensor in tensors]
     if not cpu_moe:
@@ -114,7 +115,12 @@ def _menu(tensor: SourceTensor, measured: Measurements) -> list[Option]:
     tested = errors.get(probe.name, 0.0)
     scale = measured.divergences[tensor.name] / tested if tested else 0.0
     most = inf if probe is _usual_probe(tensor) else _TOO_FAR_OFF
+    gains = measured.gains.get(tensor.name, {})
     return [
-        Option(kind, tensor_bytes(tensor, kind), scale * min(error, most))
+        Option(
+            kind,
+            tensor_bytes(tensor, kind),
+            scale * min(error, most) * gains.get(kind.name, 1.0),
+        )
         for kind, error in ((GGMLQuantizationType[name], error) for name, error in errors.items())
     ]

@@ -11,7 +11,7 @@ expert, and its columns in groups of equal size:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 from numpy.typing import NDArray
 
+from franken_gguf.quantize.blocks.code_refinement import Moments, prepared
 from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.common.errors import ImatrixError, OutputError
 from franken_gguf.quantize.common.files import FileStamp, file_stamp, read_at, replacing
@@ -60,8 +61,22 @@ class WeightMoments:
         """Columns in a group."""
         return self.cols // self.groups
 
-    def read(self, matrix: int) -> list[F32]:
-        """float32 [size, size] for each group: mean(x xT) of the inputs of one matrix.
+    def prepared(self, matrix: int, groups: Collection[int] | None = None) -> list[Moments | None]:
+        """The moments of one matrix for code_refinement.refined; None for groups not in `groups`.
+
+        Raises ImatrixError, ReadError.
+        """
+        wanted = range(self.groups) if groups is None else groups
+        try:
+            return [
+                prepared(moments) if group in wanted else None
+                for group, moments in enumerate(self.read(matrix))
+            ]
+        except np.linalg.LinAlgError:
+            raise self._damaged() from None
+
+    def read(self, matrix: int) -> Iterator[F32]:
+        """For each group float32 [size, size]: mean(x xT) of the inputs of one matrix.
 
         Raises ImatrixError for values that cannot be second moments, ReadError.
         """
@@ -73,9 +88,8 @@ class WeightMoments:
         with np.errstate(invalid="ignore"):
             sound = (scales >= 0).all() and (np.abs(correlations) <= _MOST_CORRELATION).all()
         if not (sound and np.isfinite(scales).all()):
-            raise self.damaged()
+            raise self._damaged()
         upper = np.triu_indices(self.size, 1)
-        found = []
         for scale, group in zip(
             scales.reshape(self.groups, -1), correlations.reshape(self.groups, -1), strict=True
         ):
@@ -85,16 +99,14 @@ class WeightMoments:
             np.fill_diagonal(moments, 1)
             moments *= scale
             moments *= scale[:, None]
-            found.append(moments)
-        return found
+            yield moments
 
     def _array(self, offset: int, matrix: int, count: int, kind: np.dtype[np.floating]) -> F32:
         nbytes = count * kind.itemsize
         raw = read_at(self.path, offset + matrix * nbytes, nbytes, self.name)
         return raw.view(kind).astype(np.float32)
 
-    def damaged(self) -> ImatrixError:
-        """The error for values that cannot be second moments."""
+    def _damaged(self) -> ImatrixError:
         return ImatrixError(
             f"{self.path}: the second moments of {self.name!r} are damaged; make them again with "
             "'franken-gguf imatrix --second-moments'"

@@ -207,6 +207,7 @@ def convert(
         fitter = measured_fitter(
             *(model, source, imatrix, overrides, target_text, allow_requantize, notices, asked),
             cpu_moe=cpu_moe,
+            second_moments=second_moments,
         )
         fitted = [fitter.fit(target) for target in targets]
         outputs[len(presets) :] = [

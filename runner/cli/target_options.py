@@ -15,6 +15,7 @@ from franken_gguf.quantize.common.errors import RecipeError
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.target_size.target import Fitter, Target, target_of_bits
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix
+from franken_gguf.quantize.tensor_types.second_moments import SecondMoments
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.quantize.tensor_types.type_presets import Preset, find_preset
 from franken_gguf.runner.cli.options.option_groups import Decorator, option, with_options
@@ -80,6 +81,7 @@ def measured_fitter(
     threads: int | None,
     *,
     cpu_moe: bool = False,
+    second_moments: SecondMoments | None = None,
 ) -> Fitter:
     """What chooses types for `source`, which is measured now unless it has been before."""
     if overrides.pure:
@@ -95,7 +97,13 @@ def measured_fitter(
     texts = passages_of(text) if text else BUILT_IN
     with working(notices, "measuring what each tensor's bits are worth") as update:
         measured = measurements(
-            source, path, importances, texts, threads=threads or cores(), report=update
+            source,
+            path,
+            importances,
+            texts,
+            threads=threads or cores(),
+            second_moments=second_moments,
+            report=update,
         )
     return Fitter(source, imatrix, overrides, measured, cpu_moe=cpu_moe)
 

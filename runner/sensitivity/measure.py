@@ -13,10 +13,12 @@ from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.workers import in_order
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.quantize.output.worker_memory import Share
+from franken_gguf.quantize.target_size.code_gains import CodeGains, gaining_types
 from franken_gguf.quantize.target_size.degraded import degraded
 from franken_gguf.quantize.target_size.measurements import Measurements, save
 from franken_gguf.quantize.target_size.type_errors import TypeErrors
 from franken_gguf.quantize.target_size.type_menus import can_choose, possible_types, probe_type
+from franken_gguf.quantize.tensor_types.second_moments import WeightMoments
 from franken_gguf.quantize.tensor_types.type_presets import Type
 from franken_gguf.runner.engine.engine import Engine
 from franken_gguf.runner.engine.loading import DEFAULTS, LoadOptions
@@ -44,6 +46,29 @@ def measure_errors(
         name = source.tensors[indices[done - 1]].name
         known = measured.errors.setdefault(name, {})
         known |= {kind.name: error for kind, error in errors.items()}
+        report(done / len(indices))
+
+
+def measure_gains(
+    source: Source,
+    importances: Mapping[str, F32],
+    moments: Mapping[str, WeightMoments],
+    measured: Measurements,
+    share: Share,
+    report: Callable[[float], None] = lambda _: None,
+) -> None:
+    """Add the gains of choosing codes that are missing; `report` gets the fraction that is done."""
+    types = [
+        gaining_types(possible_types(tensor, tensor.name in importances))
+        if can_choose(tensor) and tensor.name in moments.keys() - measured.gains.keys()
+        else ()
+        for tensor in source.tensors
+    ]
+    indices = [index for index, some in enumerate(types) if some]
+    work = CodeGains(source, importances, moments, types)
+    for done, gains in enumerate(in_order(work, indices, share.workers), 1):
+        name = source.tensors[indices[done - 1]].name
+        measured.gains[name] = {kind.name: gain for kind, gain in gains.items()}
         report(done / len(indices))
 
 

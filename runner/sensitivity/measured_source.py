@@ -12,6 +12,7 @@ from platformdirs import user_cache_path
 from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import OutputError
+from franken_gguf.quantize.common.files import file_stamp
 from franken_gguf.quantize.convert import convert
 from franken_gguf.quantize.gguf_file.header import Header, read_header
 from franken_gguf.quantize.output.output import plan_output
@@ -20,11 +21,13 @@ from franken_gguf.quantize.target_size.measurements import (
     FOLDER,
     Measurements,
     delete_oldest,
+    gains_key,
     load,
     measurements_key,
     save,
 )
 from franken_gguf.quantize.target_size.type_menus import can_choose
+from franken_gguf.quantize.tensor_types.second_moments import SecondMoments
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from franken_gguf.runner.common.hardware import available_memory
 from franken_gguf.runner.engine.backend import EngineError
@@ -38,6 +41,7 @@ from .measure import (
     loaded,
     measure_divergences,
     measure_errors,
+    measure_gains,
     passages,
 )
 
@@ -53,17 +57,23 @@ def measurements(
     texts: tuple[str, ...],
     *,
     threads: int,
+    second_moments: SecondMoments | None = None,
     report: Report = lambda _: None,
 ) -> Measurements:
     """All that is needed to choose types for the source at `path`; `report` gets a line at times.
 
-    Raises FrankenError. What was measured before an error or an interruption is kept.
+    With `second_moments` also what choosing codes under them gains. Raises FrankenError. What was
+    measured before an error or an interruption is kept.
     """
     folder = _folder(path)
     key = measurements_key(source, importances, "\0".join(texts).encode())
     file = folder / f"{key}.json"
     with locked(folder / f"{key}.lock", report):
         measured = load(file)
+        if second_moments:
+            share = share_memory(source.tensors, threads, DEFAULT_MAX_MEMORY, refining=True)
+            stored = folder / f"{gains_key(key, file_stamp(second_moments.path))}.json"
+            _add_gains(source, importances, second_moments, measured, stored, share, report)
         if is_complete(source, importances, measured):
             with suppress(OSError):
                 file.touch()
@@ -81,6 +91,28 @@ def measurements(
             raise
         delete_oldest(folder)
         return measured
+
+
+def _add_gains(
+    source: Source,
+    importances: Mapping[str, F32],
+    second_moments: SecondMoments,
+    measured: Measurements,
+    file: Path,
+    share: Share,
+    report: Report,
+) -> None:
+    """Those stored in `file`, or measured now and stored there."""
+    measured.gains = load(file).errors
+    known = len(measured.gains)
+    shapes = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
+    moments = second_moments.for_tensors(shapes)
+    progress = _percent(report, "measuring chosen codes")
+    try:
+        measure_gains(source, importances, moments, measured, share, progress)
+    finally:
+        if len(measured.gains) > known:
+            save(file, Measurements(errors=measured.gains))
 
 
 def _run(
