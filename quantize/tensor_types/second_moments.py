@@ -97,8 +97,7 @@ class WeightMoments:
             moments[upper] = group
             moments += moments.T
             np.fill_diagonal(moments, 1)
-            moments *= scale
-            moments *= scale[:, None]
+            moments *= np.outer(scale, scale)
             yield moments
 
     def _array(self, offset: int, matrix: int, count: int, kind: np.dtype[np.floating]) -> F32:

@@ -45,6 +45,8 @@ class Partial:
     ) -> None:
         self.path = path
         self._moments = moments
+        if moments:
+            moments.weights = {}
         self.weights: dict[str, WeightSums] = {}
         self.done = 0
         """Chunks that are in the sums."""

@@ -12,12 +12,14 @@ from filelock import FileLock
 from gguf import GGMLQuantizationType, GGUFReader
 
 from franken_gguf.quantize.blocks.cpu_decode import SLOW_ON_CPU
+from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.tensor_types.type_presets import find_preset, find_type
 from franken_gguf.runner.cli import main
 from franken_gguf.runner.sensitivity.measured_source import locked
 from support.checkpoints import make_checkpoint
 from support.disks import mounted
 from support.oracle import llama_quantize
+from support.second_moments import write_made_up
 
 
 def franken(*words: object) -> Result:
@@ -73,6 +75,19 @@ def test_a_preset_names_its_own_size_and_the_result_is_predicted_to_be_better(fo
     assert points["Q4_K_M"]["nbytes"] == preset["bytes"]
     assert points["Q4_K_M"]["of_target"] == output["predicted_kl_divergence"]
     assert all(point["of_target"] <= point["of_preset"] for point in points.values())
+
+
+def test_what_chosen_codes_gain_is_measured_once_and_counts(folder: Path) -> None:
+    moments = write_made_up(folder / "moments.gguf", open_source(folder / "tales"))
+    plain = converted(folder, "--target-bpw", "5", "-o", folder)
+    before = measured(folder)
+    options = ("--target-bpw", "5", "--second-moments", moments, "-o", folder)
+    chosen = converted(folder, *options)
+    (gains,) = set(measured(folder)) - set(before)
+    assert 0 < chosen["predicted_kl_divergence"] < plain["predicted_kl_divergence"]
+    written = gains.stat().st_mtime_ns
+    assert converted(folder, *options)["tensor_types"] == chosen["tensor_types"]
+    assert gains.stat().st_mtime_ns == written
 
 
 def test_llama_quantize_makes_the_same_bytes_from_the_printed_types(folder: Path) -> None:

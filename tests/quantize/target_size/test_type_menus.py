@@ -33,6 +33,14 @@ def test_costs_are_scaled_from_the_type_that_was_run() -> None:
     assert {option.type.name: option.cost for option in options} == {"Q3_K": 0.1, "Q6_K": 0.025}
 
 
+def test_what_chosen_codes_leave_of_an_error_scales_its_cost() -> None:
+    wide = tensor(256, Type.F16)
+    errors = {wide.name: {"Q3_K": 0.02, "Q6_K": 0.005}}
+    measured = Measurements(errors, {wide.name: 0.1}, {wide.name: {"Q6_K": 0.5}})
+    (options,) = menus([wide], measured)
+    assert {option.type.name: option.cost for option in options} == {"Q3_K": 0.1, "Q6_K": 0.0125}
+
+
 def test_experts_that_stay_in_ram_get_no_type_that_is_slow_on_cpus() -> None:
     name = "blk.0.ffn_up_exps.weight"
     piece = Piece(name, 0, 64)
