@@ -112,11 +112,11 @@ def _refinement() -> Callable[[], object]:
     """Choosing codes of the sample, in groups of 256 columns; the inverses are made beforehand."""
     rows, _ = _sample()
     blocks = FORMATS["Q4_K"].quantize(rows, None)
-    groups = [prepared(np.eye(256, dtype=np.float32))] * (rows.shape[1] // 256)
+    moments = prepared([np.eye(256, dtype=np.float32)] * (rows.shape[1] // 256))
 
     def run() -> None:
         with one_blas_thread():
-            refined("Q4_K", rows, blocks, groups)
+            refined("Q4_K", rows, blocks, moments)
 
     return run
 

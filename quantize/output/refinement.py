@@ -13,7 +13,7 @@ class Refiner:
 
     def __init__(self) -> None:
         self._matrix: tuple[str, int] = "", 0
-        self._moments: list[Moments | None] = []
+        self._moments: Moments | None = None
 
     def __call__(self, name: str, rows: F32, blocks: U8, weight: WeightMoments, matrix: int) -> U8:
         """The blocks, uint8 [rows, row_bytes] of the format `name`, with better codes.
@@ -22,8 +22,8 @@ class Refiner:
         ReadError.
         """
         with one_blas_thread():
-            if self._matrix != (weight.name, matrix):
-                self._moments = []  # before the next ones are read
+            if self._moments is None or self._matrix != (weight.name, matrix):
+                self._moments = None  # frees its memory before the next ones are read
                 self._moments = weight.prepared(matrix)
                 self._matrix = weight.name, matrix
             return refined(name, rows, blocks, self._moments)

@@ -19,10 +19,10 @@ _MOST_WEIGHTS, _FEWEST_WEIGHTS = 1 << 20, 1 << 18
 _BYTES_PER_WEIGHT = 16
 # Temporary memory of the block searches for a job of any size; test_blocks_memory.py checks it.
 _SCRATCH_BYTES = 24 << 20
-# Codes chosen under second moments: for each weight of a job, codes, offsets, steps and the blocks'
-# weights; for each column of a matrix, two matrices of its group and what they are read from.
-_REFINING_BYTES_PER_WEIGHT = 20
-_REFINING_BYTES_PER_COLUMN = 20 * MOST_TOGETHER
+# Codes chosen under second moments: the tables of the search, for a job of any size, and for each
+# column of a matrix two matrices of its group, twice while they are read.
+_REFINING_BYTES = 28 << 20
+_REFINING_BYTES_PER_COLUMN = 16 * MOST_TOGETHER
 
 
 class Share(NamedTuple):
@@ -32,12 +32,11 @@ class Share(NamedTuple):
     job_weights: int
     scratch: int = _SCRATCH_BYTES
     """Bytes of a worker, whatever its job."""
-    per_weight: int = _BYTES_PER_WEIGHT
 
     @property
     def nbytes(self) -> int:
         """The working set of all workers together, without their Python interpreters."""
-        return self.workers * (self.scratch + self.per_weight * self.job_weights)
+        return self.workers * (self.scratch + _BYTES_PER_WEIGHT * self.job_weights)
 
 
 def share_memory(
@@ -49,16 +48,16 @@ def share_memory(
     dropped. Raises OutputError if one worker does not fit.
     """
     fewest = max([_FEWEST_WEIGHTS, *map(smallest_job, tensors)])
-    scratch, per_weight = _SCRATCH_BYTES, _BYTES_PER_WEIGHT
+    scratch = _SCRATCH_BYTES
     if refining:
-        scratch += _REFINING_BYTES_PER_COLUMN * max(tensor.cols for tensor in tensors)
-        per_weight += _REFINING_BYTES_PER_WEIGHT
-    smallest = Share(1, fewest, scratch, per_weight)
+        widest = max(tensor.cols for tensor in tensors)
+        scratch += _REFINING_BYTES + _REFINING_BYTES_PER_COLUMN * widest
+    smallest = Share(1, fewest, scratch)
     if smallest.nbytes > max_memory:
         raise OutputError(
             f"--max-memory: {max_memory:,} bytes are not enough for this model's rows; give "
             f"{-(-smallest.nbytes >> 20)}MiB or more"
         )
     workers = min(threads, max_memory // smallest.nbytes)
-    room = (max_memory // workers - scratch) // per_weight
-    return Share(workers, max(fewest, min(_MOST_WEIGHTS, room)), scratch, per_weight)
+    room = (max_memory // workers - scratch) // _BYTES_PER_WEIGHT
+    return Share(workers, max(fewest, min(_MOST_WEIGHTS, room)), scratch)

@@ -44,15 +44,15 @@ class CodeGains:
         with one_blas_thread():
             for matrix in _spread(len(tensor.pieces), _MATRICES):
                 rows = _rows(self.source, tensor, matrix)
-                groups = weight.prepared(matrix, _spread(weight.groups, _GROUPS))
+                moments = weight.prepared(matrix, _spread(weight.groups, _GROUPS))
                 for kind, sums in off.items():
                     codec = FORMATS[kind.name]
                     blocks = codec.quantize(
                         rows, None if importance is None else importance[matrix]
                     )
-                    better = refined(kind.name, rows, blocks, groups)
+                    better = refined(kind.name, rows, blocks, moments)
                     sums += [
-                        output_error(codec.dequantize(b) - rows, groups) for b in (blocks, better)
+                        output_error(codec.dequantize(b) - rows, moments) for b in (blocks, better)
                     ]
         return {
             kind: float(after / before) if before else 1.0 for kind, (before, after) in off.items()

@@ -61,17 +61,17 @@ class WeightMoments:
         """Columns in a group."""
         return self.cols // self.groups
 
-    def prepared(self, matrix: int, groups: Collection[int] | None = None) -> list[Moments | None]:
-        """The moments of one matrix for code_refinement.refined; None for groups not in `groups`.
+    def prepared(self, matrix: int, groups: Collection[int] | None = None) -> Moments:
+        """The moments of one matrix for code_refinement.refined, of all `groups` or some.
 
         Raises ImatrixError, ReadError.
         """
         wanted = range(self.groups) if groups is None else groups
+        some = (
+            moments if group in wanted else None for group, moments in enumerate(self.read(matrix))
+        )
         try:
-            return [
-                prepared(moments) if group in wanted else None
-                for group, moments in enumerate(self.read(matrix))
-            ]
+            return prepared(some)
         except np.linalg.LinAlgError:
             raise self._damaged() from None
 
