@@ -1,1 +1,1 @@
-"""Which block format each tensor gets: presets, overrides, importance matrices."""
+"""Which block format each tensor gets: presets, overrides, importance matrices, second moments."""

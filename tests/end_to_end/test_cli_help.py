@@ -39,6 +39,8 @@ WITHOUT_DEFAULT = {
     "report",
     "report_file",
     "rpc",
+    "second_moments",
+    "second_moments_file",
     "source",
     "ssl_cert_file",
     "ssl_key_file",
