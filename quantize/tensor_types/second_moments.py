@@ -33,6 +33,7 @@ MOST_TOGETHER = 320
 _SCALES, _CORRELATIONS = ".root_mean_squares", ".correlations"
 _TYPE = "second-moments"
 _MOST_CORRELATION = 1.001  # F16 rounds
+_MOST_SCALE = 1e15  # its square is far from float32's limit
 
 
 def group_count(cols: int) -> int:
@@ -86,9 +87,9 @@ class WeightMoments:
             self.correlations_offset, matrix, self.groups * count, np.dtype("<f2")
         )
         with np.errstate(invalid="ignore"):
-            sound = (scales >= 0).all() and (np.abs(correlations) <= _MOST_CORRELATION).all()
-        if not (sound and np.isfinite(scales).all()):
-            raise self._damaged()
+            sound = (scales >= 0) & (scales <= _MOST_SCALE)
+            if not (sound.all() and (np.abs(correlations) <= _MOST_CORRELATION).all()):
+                raise self._damaged()
         upper = np.triu_indices(self.size, 1)
         for scale, group in zip(
             scales.reshape(self.groups, -1), correlations.reshape(self.groups, -1), strict=True

@@ -101,7 +101,7 @@ def test_a_weight_without_its_correlations_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("scale", "correlation"), [(np.nan, 0), (-1, 0), (np.inf, 0), (1, np.nan), (1, 2)]
+    ("scale", "correlation"), [(np.nan, 0), (-1, 0), (np.inf, 0), (1e30, 0), (1, np.nan), (1, 2)]
 )
 def test_values_that_are_no_moments_are_refused_when_they_are_read(
     tmp_path: Path, scale: float, correlation: float
