@@ -133,7 +133,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     metavar="FILE",
     help=(
         "Also write how columns vary together to this GGUF file, for convert --second-moments: "
-        "256 KiB in memory for every 256 columns of a matrix, and 64 KiB on disk."
+        "256 KiB of memory for every 256 columns of a matrix, 64 KiB on disk."
     ),
 )
 @option(
