@@ -45,7 +45,7 @@ from support.ggml import ggml_quantize
 CHUNK, SKIPPED = 128, 12
 _CHANGES = 100_000
 JOB_WEIGHTS = 1 << 20
-SIZES = ("Q4_K_M", "IQ2_XS", "Q6_K", "Q4_K_MOE", "Q3_K_M", "Q2_K", "Q5_K_M")
+SIZES = ("Q4_K_M", "IQ2_XS", "Q6_K", "Q4_K_MOE", "Q3_K_M", "Q2_K", "Q5_K_M", "IQ2_XXS", "IQ1_S")
 WAYS = ("preset", "target", "15550", "error", "random 0", "random 1", "random 2")
 
 

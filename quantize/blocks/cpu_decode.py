@@ -50,3 +50,16 @@ def slow_types(speeds: Mapping[str, float]) -> frozenset[str]:
 
 
 SLOW_ON_CPU = slow_types(DECODE_SPEED)
+
+_BYTE_TIME = {
+    name: FORMATS[name].block_len / FORMATS[name].block_bytes / speed
+    for name, speed in DECODE_SPEED.items()
+}
+
+
+def decode_time(kind: str, nbytes: int) -> float:
+    """Time of one processor for `nbytes` of a type, in that of a weight in Q4_K.
+
+    A type that was not measured, such as F16, takes as long for a byte as Q8_0.
+    """
+    return nbytes * _BYTE_TIME.get(kind, _BYTE_TIME["Q8_0"])

@@ -7,10 +7,11 @@ from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from .expert_order import fastest_first, is_clearly_faster
 from .layer_split import by_room, by_shares
 from .memory_use import CPU, REPACKED, Cache, memory_of
 from .model_shape import ModelShape, Weight
-from .placement import Device, Machine, Override, PlacementOptions, Plan
+from .placement import Device, Machine, Override, PlacementOptions, Plan, is_first
 from .repacking import Way, choose, is_repacked
 
 # Memory to leave free on a device: llama.cpp's --fit-target, or an eighth if that is less. In RAM a
@@ -23,75 +24,99 @@ class Arrangement:
     """One way to split a model between the CPU and all devices together."""
 
     n_gpu_layers: int
-    n_cpu_moe: int = 0
+    cpu_moe_layers: tuple[int, ...] = ()
+    """Layers whose experts stay in RAM, in their order in the model."""
+    part_of: int = -1
+    """One more layer, of whose experts some projections stay in RAM too."""
     partly: tuple[str, ...] = ()
-    """Projections of the experts of layer `n_cpu_moe` that stay in RAM too."""
+    """Those projections."""
 
     def home(self, weight: Weight, layers: list[str]) -> str:
         """The device of `weight`, where layer n is on `layers[n]`."""
         if weight.layer < 0:
             return CPU
         if weight.projection and (
-            weight.layer < self.n_cpu_moe
-            or (weight.layer == self.n_cpu_moe and weight.projection in self.partly)
+            weight.layer in self.cpu_moe_layers
+            or (weight.layer == self.part_of and weight.projection in self.partly)
         ):
             return CPU
         return layers[min(weight.layer, len(layers) - 1)]
 
     def overrides(self) -> tuple[Override, ...]:
-        """Overrides that keep the experts in RAM; the first one is what --n-cpu-moe does."""
-        patterns = []
-        if self.n_cpu_moe:
-            layers = "|".join(map(str, range(self.n_cpu_moe)))
-            patterns.append(rf"blk\.({layers})\.ffn_(up|down|gate|gate_up)_(ch|)exps")
-        if self.partly:
-            patterns.append(self.partial_pattern())
-        return tuple(Override(pattern, CPU) for pattern in patterns)
+        """Overrides that keep the experts in RAM."""
+        return tuple(Override(pattern, CPU) for pattern in (*self._whole(), *self._partial()))
 
-    def partial_pattern(self) -> str:
-        """A regular expression for the projections of layer `n_cpu_moe` that stay in RAM."""
-        names = self.partly[0] if len(self.partly) == 1 else f"({'|'.join(self.partly)})"
-        return rf"blk\.{self.n_cpu_moe}\.ffn_{names}_(ch|)exps"
+    def flags(self) -> Iterator[str]:
+        """The overrides as options of llama.cpp."""
+        whole = list(self._whole())
+        if self.cpu_moe_layers and is_first(self.cpu_moe_layers):
+            yield from ("-ncmoe", str(len(self.cpu_moe_layers)))
+            whole = []
+        for pattern in (*whole, *self._partial()):
+            yield from ("-ot", f"{pattern}={CPU}")
+
+    def _whole(self) -> Iterator[str]:
+        """A regular expression for all experts of some layers; that of --n-cpu-moe, too."""
+        if self.cpu_moe_layers:
+            layers = "|".join(map(str, self.cpu_moe_layers))
+            yield rf"blk\.({layers})\.ffn_(up|down|gate|gate_up)_(ch|)exps"
+
+    def _partial(self) -> Iterator[str]:
+        if self.partly:
+            names = self.partly[0] if len(self.partly) == 1 else f"({'|'.join(self.partly)})"
+            yield rf"blk\.{self.part_of}\.ffn_{names}_(ch|)exps"
 
 
 def arrangements(
-    shape: ModelShape, options: PlacementOptions, devices: Sequence[Device]
+    shape: ModelShape,
+    options: PlacementOptions,
+    devices: Sequence[Device],
+    order: Sequence[int],
 ) -> Iterator[Arrangement]:
-    """All arrangements that the options allow, from the most on devices to the least."""
+    """All arrangements that the options allow, from the most on devices to the least.
+
+    `order` is that in which layers give up their place on a device for their experts.
+    """
     if not devices:
         yield Arrangement(0)
         return
-    every = shape.n_layer + 1
-    top = every if options.n_gpu_layers in (None, -1) else min(options.n_gpu_layers or 0, every)
+    every, top = shape.n_layer + 1, _most_layers(shape, options)
     fewer = range(top, -1, -1) if options.n_gpu_layers is None else (top,)
     if not shape.n_expert:
         yield from map(Arrangement, fewer)
     elif options.n_cpu_moe is not None:
-        n_cpu_moe = min(options.n_cpu_moe, shape.n_layer)
-        yield from (Arrangement(n, n_cpu_moe) for n in fewer)
+        first = tuple(range(min(options.n_cpu_moe, shape.n_layer)))
+        yield from (Arrangement(n, first) for n in fewer)
     else:
         for n_cpu_moe in range(every - top, shape.n_layer) if top else ():
+            whole, part_of = tuple(sorted(order[:n_cpu_moe])), order[n_cpu_moe]
             for partly in ((), ("down",), ("gate", "down")):
-                yield Arrangement(top, n_cpu_moe, partly)
-        yield from (Arrangement(n, shape.n_layer) for n in fewer)
+                yield Arrangement(top, whole, part_of, partly)
+        yield from (Arrangement(n, tuple(range(shape.n_layer))) for n in fewer)
+
+
+def _most_layers(shape: ModelShape, options: PlacementOptions) -> int:
+    """The most layers on devices that the options allow, the output included."""
+    every = shape.n_layer + 1
+    return every if options.n_gpu_layers in (None, -1) else min(options.n_gpu_layers or 0, every)
 
 
 def fitting(shape: ModelShape, machine: Machine, options: PlacementOptions, cache: Cache) -> Plan:
     """The plan with the most on devices that have room for it; RAM can still be short.
 
-    If no plan has room, the one with the least on devices. One device is used alone if it suffices:
-    each further one costs a copy and a wait for every token.
+    If no plan has room, the one with the least on devices. The experts in RAM are those of the
+    first layers, unless a CPU decodes those of others clearly faster.
     """
     case = _Case(shape, machine, options, cache, _moved(shape, options.overrides))
-    devices = sorted(machine.devices, key=lambda device: device.is_remote)
-    choices = list(arrangements(shape, options, devices))
-    if len(devices) > 1 and options.tensor_split is None:
-        for device in sorted(devices, key=lambda device: (device.is_remote, -device.free)):
-            alone = case.plan(choices[0], [device], (choices[0].n_gpu_layers,))
-            if has_room(alone):
-                return alone
-    first = bisect_left(choices, True, key=lambda choice: has_room(case.dealt(choice, devices)))
-    return case.dealt(choices[min(first, len(choices) - 1)], devices)
+    in_order = tuple(range(shape.n_layer))
+    fastest = fastest_first(shape, shape.n_layer + 1 - _most_layers(shape, options))
+    plain = case.best(in_order)
+    all_on_devices = not (plain.cpu_moe_layers or plain.partly)
+    if fastest == in_order or all_on_devices or options.n_cpu_moe is not None:
+        return plain
+    sorted_out = case.best(fastest)
+    is_better = sorted_out.fits and is_clearly_faster(shape, sorted_out, plain)
+    return sorted_out if is_better else plain
 
 
 def has_room(plan: Plan) -> bool:
@@ -124,6 +149,22 @@ class _Case:
     options: PlacementOptions
     cache: Cache
     moved: dict[str, str]
+
+    def best(self, order: Sequence[int]) -> Plan:
+        """The plan with the most on devices, `order` that of the layers whose experts leave them.
+
+        One device is used alone if it suffices: each further one costs a copy and a wait for every
+        token.
+        """
+        devices = sorted(self.machine.devices, key=lambda device: device.is_remote)
+        choices = list(arrangements(self.shape, self.options, devices, order))
+        if len(devices) > 1 and self.options.tensor_split is None:
+            for device in sorted(devices, key=lambda device: (device.is_remote, -device.free)):
+                alone = self.plan(choices[0], [device], (choices[0].n_gpu_layers,))
+                if has_room(alone):
+                    return alone
+        first = bisect_left(choices, True, key=lambda choice: has_room(self.dealt(choice, devices)))
+        return self.dealt(choices[min(first, len(choices) - 1)], devices)
 
     def dealt(self, choice: Arrangement, devices: Sequence[Device]) -> Plan:
         """The plan of `choice` with its layers on `devices`, by the user's shares or by room."""
@@ -177,7 +218,8 @@ class _Case:
             tensor_split=split,
             n_layers=shape.n_layer + 1,
             n_gpu_layers=choice.n_gpu_layers,
-            n_cpu_moe=choice.n_cpu_moe if choice.n_gpu_layers else 0,
+            n_cpu_moe=len(choice.cpu_moe_layers) if choice.n_gpu_layers else 0,
+            cpu_moe_layers=choice.cpu_moe_layers if choice.n_gpu_layers else (),
             partly=choice.partly if choice.n_gpu_layers else (),
             overrides=(*self.options.overrides, *own),
             used=used,
@@ -210,10 +252,8 @@ class _Case:
         flags = ["-c", str(cache.n_ctx), "-ngl", str(choice.n_gpu_layers)]
         for override in options.overrides:
             flags += ["-ot", f"{override.pattern}={override.device}"]
-        if choice.n_gpu_layers and choice.n_cpu_moe:
-            flags += ["-ncmoe", str(choice.n_cpu_moe)]
-        if choice.n_gpu_layers and choice.partly:
-            flags += ["-ot", f"{choice.partial_pattern()}={CPU}"]
+        if choice.n_gpu_layers:
+            flags += choice.flags()
         if options.experts_used is not None:
             key = f"{self.shape.architecture}.expert_used_count"
             flags += ["--override-kv", f"{key}=int:{options.experts_used}"]

@@ -84,6 +84,11 @@ class PlacementOptions(Rope):
 DEFAULT_PLACEMENT = PlacementOptions()
 
 
+def is_first(layers: tuple[int, ...]) -> bool:
+    """Whether these are the first layers of a model, as with llama.cpp's --n-cpu-moe."""
+    return layers == tuple(range(len(layers)))
+
+
 @dataclass(frozen=True)
 class Plan:
     """The settings for llama.cpp, and the memory that it will use."""
@@ -98,8 +103,11 @@ class Plan:
     """All layers of the model, the output included."""
     n_gpu_layers: int
     n_cpu_moe: int
+    """Number of layers whose experts stay in RAM."""
+    cpu_moe_layers: tuple[int, ...]
+    """Those layers: the first, unless a CPU decodes the experts of others clearly faster."""
     partly: tuple[str, ...]
-    """Projections of the experts of layer `n_cpu_moe` that stay in RAM too."""
+    """Projections of the experts of one more layer that stay in RAM too."""
     overrides: tuple[Override, ...]
     """The user's, then those for the experts."""
     used: Bytes
@@ -146,6 +154,8 @@ class Plan:
             text = f"{self.n_gpu_layers} of {every} layers, {', '.join(shares)}"
         if self.n_cpu_moe:
             text += f", the experts of {self.n_cpu_moe} in RAM"
+            if not is_first(self.cpu_moe_layers):
+                text += " (those that a CPU decodes fastest)"
         if self.partly:
             text += f", and {' and '.join(self.partly)} of one more"
         return text

@@ -3,8 +3,9 @@
 Devices get the dense parts first, which work on every token: attention, the KV cache and the
 output. Then the experts, a layer at a time, and of one more layer the projections that fit. The
 experts left in RAM are those of the first layers, as with llama.cpp's --n-cpu-moe (its --fit fills
-in the same order from the other end). If not even the dense parts fit, devices get fewer layers.
-What does not fit on one device is split over all, each filled before the next.
+in the same order from the other end), or those of other layers if a CPU decodes them clearly
+faster. If not even the dense parts fit, devices get fewer layers. What does not fit on one device
+is split over all, each filled before the next.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from gguf import GGML_QUANT_SIZES
 from franken_gguf.quantize.blocks.cpu_decode import SLOW_ON_CPU
 
 from .advice import advice
+from .expert_order import experts_in_ram
 from .memory_use import CPU, KV_TYPES, N_BATCH, Cache
 from .model_shape import ModelShape
 from .offload_candidates import DEVICE_HEADROOM, HEADROOM_SHARE, fitting
@@ -233,8 +235,7 @@ def _idle(machine: Machine, best: Plan) -> Iterator[str]:
 
 def _slow_experts(shape: ModelShape, best: Plan) -> Iterator[str]:
     """A note if most experts in RAM are of types that a CPU decodes slowly, repacked or not."""
-    layers = best.n_cpu_moe if best.n_gpu_layers else shape.n_layer
-    in_ram = [weight for weight in shape.weights if weight.projection and weight.layer < layers]
+    in_ram = experts_in_ram(shape, best)
     slow = [w for w in in_ram if w.kind.startswith(_GRIDS) and w.kind in SLOW_ON_CPU]
     if 2 * sum(weight.nbytes for weight in slow) > sum(weight.nbytes for weight in in_ram):
         kinds = " and ".join(sorted({weight.kind for weight in slow}))
