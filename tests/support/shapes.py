@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from math import prod
 from pathlib import Path
@@ -90,10 +91,12 @@ def sparse_model(
     architecture: str = "llama",
     tied: bool = False,
     kind: GGMLQuantizationType = Q4_0,
+    expert_kinds: Sequence[GGMLQuantizationType] = (),
 ) -> Path:
     """A model of such a shape, which llama.cpp takes with no_alloc.
 
-    `n_ff` is the width of an expert of a mixture, `shared` that of its shared expert.
+    `n_ff` is the width of an expert of a mixture, `shared` that of its shared expert. The experts
+    of layer n have the n-th of `expert_kinds`, which are repeated; without any they have `kind`.
     """
     vocab = 49152
     shapes: Shapes = {
@@ -114,7 +117,8 @@ def sparse_model(
             f"blk.{n}.attn_norm.weight": ((n_embd,), F32),
             f"blk.{n}.ffn_norm.weight": ((n_embd,), F32),
         }
-        shapes |= _feed_forward(n, n_embd, n_ff, kind, experts)
+        own = expert_kinds[n % len(expert_kinds)] if expert_kinds else kind
+        shapes |= _feed_forward(n, n_embd, n_ff, own, experts)
         if experts:
             shapes[f"blk.{n}.ffn_gate_inp.weight"] = ((experts, n_embd), F32)
         if shared:
