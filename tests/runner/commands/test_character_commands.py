@@ -3,33 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from franken_gguf.quantize.common.errors import FrankenError
-from franken_gguf.runner import Chat
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.commands.command_table import completions, respond
 from franken_gguf.runner.story.card import Card
 from support.cards import V2, V3
-from support.dialogues import do, new_dialogue, small_chat
+from support.dialogues import do
 from support.stories import read, tell
 
 BO = {"name": "Bo", "description": "{{char}} rows the boat.", "first_mes": "Ahoy, {{user}}."}
-
-
-@pytest.fixture(scope="module")
-def chat() -> Iterator[Chat]:
-    with small_chat(2048) as chat:
-        yield chat
-
-
-@pytest.fixture
-def dialogue(chat: Chat, tmp_path: Path) -> Iterator[Dialogue]:
-    with new_dialogue(chat, tmp_path, max_tokens=8) as dialogue:
-        yield dialogue
 
 
 def test_several_characters_speak_by_name_and_in_turn(dialogue: Dialogue, tmp_path: Path) -> None:

@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from franken_gguf.quantize.common.errors import FrankenError
-from franken_gguf.runner import Chat
 from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.commands.command_table import completions, respond
 from franken_gguf.runner.commands.story_commands import parsed_note
@@ -19,7 +17,7 @@ from franken_gguf.runner.conversation.session import data_folder
 from franken_gguf.runner.story.author_note import Note
 from franken_gguf.runner.story.saved_story import begin
 from support.cards import V2, V3
-from support.dialogues import do, new_dialogue, small_chat
+from support.dialogues import do
 from support.stories import read, tell
 
 SHORT = {"sticky": 2, "scanDepth": 1}
@@ -30,18 +28,6 @@ LORE = {
         {"keys": ["storm"], "content": "Never.", "comment": "Storm", "probability": 0},
     ]
 }
-
-
-@pytest.fixture(scope="module")
-def chat() -> Iterator[Chat]:
-    with small_chat(2048) as chat:
-        yield chat
-
-
-@pytest.fixture
-def dialogue(chat: Chat, tmp_path: Path) -> Iterator[Dialogue]:
-    with new_dialogue(chat, tmp_path, max_tokens=8) as dialogue:
-        yield dialogue
 
 
 @pytest.mark.parametrize(
