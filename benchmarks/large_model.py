@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -28,20 +29,28 @@ _SCALE = 0.02
 
 
 def random_model(
-    path: Path, kind: str = "Q4_0", layers: int = 32, shape: Shape = MIXTRAL_4X7B
+    path: Path,
+    kind: str = "Q4_0",
+    layers: int = 32,
+    shape: Shape = MIXTRAL_4X7B,
+    expert_kinds: Sequence[str] = (),
 ) -> Path:
     """A model of `shape`, a 4x7B's unless another is given, with random weights.
 
     Its matrices are random blocks of a pool that this project's own quantizer made: each is valid.
+    The experts of the layers are in `expert_kinds` by turns, if there are any.
     """
-    sparse_model(path, kind=GGMLQuantizationType[kind], **shape | {"layers": layers})
+    kinds = [GGMLQuantizationType[name] for name in expert_kinds]
+    main_kind = GGMLQuantizationType[kind]
+    sparse_model(path, kind=main_kind, expert_kinds=kinds, **shape | {"layers": layers})
     header = read_header(path)
     random = np.random.default_rng(0)
-    pool = _pool(kind, random)
+    pools = {name: _pool(name, random) for name in dict.fromkeys((kind, *expert_kinds))}
     with path.open("rb+") as file:
         for tensor in header.tensors:
             file.seek(tensor.offset)
-            if tensor.type.name == kind:
+            pool = pools.get(tensor.type.name)
+            if pool is not None:
                 blocks = tensor.nbytes // pool.shape[1]
                 for start in range(0, blocks, _PIECE_BLOCKS):
                     count = min(_PIECE_BLOCKS, blocks - start)

@@ -26,7 +26,7 @@ from make_dense_model import dense_checkpoint
 
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.output import Output, plan_output
-from franken_gguf.quantize.tensor_types.type_presets import find_preset
+from franken_gguf.quantize.tensor_types.type_presets import Type, find_preset
 from franken_gguf.runner.cli import main as franken_gguf
 from franken_gguf.runner.ui.convert_screen import size_and_types
 from support.shapes import MIXTRAL_4X7B, sparse_model
@@ -34,6 +34,7 @@ from support.shapes import MIXTRAL_4X7B, sparse_model
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = ("README.md", "docs/demo.md", "docs/plan.md")
 TYPES = ("F16", "Q8_0", "Q4_K_M")
+MIXED = (Type.IQ3_XXS, Type.IQ4_XS)
 WIDTH = "100"
 BLOCK = re.compile(
     r"(<!-- output(?: (\d+) lines)? -->\n)    \$ franken-gguf (.*)\n(?:.*\n)*?(<!-- /output -->)"
@@ -77,6 +78,8 @@ def _example_files() -> Iterator[None]:
                 file.write(shard.header)
                 file.truncate(shard.nbytes)
         sparse_model(Path(folder, "my-4x7b-Q4_0.gguf"), **MIXTRAL_4X7B)
+        mixed = Path(folder, "my-4x7b-3.80bpw.gguf")
+        sparse_model(mixed, kind=Type.Q5_K, expert_kinds=MIXED, **MIXTRAL_4X7B)
         chdir(folder)
         try:
             yield
