@@ -48,11 +48,12 @@ class Arrangement:
 
     def flags(self) -> Iterator[str]:
         """The overrides as options of llama.cpp."""
-        whole = list(self._whole())
-        if self.cpu_moe_layers and is_first(self.cpu_moe_layers):
+        patterns = [*self._partial()]
+        if not is_first(self.cpu_moe_layers):
+            patterns = [*self._whole(), *patterns]
+        elif self.cpu_moe_layers:
             yield from ("-ncmoe", str(len(self.cpu_moe_layers)))
-            whole = []
-        for pattern in (*whole, *self._partial()):
+        for pattern in patterns:
             yield from ("-ot", f"{pattern}={CPU}")
 
     def _whole(self) -> Iterator[str]:
@@ -75,7 +76,7 @@ def arrangements(
 ) -> Iterator[Arrangement]:
     """All arrangements that the options allow, from the most on devices to the least.
 
-    `order` is that in which layers give up their place on a device for their experts.
+    `order`: all layers, those whose experts go to RAM first come first.
     """
     if not devices:
         yield Arrangement(0)
@@ -114,9 +115,9 @@ def fitting(shape: ModelShape, machine: Machine, options: PlacementOptions, cach
     all_on_devices = not (plain.cpu_moe_layers or plain.partly)
     if fastest == in_order or all_on_devices or options.n_cpu_moe is not None:
         return plain
-    sorted_out = case.best(fastest)
-    is_better = sorted_out.fits and is_clearly_faster(shape, sorted_out, plain)
-    return sorted_out if is_better else plain
+    by_time = case.best(fastest)
+    is_better = by_time.fits and is_clearly_faster(shape, by_time, plain)
+    return by_time if is_better else plain
 
 
 def has_room(plan: Plan) -> bool:
@@ -151,7 +152,7 @@ class _Case:
     moved: dict[str, str]
 
     def best(self, order: Sequence[int]) -> Plan:
-        """The plan with the most on devices, `order` that of the layers whose experts leave them.
+        """The plan with the most on devices; `order`: the layers whose experts go to RAM first.
 
         One device is used alone if it suffices: each further one costs a copy and a wait for every
         token.
