@@ -6,7 +6,8 @@ floats for each token, found by varying one width at a time and asking llama.cpp
 
     attention         max(2 E + 2 Q + KV, 3 E + 2 Q), one E less in the last layer
     feed-forward      3 u F + 2 E + Q
-    sum of experts    (2 u + 3) E + Q, and 2 E more on a device that does not have the first layers
+    sum of experts    (2 u + 3) E + Q, and 2 E more on a device that does not have the first layers,
+                      if these or the experts of the layer before the device's are on the CPU
     either on the CPU E more
     experts elsewhere (u + 2) E + Q on the device of the attention, and where they are:
                       max(3 u F + 2 E, (2 u + 3) E) for all, u F + (1 + u) E for some projections
@@ -189,7 +190,7 @@ class _GraphSteps:
     """The feed-forward or the sum of its experts, the wider one."""
     cpu_feed_forward: int
     sum_off_first_device: int
-    """The sum of experts on a device that does not have the first layers."""
+    """The sum of experts on a device that comes after layers or experts on the CPU."""
     waiting_for_experts: int
     """On the device of the attention, while experts are computed elsewhere."""
     experts_alone: int
@@ -256,17 +257,17 @@ def _peaks(
     """The widest step on each device, in floats for each token of a batch."""
     last = n_layer - 1
     peak: Counter[str] = Counter({CPU: steps.input})
+    after_cpu: set[str] = set()
 
     def reach(device: str, floats: int) -> None:
         peak[device] = max(peak[device], floats)
 
     for n, home in enumerate(layers[: last + 1]):
         reach(home, steps.last_attention if n == last else steps.attention)
-        if (
-            n
-            and home not in (CPU, layers[n - 1])
-            and CPU in (layers[n - 1], *experts[n - 1].values())
-        ):
+        is_new = n and home not in (CPU, layers[n - 1])
+        if is_new and CPU in (layers[0], layers[n - 1], *experts[n - 1].values()):
+            after_cpu.add(home)
+        if is_new and CPU in (layers[n - 1], *experts[n - 1].values()):
             reach(home, steps.sum_of_previous_in_last if n == last else steps.sum_of_previous)
         if n == last:
             break
@@ -275,7 +276,7 @@ def _peaks(
             reach(home, steps.waiting_for_experts)
         if not away or len(away) < len(experts[n]):
             reach(home, steps.cpu_feed_forward if home == CPU else steps.feed_forward)
-            if layers[0] == CPU != home == layers[n - 1]:
+            if home in after_cpu and not is_new:
                 reach(home, steps.sum_off_first_device)
         for device in away:
             all_there = away.count(device) == len(experts[n])

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
+from gguf import GGMLQuantizationType as Type
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.cli import main
@@ -14,6 +15,7 @@ from franken_gguf.runner.planning.model_shape import model_shape
 from franken_gguf.runner.planning.placement import Device, Machine, PlacementOptions
 from franken_gguf.runner.planning.planner import plan
 from support.checkpoints import make_checkpoint
+from support.shapes import sparse_model
 from support.workers import by_device, engines, planned, worker
 
 SLOW = (0, 2, 3, 5)
@@ -77,3 +79,30 @@ def test_the_answer_is_the_same_as_on_the_cpu_alone(answers: list[dict[str, Any]
     alone, shared = (answer["tokens"] for answer in answers)
     assert len(alone) == 8
     assert shared == alone
+
+
+def test_compute_buffers_are_foreseen_where_experts_in_ram_are_between_others(
+    tmp_path: Path,
+) -> None:
+    path = sparse_model(
+        tmp_path / "fine.gguf",
+        n_embd=2048,
+        n_ff=768,
+        heads=32,
+        kv_heads=4,
+        experts=32,
+        used=8,
+        layers=8,
+        kind=Type.Q5_K,
+        expert_kinds=(Type.IQ3_XXS, Type.IQ4_XS, Type.IQ3_XXS),
+    )
+    wishes = {"n_ctx": 512, "type_k": "f16", "type_v": "f16"}
+    job = {"measure": True, "model": str(path), "wishes": wishes}
+    free = (int(path.stat().st_size * part) for part in (0.42, 0.51))
+    with worker() as one, worker() as other:
+        results = engines([job | {"vram": [each, each]} for each in free], one, other)
+    assert [result["plan"]["cpu_moe_layers"] for result in results] == [[0, 1, 2, 4, 7], [1, 4, 7]]
+    for result in results:
+        found, foreseen = by_device(result, "compute", "output"), planned(result, "compute buffers")
+        for name in found:  # a little more is room to spare, less is a failed allocation
+            assert 0.99 * found[name] <= foreseen[name] + ROUNDING <= 1.2 * found[name] + ROUNDING
