@@ -7,16 +7,17 @@ open, and a deleted file is noticed. mmap is not used: its touched pages count a
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from io import FileIO
 from pathlib import Path
 from secrets import token_hex
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import CheckpointError, ReadError
+from .errors import CheckpointError, OutputError, ReadError
 
 U8 = NDArray[np.uint8]
 FileStamp = tuple[str, int, int]
@@ -105,6 +106,23 @@ def replacing(
             sync_folder(path.parent)
     finally:
         part.unlink(missing_ok=True)
+
+
+def save_arrays(
+    path: Path, arrays: Mapping[str, NDArray[Any]], *, part: Path | None = None
+) -> None:
+    """Write what an unfinished run keeps to the .npz file `path`; see `replacing`.
+
+    Raises OutputError.
+    """
+    try:
+        with replacing(path, part=part, fsync=True) as unfinished, unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+    except OSError as error:
+        raise OutputError(
+            f"{path}: cannot be written: {error.strerror or error}; make room and run the same "
+            "command to resume"
+        ) from None
 
 
 def sync_folder(folder: Path) -> None:

@@ -71,8 +71,8 @@ def train(
 ) -> Trained:
     """Train from `state` on, to `steps` steps of SEQUENCES passages each, which are used in turn.
 
-    The state is saved in `file` from time to time, and by whatever ends this early. Raises
-    CheckpointError for a broken model, OutputError.
+    The state is saved in `file` from time to time, after the last step, and by whatever ends this
+    early. Raises CheckpointError for a broken model, OutputError.
     """
     saved = time.monotonic()
     try:
@@ -82,6 +82,7 @@ def train(
             if time.monotonic() - saved > _SAVE_SECONDS:
                 save(file, state)
                 saved = time.monotonic()
+        save(file, state)
         work = "measuring the trained router: text"
         after = _on(mixture, state.rows, split.held_out, work, report)
     except BaseException:

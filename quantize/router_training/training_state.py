@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.blocks.formats import F32
-from franken_gguf.quantize.common.errors import OutputError
-from franken_gguf.quantize.common.files import replacing
+from franken_gguf.quantize.common.files import save_arrays
 
 from .loss import Measured
 
@@ -56,15 +55,7 @@ def save(path: Path, state: State) -> None:
     for number, one in enumerate(state.before):
         arrays |= {f"losses{number}": one.losses, f"loads{number}": one.loads}
         arrays[f"inputs{number}"] = one.inputs
-    try:
-        part = path.with_name(f"{path.name}.part")
-        with replacing(path, part=part, fsync=True), part.open("wb") as file:
-            np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is a bool
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot be written: {error.strerror or error}; make room and run the same "
-            "command to resume"
-        ) from None
+    save_arrays(path, arrays, part=path.with_name(f"{path.name}.part"))
 
 
 def load(path: Path, rows: F32, held_out: Sequence[NDArray[np.int64]]) -> State | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -197,57 +197,65 @@ def convert(
         convert_screen.show_imatrix(notices, imatrix, outputs)
     asked, threads = threads, threads or _useful_workers(model)
     folder = source.absolute().parent if dry_run else paths[0].parent
-    with _created(folder) if out and not names_file(out) and not dry_run else nullcontext():
-        if not dry_run:
-            _check(model, outputs, overwrite=overwrite)
-        if targets or not dry_run:
-            route(model, folder, notices, base_type=base_type, threads=asked)
-    fitter, fitted = None, list[Fitted]()
-    if targets:
-        fitter = measured_fitter(
-            *(model, source, imatrix, overrides, target_text, allow_requantize, notices, asked),
-            cpu_moe=cpu_moe,
-            second_moments=second_moments,
-        )
-        fitted = [fitter.fit(target) for target in targets]
-        outputs[len(presets) :] = [
-            plan(path, one.preset, one.overrides)
-            for path, one in zip(paths[len(presets) :], fitted, strict=True)
-        ]
-    chosen = choose_kernels(kernels, block_weights(model, outputs), threads)
-    if dry_run:
-        sizes = frontier(fitter, model, imatrix, overrides) if fitter else []
-        if report_file:
-            write_report(report_file, source, imatrix_file, sizes)
-        expected = estimate(model, outputs, threads, max_memory, chosen)
-        _show_plan(outputs, expected, sizes, as_json=as_json)
-        return
-    stats = ProgressStats(model, outputs)
-    try:
-        with conversion_progress(notices, stats) as report:
-            result = pipeline.convert(
-                model,
-                outputs,
-                threads=threads,
-                max_memory=max_memory,
-                overwrite=overwrite,
-                check=verify,
-                kernels=chosen,
-                report=report,
-                report_check=stats.compare,
-                notify=partial(convert_screen.say, notices),
+    with ExitStack() as until_written:
+        with _created(folder) if out and not names_file(out) and not dry_run else nullcontext():
+            if not dry_run:
+                _check(model, outputs, overwrite=overwrite)
+            if targets or not dry_run:
+                route(
+                    model,
+                    folder,
+                    notices,
+                    base_type=base_type,
+                    threads=asked,
+                    keep_training=until_written,
+                )
+        fitter, fitted = None, list[Fitted]()
+        if targets:
+            fitter = measured_fitter(
+                *(model, source, imatrix, overrides, target_text, allow_requantize, notices, asked),
+                cpu_moe=cpu_moe,
+                second_moments=second_moments,
             )
-    except KeyboardInterrupt as interrupt:
-        # Before the first job is done, the share is unknown, that of a resumed run too.
-        where = f" at {100 * stats.weights // stats.total} %" if stats.weights else ""
-        interrupt.args = (f"Interrupted{where}; run the same command to resume.",)
-        raise
-    if as_json:
-        click.echo(json.dumps(convert_json.written(outputs, result, fitted), indent=2))
-    else:
-        convert_screen.show_outputs(Console(), outputs, result.checks)
-        show_fitted(Console(), outputs[len(presets) :], fitted)
-        convert_screen.show_time(notices, result, stats.seconds, chosen)
+            fitted = [fitter.fit(target) for target in targets]
+            outputs[len(presets) :] = [
+                plan(path, one.preset, one.overrides)
+                for path, one in zip(paths[len(presets) :], fitted, strict=True)
+            ]
+        chosen = choose_kernels(kernels, block_weights(model, outputs), threads)
+        if dry_run:
+            sizes = frontier(fitter, model, imatrix, overrides) if fitter else []
+            if report_file:
+                write_report(report_file, source, imatrix_file, sizes)
+            expected = estimate(model, outputs, threads, max_memory, chosen)
+            _show_plan(outputs, expected, sizes, as_json=as_json)
+            return
+        stats = ProgressStats(model, outputs)
+        try:
+            with conversion_progress(notices, stats) as report:
+                result = pipeline.convert(
+                    model,
+                    outputs,
+                    threads=threads,
+                    max_memory=max_memory,
+                    overwrite=overwrite,
+                    check=verify,
+                    kernels=chosen,
+                    report=report,
+                    report_check=stats.compare,
+                    notify=partial(convert_screen.say, notices),
+                )
+        except KeyboardInterrupt as interrupt:
+            # Before the first job is done, the share is unknown, that of a resumed run too.
+            where = f" at {100 * stats.weights // stats.total} %" if stats.weights else ""
+            interrupt.args = (f"Interrupted{where}; run the same command to resume.",)
+            raise
+        if as_json:
+            click.echo(json.dumps(convert_json.written(outputs, result, fitted), indent=2))
+        else:
+            convert_screen.show_outputs(Console(), outputs, result.checks)
+            show_fitted(Console(), outputs[len(presets) :], fitted)
+            convert_screen.show_time(notices, result, stats.seconds, chosen)
 
 
 def _show_plan(

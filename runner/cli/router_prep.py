@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from pathlib import Path
 
 import click
@@ -62,14 +63,17 @@ def route(
     *,
     base_type: Preset | None = None,
     threads: int | None = None,
+    keep_training: ExitStack | None = None,
 ) -> None:
     """Build a recipe's router, running the base model if its gate_mode needs that.
 
     The base model is converted to a temporary file in `folder`, using `threads` as for the
-    conversion. `notices` shows what any source has to report.
+    conversion. `notices` shows what any source has to report. If `keep_training` ends with an
+    error, a router that was trained is kept in `folder`, and the same call resumes from it.
     """
     if isinstance(source, MergedSource):
-        _route(source, folder, notices, base_type, threads)
+        with ExitStack() as own:
+            _route(source, folder, notices, base_type, threads, keep_training or own)
     for line in source.notices:
         say(notices, line)
 
@@ -80,6 +84,7 @@ def _route(
     notices: Console,
     base_type: Preset | None,
     threads: int | None,
+    keep_training: ExitStack,
 ) -> None:
     for line in source.vocabulary_notices():
         say(notices, line)
@@ -101,11 +106,17 @@ def _route(
                 )
             )
     if source.recipe.trains_rows:
-        _train(source, folder, notices, base_type or find_preset(_BASE_TYPE), threads or cores())
+        preset = base_type or find_preset(_BASE_TYPE)
+        _train(source, folder, notices, preset, threads or cores(), keep_training)
 
 
 def _train(
-    source: MergedSource, folder: Path, notices: Console, preset: Preset, processes: int
+    source: MergedSource,
+    folder: Path,
+    notices: Console,
+    preset: Preset,
+    processes: int,
+    keep_training: ExitStack,
 ) -> None:
     """Train the router on a temporary file of the mixture, if that helps."""
     text = source.recipe.calibration_text
@@ -114,8 +125,10 @@ def _train(
     )
     with converted(source, folder, preset, processes) as header:
         texts = [text] if text else []
-        with trained_router(header, texts, DEFAULT_STEPS, folder, notices) as found:
-            trained, names = found.trained, found.names
+        found = keep_training.enter_context(
+            trained_router(header, texts, DEFAULT_STEPS, folder, notices)
+        )
+    trained, names = found.trained, found.names
     for line in router_screen.lines(names, trained):
         say(notices, line)
     if trained.gain > 0:

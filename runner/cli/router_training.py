@@ -73,11 +73,12 @@ def trained_router(
                 else:
                     state = begin(mixture, rows, passages.held_out, report)
                 trained = train(mixture, passages, steps, state, kept.state, report)
+            del mixture  # its weights are not needed while the caller writes the rows
             for line in router_screen.warnings(names, trained):
                 say(notices, line)
             yield TrainedRouter(trained, names, kept)
         except KeyboardInterrupt as interrupt:
-            if kept.state.exists():
+            if kept.state.exists() and not interrupt.args:
                 interrupt.args = ("Interrupted; run the same command to resume.",)
             raise
 

@@ -13,8 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from franken_gguf.quantize.common.errors import OutputError
-from franken_gguf.quantize.common.files import replacing
+from franken_gguf.quantize.common.files import save_arrays
 from franken_gguf.quantize.gguf_file.header import Header
 from franken_gguf.quantize.gguf_file.split_files import parts
 from franken_gguf.quantize.tensor_types.imatrix_file import WeightSums
@@ -84,14 +83,7 @@ class Partial:
             arrays |= {f"sums{number}": weight.sums, f"counts{number}": weight.counts}
         for number, sums in enumerate(each):
             arrays |= {f"moments{number}": sums.sums, f"inputs{number}": sums.counts}
-        try:
-            with replacing(self.path, fsync=True) as part, part.open("wb") as file:
-                np.savez(file, **arrays)  # type: ignore[arg-type]  # its own keyword is a bool
-        except OSError as error:
-            raise OutputError(
-                f"{self.path}: cannot be written: {error.strerror or error}; make room and run the "
-                "same command to resume"
-            ) from None
+        save_arrays(self.path, arrays)
         self._saved = self.done
 
     def delete(self) -> None:

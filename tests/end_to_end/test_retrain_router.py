@@ -14,7 +14,8 @@ import pytest
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.router_training.mixture_check import ROUTER
-from franken_gguf.runner.cli import router_prep
+from franken_gguf.runner.cli import convert, router_prep
+from franken_gguf.runner.imatrix.texts import BUILT_IN
 from franken_gguf.runner.ui import task_status
 from support.cases import SMALL
 from support.checkpoints import make_checkpoint
@@ -78,6 +79,17 @@ def test_only_the_routers_differ_and_the_held_out_text_is_predicted_better(
     assert sum(one["change"] for one in document["texts"]) < 0
 
 
+def test_text_of_one_kind_is_trained_on_beside_the_built_in_set_and_no_expert_is_left_out(
+    model: Path, text: Path
+) -> None:
+    out = model.parent / "trained.gguf"
+    made = run("retrain-router", model, "--text", text, "--steps", 4, "-o", out, "--json")
+    assert made.exit_code == 0, made.stderr
+    document = json.loads(made.stdout)
+    assert [one["text"] for one in document["texts"]] == [str(text), BUILT_IN]
+    assert document["load_after"][0] > 0
+
+
 def test_the_same_command_gives_the_same_file(model: Path) -> None:
     outs = [model.parent / name for name in ("one.gguf", "two.gguf")]
     for out in outs:
@@ -110,7 +122,8 @@ def test_ctrl_c_keeps_what_is_trained_and_the_same_command_resumes(model: Path, 
 
 KILLED = """
 import os, signal
-from franken_gguf.quantize.router_training import retrained_file, train, training_state
+from franken_gguf.quantize.common import files
+from franken_gguf.quantize.router_training import retrained_file, train
 from franken_gguf.runner.cli import main
 
 def die(*_, **__):
@@ -129,7 +142,7 @@ main()
     ("moment", "left"),
     [
         ("train._moved = dies_at_step", {".npz", ".lock"}),
-        ("training_state.np.savez = die", {".part", ".lock"}),
+        ("files.np.savez = die", {".part", ".lock"}),
         ("retrained_file.write_at = die", {".npz", ".part", ".lock"}),
     ],
 )
@@ -283,18 +296,24 @@ def test_a_text_that_cannot_be_trained_on_is_named(
     assert message in made.stderr
 
 
+def write_trained_recipe(folder: Path) -> Path:
+    make_dense(folder / "base")
+    experts = []
+    for number in range(3):
+        make_dense(folder / f"e{number}", number + 1)
+        experts.append({"source_model": f"e{number}", "positive_prompts": [f"Tale {number}"]})
+    return write_recipe(folder / "trained.yml", *experts, gate_mode="trained")
+
+
 def test_a_recipe_is_trained_before_it_is_converted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(router_prep, "DEFAULT_STEPS", 4)
-    make_dense(tmp_path / "base")
-    experts = []
-    for number in range(3):
-        make_dense(tmp_path / f"e{number}", number + 1)
-        experts.append({"source_model": f"e{number}", "positive_prompts": [f"Tale {number}"]})
+    trained = write_trained_recipe(tmp_path)
+    balanced = tmp_path / "balanced.yml"
+    balanced.write_text(trained.read_text().replace("trained", "balanced"))
     files = {}
-    for mode in ("balanced", "trained"):
-        recipe = write_recipe(tmp_path / f"{mode}.yml", *experts, gate_mode=mode)
+    for mode, recipe in (("balanced", balanced), ("trained", trained)):
         words = ("-q", "F32", "--base-type", "F32", "-o", tmp_path / f"{mode}.gguf")
         made = run("convert", recipe, *words)
         assert made.exit_code == 0, made.stderr
@@ -306,4 +325,23 @@ def test_a_recipe_is_trained_before_it_is_converted(
     assert "trained" in made.stderr
     other = {name for name, data in files["trained"].items() if data != files["balanced"][name]}
     assert other == {f"blk.{layer}.{ROUTER}" for layer in range(2)}
+    assert not list(tmp_path.glob(".franken-gguf-*"))
+
+
+def test_a_recipes_training_is_kept_until_its_output_is_complete(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(router_prep, "DEFAULT_STEPS", 2)
+    recipe, out = write_trained_recipe(tmp_path), tmp_path / "trained.gguf"
+    words = ("convert", recipe, "-q", "F32", "--base-type", "F32", "-o", out)
+    with monkeypatch.context() as interrupted:
+        interrupted.setattr(convert.pipeline, "convert", interrupt)
+        assert run(*words).exit_code != 0
+    assert not out.exists()
+    made = run(*words)
+    assert made.exit_code == 0, made.stderr
+    assert "resuming after step 2 of 2" in made.stderr
     assert not list(tmp_path.glob(".franken-gguf-*"))
