@@ -10,7 +10,8 @@ expert" the best of them over all texts, and "base" a dense model in its own fil
 shape. "Best by text" is the expert with the smallest loss on a text, which a perfect router that
 chooses one expert could find; "best by token" the smallest loss of any expert at each token, which
 looks at the answer: no router can reach it. Losses are nats for a token, with the standard error,
-over passages, of the difference from the first file.
+over passages, of the difference from the first file. The lines after the table say how much of the
+gap between a file and the best choices the files after it close.
 """
 
 from __future__ import annotations
@@ -101,8 +102,9 @@ def main() -> None:
     ways |= choices(np.stack([ways[f"expert {number}"] for number in range(mixture.experts)]))
     for name in ("best by text", "best by token"):
         print_row(ways, name)
-    others = [model.stem[-18:] for model in options.models[1:]]
-    print_gaps(ways, [*others, "one expert", "all experts"])
+    routers = [model.stem[-18:] for model in options.models]
+    for number, router in enumerate(routers):
+        print_gaps(ways, router, [*routers[number + 1 :], "one expert", "all experts"])
 
 
 def choices(single: NDArray[np.floating]) -> dict[str, Losses]:
@@ -144,19 +146,17 @@ def print_row(ways: Mapping[str, Losses], name: str) -> None:
     print(line, flush=True)
 
 
-def print_gaps(ways: Mapping[str, Losses], names: Sequence[str]) -> None:
-    """How much of the gap between the first router and the best choices these close."""
-    first = next(iter(ways))
-    chance = ways[first]
+def print_gaps(ways: Mapping[str, Losses], router: str, names: Sequence[str]) -> None:
+    """How much of the gap between a router and the best choices these close."""
     for oracle in ("best by text", "best by token"):
-        gap = (chance - ways[oracle]).mean(axis=2).ravel()
+        gap = (ways[router] - ways[oracle]).mean(axis=2).ravel()
         low, high = gap.mean() + np.array([-2, 2]) * gap.std(ddof=1) / np.sqrt(len(gap))
-        print(f"{oracle} is {gap.mean():.4f} better than {first} ({low:.4f} to {high:.4f})")
+        print(f"{oracle} is {gap.mean():.4f} better than {router} ({low:.4f} to {high:.4f})")
         for name in names if low > 0 else ():
-            gain = (chance - ways[name]).mean(axis=2).ravel()
+            gain = (ways[router] - ways[name]).mean(axis=2).ravel()
             part, least, most = gain.mean() / gap.mean(), *interval(gain, gap)
             print(
-                f"{name} closes {100 * part:.0f} % of the gap between {first} and {oracle} "
+                f"{name} closes {100 * part:.0f} % of the gap between {router} and {oracle} "
                 f"(95 % interval {100 * least:.0f} to {100 * most:.0f})"
             )
 
