@@ -6,9 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from franken_gguf.quantize import convert
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.router_training.mixture_check import ROUTER
-from franken_gguf.runner.cli import convert, router_prep
+from franken_gguf.runner.cli import router_prep
 from support.merges import make_dense, run, write_recipe
 
 
@@ -54,7 +55,7 @@ def test_a_recipes_training_is_kept_until_its_output_is_complete(
     recipe, out = write_trained_recipe(tmp_path), tmp_path / "trained.gguf"
     words = ("convert", recipe, "-q", "F32", "--base-type", "F32", "-o", out)
     with monkeypatch.context() as interrupted:
-        interrupted.setattr(convert.pipeline, "convert", interrupt)
+        interrupted.setattr(convert, "convert", interrupt)
         assert run(*words).exit_code != 0
     assert not out.exists()
     made = run(*words)
