@@ -151,7 +151,7 @@ class BlindRounds:
         if choice not in _CHOICES:
             wrong("choice", ", ".join(_CHOICES))
         if found is None or found.number != fields.text("id"):
-            raise RequestError("there is no such pair of answers any more; ask again", status=409)
+            raise RequestError("this pair of answers no longer exists; ask again", status=409)
         chosen = _CHOICES[choice]
         told, base = found.story(chosen or 0), Fields({"revision": found.written[0].revision})
         with stories.changing(name, base) as story:

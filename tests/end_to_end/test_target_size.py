@@ -168,7 +168,7 @@ def test_an_impossible_size_is_refused_in_one_line(
 @pytest.mark.parametrize(
     ("content", "error"),
     [
-        (b"Too short.", "--target-text: a third of it has 0 tokens, and 24 are needed"),
+        (b"Too short.", "--target-text: a third of it has 0 tokens, but 24 are needed"),
         (b"\0\1\2" * 500, "is not a text"),
         (b"\xff\xfe" * 500, "not UTF-8"),
     ],
