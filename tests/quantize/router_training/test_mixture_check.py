@@ -1,4 +1,4 @@
-"""Files that are no mixture, or a damaged one, are refused by name before anything is computed."""
+"""Files that are not mixtures, or are damaged, are refused by name before anything is computed."""
 
 from __future__ import annotations
 
