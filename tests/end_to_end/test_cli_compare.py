@@ -106,8 +106,6 @@ def test_an_answer_differs_first_at_a_token_that_is_more_likely_in_its_model(
     document: dict[str, Any],
 ) -> None:
     base, other = document["models"]
-    differences = [one["greedy"]["difference"] for one in other["prompts"]]
-    assert any(differences)
     for theirs, ours in zip(base["prompts"], other["prompts"], strict=True):
         found = ours["greedy"]["difference"]
         if found is None:
