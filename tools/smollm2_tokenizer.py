@@ -23,12 +23,12 @@ CONTROL = 3
 def write_tokenizer(gguf: Path, folder: Path) -> None:
     """Write tokenizer.json and tokenizer_config.json of the SmolLM2 model in `gguf` to `folder`.
 
-    Raises GGUFError for a file that is no GGUF and ValueError for one that is no SmolLM2.
+    Raises GGUFError for a file that is not GGUF and ValueError for another model.
     """
     metadata = read_header(gguf).metadata
     pre = metadata.get("tokenizer.ggml.pre")
     if pre is None or pre.data != "smollm":
-        raise ValueError(f"{gguf}: no SmolLM2 (tokenizer.ggml.pre is not 'smollm')")
+        raise ValueError(f"{gguf}: not SmolLM2 (tokenizer.ggml.pre is not 'smollm')")
     folder.mkdir(parents=True, exist_ok=True)
     for name, document in (
         ("tokenizer.json", tokenizer_json(metadata)),

@@ -59,4 +59,4 @@ class ModelConfig:
     scores: bool = False
     """Whether config.json has a scoring_func (softmax); the GGUF then has it, too."""
     normalizes: bool | None = None
-    """config.json's norm_topk_prob; None where it is not said."""
+    """config.json's norm_topk_prob; None where it is missing."""

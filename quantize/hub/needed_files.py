@@ -84,7 +84,7 @@ def gguf_files(name: HubName, names: Iterable[str]) -> list[str]:
         listed = ", ".join(shown(first)[1:-1] for first in firsts[:_MOST_SHOWN])
         raise HubError(
             f"{name}: has {len(firsts)} GGUF files; name one, as in "
-            f"{replace(name, quant='', file=firsts[0])} (there are {listed}{more})"
+            f"{replace(name, quant='', file=firsts[0])} (available: {listed}{more})"
         )
     return next(iter(models.values()), [])
 

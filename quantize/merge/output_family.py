@@ -46,8 +46,8 @@ def output_family(recipe: MergeRecipe, models: Sequence[Model]) -> Family:
     if not candidates:
         names = " or ".join(merge.name for _, _, merge in named)
         raise MergeError(
-            f"{recipe.path}: {names} cannot be made of {' and '.join(kinds)} models; all must be "
-            "of one family, and it of theirs"
+            f"{recipe.path}: {names} cannot be made of {' and '.join(kinds)} models; use "
+            "models of one family, and the architecture of its mixtures"
         )
     reasons = []
     for family, experts, merge in candidates:

@@ -90,7 +90,7 @@ def check_shapes(path: Path, tensors: Mapping[str, TensorInfo], sizes: Sizes) ->
         or sizes.heads % sizes.kv_heads
         or 2 * sizes.pairs > sizes.head
     ):
-        raise GGUFError(f"{path}: its metadata contradict each other; download it again")
+        raise GGUFError(f"{path}: its metadata are inconsistent; download it again")
     for name in sorted(_needed(tensors, sizes.layers) - tensors.keys()):
         raise GGUFError(f"{path}: tensor {name!r} is missing; download it again")
     for name, tensor in tensors.items():
@@ -101,9 +101,7 @@ def check_shapes(path: Path, tensors: Mapping[str, TensorInfo], sizes: Sizes) ->
         elif layer and int(layer[1]) < sizes.layers:
             wanted = _of_layer(tensors, sizes, f"blk.{layer[1]}.").get(layer[2])
         if wanted is None:
-            raise CheckpointError(
-                f"{path}: tensor {name!r} is of a kind with which routers cannot be trained"
-            )
+            raise CheckpointError(f"{path}: tensor {name!r} is not supported by router training")
         if tensor.shape not in (wanted, (1, *wanted)):
             raise GGUFError(
                 f"{path}: tensor {name!r} is {tensor.shape}, not {wanted}; the file is damaged"

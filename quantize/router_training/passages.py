@@ -63,8 +63,8 @@ def _cut(text: TokenText, bos: int | None) -> Passages:
     count = len(text.tokens) // TOKENS
     if count < _LEAST:
         raise CheckpointError(
-            f"{text.name}: is {len(text.tokens):,} tokens long, and at least {_LEAST * TOKENS:,} "
-            "are needed; give a longer text"
+            f"{text.name}: has {len(text.tokens):,} tokens, but at least {_LEAST * TOKENS:,} are "
+            "needed; give a longer text"
         )
     passages = np.array(text.tokens[: count * TOKENS], np.int64).reshape(count, TOKENS)
     if bos is not None:

@@ -33,7 +33,8 @@ def check_output(header: Header, path: Path, *, overwrite: bool) -> None:
     free = shutil.disk_usage(path.parent).free
     if header.file_bytes > free:
         raise OutputError(
-            f"{path.parent}: the copy takes {header.file_bytes:,} bytes, and {free:,} are free"
+            f"{path.parent}: {header.file_bytes:,} bytes needed, {free:,} free; make room, or "
+            "choose another folder with -o"
         )
 
 
@@ -47,7 +48,9 @@ def write_retrained(header: Header, rows: F32, path: Path, part: Path) -> None:
     with replacing(path, part=part, fsync=True):
         shutil.copyfile(header.path, part)
         if part.stat().st_size != header.file_bytes:
-            raise OutputError(f"{header.path}: was changed while it was read; run this again")
+            raise OutputError(
+                f"{header.path}: changed while it was being read; rerun the same command"
+            )
         for layer, values in enumerate(rows):
             tensor = tensors[f"blk.{layer}.{ROUTER}"]
             data = np.ascontiguousarray(values, "<f4")

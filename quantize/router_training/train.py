@@ -120,8 +120,8 @@ def _check(mixture: Mixture, measured: Measured) -> None:
     # States that overflow can become zeros.
     if not all(np.isfinite(numbers).all() for numbers in sound) or not measured.inputs.all():
         raise CheckpointError(
-            f"{mixture.path}: NaN, Inf or zeros come out when it is run on the text; the model is "
-            "broken, download or convert it again"
+            f"{mixture.path}: computes NaN, Inf or zeros on the text; the model is broken, "
+            "download or convert it again"
         )
 
 

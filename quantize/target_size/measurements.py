@@ -83,8 +83,8 @@ def save(path: Path, measured: Measurements) -> None:
             part.write_text(json.dumps(document), encoding="utf-8")
     except OSError as error:
         raise OutputError(
-            f"{path}: {error.strerror}; what was measured before is kept, make room and run the "
-            "same command again"
+            f"{path}: {error.strerror}; make room and rerun the same command; earlier "
+            "measurements are kept"
         ) from None
 
 

@@ -39,7 +39,7 @@ _FALLBACKS = {
     Type.IQ4_XS: Type.IQ4_NL,
 }
 _WITHOUT_FALLBACK = {Type.Q1_0}
-"""Types that llama-quantize refuses for rows that are no multiple of their block."""
+"""Types that llama-quantize refuses for rows whose length is not a multiple of their block."""
 _IMPOSSIBLE = {Type(block.type_id) for block in FORMATS.values() if block.needs_importance}
 """Types that ggml cannot make without importances."""
 _UNWISE = _IMPOSSIBLE | {Type.IQ1_M, Type.IQ2_S, Type.IQ3_XXS}

@@ -65,7 +65,7 @@ class KeptSettings:
         changed = [_shown(name, members[name]) for name in members if members[name] != start[name]]
         if not changed:
             return ""
-        return f"as this chat was left: {', '.join(changed)}; /set changes them, and so do options"
+        return f"settings of this chat: {', '.join(changed)}; change them with /set or options"
 
     def _saved(self, conversation: Conversation) -> Settings:
         stored = metadata(conversation).get(_OURS)
@@ -100,7 +100,7 @@ def _members(settings: Settings) -> dict[str, Any]:
 
 def _limit(value: Any) -> int | None:
     if type(value) is not int or not (value == _NO_LIMIT or value > 0):
-        raise SamplingError(f"{MAX_TOKENS} is at least 1, or {_NO_LIMIT} for no limit")
+        raise SamplingError(f"{MAX_TOKENS} must be at least 1, or {_NO_LIMIT} for no limit")
     return None if value == _NO_LIMIT else value
 
 

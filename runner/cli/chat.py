@@ -55,7 +55,7 @@ _OUTPUT_GROUP = "Prompt and output"
     "--experts",
     group=_OUTPUT_GROUP,
     is_flag=True,
-    help="Record which experts wrote what, for /experts. A tenth slower.",
+    help="Record which experts wrote what, for /experts. About 10 % slower.",
 )
 @expert_names_option(_OUTPUT_GROUP)
 @placement_options()
@@ -67,7 +67,7 @@ _OUTPUT_GROUP = "Prompt and output"
     "--summarize",
     group="Session",
     is_flag=True,
-    help="Let the model summarize turns that no longer fit in the context, and remember that.",
+    help="Let the model summarize turns that leave the context, and keep the summary in it.",
 )
 @hub_names(models=["model"], group=MODEL_GROUP)
 def chat(

@@ -113,8 +113,8 @@ To resume an interrupted conversion, run the same command again.
     type=click.Choice(MODES),
     default="auto",
     help=(
-        "What quantizes: our own code in numpy, or ggml's, which writes the same bytes; auto takes "
-        "what is faster here, type by type."
+        "Quantization code: ours in numpy, or ggml's, which writes the same bytes; auto uses the "
+        "faster one on this machine for each type."
     ),
 )
 @option("--dry-run", group=_OUTPUT, is_flag=True, help="Show what would be written, and exit.")

@@ -52,7 +52,7 @@ _QUANTS = "Quants"
     type=click.IntRange(min=0),
     metavar="N",
     default=DEFAULT_N_CTX,
-    help="Context length in tokens; 0 is all that the model was trained for.",
+    help="Context length in tokens; 0 is the length that the model was trained for.",
 )
 @vram_option
 @ram_option

@@ -43,8 +43,8 @@ def hub_names(
             group=group,
             is_flag=True,
             help=(
-                "Fetch models that are named as on the Hugging Face Hub, org/name[@REVISION], "
-                "org/name:QUANT or hf:org/name/FILE.gguf, into its cache on this machine."
+                "Download models that are given by name (org/name[@REVISION], org/name:QUANT or "
+                "hf:org/name/FILE.gguf) from the Hugging Face Hub into its cache on this machine."
             ),
         )(with_paths)
 

@@ -73,7 +73,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     "--parse-special",
     group=_TEXT,
     is_flag=True,
-    help="Read the names of special tokens in a --text, such as <s>, as these tokens.",
+    help="Parse special tokens in a --text, such as <s>.",
 )
 @option(
     "--chunks",
@@ -89,7 +89,7 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     type=click.IntRange(min=0),
     metavar="N",
     default=calibration.DEFAULT_HOLD_OUT,
-    help="Skip every Nth chunk, so that quants can be judged on it; 0 skips none.",
+    help="Skip every Nth chunk, so that quants can be evaluated on it; 0 skips none.",
 )
 @option(
     "--min-tokens-per-expert",

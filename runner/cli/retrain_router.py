@@ -39,8 +39,8 @@ _TEXT, _OUTPUT = "Training", "Output"
     multiple=True,
     show_default="the built-in set alone",
     help=(
-        "Text to train on, in UTF-8, beside the built-in set. Repeatable: give one for each kind "
-        "of text that an expert is for."
+        "Text to train on, in UTF-8, in addition to the built-in set. Repeatable: give one for "
+        "each kind of text that an expert is for."
     ),
 )
 @option(
@@ -86,8 +86,8 @@ def retrain_router(
             click.echo(printable(line))
     if trained.gain <= 0:
         raise OutputError(
-            f"{out}: not written, because the trained router predicts the text that was held out "
-            "no better; give more text of the kinds that the experts are for, or more --steps"
+            f"{out}: not written, because the trained router does not predict the held-out text "
+            "better; give more text of the kinds that the experts are for, or more --steps"
         )
     if not as_json:
         click.echo(printable(str(out)))

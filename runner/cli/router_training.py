@@ -115,8 +115,8 @@ def _text(path: Path, vocabulary: Vocabulary, notices: Console) -> TokenText:
     if each > _SHREDDED:
         say(
             notices,
-            f"{path}: the tokenizer makes {each:.1f} tokens of a character; the model was hardly "
-            "trained on this language, and training on it helps little",
+            f"{path}: the tokenizer needs {each:.1f} tokens per character; the model was hardly "
+            "trained on this language, and training the router on it helps little",
         )
     return TokenText(str(path), tokens)
 

@@ -86,7 +86,7 @@ _MAX_KEY = 1 << 10
     type=size,
     metavar="SIZE",
     default="1GiB",
-    help="RAM for evaluated contexts, so that a chat resumes at once after another; 0 keeps none.",
+    help="RAM for evaluated contexts, so that switching between chats is fast; 0 keeps none.",
 )
 @_server(
     "--cache-disk",
@@ -108,12 +108,12 @@ _MAX_KEY = 1 << 10
 @_answers(
     "--summarize",
     is_flag=True,
-    help="Let the model summarize turns of stories that no longer fit in the context.",
+    help="Let the model summarize turns that leave the context, and keep the summary in it.",
 )
 @_answers(
     "--experts",
     is_flag=True,
-    help="Send which experts wrote each token of a story. A tenth slower.",
+    help="Send which experts wrote each token of a story. About 10 % slower.",
 )
 @expert_names_option(_ANSWERS)
 @placement_options()

@@ -28,7 +28,7 @@ from franken_gguf.runner.ui.convert_screen import say
 from franken_gguf.runner.ui.task_status import working
 
 _SOURCE_QUANTIZED = (
-    "is quantized already: divergences are relative to it, and what it lost stays lost; an "
+    "is quantized already: KL divergences are relative to it, and its own losses remain; an "
     "unquantized source of the same model gives a better file of the same size"
 )
 
@@ -88,7 +88,7 @@ def measured_fitter(
         raise RecipeError("--pure leaves no types to choose; drop it, or --target-size")
     if any(tensor.stored.name not in ("F32", "F16", "BF16") for tensor in source.tensors):
         if not allow_requantize:
-            raise RecipeError(f"{path}: {_SOURCE_QUANTIZED}; or add --allow-requantize")
+            raise RecipeError(f"{path}: {_SOURCE_QUANTIZED}; --allow-requantize uses this one")
         say(notices, f"{path}: {_SOURCE_QUANTIZED}")
     if imatrix is None:
         say(notices, "without --imatrix, types are chosen and weights rounded less well")

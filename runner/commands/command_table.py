@@ -115,7 +115,7 @@ def help_text(width: int) -> str:
         ("//...", "send a line that starts with /"),
         ('"""', "begin and end a multi-line text"),
         ("Alt-Enter", "start a new line"),
-        ("Ctrl-C", "stop the answer; what came stays"),
+        ("Ctrl-C", "stop the answer; its text stays"),
     ]
     rows = [row for group in groups.values() for row in group]
     left = max(len(usage) for usage, _ in rows)
@@ -147,7 +147,7 @@ _GROUPS: dict[str, tuple[Command, ...]] = {
         Command("/undo", "", "remove the last question and reply", general_commands.undo),
         Command("/impersonate", "", "let the model draft your line", history_commands.impersonate),
         Command("/copy", "", "copy the last answer", general_commands.copy),
-        Command("/thoughts", "", "show what was thought before it", general_commands.thoughts),
+        Command("/thoughts", "", "show the last answer's thoughts", general_commands.thoughts),
     ),
     "Story": (
         Command(
@@ -162,7 +162,7 @@ _GROUPS: dict[str, tuple[Command, ...]] = {
         Command(
             "/persona",
             "[NAME|off]",
-            "show who you are, or be another",
+            "show or change who you are",
             story.persona,
             choices=lambda _: [*persona_names(), story.OFF],
         ),

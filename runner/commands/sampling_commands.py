@@ -90,7 +90,7 @@ _MAX_TOKENS = ("n", "predict", "n_predict", "num_predict", "max_tokens")  # llam
 def _answer_limit(name: str, text: str) -> int | None:
     number = int(text) if re.fullmatch(r"-?\d{1,9}", text) else 0
     if number == 0:
-        raise SamplingError(f"{name} is at least 1, or -1 for no limit, not {text!r}")
+        raise SamplingError(f"{name} must be at least 1, or -1 for no limit, not {text!r}")
     return None if number < 0 else number
 
 

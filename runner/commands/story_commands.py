@@ -39,7 +39,7 @@ def _add_character(dialogue: Dialogue, path: Path) -> Replay:
     count = len(conversation.messages)
     card = story_changes.add_character(conversation, path, now())
     dialogue.reopen_story()
-    notices = [*card.remarks, f"{card.char} is in the story; /as {card.char} lets them speak"]
+    notices = [*card.remarks, f"{card.char} is now in the story; /as {card.char} lets them speak"]
     greeting = [as_line(dialogue, one) for one in conversation.messages[count:]]
     return Replay("\n".join(notices), tuple(greeting))
 
@@ -61,7 +61,7 @@ def persona(dialogue: Dialogue, name: str) -> str:
     conversation, story = dialogue.chat.conversation, dialogue.chat.story
     if not name:
         known = f"; in the library: {', '.join(persona_names())}" if persona_names() else ""
-        about = story.persona or f"no persona; /persona FILE takes one{known}"
+        about = story.persona or f"no persona; /persona FILE sets one{known}"
         return f"you are {story.user}\n{about}"
     story_changes.set_persona(conversation, None if name == OFF else persona_path(name))
     dialogue.reopen_story()

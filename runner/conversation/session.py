@@ -179,8 +179,9 @@ class Session:
             return None
         backup = self._back_up(data)
         self.remark = (
-            f"{self.path}: its last line is damaged and left out, {len(conversation.messages)} "
-            f"messages are whole; {backup.name} in the same folder has the file as it was"
+            f"{self.path}: its last line is damaged and was left out; the "
+            f"{len(conversation.messages)} messages before it are intact; {backup.name} in the "
+            "same folder is a copy of the damaged file"
         )
         return conversation
 

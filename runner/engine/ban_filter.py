@@ -1,4 +1,4 @@
-"""An answer without banned phrases: if one appears, its first token is taken back and resampled."""
+"""An answer without banned phrases: if one appears, its first token is sampled again."""
 
 from __future__ import annotations
 

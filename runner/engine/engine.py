@@ -90,7 +90,7 @@ class Engine(Sequences):
     ) -> Generation:
         """An answer to `prompt`, token by token; a prefix that is in the context is reused.
 
-        With `can_rewind` tokens of the answer can be taken back. With `records` the Generation
+        With `can_rewind` tokens of the answer can be removed again. With `records` the Generation
         keeps each token's probabilities and, if a RouterProbe is attached, its experts;
         `alternatives` is how many other tokens' probabilities to keep, by default those near the
         likeliest. Raises EngineError if the prompt does not fit into the context, SamplingError

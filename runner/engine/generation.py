@@ -1,4 +1,4 @@
-"""One answer, sampled token by token; tokens can be taken back and sampled again."""
+"""One answer, sampled token by token; tokens can be rewound and sampled again."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Generation:
 
     The end token is not among them. `finish` is "stop" (the model or the caller ended it), "length"
     (max_tokens), "context" (the context is full) or "interrupted". If it was made with
-    `can_rewind`, tokens can be taken back between two iterations. Between two others can use the
+    `can_rewind`, tokens can be rewound between two iterations. Between two others can use the
     context.
     """
 
@@ -46,7 +46,7 @@ class Generation:
         self.taken: list[int] = []
         """The tokens of the answer."""
         self.rewound = 0
-        """Tokens that were taken back."""
+        """Tokens that were rewound."""
         self.odds: list[Odds] = []
         """One for each token, if it records."""
         self.routes: list[Routes] = []

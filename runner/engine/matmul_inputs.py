@@ -29,7 +29,7 @@ class MatmulInput:
     """(rows, cols) of one matrix, (batches, rows, cols) of several; (tokens, 1 or slots, cols) of
     experts. Valid during the callback only."""
     experts: NDArray[np.int32] | None
-    """The experts of each token, (tokens, slots); None if the weight is no stack of experts."""
+    """The experts of each token, (tokens, slots); None if the weight is not a stack of experts."""
     source: int
     """Equal for multiplications of the same evaluation that have the same input."""
 

@@ -55,7 +55,7 @@ def expert_sums(rows: F32, experts: NDArray[np.int32], count: int) -> WeightSums
     """
     if experts.size and not 0 <= experts.min() <= experts.max() < count:
         raise ValueError(f"an expert of {count} is {experts.max()}")
-    # The threads of a matrix product would still be spinning while llama.cpp goes on.
+    # The threads of a matrix product would still be spinning while llama.cpp continues.
     sums = np.zeros((count, rows.shape[2]))
     for expert in range(count):
         token, slot = np.nonzero(experts == expert)

@@ -96,12 +96,12 @@ def rope_for(shape: ModelShape, options: Rope, n_ctx: int) -> Rope:
 
 def beyond_training(shape: ModelShape, options: Rope, n_ctx: int) -> str:
     """A line for a user whose context of `n_ctx` tokens is longer than that of the training."""
-    fact = f"a context of {n_ctx} tokens is beyond the {shape.n_ctx_train} of the model's training"
+    fact = f"the model was trained for {shape.n_ctx_train} tokens, not for a context of {n_ctx}"
     rope = rope_for(shape, options, n_ctx)
     if rope.rope_scaling == "none":
-        return f"{fact}, and RoPE is not scaled: what is beyond may make no sense"
+        return f"{fact}, and RoPE is not scaled: text beyond them may make no sense"
     if options.is_decided:
-        return f"{fact}: RoPE is scaled as your options say"
+        return f"{fact}: RoPE is scaled by your options"
     if not rope.is_decided:
         return f"{fact}: the file's own RoPE scaling ({shape.rope_scaling}) is used"
-    return f"{fact}: RoPE is scaled with {' '.join(rope.flags())}; --rope-scaling none leaves it"
+    return f"{fact}: RoPE is scaled with {' '.join(rope.flags())}; --rope-scaling none turns it off"

@@ -130,7 +130,7 @@ def _run(
         some = passages(engine, texts)
         if min(map(len, some)) < PASSAGE_TOKENS:
             raise EngineError(
-                f"--target-text: a third of it has {min(map(len, some))} tokens, and "
+                f"--target-text: a third of it has {min(map(len, some))} tokens, but "
                 f"{PASSAGE_TOKENS} are needed; give a longer text"
             )
         stored = {tensor.name: tensor.type for tensor in header.tensors}
@@ -179,7 +179,10 @@ def _folder(path: Path) -> Path:
             probe.touch()
             probe.unlink()
             return folder
-    raise OutputError(f"{path.parent}: cannot be written to, nor can the cache folder; free one")
+    raise OutputError(
+        f"{path.parent}: neither this folder nor the cache folder can be written to; change the "
+        "permissions of one"
+    )
 
 
 @contextmanager

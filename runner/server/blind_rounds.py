@@ -122,7 +122,7 @@ class BlindRounds:
         return first, replace(second, sampling=sampling)
 
     def begin(self, story: str, written: Sequence[Written], wanted: Asked) -> Round:
-        """Open a round with the answers of both models, in an order drawn by lot."""
+        """Open a round with the answers of both models, in random order."""
         first, second = written
         if first.revision != second.revision:
             raise RequestError("the story has changed meanwhile; ask again", status=409)
@@ -151,7 +151,7 @@ class BlindRounds:
         if choice not in _CHOICES:
             wrong("choice", ", ".join(_CHOICES))
         if found is None or found.number != fields.text("id"):
-            raise RequestError("there is no such pair of answers any more; ask again", status=409)
+            raise RequestError("this pair of answers no longer exists; ask again", status=409)
         chosen = _CHOICES[choice]
         told, base = found.story(chosen or 0), Fields({"revision": found.written[0].revision})
         with stories.changing(name, base) as story:
@@ -183,7 +183,7 @@ class BlindRounds:
 
 
 def shown_order() -> tuple[int, int]:
-    """Which of the two models' answers is shown first, and which second; drawn by lot."""
+    """Which of the two models' answers is shown first, and which second; at random."""
     return (0, 1) if secrets.randbelow(2) else (1, 0)
 
 

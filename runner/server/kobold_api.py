@@ -156,7 +156,7 @@ async def json_to_grammar(request: Request) -> Response:
     """POST /api/extra/json_to_grammar."""
     fields = await read_fields(request)
     if not fields.given("schema"):
-        wrong("schema", "there: a JSON schema")
+        wrong("schema", "given, as a JSON schema")
     grammar = await in_thread(schema_grammar, fields.table("schema").members)
     return JSONResponse({"result": grammar, "success": True})
 

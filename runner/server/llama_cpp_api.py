@@ -192,7 +192,7 @@ def _prompts(fields: Fields, model: ServedModel) -> list[tuple[int, ...]]:
     """A text, tokens, a list of both as one prompt, or a list of such prompts."""
     found = fields.members.get("prompt")
     if not fields.given("prompt"):
-        wrong("prompt", "there: a text or tokens")
+        wrong("prompt", "given, as a text or tokens")
     are_several = isinstance(found, list) and (
         all(isinstance(one, str | list | dict) for one in found) and found
     )

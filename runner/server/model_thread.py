@@ -114,7 +114,7 @@ class ModelThread:
         ticket = Ticket(self, work, client, is_streamed)
         with self._changed:
             if self._is_ending:
-                raise RequestError("the server is ending", status=503)
+                raise RequestError("the server is shutting down", status=503)
             if len(self._queue) >= _MAX_WAITING:
                 raise RequestError(
                     f"{_MAX_WAITING} requests are waiting already; try again later", status=503
@@ -179,7 +179,7 @@ class ModelThread:
         with self._changed:
             while (ticket := self._queue.next()) is not None:
                 ticket.close()
-                ticket.deliver(None, RequestError("the server is ending", status=503))
+                ticket.deliver(None, RequestError("the server is shutting down", status=503))
         self._at_end()
 
     def _next(self) -> Ticket[Any] | None:

@@ -152,7 +152,7 @@ def _prompts(fields: Fields) -> list[object]:
     """A text, token ids, or a list of one of the two."""
     found = fields.members.get("prompt")
     if not fields.given("prompt"):
-        wrong("prompt", "there: a text or tokens")
+        wrong("prompt", "given, as a text or tokens")
     if isinstance(found, list) and found and all(isinstance(one, str | list) for one in found):
         if len(found) > MAX_ANSWERS:
             wrong("prompt", f"at most {MAX_ANSWERS} prompts")

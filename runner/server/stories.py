@@ -147,7 +147,7 @@ class Stories:
                 try:
                     message = with_shown(message, fields.within("swipe", 0, 0, 1 << 20))
                 except IndexError:
-                    wrong("swipe", "the number of a swipe that is there")
+                    wrong("swipe", "the number of an existing swipe")
             if fields.given("text"):
                 message = replace(message, content=fields.text("text"))
             conversation.messages[place] = message
@@ -212,14 +212,14 @@ class Stories:
         session = self.sessions.open(wanted) if wanted else self.sessions.open_new(self._model)
         with session:
             if session.exists():
-                raise RequestError(f"there is a story {session.name!r} already", status=409)
+                raise RequestError(f"a story {session.name!r} exists already", status=409)
             session.save(conversation, self._model)
             return session.name
 
     def _rename(self, name: str, wanted: str) -> str:
         with self.opened(name) as session, self.sessions.open(wanted) as target:
             if target.exists():
-                raise RequestError(f"there is a story {target.name!r} already", status=409)
+                raise RequestError(f"a story {target.name!r} exists already", status=409)
             session.path.replace(target.path)
             return target.name
 

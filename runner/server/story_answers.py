@@ -54,7 +54,7 @@ def asked(fields: Fields, model: ServedModel, defaults: Sampling | None = None) 
         wrong("action", ", ".join(_ACTIONS))
     text = fields.text("text")
     if action in ("ask", "instead") and not text.strip():
-        wrong("text", "there: what you say")
+        wrong("text", "given: what you say")
     defaults = defaults or model.chat.sampling
     sampling = sampling_of(fields.table("sampling"), defaults, model.vocabulary)
     model.engine.check_grammar(sampling)

@@ -63,7 +63,7 @@ def message_views(conversation: Conversation) -> list[dict[str, Any]]:
 
 
 def message_view(message: Message, name: str) -> dict[str, Any]:
-    """One message, said by `name` unless it says itself by whom."""
+    """One message, by `name` unless it has a name itself."""
     texts, place = swipes(message)
     extra = message.extra_fields.get("extra")
     branches = extra.get("branches") if isinstance(extra, dict) else None

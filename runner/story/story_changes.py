@@ -61,7 +61,7 @@ def lorebook_names(conversation: Conversation) -> list[str]:
 
 
 def set_persona(conversation: Conversation, path: Path | None) -> None:
-    """Let the user be the persona in a file; None is no persona. Raises StoryError."""
+    """Let the user be the persona in a file; None for no persona. Raises StoryError."""
     if path is None:
         drop_persona(conversation)
         return

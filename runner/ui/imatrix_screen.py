@@ -63,8 +63,8 @@ def quantized_line(header: Header) -> str:
     if bits >= _FEW_BITS:
         return ""
     return (
-        f"{header.path} has {bits:.1f} bits per weight: its errors are in the matrix too; one made "
-        "from F16 or Q8_0 describes the model better"
+        f"{header.path} has {bits:.1f} bits per weight: its quantization errors affect the matrix; "
+        "make it from F16 or Q8_0 if you can"
     )
 
 
@@ -167,7 +167,7 @@ def show(console: Console, summary: Summary) -> None:
     """Print the experts' shares, the rare ones, and the file."""
     content, settings = summary.content, summary.settings
     if summary.layers and not settings.all_experts:
-        console.print("Share of the tokens that each layer's experts had:")
+        console.print("Share of the tokens that each layer's experts received:")
         console.print(shares_table(summary.layers))
         if rare := summary.rare:
             console.print(Text(_rare_line(rare, settings), style="yellow"), soft_wrap=True)

@@ -18,7 +18,7 @@ _FOREIGN = 6.0
 def warnings(names: Sequence[str], trained: Trained) -> list[str]:
     """A line for each text of a kind that the model cannot predict."""
     return [
-        f"{name}: the model hardly knows such text; training on it helps little"
+        f"{name}: the model was hardly trained on such text; a trained router helps little"
         for name, before in zip(names, trained.before, strict=True)
         if before.losses.mean() > _FOREIGN
     ]

@@ -28,9 +28,11 @@ def test_a_command_line_of_the_readme_is_valid(
             (tmp_path / word).parent.mkdir(exist_ok=True)
             (tmp_path / word).touch()
     monkeypatch.chdir(tmp_path)
-    name, subcommand, rest = main.resolve_command(click.Context(main), words)
+    # With main's settings: click keeps the first --help that it makes for a command.
+    top = click.Context(main, **main.context_settings)
+    name, subcommand, rest = main.resolve_command(top, words)
     assert subcommand
-    assert subcommand.make_context(name, rest).params
+    assert subcommand.make_context(name, rest, parent=top).params
 
 
 def test_every_model_of_the_readme_is_one_of_the_demo_or_the_readers_own() -> None:

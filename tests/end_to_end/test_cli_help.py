@@ -83,7 +83,9 @@ def test_chat_lists_its_options_under_headings() -> None:
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_every_option_has_a_sentence(verb: str) -> None:
-    for option, text in options(verb):
+    found = options(verb)
+    assert found
+    for option, text in found:
         assert re.fullmatch(r"[A-Z/].*\.(  \[default: .+\])?", text), option.name
 
 

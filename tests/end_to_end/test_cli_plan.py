@@ -84,6 +84,7 @@ def test_json_is_the_plan_and_nothing_else(model: Path) -> None:
     assert (document["n_gpu_layers"], document["n_cpu_moe"]) == (33, 17)
     assert document["partly"] == ["gate", "down"]
     assert document["fits"] and document["short"] == {}
+    assert document["used"].keys() == {"GPU", "CPU"}
     for device, used in document["used"].items():
         spare = document["headroom"][device]
         assert sum(used.values()) + spare <= document["available"][device]

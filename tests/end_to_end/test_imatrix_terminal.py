@@ -50,7 +50,9 @@ def test_the_table_of_a_mixture_fits_the_terminal(text: Path, columns: int) -> N
         terminal.wait_for("fewest tokens: ")
         assert terminal.ended() == 0
     table = terminal.text[terminal.text.index("Share of the tokens") :]
-    assert all(len(line.rstrip()) <= columns for line in table.splitlines() if "%" in line)
+    shares = [line.rstrip() for line in table.splitlines() if "%" in line]
+    assert len(shares) == SMALL["layers"]
+    assert max(map(len, shares)) <= columns
     assert "expert" in table
 
 

@@ -119,7 +119,7 @@ def _options(context: str) -> tuple[Decorator, ...]:
             type=click.IntRange(min=0),
             metavar="N",
             show_default=context,
-            help="Context length in tokens; 0 is that of the model's training, more scales RoPE.",
+            help="Context length in tokens; 0 is the trained length, a longer one scales RoPE.",
         ),
         option(
             "-ngl",
@@ -211,7 +211,7 @@ def _options(context: str) -> tuple[Decorator, ...]:
             group=MODEL_GROUP,
             default=None,
             show_default="repack if there is memory for it",
-            help="Repack weights in RAM for this CPU: faster, but takes a copy of a mapped file.",
+            help="Repack weights in RAM for this CPU: faster, but a mapped file needs a copy.",
         ),
         vram_option,
         option(

@@ -11,7 +11,7 @@ from .option_groups import Decorator, option
 
 _GROUP = "Context beyond training"
 _FACTORS = {
-    "rope_scale": "Make the context N times as long as in training.",
+    "rope_scale": "Make the context N times as long as the trained one.",
     "rope_freq_base": "RoPE's base frequency; a higher one is NTK-aware scaling.",
     "rope_freq_scale": "RoPE's frequency scale; F is --rope-scale 1/F.",
     "yarn_ext_factor": "YaRN's extrapolation mix; 0 is interpolation alone.",

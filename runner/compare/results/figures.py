@@ -41,7 +41,7 @@ def figures(comparison: Comparison) -> Iterator[Section]:
         yield _scores(
             f"{settings.text}, {settings.chunks} chunks",
             f"How far each model's predictions of this text are from {comparison.baseline}'s; "
-            "a KL divergence of 0 is the same.",
+            "a KL divergence of 0 means the same predictions.",
             lambda one: one.text,
         )
     if comparison.prompts:
@@ -130,8 +130,8 @@ def _choices_between(comparison: Comparison) -> Section:
     named = {name for one in comparison.preferences for name in (one.first, one.second)}
     return Section(
         "blind choices",
-        "How often an answer was preferred to another model's by someone who did not know whose "
-        "it was; choices of neither are left out of the share.",
+        "How often a model's answer was preferred to another's by someone who did not know which "
+        "model wrote it; the share leaves out choices of neither.",
         tuple(
             (f"preferred to {one.name}", cell(one.name))
             for one in comparison.models

@@ -82,7 +82,7 @@ def test_several_gguf_models_are_listed_and_one_must_be_named() -> None:
     with pytest.raises(HubError) as error:
         gguf_files(NAME, names)
     assert str(error.value) == (
-        "org/name: has 10 GGUF files; name one, as in hf:org/name/tales-0.gguf (there are "
+        "org/name: has 10 GGUF files; name one, as in hf:org/name/tales-0.gguf (available: "
         f"{listed} and 2 more)"
     )
     assert gguf_files(HubName("org/name", file="tales-3.gguf"), names) == ["tales-3.gguf"]

@@ -1,4 +1,4 @@
-"""Files that are no mixture, or a damaged one, are refused by name before anything is computed."""
+"""Files that are not mixtures, or are damaged, are refused by name before anything is computed."""
 
 from __future__ import annotations
 
@@ -72,10 +72,10 @@ def keyed(**values: str | int) -> Change:
         ),
         (
             changed("output.weight", lambda t: replace(t, name="blk.0.attn_sinks.weight")),
-            "'blk.0.attn_sinks.weight' is of a kind with which routers cannot be trained",
+            "'blk.0.attn_sinks.weight' is not supported by router training",
         ),
-        (keyed(expert_used_count=5), "its metadata contradict each other"),
-        (keyed(attention__head_count=0), "its metadata contradict each other"),
+        (keyed(expert_used_count=5), "its metadata are inconsistent"),
+        (keyed(attention__head_count=0), "its metadata are inconsistent"),
         (keyed(rope__scaling__type="yarn"), "rope scaling 'yarn' cannot be trained"),
         (keyed(block_count=1 << 30), "only some layers have a router"),
     ],

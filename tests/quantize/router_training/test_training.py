@@ -114,7 +114,7 @@ def test_states_that_overflow_are_an_error_even_if_the_loss_does_not(mixture: Mi
 
     huge = Huge(read_header(mixture.path), 1 << 24)
     assert np.isfinite(measure(huge, huge.rows(), TEXT).losses).all()
-    with pytest.raises(CheckpointError, match="NaN, Inf or zeros come out when it is run"):
+    with pytest.raises(CheckpointError, match="computes NaN, Inf or zeros on the text"):
         begin(huge, huge.rows(), [TEXT])
 
 

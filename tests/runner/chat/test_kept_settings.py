@@ -59,7 +59,7 @@ def test_a_resumed_chat_has_all_the_settings_it_was_left_with(chat: Chat, tmp_pa
     assert chat.sampling == left
     assert (chat.max_tokens, chat.banned.phrases) == (200, ("shiver",))
     (remark,) = dialogue.remarks
-    assert remark.startswith("as this chat was left: temperature 0.25, ")
+    assert remark.startswith("settings of this chat: temperature 0.25, ")
     assert "grammar, max_tokens 200, bans" in remark.replace("samplers, ", "")
     dialogue.close()
 
@@ -74,9 +74,7 @@ def test_options_come_before_what_was_kept_and_are_kept_themselves(
     dialogue = opened(chat, tmp_path, "one", "temperature", "max_tokens", temperature=1.5)
     assert chat.sampling == Sampling(temperature=1.5, top_k=7)
     assert chat.max_tokens is None
-    assert dialogue.remarks == (
-        "as this chat was left: top_k 7; /set changes them, and so do options",
-    )
+    assert dialogue.remarks == ("settings of this chat: top_k 7; change them with /set or options",)
     dialogue.save()
     dialogue.close()
     opened(chat, tmp_path, "one").close()
@@ -104,10 +102,10 @@ def test_loading_a_chat_brings_its_settings_and_leaves_the_other_its_own(
     dialogue = opened(chat, tmp_path, "one")
     do(dialogue, "/set temp 0.25")
     shown = do(dialogue, "/load copy")
-    assert "as this chat was left" not in shown
+    assert "settings of this chat" not in shown
     assert chat.sampling == Sampling()
     shown = do(dialogue, "/load one")
-    assert shown.startswith("as this chat was left: temperature 0.25; ")
+    assert shown.startswith("settings of this chat: temperature 0.25; ")
     assert chat.sampling == Sampling(temperature=0.25)
     dialogue.close()
 

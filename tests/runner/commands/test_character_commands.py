@@ -66,7 +66,9 @@ def test_a_character_joins_and_leaves_and_what_was_told_stays(
     bo.write_text(json.dumps(BO))
     do(dialogue, "Who is there?")
     before = list(dialogue.chat.conversation.messages)
-    assert do(dialogue, f'/character add "{bo}"') == ("Bo is in the story; /as Bo lets them speak")
+    assert do(dialogue, f'/character add "{bo}"') == (
+        "Bo is now in the story; /as Bo lets them speak"
+    )
     with pytest.raises(FrankenError, match=r"old bo\.json: Bo is in the story already"):
         respond(dialogue, f"/character add {bo}")
     do(dialogue, "/as Bo")

@@ -89,7 +89,7 @@ def test_a_line_that_is_not_a_command_goes_to_the_model_as_it_was_meant(
         ("/set top_k 1.5", "top_k must be a whole number, not '1.5'"),
         ("/set top_p 2", "top_p is 2.0; it must be from 0 to 1"),
         ("/set nonsense 1", "no setting 'nonsense'; there are temperature, dynatemp_range"),
-        ("/set max_tokens 0", "max_tokens is at least 1, or -1 for no limit, not '0'"),
+        ("/set max_tokens 0", "max_tokens must be at least 1, or -1 for no limit, not '0'"),
         ("/show nothing", "cannot show 'nothing'; choose info, system, memory"),
         ("/stats maybe", "use /stats, or /stats on"),
         ("/export tale.doc", "use a name that ends in .md, .txt, .html or .jsonl"),

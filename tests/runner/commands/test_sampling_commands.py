@@ -177,6 +177,7 @@ def test_a_phrase_is_found_whose_characters_come_in_parts(engine: Engine) -> Non
 def test_the_odds_of_an_answer_are_those_of_the_model(engine: Engine) -> None:
     generation = engine.generate(prompt(engine), GREEDY, 6, records=True)
     tokens = list(generation)
+    assert len(tokens) == 6
     assert [one.token for one in generation.odds] == tokens
     for place, one in enumerate(generation.odds):
         engine.evaluate([*prompt(engine), *tokens[:place]])

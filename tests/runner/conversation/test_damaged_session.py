@@ -34,8 +34,9 @@ def test_a_session_cut_in_its_last_line_opens_with_the_others_and_is_kept(
             backup = session.path.with_name("tale.jsonl.damaged1")
             assert backup.read_bytes() == damaged
             assert session.remark == (
-                f"{session.path}: its last line is damaged and left out, 2 messages are whole; "
-                "tale.jsonl.damaged1 in the same folder has the file as it was"
+                f"{session.path}: its last line is damaged and was left out; the 2 messages "
+                "before it are intact; tale.jsonl.damaged1 in the same folder is a copy of the "
+                "damaged file"
             )
 
 

@@ -53,6 +53,7 @@ def test_every_matrix_gets_importances_shared_experts_included(
         if is_quantizable(tensor.name, tensor.shape) and tensor.name.startswith("blk.")
     }
     assert wanted.keys() <= sums.keys()
+    assert {f"blk.1.ffn_{name}_exps.weight" for name in ("gate", "up", "down")} <= wanted.keys()
     assert any("_shexp" in name for name in wanted) == (family != "qwen3_moe")
     for name, shape in wanted.items():
         experts = shape[0] if len(shape) == 3 else 1

@@ -93,8 +93,8 @@ def test_a_context_beyond_the_training_is_scaled_by_yarn_with_a_notice(
     found = logits(short, n_ctx=2 * TRAINED, notices=notices)
     assert (found == logits(short, TWICE, n_ctx=2 * TRAINED)).all()
     assert notices == [
-        "a context of 512 tokens is beyond the 256 of the model's training: RoPE is scaled with "
-        "--rope-scaling yarn --rope-scale 2; --rope-scaling none leaves it"
+        "the model was trained for 256 tokens, not for a context of 512: RoPE is scaled with "
+        "--rope-scaling yarn --rope-scale 2; --rope-scaling none turns it off"
     ]
     unscaled = logits(short, Rope(rope_scaling="none"), n_ctx=2 * TRAINED)
     assert (unscaled == logits(short)).all()

@@ -93,6 +93,7 @@ def test_all_experts_get_every_token_while_the_states_stay_those_of_the_chosen_o
             vocabulary = collector.engine.vocabulary
             chunks, _ = text_chunks([Text("t", words)], vocabulary, SETTINGS)
             found[name] = [collector.chunk_sums(chunk) for chunk in chunks[:2]]
+    assert [len(sums) for sums in found.values()] == [2, 2, 2]
     # Nothing comes before the first layer: there it must equal a model that uses all experts.
     for mine, theirs in zip(found["all"], found["forced"], strict=True):
         for projection in ("gate", "up", "down"):

@@ -166,7 +166,7 @@ def test_a_chat_becomes_the_templates_text(server: Server) -> None:
 @pytest.mark.parametrize(
     ("fields", "what"),
     [
-        ({}, "prompt must be there"),
+        ({}, "prompt must be given, as a text or tokens"),
         ({"prompt": 5}, "prompt must be a text or a list of tokens"),
         ({"prompt": [10**9]}, "token ids outside"),
         ({"prompt": "x", "temperature": "hot"}, "temperature must be a number"),

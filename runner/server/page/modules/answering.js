@@ -70,7 +70,7 @@ function take(event, data) {
   else if (event === "round") showRound({ ...data, story: answering.story });
   else if (event === "begin") set({ answering: { ...answering, ...data, status: "" } });
   else if (event === "truncated") notice(leftText(data.turns));
-  else if (event === "remembered") notice("What left the context was summed up.");
+  else if (event === "remembered") notice("The turns that left the context were summarized.");
   else if (event === "token") addWord(answering, data);
   else if (event === "experts") addExperts(answering, data.n, data.experts);
   else if (event === "done") finish(answering, data);

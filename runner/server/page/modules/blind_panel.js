@@ -15,7 +15,7 @@ export function BlindPanel({ state }) {
   return html`
     <label class="check"><input type="checkbox" checked=${isBlind} onChange=${() => turnBlind(!isBlind)} />
       Two models answer each turn</label>
-    <p class="small about">They are unnamed, and their order is drawn by lot. The answer that you choose is the
+    <p class="small about">They are unnamed, and their order is random. The answer that you choose is the
       story's turn, the other a swipe. The server keeps your choices, without a word of the story.</p>
     <p class="actions"><b><${Count} state=${state} /></b>
       <button disabled=${!choices} onClick=${() => void look()}>${choices < goal ? "Look early" : "Show the result"}</button></p>

@@ -15,8 +15,8 @@ export function FiguresLine({ state }) {
   const used = figures.prompt_tokens + figures.tokens;
   const parts = [
     `${figures.tokens} tokens, ${figures.tokens_per_second.toFixed(1)} tokens/s`,
-    figures.prompt_reused && `${figures.prompt_evaluated} of ${figures.prompt_tokens} tokens read anew`,
-    figures.rewound && `${figures.rewound} tokens taken back`,
+    figures.prompt_reused && `${figures.prompt_evaluated} of ${figures.prompt_tokens} tokens evaluated`,
+    figures.rewound && `${figures.rewound} tokens rewound`,
     ENDS[finish],
   ];
   return html`

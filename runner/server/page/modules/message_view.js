@@ -69,7 +69,7 @@ function Tools({ index, isLast, isBusy, hasWords, mode, setMode }) {
       ${hasWords && html`<button aria-pressed=${mode === "words"}
         onClick=${() => setMode(mode === "words" ? "" : "words")}>Words</button>`}
       <button disabled=${isBusy} onClick=${() => void branch(index)}
-        title="Go on from here in a copy; this story stays">Branch</button>
+        title="Continue from here in a copy; this story stays">Branch</button>
       <${Remove} index=${index} isLast=${isLast} isBusy=${isBusy} />
     </span>
   `;

@@ -102,7 +102,7 @@ function Sheet({ text, isBusy, onInput, onKeyDown, onBlur }) {
   }, [isBusy, isBusy && text]);
   return html`
     <textarea ref=${field} class="sheet" aria-label="The story as one text" value=${text} readonly=${isBusy}
-      placeholder="Begin to write; Ctrl+Enter lets the model write on." onKeyDown=${onKeyDown} onBlur=${onBlur}
+      placeholder="Begin to write; Ctrl+Enter lets the model continue." onKeyDown=${onKeyDown} onBlur=${onBlur}
       onInput=${(/** @type {any} */ event) => onInput(event.target.value)}></textarea>
   `;
 }

@@ -7,7 +7,7 @@ const SECONDS = 6;
 const MOST = 4;
 let number = 0;
 
-/** Show a line; one that is no error goes away by itself. @param {string} text @param {boolean} isError */
+/** Show a line; one that is not an error goes away by itself. @param {string} text @param {boolean} isError */
 export function notice(text, isError = false) {
   const id = ++number;
   set({ notices: [...now().notices, { id, text, isError }].slice(-MOST) });

@@ -44,7 +44,7 @@ export function ChoiceBar({ state, round }) {
       <p class="small">${isSame ? "Both wrote the same." : "Which answer is better?"} <${Count} state=${state} /></p>
       <div class="actions">
         ${isSame
-          ? html`<button class="primary" onClick=${() => void choose("equal")}>Go on with it</button>`
+          ? html`<button class="primary" onClick=${() => void choose("equal")}>Continue with it</button>`
           : html`
             <button class="primary" onClick=${() => void choose("first")}>A is better</button>
             <button onClick=${() => void choose("equal")} title="A stays; B is its swipe">Equal</button>
