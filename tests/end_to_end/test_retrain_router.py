@@ -199,7 +199,7 @@ def test_a_language_that_the_tokenizer_splits_into_bytes_is_reported(model: Path
     words = ("--steps", 1, "-o", model.parent / "o.gguf")
     made = run("retrain-router", model, "--text", georgian, *words)
     assert made.exit_code == 0, made.stderr
-    assert f"{georgian}: the tokenizer makes 2." in made.stderr
+    assert f"{georgian}: the tokenizer needs 2." in made.stderr
     assert "the model was hardly trained on this language" in made.stderr
 
 
@@ -278,7 +278,7 @@ def test_nan_in_a_weight_is_named_and_nothing_is_written(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"Once upon a time.", r"tokens long, and at least 1,024 are needed; give a longer text"),
+        (b"Once upon a time.", "has 11 tokens, but at least 1,024 are needed; give a longer text"),
         (b"", "is empty; give a text to"),
         (b"\x00\x01" * 4000, "is a binary file; give a plain text in UTF-8"),
         (b"caf\xe9 " * 4000, "is not UTF-8: byte 3 is 0xe9"),
