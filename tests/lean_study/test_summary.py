@@ -5,9 +5,30 @@ from __future__ import annotations
 from typing import Any
 from xml.etree import ElementTree
 
-from lean_study.cells import CONTROLS, IMATRIX, LEANS, QUESTION, TEXT, Cell, baseline, samples
+from lean_study.cells import (
+    CONTROLS,
+    IMATRIX,
+    LEANS,
+    PLAIN,
+    QUESTION,
+    SIZE,
+    TEXT,
+    Cell,
+    baseline,
+    cells,
+    samples,
+)
 from lean_study.page import plot, with_tables
-from lean_study.summary import holds, leaning, moved, sampled, verdict
+from lean_study.summary import (
+    group_verdict,
+    holds,
+    leaning,
+    mixture_verdict,
+    moved,
+    sampled,
+    variant_verdict,
+    verdict,
+)
 
 BASE, QUANT = baseline("demo"), Cell("demo", IMATRIX, "Q2_K")
 
@@ -55,6 +76,46 @@ def test_without_measurements_nothing_is_concluded() -> None:
     (own_lean, nothing_else) = verdict({BASE.key: own[BASE.key]})
     assert own_lean.startswith("F16 itself leans by +0.00 (+0.00 to +0.00) to eternal life")
     assert nothing_else == "No quant is measured yet."
+
+
+def test_a_part_that_moves_the_lean_in_one_direction_at_all_quants_is_named() -> None:
+    up, down = (cell(3, {QUESTION: [[x, x]] * 6, CONTROLS[0]: [[x, x]] * 6}) for x in (2.0, -2.0))
+    found = {BASE.key: cell(16, {})}
+    for rung, experts in (("Q3_K_M", up), ("Q2_K", down)):
+        found[Cell("demo", "only attention", rung).key] = up
+        found[Cell("demo", "only experts", rung).key] = experts
+    (attention, experts_, last) = group_verdict(found, ("Q3_K_M", "Q2_K"))
+    assert (
+        "only attention rounded, it moves from F16's towards eternal life: Q3_K_M (+2.00), Q2_K"
+        in attention
+    )
+    assert experts_.endswith(
+        "towards eternal life: Q3_K_M (+2.00); towards the mortal life: Q2_K (-2.00)."
+    )
+    assert last == "One direction at all of these quants has only the change by attention."
+    assert group_verdict({}, ("Q2_K",)) == ["Nothing is measured yet."]
+
+
+def test_other_mixtures_are_judged_once_half_of_their_quants_are_measured() -> None:
+    two = [one for one in cells("two", IMATRIX)]
+    up = cell(3, {QUESTION: [[1.0, 1.0]] * 6, CONTROLS[0]: [[1.0, 1.0]] * 6})
+    found = {two[0].key: cell(16, {})} | {one.key: up for one in two[1:7]}
+    (sentence,) = mixture_verdict(found, ("two", "six"))
+    assert sentence.startswith("two: The sentence holds from ")
+    del found[two[6].key]
+    assert mixture_verdict(found, ("two",)) == ["Nothing is measured yet."]
+
+
+def test_ways_of_rounding_are_compared_at_the_quants_measured_in_all_of_them() -> None:
+    found = {BASE.key: cell(16, {})}
+    for variant, size in ((IMATRIX, 1.0), (PLAIN, -3.0), (SIZE, 0.5)):
+        leans = {QUESTION: [[size, size]] * 6, CONTROLS[0]: [[size, size]] * 6}
+        found[Cell("demo", variant, "Q2_K").key] = cell(3, leans)
+    found[Cell("demo", IMATRIX, "Q6_K").key] = cell(6, {})
+    assert variant_verdict(found) == [
+        "The mean size of the change at Q2_K: with an importance matrix 1.00, without 3.00, "
+        "with `--target-size` 0.50."
+    ]
 
 
 def test_sampled_answers_of_all_batches_count() -> None:

@@ -46,7 +46,8 @@ _SPREAD = (
     *("Q8_0", "Q5_K_M", "IQ4_XS", "Q6_K", "Q4_K_MOE"),
 )
 """The rungs in an order in which the first few cover the range."""
-_GROUP_RUNGS = ("Q2_K", "IQ2_XS", "Q3_K_M")
+GROUP_RUNGS = ("Q3_K_M", "Q2_K", "IQ2_XS")
+"""At these, groups are rounded alone."""
 _FILE_RUNGS = ("Q4_K_M", "Q2_K")
 
 
@@ -92,7 +93,7 @@ def cells(model: str, variant: str) -> list[Cell]:
 def steps() -> Iterator[Step]:
     """Everything, the most important first."""
     main = cells("demo", IMATRIX)
-    groups = [Cell("demo", group, rung) for rung in _GROUP_RUNGS for group in GROUPS]
+    groups = [Cell("demo", group, rung) for rung in GROUP_RUNGS for group in GROUPS]
     files = [Cell("demo", FILE, rung) for rung in _FILE_RUNGS]
     quick = [TEXT, LEANS]
     yield from _each([*main, *groups, *files], quick)

@@ -14,6 +14,7 @@ from franken_gguf.runner.compare.results.metrics import Interval
 from lean_study.cells import (
     CONTROLS,
     FILE,
+    GROUP_RUNGS,
     GROUPS,
     IMATRIX,
     MODELS,
@@ -34,11 +35,14 @@ from lean_study.summary import (
     control_change,
     control_lean,
     divergence,
+    group_verdict,
     leaning,
     measured,
+    mixture_verdict,
     moved,
     same_experts,
     sampled,
+    variant_verdict,
     verdict,
 )
 
@@ -62,7 +66,10 @@ def _write(path: Path, text: str) -> None:
 def with_tables(text: str, results: Results) -> str:
     """The page with each marked part made of the results."""
     parts: Mapping[str, Callable[[Results], str]] = {
-        "verdict": lambda found: "\n".join(f"- {one}" for one in verdict(found)) + "\n",
+        "verdict": lambda found: _bullets(verdict(found)),
+        "groupverdict": lambda found: _bullets(group_verdict(found, GROUP_RUNGS)),
+        "variantverdict": lambda found: _bullets(variant_verdict(found)),
+        "mixtureverdict": lambda found: _bullets(mixture_verdict(found, list(MODELS)[1:])),
         "progress": _progress,
         "leans": _leans,
         "controls": _controls,
@@ -90,6 +97,10 @@ def plot(results: Results) -> str:
         ),
     ]
     return lean_plot(curves, "Log-odds of each question's first option by bits for a weight")
+
+
+def _bullets(sentences: Iterable[str]) -> str:
+    return "".join(f"- {sentence}\n" for sentence in sentences)
 
 
 def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
@@ -145,9 +156,8 @@ def _controls(results: Results) -> str:
 
 
 def _groups(results: Results) -> str:
-    rungs = [r for r in ("Q3_K_M", "Q2_K", "IQ2_XS") if Cell("demo", IMATRIX, r).key in results]
     rows = []
-    for rung in rungs:
+    for rung in GROUP_RUNGS:
         for variant in (*GROUPS, IMATRIX, FILE):
             cell = Cell("demo", variant, rung)
             one = leaning(results, cell)

@@ -10,12 +10,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from franken_gguf.runner.compare.results.metrics import Interval, bootstrap, wilson
-from lean_study.cells import CONTROLS, IMATRIX, LEANS, QUESTION, TEXT, Cell, baseline, cells
+from lean_study.cells import (
+    CONTROLS,
+    GROUPS,
+    IMATRIX,
+    LEANS,
+    PLAIN,
+    QUESTION,
+    RUNGS,
+    SIZE,
+    TEXT,
+    VARIANTS,
+    Cell,
+    baseline,
+    cells,
+)
 
 F64 = NDArray[np.float64]
 Results = Mapping[str, Any]
 
 MIRRORED = CONTROLS[0]
+_WAYS = {IMATRIX: "with an importance matrix", PLAIN: "without", SIZE: "with `--target-size`"}
 
 
 @dataclass(frozen=True)
@@ -125,6 +140,60 @@ def verdict(results: Results, model: str = "demo", variant: str = IMATRIX) -> li
         ),
         _control_sentence(results, some),
     ]
+
+
+def group_verdict(results: Results, rungs: Sequence[str]) -> list[str]:
+    """A sentence for each group of tensors rounded alone, and whether one decides the direction."""
+    sentences, deciding = [], []
+    for group in GROUPS:
+        found = [(rung, leaning(results, Cell("demo", group, rung))) for rung in rungs]
+        changes = [(rung, one.content_change) for rung, one in found if one]
+        if not changes:
+            continue
+        sentences.append(_sentence(f"With {group} rounded, it moves", changes))
+        moves = {moved(change) for _, change in changes}
+        if len(moves) == 1 and 0 not in moves:
+            deciding.append(group.removeprefix("only "))
+    if not sentences:
+        return ["Nothing is measured yet."]
+    if deciding:
+        last = f"One direction at all of these quants has only the change by {', '.join(deciding)}."
+    else:
+        last = "No part moves it in one direction at all of these quants."
+    return [*sentences, last]
+
+
+def mixture_verdict(results: Results, models: Iterable[str]) -> list[str]:
+    """Whether the sentence holds for other mixtures."""
+    sentences = []
+    for model in models:
+        some = [c for c in measured(results, model, IMATRIX) if c != baseline(model)]
+        changes = [(c.rung, one.content_change) for c in some if (one := leaning(results, c))]
+        if 2 * len(changes) >= len(cells(model, IMATRIX)) - 1:
+            verdict_of_it = holds([(rung, moved(change)) for rung, change in changes])
+            moves = _sentence("Without the effect of length, the lean moves", changes)
+            sentences.append(f"{model}: {verdict_of_it} {moves}")
+    return sentences or ["Nothing is measured yet."]
+
+
+def variant_verdict(results: Results) -> list[str]:
+    """How much each way of rounding moves the lean, over the quants measured in all of them."""
+    rungs = [
+        {cell.rung for cell in measured(results, "demo", variant)} - {baseline("demo").rung}
+        for variant in VARIANTS
+    ]
+    common = [rung for rung in RUNGS if all(rung in some for some in rungs)]
+    if not common:
+        return ["Nothing is measured yet."]
+    sizes = ", ".join(
+        f"{_WAYS[variant]} {_mean_change(results, variant, common):.2f}" for variant in VARIANTS
+    )
+    return [f"The mean size of the change at {', '.join(common)}: {sizes}."]
+
+
+def _mean_change(results: Results, variant: str, rungs: Iterable[str]) -> float:
+    found = [_known(leaning(results, Cell("demo", variant, rung))) for rung in rungs]
+    return float(np.mean([abs(one.content_change.value) for one in found if one.content_change]))
 
 
 def _base_sentence(base: Leaning) -> str:
