@@ -86,18 +86,18 @@ def test_a_part_that_moves_the_lean_in_one_direction_at_all_quants_is_named() ->
         found[Cell("demo", "only experts", rung).key] = experts
     (attention, experts_, last) = group_verdict(found, ("Q3_K_M", "Q2_K"))
     assert (
-        "only attention rounded, it moves from F16's towards eternal life: Q3_K_M (+2.00), Q2_K"
+        "only the attention rounded, it moves from F16's towards eternal life: Q3_K_M (+2.00), Q2_K"
         in attention
     )
     assert experts_.endswith(
         "towards eternal life: Q3_K_M (+2.00); towards the mortal life: Q2_K (-2.00)."
     )
-    assert last == "One direction at all of these quants has only the change by attention."
+    assert last == "In the same direction at all of these quants: the change by the attention."
     assert group_verdict({}, ("Q2_K",)) == ["Nothing is measured yet."]
 
 
 def test_other_mixtures_are_judged_once_half_of_their_quants_are_measured() -> None:
-    two = [one for one in cells("two", IMATRIX)]
+    two = cells("two", IMATRIX)
     up = cell(3, {QUESTION: [[1.0, 1.0]] * 6, CONTROLS[0]: [[1.0, 1.0]] * 6})
     found = {two[0].key: cell(16, {})} | {one.key: up for one in two[1:7]}
     (sentence,) = mixture_verdict(found, ("two", "six"))

@@ -46,8 +46,9 @@ _SPREAD = (
     *("Q8_0", "Q5_K_M", "IQ4_XS", "Q6_K", "Q4_K_MOE"),
 )
 """The rungs in an order in which the first few cover the range."""
-GROUP_RUNGS = ("Q3_K_M", "Q2_K", "IQ2_XS")
+GROUP_RUNGS = ("Q4_K_M", "Q3_K_M", "IQ3_XXS", "Q2_K", "IQ2_XS", "IQ1_S")
 """At these, groups are rounded alone."""
+_FIRST_GROUP_RUNGS = ("Q2_K", "IQ2_XS", "Q3_K_M")
 _FILE_RUNGS = ("Q4_K_M", "Q2_K")
 
 
@@ -93,12 +94,15 @@ def cells(model: str, variant: str) -> list[Cell]:
 def steps() -> Iterator[Step]:
     """Everything, the most important first."""
     main = cells("demo", IMATRIX)
-    groups = [Cell("demo", group, rung) for rung in GROUP_RUNGS for group in GROUPS]
+    some_groups, groups = (
+        [Cell("demo", group, rung) for rung in rungs for group in GROUPS]
+        for rungs in (_FIRST_GROUP_RUNGS, GROUP_RUNGS)
+    )
     files = [Cell("demo", FILE, rung) for rung in _FILE_RUNGS]
     quick = [TEXT, LEANS]
-    yield from _each([*main, *groups, *files], quick)
+    yield from _each([*main, *some_groups, *files], quick)
     yield from _each([*cells("demo", SIZE), *cells("demo", PLAIN)], quick)
-    yield from _each([*cells("two", IMATRIX), *cells("six", IMATRIX)], quick)
+    yield from _each([*groups, *cells("two", IMATRIX), *cells("six", IMATRIX)], quick)
     batches = range(SAMPLED // BATCH)
     yield from _each(main, [samples(QUESTION, batch) for batch in batches])
     for question in (*CONTROLS, *OTHERS):

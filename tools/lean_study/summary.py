@@ -150,16 +150,17 @@ def group_verdict(results: Results, rungs: Sequence[str]) -> list[str]:
         changes = [(rung, one.content_change) for rung, one in found if one]
         if not changes:
             continue
-        sentences.append(_sentence(f"With {group} rounded, it moves", changes))
+        part = group.removeprefix("only ")
+        sentences.append(_sentence(f"With only the {part} rounded, it moves", changes))
         moves = {moved(change) for _, change in changes}
         if len(moves) == 1 and 0 not in moves:
-            deciding.append(group.removeprefix("only "))
+            deciding.append(f"the change by the {part}")
     if not sentences:
         return ["Nothing is measured yet."]
     if deciding:
-        last = f"One direction at all of these quants has only the change by {', '.join(deciding)}."
+        last = f"In the same direction at all of these quants: {', '.join(deciding)}."
     else:
-        last = "No part moves it in one direction at all of these quants."
+        last = "No part moves it in the same direction at all of these quants."
     return [*sentences, last]
 
 
