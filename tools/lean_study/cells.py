@@ -41,6 +41,7 @@ CONTROLS = ("eternal-life-mirrored", "tea-coffee", "sea-mountains", "short-long"
 OTHERS = ("haiku", "story")
 """Prompts whose sampled answers are measured for their words."""
 SAMPLED = 64
+"""Answers to the question in each cell."""
 _SPREAD = (
     *("F16", "Q4_K_M", "Q2_K", "IQ2_XS", "IQ1_S", "Q3_K_M", "IQ3_XXS", "IQ2_XXS"),
     *("Q8_0", "Q5_K_M", "IQ4_XS", "Q6_K", "Q4_K_MOE"),
@@ -103,16 +104,15 @@ def steps() -> Iterator[Step]:
     yield from _each([*main, *some_groups, *files], quick)
     yield from _each([*cells("demo", SIZE), *cells("demo", PLAIN)], quick)
     yield from _each([*groups, *cells("two", IMATRIX), *cells("six", IMATRIX)], quick)
-    batches = range(SAMPLED // BATCH)
-    yield from _each(main, [samples(QUESTION, batch) for batch in batches])
-    for question in (*CONTROLS, *OTHERS):
+    answers = [samples(QUESTION, batch) for batch in range(SAMPLED // BATCH)]
+    yield from _each(main, answers)
+    for question in OTHERS:
         yield from _each(main, [samples(question, 0)])
     for model in ("two", "six"):
         yield from _each([*cells(model, SIZE), *cells(model, PLAIN)], quick)
-    every = [samples(q, batch) for q in (QUESTION, *CONTROLS, *OTHERS) for batch in batches]
     for model in MODELS:
         for variant in VARIANTS:
-            yield from _each(cells(model, variant), every)
+            yield from _each(cells(model, variant), answers)
 
 
 def _each(some: Iterable[Cell], names: Iterable[str]) -> Iterator[Step]:
