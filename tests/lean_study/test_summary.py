@@ -19,16 +19,8 @@ from lean_study.cells import (
     samples,
 )
 from lean_study.page import plot, with_tables
-from lean_study.summary import (
-    group_verdict,
-    holds,
-    leaning,
-    mixture_verdict,
-    moved,
-    sampled,
-    variant_verdict,
-    verdict,
-)
+from lean_study.summary import leaning, moved, sampled
+from lean_study.verdict import group_verdict, holds, mixture_verdict, variant_verdict, verdict
 
 BASE, QUANT = baseline("demo"), Cell("demo", IMATRIX, "Q2_K")
 
@@ -101,21 +93,26 @@ def test_other_mixtures_are_judged_once_half_of_their_quants_are_measured() -> N
     up = cell(3, {QUESTION: [[1.0, 1.0]] * 6, CONTROLS[0]: [[1.0, 1.0]] * 6})
     found = {two[0].key: cell(16, {})} | {one.key: up for one in two[1:7]}
     (sentence,) = mixture_verdict(found, ("two", "six"))
-    assert sentence.startswith("two: The sentence holds from ")
+    assert sentence.startswith("two, with an importance matrix: The sentence holds from ")
     del found[two[6].key]
     assert mixture_verdict(found, ("two",)) == ["Nothing is measured yet."]
 
 
 def test_ways_of_rounding_are_compared_at_the_quants_measured_in_all_of_them() -> None:
     found = {BASE.key: cell(16, {})}
-    for variant, size in ((IMATRIX, 1.0), (PLAIN, -3.0), (SIZE, 0.5)):
-        leans = {QUESTION: [[size, size]] * 6, CONTROLS[0]: [[size, size]] * 6}
+    for variant, change in ((IMATRIX, 1.0), (PLAIN, -3.0), (SIZE, 0.5)):
+        leans = {QUESTION: [[change, change]] * 6, CONTROLS[0]: [[change, change]] * 6}
         found[Cell("demo", variant, "Q2_K").key] = cell(3, leans)
     found[Cell("demo", IMATRIX, "Q6_K").key] = cell(6, {})
-    assert variant_verdict(found) == [
-        "The mean size of the change at Q2_K: with an importance matrix 1.00, without 3.00, "
+    (sizes, plain, plain_controls, size, _) = variant_verdict(found)
+    assert sizes == (
+        "The mean size of the change at Q2_K: with an importance matrix 1.00, without an "
+        "importance matrix 3.00, "
         "with `--target-size` 0.50."
-    ]
+    )
+    assert plain.startswith("Without an importance matrix: The sentence does not hold: no quant")
+    assert plain_controls.endswith("for eternal life without the effect of length 3.00.")
+    assert size.startswith("With `--target-size`: The sentence holds from Q2_K on")
 
 
 def test_sampled_answers_of_all_batches_count() -> None:

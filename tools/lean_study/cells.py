@@ -103,13 +103,15 @@ def steps() -> Iterator[Step]:
     quick = [TEXT, LEANS]
     yield from _each([*main, *some_groups, *files], quick)
     yield from _each([*cells("demo", SIZE), *cells("demo", PLAIN)], quick)
-    yield from _each([*groups, *cells("two", IMATRIX), *cells("six", IMATRIX)], quick)
+    yield from _each(groups, quick)
+    for model in ("two", "six"):
+        yield from _each([*cells(model, IMATRIX), *cells(model, PLAIN)], quick)
     answers = [samples(QUESTION, batch) for batch in range(SAMPLED // BATCH)]
     yield from _each(main, answers)
     for question in OTHERS:
         yield from _each(main, [samples(question, 0)])
     for model in ("two", "six"):
-        yield from _each([*cells(model, SIZE), *cells(model, PLAIN)], quick)
+        yield from _each(cells(model, SIZE), quick)
     for model in MODELS:
         for variant in VARIANTS:
             yield from _each(cells(model, variant), answers)

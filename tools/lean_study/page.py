@@ -19,6 +19,7 @@ from lean_study.cells import (
     IMATRIX,
     MODELS,
     OTHERS,
+    PLAIN,
     QUESTION,
     SAMPLED,
     VARIANTS,
@@ -35,16 +36,13 @@ from lean_study.summary import (
     control_change,
     control_lean,
     divergence,
-    group_verdict,
     leaning,
     measured,
-    mixture_verdict,
     moved,
     same_experts,
     sampled,
-    variant_verdict,
-    verdict,
 )
+from lean_study.verdict import group_verdict, mixture_verdict, variant_verdict, verdict
 
 _DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 PAGE, PLOT = _DOCS / "eternal-life.md", _DOCS / "eternal-life.svg"
@@ -196,9 +194,15 @@ def _mixtures(results: Results) -> str:
             one = leaning(results, cell)
             if one:
                 figures = _interval(one.lean), _change(one.change), _change(one.content_change)
-                chosen = _share(*sampled(results, cell, QUESTION))
-                rows.append((f"{model}, {cell.rung}", *figures, chosen, _divergence(results, cell)))
-    head = ("mixture and quant", "lean", "change", "change without length", "sampled answers", "KL")
+                plain = leaning(results, Cell(model, PLAIN, cell.rung))
+                without = _change(plain.content_change) if plain else ""
+                rows.append(
+                    (f"{model}, {cell.rung}", *figures, without, _divergence(results, cell))
+                )
+    head = (
+        *("mixture and quant", "lean", "change", "change without length"),
+        *("the same without imatrix", "KL"),
+    )
     return _table(head, rows)
 
 
