@@ -16,7 +16,7 @@ def table() -> str:
     held_out = json.loads(FIGURES.read_text(encoding="utf-8"))["held_out"]
     models = list(next(iter(held_out.values()))["nats_per_token"])
     lines = [
-        f"| held out of | tokens | {' | '.join(models)} |",
+        f"| held-out part of | tokens | {' | '.join(models)} |",
         f"|---|---:|{'---:|' * len(models)}",
     ]
     for source, figures in held_out.items():

@@ -43,5 +43,5 @@ def test_every_passage_starts_with_bos_if_the_model_has_one() -> None:
 
 
 def test_a_text_of_few_tokens_is_named() -> None:
-    with pytest.raises(CheckpointError, match=r"^b: is 896 tokens long, and at least 1,024 are"):
+    with pytest.raises(CheckpointError, match=r"^b: has 896 tokens, but at least 1,024 are needed"):
         split([numbered("a", 50), numbered("b", 7)], None, 20)

@@ -47,7 +47,7 @@ def test_a_full_disk_keeps_what_was_measured_before(tmp_path: Path) -> None:
     with mounted(tmp_path / "disk", "size=64k") as disk:
         save(disk / "some.json", SOME)
         large = Measurements({f"tensor {n}": {"Q4_K": 0.1} for n in range(9999)}, {})
-        with pytest.raises(OutputError, match=r"some\.json: No space left on device; what was"):
+        with pytest.raises(OutputError, match=r"some\.json: No space left on device; make room"):
             save(disk / "some.json", large)
         assert load(disk / "some.json") == SOME
         assert [path.name for path in disk.iterdir()] == ["some.json"]
