@@ -23,7 +23,13 @@ from numpy.typing import NDArray
 from franken_gguf.quantize.blocks.code_refinement import Moments, prepared
 from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.common.errors import ImatrixError, OutputError
-from franken_gguf.quantize.common.files import FileStamp, file_stamp, read_at, replacing
+from franken_gguf.quantize.common.files import (
+    FileStamp,
+    changed_file,
+    file_stamp,
+    read_at,
+    replacing,
+)
 from franken_gguf.quantize.gguf_file.encode import encode_header, padded
 from franken_gguf.quantize.gguf_file.header import Header, TensorInfo, read_header
 from franken_gguf.quantize.gguf_file.values import Metadata, array, string, u32
@@ -65,8 +71,13 @@ class WeightMoments:
     def prepared(self, matrix: int, groups: Collection[int] | None = None) -> Moments:
         """The moments of one matrix for code_refinement.refined, of all `groups` or some.
 
-        Raises ImatrixError, ReadError.
+        Raises ImatrixError, also if the file was written again since it was opened, and ReadError.
         """
+        if changed_file([self.stamp]):
+            raise ImatrixError(
+                f"{self.path}: has changed since this run began; rerun the command, which then "
+                "starts from the beginning"
+            )
         wanted = range(self.groups) if groups is None else groups
         some = (
             moments if group in wanted else None for group, moments in enumerate(self.read(matrix))
