@@ -74,19 +74,9 @@ def test_only_the_routers_differ_and_the_held_out_text_is_predicted_better(
     assert not differs.any()
     document = json.loads(made.stdout)
     assert document["written"]
-    assert next(one["text"] for one in document["texts"]) == str(text)
     assert sum(one["change"] for one in document["texts"]) < 0
-
-
-def test_text_of_one_kind_is_trained_on_beside_the_built_in_set_and_no_expert_is_left_out(
-    model: Path, text: Path
-) -> None:
-    out = model.parent / "trained.gguf"
-    made = run("retrain-router", model, "--text", text, "--steps", 4, "-o", out, "--json")
-    assert made.exit_code == 0, made.stderr
-    document = json.loads(made.stdout)
     assert [one["text"] for one in document["texts"]] == [str(text), BUILT_IN]
-    assert document["load_after"][0] > 0
+    assert document["load_after"][0] > 0, "text of one kind leaves no expert without tokens"
 
 
 def test_the_same_command_gives_the_same_file(model: Path) -> None:
