@@ -22,4 +22,6 @@ def open_source(path: Path) -> Source:
         raise CheckpointError(f"{path}: no such file or folder")
     if path.suffix.lower() in (".yml", ".yaml"):
         return merge_source(path)
+    if path.suffix.lower() in (".safetensors", ".json"):
+        raise CheckpointError(f"{path}: is one file of a model; give its folder, {path.parent}")
     return GGUFSource(path)

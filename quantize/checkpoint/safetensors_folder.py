@@ -12,7 +12,7 @@ from gguf import GGMLQuantizationType
 
 from franken_gguf.quantize.blocks.formats import U8
 from franken_gguf.quantize.common.errors import CheckpointError
-from franken_gguf.quantize.common.files import read_at
+from franken_gguf.quantize.common.files import not_the_file, read_at
 from franken_gguf.quantize.common.json_files import read_text
 
 # safetensors' own limit on its JSON header.
@@ -111,6 +111,10 @@ def _files(folder: Path, stem: str) -> dict[Path, list[str]]:
             "and are never read; use a copy with model.safetensors, or have transformers write it: "
             "save_pretrained(FOLDER, safe_serialization=True)"
         )
+    if gguf := min(folder.glob("*.gguf"), default=None):
+        raise CheckpointError(
+            f"{folder}: has no {single.name}, but GGUF files; give one, such as {gguf}"
+        )
     raise CheckpointError(f"{folder}: has no {single.name}; give the folder of a model")
 
 
@@ -129,7 +133,11 @@ def _weight_map(index: Path) -> dict[str, Any]:
 def _read_header(file: Path) -> dict[str, _Tensor]:
     size = file.stat().st_size
     with file.open("rb") as stream:
-        length = int.from_bytes(stream.read(8), "little")
+        start = stream.read(8)
+        if why := not_the_file(start + stream.read(30)):
+            raise CheckpointError(f"{file}: not a safetensors file: {why}")
+        stream.seek(8)
+        length = int.from_bytes(start, "little")
         if size < 8 or length > min(size - 8, MAX_HEADER_BYTES):
             raise CheckpointError(
                 f"{file}: the header's length is {length} bytes, but the file has {size}; it is "

@@ -43,6 +43,15 @@ def changed_file(stamps: Iterable[FileStamp]) -> str | None:
     return None
 
 
+def not_the_file(start: bytes) -> str | None:
+    """Why a file that begins with these bytes (30 are enough) is not the one meant, or None."""
+    if not start:
+        return "it is empty; download it again"
+    if start.startswith(b"version https://git-lfs"):
+        return "it is a Git LFS pointer to the file; run 'git lfs pull', or download it"
+    return None
+
+
 def read_at(path: Path, offset: int, count: int, what: str) -> U8:
     """`count` bytes from `offset`; errors name `what`, such as a tensor.
 

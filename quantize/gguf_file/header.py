@@ -14,6 +14,7 @@ import numpy as np
 from gguf import GGML_QUANT_SIZES, GGMLQuantizationType, GGUFValueType
 
 from franken_gguf.quantize.common.errors import GGUFError
+from franken_gguf.quantize.common.files import not_the_file
 
 from .values import Metadata, Value
 
@@ -214,15 +215,14 @@ def read_header(path: Path) -> Header:
 
 def _read(cursor: _Cursor) -> Header:
     path = cursor.path
-    if cursor.file.read(4) != b"GGUF":
-        raise GGUFError(f"{path}: not a GGUF file (it does not start with 'GGUF')")
+    if (start := cursor.file.read(4)) != b"GGUF":
+        why = not_the_file(start + cursor.file.read(30)) or "it does not start with 'GGUF'"
+        raise GGUFError(f"{path}: not a GGUF file ({why})")
     cursor.position = 4
     version = cursor.u32("the version")
     if version not in (2, 3):
         if version & 0xFFFF == 0 and version:
-            raise GGUFError(
-                f"{path}: big-endian GGUF is not supported; download the little-endian file"
-            )
+            raise GGUFError(f"{path}: big-endian GGUF is not supported; use a little-endian file")
         raise GGUFError(f"{path}: GGUF version {version} is not supported; only 2 and 3 are")
     # A tensor's entry takes at least 8 + 1 + 4 + 8 + 4 + 8 bytes, a key's 8 + 1 + 4 + 1.
     tensor_count = cursor.count("the number of tensors", 33, MAX_TENSORS)

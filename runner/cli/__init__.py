@@ -21,6 +21,17 @@ _VERBS = (
     *("inspect", "merge", "plan", "retrain-router", "serve", "worker"),
 )
 
+_OTHER_NAMES = {
+    "quantize": "convert",
+    "create": "convert",
+    "run": "chat",
+    "cli": "chat",
+    "perplexity": "compare",
+    "show": "inspect",
+    "server": "serve",
+    "rpc-server": "worker",
+}
+"""What llama.cpp and ollama call these verbs."""
 
 # A second signal within this time counts as the same one.
 _ONCE_SECONDS = 1.0
@@ -63,7 +74,8 @@ class _Verbs(click.Group):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name = args[0]
         if not (name in _VERBS or name.startswith("-") or ctx.resilient_parsing):
-            hint = did_you_mean(name, _VERBS) or f"the commands are {', '.join(_VERBS)}"
+            hint = did_you_mean(_OTHER_NAMES.get(name, name), _VERBS)
+            hint = hint or f"the commands are {', '.join(_VERBS)}"
             ctx.fail(f"no command {printable(name)!r}; {hint}")
         return super().resolve_command(ctx, args)
 

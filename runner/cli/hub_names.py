@@ -76,8 +76,10 @@ def _is_recipe(path: Path) -> bool:
 def _found(text: str, *, gguf: bool, download: bool) -> Path:
     """The path of a model; `text` itself if it is there or cannot be a name."""
     path = Path(text)
-    if gguf and (path.is_dir() or _is_recipe(path)):
-        raise HubError(f"{path}: is not a GGUF file; make one first: franken-gguf convert {path}")
+    if gguf:
+        _refuse_other_kinds(path)
+    if text.startswith(("https:/", "http:/")):
+        raise HubError(f"{text}: is an address; give the model's name on the Hub, as in org/name")
     name = None if path.exists() else hub_name(text)
     if name is None:
         return path
@@ -90,6 +92,15 @@ def _found(text: str, *, gguf: bool, download: bool) -> Path:
             f"to fetch it from {endpoint()}"
         )
     return cached
+
+
+def _refuse_other_kinds(path: Path) -> None:
+    """Raise HubError for what `convert` takes, but a verb for GGUF files does not."""
+    source = path.parent if path.suffix.lower() == ".safetensors" and path.is_file() else path
+    if source.is_dir() and (model := min(source.glob("*.gguf"), default=None)):
+        raise HubError(f"{path}: is not a GGUF file; give one, such as {model}")
+    if source.is_dir() or _is_recipe(source):
+        raise HubError(f"{path}: is not a GGUF file; make one first: franken-gguf convert {source}")
 
 
 def _provide(names: Sequence[HubName], *, gguf: bool, download: bool) -> None:

@@ -42,6 +42,17 @@ METHOD = "slerp.yml: is a recipe for mergekit's merge_method: slerp, not for a m
             ("chat", "slerp.yml"),
             "is not a GGUF file; make one first: franken-gguf convert slerp.yml",
         ),
+        (("chat", "ggufs"), "ggufs: is not a GGUF file; give one, such as ggufs/a.gguf"),
+        (("convert", "ggufs"), "has no model.safetensors, but GGUF files; give one, such as ggufs"),
+        (
+            ("plan", "folder/model.safetensors"),
+            "model.safetensors: is not a GGUF file; make one first: franken-gguf convert folder",
+        ),
+        (("fit", "folder/model.safetensors"), "is one file of a model; give its folder, folder"),
+        (
+            ("chat", "https://huggingface.co/org/name"),
+            "https://huggingface.co/org/name: is an address; give the model's name on the Hub, as",
+        ),
     ],
 )
 def test_what_a_verb_does_not_take_is_named_with_what_to_do(
@@ -55,8 +66,20 @@ def test_what_a_verb_does_not_take_is_named_with_what_to_do(
     Path("dare.yaml").write_text("models: []\nmerge_method: 'dare_ties'\n")
     Path("m.gguf").write_bytes(b"GGUF\3\0\0\0")
     Path("folder").mkdir()
+    Path("folder/model.safetensors").touch()
+    Path("ggufs").mkdir()
+    Path("ggufs/a.gguf").touch()
     before = sorted(tmp_path.iterdir())
     result = CliRunner().invoke(main, [*arguments])
     assert reason in result.stderr
     assert (result.exit_code, result.stderr.count("\n")) == (1, 1)
     assert sorted(tmp_path.iterdir()) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"), [("quantize", "convert"), ("run", "chat"), ("converts", "convert")]
+)
+def test_a_verb_of_another_program_and_a_misspelt_one_are_recognized(name: str, verb: str) -> None:
+    result = CliRunner().invoke(main, [name, "model.gguf"])
+    assert result.stderr.splitlines()[-1] == f"Error: no command '{name}'; did you mean {verb}?"
+    assert result.exit_code == 2

@@ -170,6 +170,26 @@ def test_a_header_that_lies_is_refused_in_one_line(tmp_path: Path, case: str) ->
     assert "model.safetensors: " in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "it is empty; download it again"),
+        (
+            b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+            "it is a Git LFS pointer to the file; run 'git lfs pull', or download it",
+        ),
+    ],
+)
+def test_what_is_there_in_place_of_the_file_is_named(
+    tmp_path: Path, content: bytes, reason: str
+) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(CheckpointError) as error:
+        SafetensorsFolder(tmp_path)
+    assert str(error.value) == f"{file}: not a safetensors file: {reason}"
+
+
 @settings(
     max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )

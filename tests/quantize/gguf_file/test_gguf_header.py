@@ -139,7 +139,11 @@ def tensor(
 
 
 BAD = {
-    "nothing at all": (b"", "not a GGUF file"),
+    "nothing at all": (b"", r"not a GGUF file \(it is empty; download it again\)"),
+    "a Git LFS pointer": (
+        b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n",
+        "it is a Git LFS pointer to the file; run 'git lfs pull', or download it",
+    ),
     "another format": (b"PK\x03\x04" * 20, "not a GGUF file"),
     "big-endian": (b"GGUF" + struct.pack(">IQQ", 3, 0, 0), "big-endian"),
     "version 1": (head(0, 0, version=1), "version 1 is not supported"),
