@@ -175,7 +175,8 @@ def convert(
             report_file, wanted=dry_run and bool(target_sizes or target_bits), overwrite=overwrite
         )
     model = open_source(source)
-    targets = targets_of(model, imatrix, target_sizes, target_bits)
+    needed = cpu_moe or target_text is not None
+    targets = targets_of(model, imatrix, target_sizes, target_bits, needed=needed)
     names = types or (() if targets else (_DEFAULT_TYPE,))
     presets = list(dict.fromkeys(find_preset(name) for name in names))
     plan = partial(

@@ -133,7 +133,8 @@ _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
     metavar="FILE",
     help=(
         "Also write how columns vary together to this GGUF file, for convert --second-moments: "
-        "256 KiB of memory for every 256 columns of a matrix, 64 KiB on disk."
+        "256 KiB of memory for every 256 columns of a matrix, 64 KiB on disk. Cannot be "
+        "combined with --all-experts."
     ),
 )
 @option(
@@ -185,12 +186,13 @@ def imatrix(
     )
     name = folder_name(source.resolve() if source.is_dir() else source)
     out = out or Path(f"{model_name(Path(name))}-imatrix.gguf")
-    for path in filter(None, (out, second_moments)):
-        _refuse_early(path, overwrite=overwrite)
-    if second_moments and all_experts:
-        raise click.UsageError(
-            "--all-experts does not work with --second-moments; drop one of them"
-        )
+    _refuse_early(out, "-o", overwrite=overwrite)
+    if second_moments:
+        if all_experts:
+            raise click.UsageError("--all-experts cannot be combined with --second-moments")
+        if second_moments.resolve() == out.resolve():
+            raise click.UsageError(f"-o and --second-moments name the same file, {out}")
+        _refuse_early(second_moments, "--second-moments", overwrite=overwrite)
     given = [calibration.Text(str(path), read_text(path), parse_special) for path in texts]
     options = LoadOptions(**vars(placement), n_threads=n_threads)
     with ExitStack() as resources:
@@ -250,13 +252,15 @@ def _chunk_size(n_ctx: int | None) -> int:
     return n_ctx
 
 
-def _refuse_early(out: Path, *, overwrite: bool) -> None:
+def _refuse_early(out: Path, option: str, *, overwrite: bool) -> None:
     if out.is_dir():
-        raise OutputError(f"{out}: is a folder; name a file with -o")
+        raise OutputError(f"{out}: is a folder; name a file with {option}")
     if not out.parent.is_dir():
         raise OutputError(f"{out}: there is no folder {out.parent}; create it first")
     if out.exists() and not overwrite:
-        raise OutputError(f"{out}: already exists; choose another with -o, or add --overwrite")
+        raise OutputError(
+            f"{out}: already exists; choose another with {option}, or add --overwrite"
+        )
 
 
 @contextmanager

@@ -66,7 +66,7 @@ def retrain_router(
     """Train the router of a finished mixture.
 
     MODEL.gguf is a mixture of experts. Its router is trained on text, which takes minutes for
-    small models and needs no GPU, and written into a copy of the file, of which nothing else
+    small models and needs no GPU, and written into a copy of the file in which nothing else
     changes. Text that is not trained on decides: if it is not predicted better, nothing is written.
     To resume an interrupted run, run the same command again.
     """

@@ -114,9 +114,16 @@ def stand_in(target: Target) -> Preset:
 
 
 def targets_of(
-    source: Source, imatrix: Imatrix | None, sizes: tuple[str, ...], bits: tuple[float, ...]
+    source: Source,
+    imatrix: Imatrix | None,
+    sizes: tuple[str, ...],
+    bits: tuple[float, ...],
+    *,
+    needed: bool,
 ) -> list[Target]:
-    """The sizes asked for, each once."""
+    """The sizes asked for, each once. Raises click.UsageError if none is, but `needed`."""
+    if needed and not sizes and not bits:
+        raise click.UsageError("--cpu-moe and --target-text need --target-size or --target-bpw")
     by_size = [_of_size(source, imatrix, text) for text in sizes]
     by_bits = [
         Target(f"{one:g}bpw", f"--target-bpw {one:g}", target_of_bits(source, one)) for one in bits
@@ -129,9 +136,17 @@ def _of_size(source: Source, imatrix: Imatrix | None, text: str) -> Target:
     asked = f"--target-size {text}"
     if name[:1].isdigit():
         try:
-            return Target(name, asked, size(text))
+            return Target(name, asked, _with_unit(text))
         except click.BadParameter as error:
             raise click.BadParameter(error.message, param_hint="--target-size") from None
     preset = find_preset(text)
     plan = plan_output(source, Path(name), preset, None, imatrix, allow_requantize=True)
     return Target(f"{preset.name}-size", asked, plan.nbytes)
+
+
+def _with_unit(text: str) -> int:
+    """A size in bytes; a bare number that is too small for a model is taken for a missing unit."""
+    nbytes = size(text)
+    if text.strip().isdigit() and nbytes < 1 << 20:
+        raise click.BadParameter(f"{text!r} is a number of bytes; write {text.strip()}GiB")
+    return nbytes

@@ -24,7 +24,7 @@ def read_text(path: Path) -> str:
     if len(data) > _MAX_BYTES:
         raise ImatrixError(f"{path}: is larger than {_MAX_BYTES >> 20} MiB; give a part of it")
     if not data.strip():
-        raise ImatrixError(f"{path}: is empty; give a text to calibrate on")
+        raise ImatrixError(f"{path}: is empty; give a file with text in it")
     if b"\0" in data:
         raise ImatrixError(f"{path}: is a binary file; give a plain text in UTF-8")
     try:

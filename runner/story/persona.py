@@ -53,8 +53,9 @@ def persona_path(given: str) -> Path:
     for name in (given, *(one for one in known if one.casefold() == given.casefold())):
         if name in known:
             return known[name]
+    text = f"{given}: no such file, and no persona of that name in {_folder()}"
     hint = did_you_mean(given, known)
-    raise StoryError(f"{given}: no such file, and no persona of that name in {_folder()}. {hint}")
+    raise StoryError(f"{text}; {hint}" if hint else text)
 
 
 def persona_named(name: str) -> Path | None:

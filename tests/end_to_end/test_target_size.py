@@ -152,7 +152,9 @@ def test_types_of_the_users_are_kept(folder: Path) -> None:
         (("--target-size", "1KiB"), "--target-size 1KiB: the smallest file of this model has "),
         (("--target-size", "1GiB"), "--target-size 1GiB: is above the unquantized model's "),
         (("--target-size", "6GiBs"), "'6GiBs' is not a size; write 512MiB, 2G"),
+        (("--target-size", "6"), "'6' is a number of bytes; write 6GiB"),
         (("--target-size", "Q4_K_X"), "unknown type 'Q4_K_X'; "),
+        (("--cpu-moe",), "--cpu-moe and --target-text need --target-size or --target-bpw"),
         (("--target-bpw", "5", "--pure"), "--pure leaves no types to choose"),
     ],
 )

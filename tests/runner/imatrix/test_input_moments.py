@@ -139,7 +139,7 @@ def test_an_interrupted_run_resumes_from_what_was_saved_to_the_same_sums(
 def test_giving_every_token_to_every_expert_is_refused_beside_it(model: Path, text: Path) -> None:
     made = imatrix(model, text, "--second-moments", text.parent / "m.gguf", "--all-experts")
     assert made.exit_code == 2
-    assert "--all-experts does not work with --second-moments" in made.stderr
+    assert "--all-experts cannot be combined with --second-moments" in made.stderr
 
 
 def test_an_existing_file_is_kept_without_overwrite(model: Path, text: Path) -> None:
@@ -147,6 +147,14 @@ def test_an_existing_file_is_kept_without_overwrite(model: Path, text: Path) -> 
     made = imatrix(model, text, "--second-moments", text.parent / "m.gguf")
     assert made.exit_code == 1 and "m.gguf: already exists" in made.stderr
     assert (text.parent / "m.gguf").read_text() == "mine"
+    assert "choose another with --second-moments, or add --overwrite" in made.stderr
+    assert not (text.parent / "i.gguf").exists()
+
+
+def test_one_file_cannot_hold_both(model: Path, text: Path) -> None:
+    made = imatrix(model, text, "--second-moments", text.parent / "i.gguf")
+    assert made.exit_code == 2
+    assert "-o and --second-moments name the same file, " in made.stderr
     assert not (text.parent / "i.gguf").exists()
 
 
