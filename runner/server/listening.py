@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import socket
+import time
 from pathlib import Path
 from types import FrameType
 
@@ -24,6 +26,7 @@ HEADER_SECONDS = 10.0
 _MAX_HEADERS = 1 << 15  # bytes
 _KEEP_ALIVE_SECONDS = 30
 _BACKLOG = 128
+_ONCE_SECONDS = 1.0
 
 
 class ListenError(FrankenError):
@@ -79,9 +82,19 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config, model: ServedModel) -> None:
         super().__init__(config)
         self._model = model
+        self._ended = -math.inf
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """End the running answer too: uvicorn waits for it before it ends the app."""
+        """End the running answer too: uvicorn waits for it before it ends the app.
+
+        A second Ctrl-C does not wait; the traceback of what it breaks off is not logged. One that
+        follows at once is the same, sent to this process and to the one that passes it on.
+        """
+        if time.monotonic() - self._ended < _ONCE_SECONDS:
+            return
+        if self.should_exit:
+            logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
+        self._ended = time.monotonic()
         self._model.thread.end()
         super().handle_exit(sig, frame)
 

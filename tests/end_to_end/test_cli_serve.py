@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import ssl
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from http.client import HTTPSConnection
 from pathlib import Path
 
@@ -132,4 +135,16 @@ def test_nothing_of_a_story_is_logged(tmp_path: Path) -> None:
         server.process.terminate()
         assert server.process.stderr is not None
         log = server.process.stderr.read()
+    assert log.strip() == "Interrupted."
+
+
+def test_an_interruption_that_arrives_twice_ends_the_server_in_one_line(tmp_path: Path) -> None:
+    with serving(tmp_path) as server:
+        for _ in range(2):  # the second may find the process gone
+            with suppress(ProcessLookupError):
+                os.kill(server.process.pid, signal.SIGINT)
+                time.sleep(0.05)
+        assert server.process.stderr is not None
+        log = server.process.stderr.read()
+        assert server.process.wait() == 130
     assert log.strip() == "Interrupted."
