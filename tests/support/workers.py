@@ -34,7 +34,8 @@ def worker(memory: int | None = None) -> Iterator[str]:
         port = free.getsockname()[1]
     process = subprocess.Popen(
         [COMMAND, "worker", "--port", str(port), "-t", "1"],
-        env=rpc_environment(),
+        # Each arena would reserve 64 MiB of addresses, which count towards the limit unused.
+        env=rpc_environment() | {"MALLOC_ARENA_MAX": "1"},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,

@@ -226,14 +226,16 @@ def test_the_formula_for_compute_buffers_holds_for_models_that_are_not_here(
 def test_a_device_with_less_memory_than_it_reported_gets_less_with_a_notice() -> None:
     model = str(demo_gguf("Q8_0"))
     wishes = {"n_ctx": 1024}
-    with worker(memory=300 * MIB) as endpoint:  # half of what the model takes
+    # The weights take 517 MiB, those of the next plan 445 and 39 more while they are received. A
+    # worker that has room for weights, but not for receiving them, ends.
+    with worker(memory=500 * MIB) as endpoint:
         (answer,) = engines(
             [{"model": model, "tokens": 12, "wishes": wishes, "vram": [64 << 30]}], endpoint
         )
     assert answer["notices"]
     assert "failed to allocate RPC0" in answer["notices"][0]
     assert answer["notices"][0].endswith("; trying -c 1024 -ngl 31 -ncmoe 5 --no-mmap")
-    assert by_device(answer)["RPC0"] < 300 * MIB
+    assert by_device(answer)["RPC0"] < 500 * MIB
 
 
 def test_too_little_ram_is_an_error_before_loading_with_advice() -> None:
