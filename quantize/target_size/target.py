@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from pathlib import Path
@@ -21,7 +21,7 @@ from franken_gguf.quantize.tensor_types.type_presets import Preset, Type, find_p
 
 from .measurements import Measurements
 from .type_lines import type_lines
-from .type_menus import can_choose, is_expert, menus, tensor_bytes
+from .type_menus import can_choose, is_expert, menus, possible_types, tensor_bytes
 
 _ANY = find_preset("Q8_0")
 """Decides only what the file's metadata look like."""
@@ -72,15 +72,9 @@ class Fitter:
     ) -> None:
         self._source, self._imatrix, self._measured = source, imatrix, measured
         self._overrides = overrides
-        plan = plan_output(source, Path(_ANY.name), _ANY, overrides, imatrix, allow_requantize=True)
         self._tensors = free_tensors(source, overrides)
         self._menus = menus(self._tensors, measured, cpu_moe=cpu_moe)
-        free = {tensor.name for tensor in self._tensors}
-        self._others = plan.nbytes - sum(
-            tensor_bytes(planned.source, planned.choice.type)
-            for planned in plan.tensors
-            if planned.source.name in free
-        )
+        self._others = _bytes_without(self._tensors, source, imatrix, overrides)
 
     @property
     def has_experts(self) -> bool:
@@ -103,11 +97,7 @@ class Fitter:
 
     def fit(self, target: Target) -> Fitted:
         """The types with the least KL divergence. Raises RecipeError if no file is that small."""
-        if target.nbytes < self.least:
-            raise RecipeError(
-                f"{target.option}: the smallest file of this model has {self.least:,} bytes "
-                f"({self.least / 2**20:,.1f} MiB); ask for that or more"
-            )
+        _refuse_less(target, self.least)
         if target.nbytes > self.most:
             raise RecipeError(
                 f"{target.option}: is above the unquantized model's {self.most:,} bytes "
@@ -135,6 +125,50 @@ class Fitter:
                 return None
             total += costs[0]
         return total
+
+
+def refuse_too_small(
+    targets: Sequence[Target],
+    source: Source,
+    imatrix: Imatrix | None,
+    overrides: Overrides,
+    weighted: Collection[str],
+) -> None:
+    """Raise RecipeError for a target that no types can reach, before anything is measured.
+
+    `weighted` names the tensors for which the importance matrix has an entry.
+    """
+    tensors = free_tensors(source, overrides)
+    least = _bytes_without(tensors, source, imatrix, overrides) + sum(
+        min(tensor_bytes(tensor, kind) for kind in possible_types(tensor, tensor.name in weighted))
+        for tensor in tensors
+    )
+    for target in targets:
+        _refuse_less(target, least)
+
+
+def _refuse_less(target: Target, least: int) -> None:
+    if target.nbytes < least:
+        raise RecipeError(
+            f"{target.option}: the smallest file of this model has {least:,} bytes "
+            f"({least / 2**20:,.1f} MiB); ask for that or more"
+        )
+
+
+def _bytes_without(
+    tensors: Sequence[SourceTensor],
+    source: Source,
+    imatrix: Imatrix | None,
+    overrides: Overrides,
+) -> int:
+    """Bytes of a file of `source`, these tensors' bytes apart."""
+    plan = plan_output(source, Path(_ANY.name), _ANY, overrides, imatrix, allow_requantize=True)
+    free = {tensor.name for tensor in tensors}
+    return plan.nbytes - sum(
+        tensor_bytes(planned.source, planned.choice.type)
+        for planned in plan.tensors
+        if planned.source.name in free
+    )
 
 
 def free_tensors(source: Source, overrides: Overrides) -> list[SourceTensor]:

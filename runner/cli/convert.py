@@ -215,6 +215,7 @@ def convert(
         if targets:
             fitter = measured_fitter(
                 *(model, source, imatrix, overrides, target_text, allow_requantize, notices, asked),
+                targets=targets,
                 cpu_moe=cpu_moe,
                 second_moments=second_moments,
             )

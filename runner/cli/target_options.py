@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,7 +14,12 @@ from rich.console import Console
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import RecipeError
 from franken_gguf.quantize.output.output import plan_output
-from franken_gguf.quantize.target_size.target import Fitter, Target, target_of_bits
+from franken_gguf.quantize.target_size.target import (
+    Fitter,
+    Target,
+    refuse_too_small,
+    target_of_bits,
+)
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix
 from franken_gguf.quantize.tensor_types.second_moments import SecondMoments
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
@@ -80,10 +86,14 @@ def measured_fitter(
     notices: Console,
     threads: int | None,
     *,
+    targets: Sequence[Target] = (),
     cpu_moe: bool = False,
     second_moments: SecondMoments | None = None,
 ) -> Fitter:
-    """What chooses types for `source`, which is measured now unless it has been before."""
+    """What chooses types for `source`, which is measured now unless it has been before.
+
+    Raises a FrankenError, before it measures if one of the `targets` cannot be reached.
+    """
     if overrides.pure:
         raise RecipeError("--pure leaves no types to choose; drop it, or --target-size")
     if any(tensor.stored.name not in ("F32", "F16", "BF16") for tensor in source.tensors):
@@ -94,17 +104,22 @@ def measured_fitter(
         say(notices, "without --imatrix, types are chosen and weights rounded less well")
     shapes = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     importances = imatrix.for_tensors(shapes) if imatrix else {}
+    refuse_too_small(targets, source, imatrix, overrides, importances.keys())
     texts = passages_of(text) if text else BUILT_IN
     with working(notices, "measuring what each tensor's bits are worth") as update:
-        measured = measurements(
-            source,
-            path,
-            importances,
-            texts,
-            threads=threads or cores(),
-            second_moments=second_moments,
-            report=update,
-        )
+        try:
+            measured = measurements(
+                source,
+                path,
+                importances,
+                texts,
+                threads=threads or cores(),
+                second_moments=second_moments,
+                report=update,
+            )
+        except KeyboardInterrupt as interrupt:
+            interrupt.args = ("Interrupted; run the same command to resume.",)
+            raise
     return Fitter(source, imatrix, overrides, measured, cpu_moe=cpu_moe)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,23 @@ def test_an_impossible_size_is_refused_in_one_line(
     assert result.exit_code
     assert error in result.output.splitlines()[-1]
     assert not (folder / "none.gguf").exists()
+
+
+def test_a_size_that_no_types_reach_is_refused_before_anything_is_measured(tmp_path: Path) -> None:
+    make_checkpoint(tmp_path / "tales", dtype="F16")
+    result = franken(tmp_path / "tales", "--target-size", "1KiB", "-o", tmp_path)
+    assert "--target-size 1KiB: the smallest file of this model has " in result.stderr
+    assert not (tmp_path / ".franken-gguf-sizes").exists()
+
+
+def test_the_smallest_size_that_the_refusal_names_is_the_smallest_file(folder: Path) -> None:
+    error = franken(folder / "tales", "--target-size", "1KiB", "-o", folder).stderr
+    found = re.search(r"smallest file of this model has ([\d,]+) bytes", error)
+    assert found
+    least = int(found[1].replace(",", ""))
+    smallest = converted(folder, "--target-size", f"{least}B", "-o", folder / "least.gguf")
+    assert smallest["bytes"] == least
+    assert franken(folder / "tales", "--target-size", f"{least - 1}B", "-o", folder).exit_code == 1
 
 
 @pytest.mark.parametrize(

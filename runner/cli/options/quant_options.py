@@ -27,8 +27,8 @@ def second_moments_option(group: str) -> Decorator:
         type=FILE,
         metavar="FILE",
         help=(
-            "Choose the codes of each row together, under the file that imatrix --second-moments "
-            "makes: same size and format, closer to the model, not llama-quantize's bytes. Slower."
+            "Choose the codes of each row together, with the file that imatrix --second-moments "
+            "writes: closer to the model at the same size, but not llama-quantize's bytes. Slower."
         ),
     )
 
