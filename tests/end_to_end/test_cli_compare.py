@@ -106,6 +106,8 @@ def test_an_answer_differs_first_at_a_token_that_is_more_likely_in_its_model(
     document: dict[str, Any],
 ) -> None:
     base, other = document["models"]
+    # The answers to "Say hello." do: "Hello! I's" and "Hello! I'm", by far the likeliest in theirs.
+    assert any(one["greedy"]["difference"] for one in other["prompts"])
     for theirs, ours in zip(base["prompts"], other["prompts"], strict=True):
         found = ours["greedy"]["difference"]
         if found is None:
