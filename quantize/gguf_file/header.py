@@ -215,8 +215,8 @@ def read_header(path: Path) -> Header:
 
 def _read(cursor: _Cursor) -> Header:
     path = cursor.path
-    if (start := cursor.file.read(4)) != b"GGUF":
-        why = not_the_file(start + cursor.file.read(30)) or "it does not start with 'GGUF'"
+    if (magic := cursor.file.read(4)) != b"GGUF":
+        why = not_the_file(magic + cursor.file.read(30)) or "it does not start with 'GGUF'"
         raise GGUFError(f"{path}: not a GGUF file ({why})")
     cursor.position = 4
     version = cursor.u32("the version")
