@@ -227,13 +227,18 @@ def _rope(fields: _Fields, family: Family, context_length: int) -> tuple[float, 
         raise rope.error(
             f"rope scaling {shown(kind)} is not supported by llama.cpp's {family.architecture}"
         )
+    return theta, _scaling(kind, rope, fields, context_length)
+
+
+def _scaling(kind: object, rope: _Fields, fields: _Fields, context_length: int) -> RopeScaling:
+    """The scaling that `rope` describes; raises for a kind that llama.cpp does not have."""
     if kind == "linear":
-        return theta, RopeScaling("linear", rope.number("factor"))
+        return RopeScaling("linear", rope.number("factor"))
     top = fields if fields.has("original_max_position_embeddings") else rope
     original = top.integer("original_max_position_embeddings", default=context_length)
     if kind == "yarn":
         attention = "attention_factor" if rope.has("attention_factor") else "attn_factor"
-        return theta, RopeScaling(
+        return RopeScaling(
             "yarn",
             rope.number("factor"),
             original_context_length=original,
@@ -246,7 +251,7 @@ def _rope(fields: _Fields, family: Family, context_length: int) -> tuple[float, 
         low, high = rope.number("low_freq_factor"), rope.number("high_freq_factor")
         if low >= high:
             raise rope.error(f"low_freq_factor {low} is not below high_freq_factor {high}")
-        return theta, RopeScaling(
+        return RopeScaling(
             "llama3",
             rope.number("factor"),
             original_context_length=original,

@@ -156,11 +156,7 @@ def read_recipe(path: Path, find: FindModel = find_cached) -> MergeRecipe:
     `find` finds those that are named as on the Hub. Raises MergeError, HubError, OSError.
     """
     fields = Fields(path, "", recipe_document(path), _FIELDS, find)
-    gate_mode = fields.get("gate_mode") or HIDDEN
-    if gate_mode not in GATE_MODES:
-        raise fields.error(
-            f"gate_mode: {shown(gate_mode)} is unknown; choose {', '.join(GATE_MODES)}"
-        )
+    gate_mode = _one_of(fields, "gate_mode", GATE_MODES, default=HIDDEN)
     entries = fields.get("experts")
     if not isinstance(entries, list) or not 2 <= len(entries) <= _MOST_EXPERTS:
         count = f", not {len(entries)}" if isinstance(entries, list) else ""
@@ -175,12 +171,7 @@ def read_recipe(path: Path, find: FindModel = find_cached) -> MergeRecipe:
             f"experts_per_token: {shown(used)} is not from 1 to {len(experts)}, the number of "
             "experts"
         )
-    tokenizer = fields.get("tokenizer_source") or BASE
-    if tokenizer not in TOKENIZER_SOURCES:
-        raise fields.error(
-            f"tokenizer_source: {shown(tokenizer)} is unknown; choose "
-            f"{' or '.join(TOKENIZER_SOURCES)}"
-        )
+    tokenizer = _one_of(fields, "tokenizer_source", TOKENIZER_SOURCES, default=BASE)
     base = fields.model("base_model")
     text = fields.file("calibration_text")
     bound = fields.number("load_bound", _LOAD_BOUND)
@@ -205,6 +196,13 @@ def read_recipe(path: Path, find: FindModel = find_cached) -> MergeRecipe:
     if recipe.has_prompts:
         _check_prompts(fields, recipe)
     return recipe
+
+
+def _one_of(fields: Fields, key: str, known: tuple[str, ...], *, default: str) -> str:
+    value = fields.get(key) or default
+    if value not in known:
+        raise fields.error(f"{key}: {shown(value)} is unknown; choose {', '.join(known)}")
+    return str(value)
 
 
 def _experts(
