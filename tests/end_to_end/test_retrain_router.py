@@ -269,7 +269,7 @@ def test_nan_in_a_weight_is_named_and_nothing_is_written(tmp_path: Path) -> None
     ("content", "message"),
     [
         (b"Once upon a time.", "has 11 tokens, but at least 1,024 are needed; give a longer text"),
-        (b"", "is empty; give a text to"),
+        (b"", "is empty; give a file with text in it"),
         (b"\x00\x01" * 4000, "is a binary file; give a plain text in UTF-8"),
         (b"caf\xe9 " * 4000, "is not UTF-8: byte 3 is 0xe9"),
     ],

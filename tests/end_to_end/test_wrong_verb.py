@@ -76,10 +76,8 @@ def test_what_a_verb_does_not_take_is_named_with_what_to_do(
     assert sorted(tmp_path.iterdir()) == before
 
 
-@pytest.mark.parametrize(
-    ("name", "verb"), [("quantize", "convert"), ("run", "chat"), ("converts", "convert")]
-)
-def test_a_verb_of_another_program_and_a_misspelt_one_are_recognized(name: str, verb: str) -> None:
+@pytest.mark.parametrize(("name", "verb"), [("quantize", "convert"), ("run", "chat")])
+def test_what_other_programs_call_a_verb_is_recognized(name: str, verb: str) -> None:
     result = CliRunner().invoke(main, [name, "model.gguf"])
     assert result.stderr.splitlines()[-1] == f"Error: no command '{name}'; did you mean {verb}?"
     assert result.exit_code == 2
