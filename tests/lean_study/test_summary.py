@@ -129,6 +129,14 @@ def test_tables_are_made_of_the_results_and_all_else_is_kept() -> None:
     assert with_tables(page, results(own=3.0, mirrored=1.0)) == page
 
 
+def test_a_quoted_answer_is_cut_and_cannot_change_the_page() -> None:
+    answers = {samples(QUESTION, 1): {"first_answer": "a | <!-- end -->\n\x1b[1m" + "b" * 200}}
+    page = "<!-- study: answers -->\n<!-- end -->\n"
+    table = with_tables(page, {BASE.key: cell(16, {}) | answers})
+    quoted = "a &#124; &#60;!-- end --&#62; &#91;1m"
+    assert f"| F16 |  | {quoted}{'b' * 129} ... |\n<!-- end -->\n" in table
+
+
 def test_the_plot_is_an_svg_file_that_names_every_quant() -> None:
     drawn = ElementTree.fromstring(plot(results(own=3.0, mirrored=1.0)))
     words = [node.text for node in drawn.iter() if node.tag.endswith("text")]

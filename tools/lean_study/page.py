@@ -12,6 +12,7 @@ import numpy as np
 from franken_gguf.quantize.common.files import replacing
 from franken_gguf.runner.compare.results.metrics import Interval
 from lean_study.cells import (
+    BATCH,
     CONTROLS,
     FILE,
     GROUP_RUNGS,
@@ -22,11 +23,13 @@ from lean_study.cells import (
     PLAIN,
     QUESTION,
     SAMPLED,
+    SIZE,
     VARIANTS,
     Cell,
     baseline,
     cells,
     is_done,
+    samples,
     steps,
 )
 from lean_study.plot import Curve, lean_plot
@@ -46,6 +49,9 @@ from lean_study.verdict import group_verdict, mixture_verdict, variant_verdict, 
 
 _DOCS = Path(__file__).resolve().parent.parent.parent / "docs"
 PAGE, PLOT = _DOCS / "eternal-life.md", _DOCS / "eternal-life.svg"
+_QUOTED, _LONGEST_QUOTE = 2, 150
+"""Answers shown of each quant, and their characters."""
+_MARKDOWN = re.compile(r"[\\`*_{}\[\]()<>#&|~]")
 _BLOCK = re.compile(r"(<!-- study: (\w+) -->\n)(.*?)(<!-- end -->)", re.DOTALL)
 
 
@@ -70,6 +76,7 @@ def with_tables(text: str, results: Results) -> str:
         "mixtureverdict": lambda found: _bullets(mixture_verdict(found, list(MODELS)[1:])),
         "progress": _progress,
         "leans": _leans,
+        "answers": _answers,
         "controls": _controls,
         "groups": _groups,
         "variants": _variants,
@@ -101,8 +108,8 @@ def _bullets(sentences: Iterable[str]) -> str:
     return "".join(f"- {sentence}\n" for sentence in sentences)
 
 
-def _table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    rule = ["---", *["---:"] * (len(head) - 1)]
+def _table(head: Sequence[str], rows: Iterable[Sequence[str]], alignment: str = "---:") -> str:
+    rule = ["---", *[alignment] * (len(head) - 1)]
     return "".join(f"| {' | '.join(row)} |\n" for row in (head, rule, *rows))
 
 
@@ -141,6 +148,25 @@ def _leans(results: Results) -> str:
             )
         )
     return _table(head, rows)
+
+
+def _answers(results: Results) -> str:
+    rows = []
+    names = [samples(QUESTION, number) for number in range(_QUOTED)]
+    for cell in measured(results, "demo", IMATRIX):
+        found = [results[cell.key].get(name, {}).get("first_answer", "") for name in names]
+        if any(found):
+            rows.append((cell.rung, *map(_quoted, found)))
+    head = ("quant", *(f"seed {BATCH * number}" for number in range(_QUOTED)))
+    return _table(head, rows, "---")
+
+
+def _quoted(text: str) -> str:
+    """The beginning of a model's answer, harmless in a table."""
+    words = " ".join(text.split())
+    cut = words if len(words) <= _LONGEST_QUOTE else words[:_LONGEST_QUOTE].rstrip() + " ..."
+    printable = "".join(letter for letter in cut if letter.isprintable())
+    return _MARKDOWN.sub(lambda found: f"&#{ord(found[0])};", printable)
 
 
 def _controls(results: Results) -> str:
@@ -193,17 +219,12 @@ def _mixtures(results: Results) -> str:
         for cell in measured(results, model, IMATRIX):
             one = leaning(results, cell)
             if one:
-                figures = _interval(one.lean), _change(one.change), _change(one.content_change)
-                plain = leaning(results, Cell(model, PLAIN, cell.rung))
-                without = _change(plain.content_change) if plain else ""
-                rows.append(
-                    (f"{model}, {cell.rung}", *figures, without, _divergence(results, cell))
-                )
-    head = (
-        *("mixture and quant", "lean", "change", "change without length"),
-        *("the same without imatrix", "KL"),
-    )
-    return _table(head, rows)
+                others = [leaning(results, Cell(model, v, cell.rung)) for v in (PLAIN, SIZE)]
+                changes = [_change(way.content_change) if way else "" for way in (one, *others)]
+                figures = _interval(one.lean), *changes, _divergence(results, cell)
+                rows.append((f"{model}, {cell.rung}", *figures))
+    changed = (f"change, {variant}" for variant in VARIANTS)
+    return _table(("mixture and quant", "lean, imatrix", *changed, "KL, imatrix"), rows)
 
 
 def _words(results: Results) -> str:
