@@ -80,6 +80,7 @@ def with_tables(text: str, results: Results) -> str:
         "controls": _controls,
         "groups": _groups,
         "variants": _variants,
+        "sampled": _sampled,
         "mixtures": _mixtures,
         "words": _words,
     }
@@ -211,6 +212,16 @@ def _variants(results: Results) -> str:
             rows.append((first.rung, *changes, *(_divergence(results, cell) for cell in some)))
     head = ("quant", *(f"change, {v}" for v in VARIANTS), *(f"KL, {v}" for v in VARIANTS))
     return _table(head, rows)
+
+
+def _sampled(results: Results) -> str:
+    rows = []
+    for first in measured(results, "demo", IMATRIX):
+        some = [Cell("demo", variant, first.rung) for variant in VARIANTS]
+        counts = [_share(*sampled(results, cell, QUESTION)) for cell in some]
+        if any(counts[1:]):
+            rows.append((first.rung, *counts))
+    return _table(("quant", *VARIANTS), rows)
 
 
 def _mixtures(results: Results) -> str:

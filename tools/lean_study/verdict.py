@@ -147,7 +147,7 @@ def holds(moves: Sequence[tuple[str, int]]) -> str:
         rung = moves[-tail][0]
         return (
             f"The sentence holds from {rung} on: it and every smaller quant that is measured leans "
-            "more to eternal life than F16, whichever option is the longer."
+            "more to eternal life than F16, without the effect of length."
         )
     if any(move == 1 for _, move in moves):
         return (
