@@ -8,16 +8,14 @@ and uint8 [rows, cols / 32 * block_bytes]. Weights must be finite.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import numpy as np
 from numpy.typing import NDArray
 
-from .columns import F32, U8, as_rows, at_once, c_arithmetic, from_half, reciprocal, scaled
+from .columns import F32, U8, as_rows, c_arithmetic, from_half, reciprocal, scaled
 from .legacy_weighted import quantize_affine, quantize_symmetric
+from .quads import U32, fold, int8_words, put_half, quad_chunks
 
 I8 = NDArray[np.int8]
-U32 = NDArray[np.uint32]
 
 _LEN = 32
 _CHUNK = 8192
@@ -38,9 +36,9 @@ def quantize_q8_0(rows: F32, importance: F32 | None = None) -> U8:
     """Scale max|x| to 127 and round half away from zero. `importance` is ignored."""
     out = np.empty((rows.size // _LEN, 34), np.uint8)
     with c_arithmetic():
-        for blocks, x in _quad_chunks(rows):
+        for blocks, x in quad_chunks(rows, _LEN, _CHUNK):
             rest = np.abs(x)
-            d = _fold(np.maximum, rest) / np.float32(127)
+            d = fold(np.maximum, rest) / np.float32(127)
             x *= np.repeat(reciprocal(d), 4)
             # round(x) = trunc(x) + trunc(2 * (x - trunc(x))), every step of it exact.
             np.trunc(x, out=rest)
@@ -48,8 +46,8 @@ def quantize_q8_0(rows: F32, importance: F32 | None = None) -> U8:
             x += x
             np.trunc(x, out=x)
             x += rest
-            _put_half(d, out[blocks, :2])
-            out[blocks, 2:].view("<u4")[...] = _words(x).T
+            put_half(d, out[blocks, :2])
+            out[blocks, 2:].view("<u4")[...] = int8_words(x).T
     return as_rows(out, rows, _LEN)
 
 
@@ -108,16 +106,16 @@ def _symmetric(rows: F32, bits: int) -> U8:
     zero = 1 << (bits - 1)
     out = np.empty((rows.size // _LEN, 18 if bits == 4 else 22), np.uint8)
     with c_arithmetic():
-        for blocks, x in _quad_chunks(rows):
+        for blocks, x in quad_chunks(rows, _LEN, _CHUNK):
             d = _first_extreme(x) / np.float32(-zero)
             x *= np.repeat(reciprocal(d), 4)
             x += np.float32(zero + 0.5)
-            codes = _words(x)
+            codes = int8_words(x)
             # A weight as large with the opposite sign gives 2 * zero, one too many.
             excess = codes >> bits
             excess &= _LOW_BITS
             codes -= excess
-            _put_half(d, out[blocks, :2])
+            put_half(d, out[blocks, :2])
             _pack(codes, out[blocks, 2:])
     return as_rows(out, rows, _LEN)
 
@@ -125,41 +123,17 @@ def _symmetric(rows: F32, bits: int) -> U8:
 def _affine(rows: F32, bits: int) -> U8:
     out = np.empty((rows.size // _LEN, 20 if bits == 4 else 24), np.uint8)
     with c_arithmetic():
-        for blocks, x in _quad_chunks(rows):
+        for blocks, x in quad_chunks(rows, _LEN, _CHUNK):
             low = _first_minimum(x)
             # The sum with 0 keeps a block of mixed zeros from a scale of -0.
-            d = (_fold(np.maximum, x) - low) / np.float32((1 << bits) - 1) + np.float32(0)
+            d = (fold(np.maximum, x) - low) / np.float32((1 << bits) - 1) + np.float32(0)
             x -= np.repeat(low, 4)
             x *= np.repeat(reciprocal(d), 4)
             x += np.float32(0.5)
-            _put_half(d, out[blocks, :2])
-            _put_half(low, out[blocks, 2:4])
-            _pack(_words(x), out[blocks, 4:])
+            put_half(d, out[blocks, :2])
+            put_half(low, out[blocks, 2:4])
+            _pack(int8_words(x), out[blocks, 4:])
     return as_rows(out, rows, _LEN)
-
-
-def _quad_chunks(rows: F32) -> Iterator[tuple[slice, F32]]:
-    """(which blocks, their weights as float32 [8, 4 * n]): [k, 4 * b + i] is weight 4k + i of b.
-
-    No sums are taken here, so the order is free, and moving four weights at once is three times as
-    fast as moving each to a column of its own. The buffer is overwritten by the next chunk.
-    """
-    quads = rows.view("V16").reshape(-1, _LEN // 4)
-    chunk = at_once(_CHUNK)
-    buffer = np.empty(_LEN * min(chunk, len(quads)), np.float32)
-    for start in range(0, len(quads), chunk):
-        part = quads[start : start + chunk]
-        x = buffer[: part.size * 4].reshape(_LEN // 4, -1)
-        np.copyto(x.view("V16"), part.T)
-        yield slice(start, start + len(part)), x
-
-
-def _fold(extreme: np.ufunc, x: F32) -> F32:
-    """np.maximum or np.minimum over each block of x [8, 4 * n], to [n]."""
-    quads = extreme.reduce(x, axis=0)
-    pairs = extreme(quads[0::2], quads[1::2])
-    folded: F32 = extreme(pairs[0::2], pairs[1::2])
-    return folded
 
 
 def _blocks(x: F32, which: NDArray[np.intp]) -> F32:
@@ -172,7 +146,7 @@ def _first_extreme(x: F32) -> F32:
 
     A block of zeros gives +0, whatever their signs.
     """
-    high, low = _fold(np.maximum, x), _fold(np.minimum, x)
+    high, low = fold(np.maximum, x), fold(np.minimum, x)
     (ties,) = np.nonzero(high == -low)
     np.putmask(high, high < -low, low)
     if ties.size:
@@ -184,25 +158,12 @@ def _first_extreme(x: F32) -> F32:
 
 def _first_minimum(x: F32) -> F32:
     """The smallest weight of each block; where that is zero, the first zero with its sign."""
-    low = _fold(np.minimum, x)
+    low = fold(np.minimum, x)
     (zeros,) = np.nonzero(low == 0)
     if zeros.size:
         tied = _blocks(x, zeros)
         low[zeros] = tied[np.arange(zeros.size), (tied == 0).argmax(axis=1)]
     return low
-
-
-def _put_half(values: F32, out: U8) -> None:
-    """float32 [n] as little-endian F16 into out [n, 2]; values too large become infinite."""
-    out.view("<f2")[:, 0] = values
-
-
-def _words(x: F32) -> U32:
-    """x [8, 4 * n] as the words uint32 [8, n] of four int8 codes, the first in the low byte.
-
-    Rounded toward zero, as C casts float to int and that to int8_t: NaN becomes 0.
-    """
-    return x.astype(np.int8).view("<u4")
 
 
 def _pack(codes: U32, out: U8) -> None:

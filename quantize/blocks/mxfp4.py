@@ -9,14 +9,17 @@ Both functions take and give whole rows: float32 [rows, cols] with cols a multip
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from .columns import F32, U8, as_rows, block_chunks, c_arithmetic
+from .columns import F32, U8, as_rows, c_arithmetic
+from .quads import largest, quad_chunks
 
 _LEN = 32
 _CHUNK = 4096
 _VALUES = np.array([0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12], np.float32)
-# Of ceil(2 * |x| / d): halfway between two values the smaller one is taken.
-_BORDERS = np.array([1, 3, 5, 7, 10, 14, 20], np.uint8)
+_BORDERS = np.array([1, 3, 5, 7, 10, 14, 20], np.int8)
+"""The sums of neighbouring values: where halves of units lie in the middle between them."""
+_SIGNS = np.uint32(0x80808080)
 
 # MXFP4, 17 bytes.   x = 2^(e - 128) * value[q], values are twice those of E2M1
 #
@@ -31,35 +34,35 @@ def quantize_mxfp4(rows: F32, importance: F32 | None = None) -> U8:
     del importance
     out = np.empty((rows.size // _LEN, 17), np.uint8)
     with c_arithmetic():
-        for blocks, x in block_chunks(rows, _LEN, _CHUNK):
-            magnitude = np.abs(x)
-            exponent = _exponents(magnitude.max(axis=1))
-            _in_halves(magnitude, _scales(exponent))
-            np.ceil(magnitude, out=magnitude)
-            halves, codes = magnitude.astype(np.uint8), np.zeros(x.shape, np.uint8)
+        for blocks, x in quad_chunks(rows, _LEN, _CHUNK):
+            exponent = _exponents(largest(x))
+            steps = _steps(x, exponent)
+            codes = (steps.view(np.uint32) & _SIGNS) >> 4
+            np.abs(steps, out=steps)
             for border in _BORDERS:
-                codes += halves > border
-            minus = (x < 0) & (codes > 0)
-            codes |= minus.view(np.uint8) << 3
+                codes += (steps >= border).view(np.uint32)
+            codes[:4] |= codes[4:] << 4
             out[blocks, 0] = exponent
-            out[blocks, 1:] = codes[:, :16] | codes[:, 16:] << 4
+            out[blocks, 1:].view("<u4")[...] = codes[:4].T
     return as_rows(out, rows, _LEN)
 
 
-def _in_halves(magnitude: F32, scale: F32) -> None:
-    """In place: magnitudes [n, 32] as multiples of half the scales [n], at most 32."""
-    inverse = np.float32(2) / scale
-    (tiny,) = np.nonzero(np.isinf(inverse))
-    divided = magnitude[tiny] / (scale[tiny, None] / np.float32(2))
-    magnitude *= inverse[:, None]
-    magnitude[tiny] = divided
+def _steps(x: F32, exponent: U8) -> NDArray[np.int8]:
+    """Weights [8, 4 * n] in half units of 2^(e - 128), the nearest integer that is nearer to 0."""
+    up = np.where(exponent < 2, 64, 0)
+    if up.any():  # or the inverse of the unit would be infinite
+        x *= np.repeat(np.ldexp(np.float32(1), up), 4)
+    inverse = np.ldexp(np.float32(1), 129 - up - exponent)
+    # A float below the inverse takes every product to the float below it.
+    x *= np.repeat(np.nextafter(inverse, np.float32(0)), 4)
+    return x.astype(np.int8)
 
 
-def _exponents(largest: F32) -> U8:
+def _exponents(magnitude: F32) -> U8:
     """floor(log2f(x)) + 125 in a byte, as C casts it; 0 for 0."""
     # In float64 and then rounded to float32, so that just below a power of two it is that power.
-    logarithm = np.log2(largest.astype(np.float64)).astype(np.float32)
-    logarithm[largest == 0] = -125
+    logarithm = np.log2(magnitude.astype(np.float64)).astype(np.float32)
+    logarithm[magnitude == 0] = -125
     return (np.floor(logarithm).astype(np.int32) + 125).astype(np.uint8)
 
 

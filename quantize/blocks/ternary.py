@@ -15,16 +15,16 @@ from .columns import (
     F32,
     U8,
     as_rows,
-    block_chunks,
     c_arithmetic,
     from_half,
-    half,
     reciprocal,
     scaled,
 )
+from .quads import U32, largest, put_half, quad_chunks
 from .subblocks import SUPER
 
 _CHUNK = 512
+_ONES = np.uint32(0x01010101)
 _POWERS = 3 ** np.arange(5, dtype=np.uint16)
 
 # TQ1_0, 54 bytes.   x = d * (t - 1)               TQ2_0, 66 bytes.   x = d * (t - 1)
@@ -46,39 +46,66 @@ def quantize_tq1_0(rows: F32, importance: F32 | None = None) -> U8:
     """Every weight divided by the largest magnitude and rounded."""
     del importance
     out = np.empty((rows.size // SUPER, 54), np.uint8)
-    for blocks, x in block_chunks(rows, SUPER, _CHUNK):
-        trits, d = _trits(x)
-        block, at = out[blocks], 0
-        for start, width, count in _PARTS:
-            part = trits[:, start : start + width * count].reshape(-1, count, width)
-            number = (part * _POWERS[::-1][:count, None]).sum(axis=1, dtype=np.uint16)
-            block[:, at : at + width] = (number * np.uint16(256) + np.uint16(242)) // np.uint16(243)
-            at += width
-        block[:, 52:] = d
+    with c_arithmetic():
+        for blocks, x in quad_chunks(rows, SUPER, _CHUNK):
+            trits = _trits(x, out[blocks, 52:])
+            numbers = np.empty((13, trits.shape[1]), np.uint32)
+            at = 0
+            for start, width, count in _PARTS:
+                part = trits[start // 4 : start // 4 + width // 4 * count]
+                _join(part.reshape(count, width // 4, -1), numbers[at : at + width // 4])
+                at += width // 4
+            numbers[12] *= 3  # no fifth digit
+            wide = numbers.view(np.uint8).astype(np.uint16) << 8
+            wide += np.uint16(242)
+            wide //= np.uint16(243)
+            out[blocks, :52].view("<u4")[...] = wide.astype(np.uint8).view("<u4").T
     return as_rows(out, rows, SUPER)
+
+
+def _join(trits: U32, numbers: U32) -> None:
+    """Set the words [k, n] of four numbers below 243 to those with the digits [count, k, n]."""
+    numbers[...] = trits[0]
+    for digit in trits[1:]:
+        numbers *= 3
+        numbers += digit
 
 
 def quantize_tq2_0(rows: F32, importance: F32 | None = None) -> U8:
     """Every weight divided by the largest magnitude and rounded."""
     del importance
     out = np.empty((rows.size // SUPER, 66), np.uint8)
-    for blocks, x in block_chunks(rows, SUPER, _CHUNK):
-        trits, d = _trits(x)
-        shifted = trits.reshape(-1, 2, 4, 32) << np.array([0, 2, 4, 6], np.uint8)[:, None]
-        out[blocks, :64] = np.bitwise_or.reduce(shifted, axis=2).reshape(-1, 64)
-        out[blocks, 64:] = d
+    shifts = np.array([0, 2, 4, 6], np.uint32)[:, None, None]
+    with c_arithmetic():
+        for blocks, x in quad_chunks(rows, SUPER, _CHUNK):
+            trits = _trits(x, out[blocks, 64:]).reshape(2, 4, 8, -1)
+            trits <<= shifts
+            packed = np.bitwise_or.reduce(trits, axis=1).reshape(16, -1)
+            out[blocks, :64].view("<u4")[...] = packed.T
     return as_rows(out, rows, SUPER)
 
 
-def _trits(x: F32) -> tuple[U8, U8]:
-    """0, 1 or 2 for each weight, uint8 [n, 256], and the bytes of d."""
-    d = np.abs(x).max(axis=1)
-    with c_arithmetic():
-        near = x * reciprocal(d)[:, None]
-        # C rounds a half away from zero, and infinity (1 / d of a subnormal d) to a zero.
-        finite = np.isfinite(near)
-        trits = 1 + (finite & (near >= 0.5)).astype(np.int8) - (finite & (near <= -0.5))
-        return trits.astype(np.uint8), half(d)
+def _trits(x: F32, half: U8) -> U32:
+    """Words [64, n] of 0, 1 or 2 for weights x [64, 4 * n]; puts d into half, uint8 [n, 2]."""
+    d = largest(x)
+    put_half(d, half)
+    least = np.repeat(_least_one(reciprocal(d)), 4)
+    trits = (x >= least).view(np.uint32)
+    trits += _ONES
+    trits -= (x <= -least).view(np.uint32)
+    return trits
+
+
+def _least_one(inverse: F32) -> F32:
+    """The smallest weights that C's roundf(x * inverse) takes to 1, [n].
+
+    It rounds a half away from zero, and infinity (1 / d of a subnormal d) to a zero. A product is a
+    half if it is at least half a unit in the last place below.
+    """
+    exact = (0.5 - 2.0**-26) / inverse.astype(np.float64)
+    exact[np.isinf(inverse)] = np.inf
+    least = exact.astype(np.float32)
+    return np.where(least < exact, np.nextafter(least, np.float32(np.inf)), least)
 
 
 def dequantize_tq1_0(blocks: U8) -> F32:
