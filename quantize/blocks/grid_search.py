@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import F32
-from .grids import Grid
-from .neighbours import I16, Positions, Vectors, nearest
+from .grids import I16, Grid, Positions
+from .neighbours import Vectors, nearest
 from .subblocks import round_to_codes
 
 
@@ -30,19 +30,20 @@ def codes_at(grid: Grid, vectors: Vectors, inverse: F32) -> tuple[F32, Positions
     return codes, positions
 
 
-def fits(grid: Grid, vectors: Vectors, points: I16) -> tuple[F32, F32]:
-    """The sums of w*x*q and of w*q*q over each block, [n] each, for the points [vectors, n]."""
-    values = (2 * grid.codes.astype(np.float32) + np.float32(1)).T
+def fits(grid: Grid, wx: F32, w: F32, points: I16) -> tuple[F32, F32]:
+    """The sums of w*x*q and of w*q*q over each block, [n] each, for the points [vectors, n].
+
+    wx and w are [length, vectors, n].
+    """
+    values = np.ascontiguousarray(grid.values.T)
     sum_qx, sum_q2 = np.zeros((2, points.shape[1]), np.float32)
     product = np.empty(points.shape[1], np.float32)
-    for k, point in enumerate(points):
-        for i in range(grid.length):
-            q = values[i].take(point)
-            x, w = vectors.x[i, k], vectors.w[i, k]
-            np.multiply(w, x, out=product)
-            product *= q
+    for k, point in enumerate(points.astype(np.intp)):
+        for i, value in enumerate(values):
+            q = value.take(point)
+            np.multiply(wx[i, k], q, out=product)
             sum_qx += product
-            np.multiply(w, q, out=product)
+            np.multiply(w[i, k], q, out=product)
             product *= q
             sum_q2 += product
     return sum_qx, sum_q2
@@ -64,10 +65,11 @@ def search_on_grid(
         found[...] = codes_at(grid, vectors, inverse)[1]
     points = nearest(grid, vectors, positions, np.float32(1) / inverses)
 
+    wx = vectors.w * vectors.x
     scale, best = start.copy(), np.zeros_like(start)
     chosen = np.full(len(start), -1, np.intp)
     for i, point in enumerate(points):
-        sum_qx, sum_q2 = fits(grid, vectors, point)
+        sum_qx, sum_q2 = fits(grid, wx, vectors.w, point)
         better = (sum_q2 > 0) & (sum_qx * sum_qx > best * sum_q2)
         np.divide(sum_qx, sum_q2, out=scale, where=better)
         np.multiply(scale, sum_qx, out=best, where=better)
@@ -89,7 +91,7 @@ def search_on_grid(
         moved = nearest(grid, part, last[None], scale[None, some])[0]
         refined = np.where(off[:, some], moved, won[:, some])
         won[:, some] = refined
-        sum_qx, sum_q2 = fits(grid, part, refined)
+        sum_qx, sum_q2 = fits(grid, part.w * part.x, part.w, refined)
         fit = scale[some]
         np.divide(sum_qx, sum_q2, out=fit, where=sum_q2 > 0)
         scale[some] = fit

@@ -18,10 +18,12 @@ from numpy.typing import NDArray
 
 from .columns import F32, U8
 
+I16 = NDArray[np.int16]
+Positions = NDArray[np.uint16]
+
 _SHELLS = {"IQ2_XXS": 2, "IQ2_XS": 2, "IQ2_S": 1, "IQ1_S": 3, "IQ3_XXS": 2, "IQ3_S": 3}
 """How many of the nearest distances count as near."""
 _AT_ONCE = 1024
-_FAR = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -33,31 +35,31 @@ class Grid:
     """[points, length]: the points as codes."""
     at: NDArray[np.uint8]
     """[positions, length]: the codes of every position."""
-    index: NDArray[np.int16]
+    index: I16
     """[positions]: the point that lies there, or -1."""
     start: NDArray[np.int32]
     """[positions + 1]: the points near to position p are near[start[p] : start[p + 1]]."""
-    near: NDArray[np.int16]
+    near: I16
     """Points by their distance, and at one distance by their number."""
     counts: NDArray[np.int32]
     """[positions]: how many points are near."""
     values: F32
     """[points + 1, length]: what the codes stand for in units of the scale, but for the offset of
-    IQ1. The last row is a point beyond the grid, which is never the nearest."""
+    IQ1. The last row, of zeros, stands in for a point where there is none."""
     features: F32
-    """[points + 1, 2 * length + 1]: the values squared, their doubles negated, and a one, of which
-    squared distances are made. The last row makes larger ones than any other."""
+    """[points + 1, 2 * length]: the values squared, and their doubles negated, of which squared
+    distances are made."""
 
     @property
     def length(self) -> int:
         """Codes in a vector."""
         return int(self.codes.shape[1])
 
-    def positions(self, codes: F32) -> NDArray[np.uint16]:
+    def positions(self, codes: F32) -> Positions:
         """The position of each vector of codes, float32 [..., length, n] to [..., n]."""
         # Whole numbers below 2**24: exact in any order, so BLAS may add them.
         powers = np.float32(self.levels) ** np.arange(self.length, dtype=np.float32)
-        found: NDArray[np.uint16] = np.matmul(powers, codes).astype(np.uint16)
+        found: Positions = np.matmul(powers, codes).astype(np.uint16)
         return found
 
 
@@ -76,9 +78,7 @@ def grid(name: str) -> Grid:
     step = np.float32(1 if name.startswith("IQ1") else 2)
     values = np.zeros((len(codes) + 1, length), np.float32)
     values[:-1] = step * codes.astype(np.float32) + np.float32(step - 1)
-    features = np.concatenate([values * values, -2 * values, np.ones_like(values[:, :1])], axis=1)
-    features[-1] = _FAR
-    features[-1, length:-1] = 0
+    features = np.concatenate([values * values, -2 * values], axis=1)
     at = np.ascontiguousarray(at)
     return Grid(levels, codes, at, index, start, near, counts, values, features)
 
@@ -92,7 +92,7 @@ def _points(name: str) -> U8:
 
 
 def _neighbours(
-    codes: U8, at: U8, index: NDArray[np.int16], shells: int
+    codes: U8, at: U8, index: I16, shells: int
 ) -> tuple[NDArray[np.int32], NDArray[np.int16]]:
     """For each position without a point, the points at its `shells` smallest distances."""
     counts = np.zeros(len(at), np.int32)

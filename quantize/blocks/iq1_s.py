@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from franken_gguf.quantize.common.errors import RecipeError
 
 from .columns import F32, U8, as_rows, c_arithmetic, from_half, half
-from .grids import grid
-from .neighbours import I16
+from .grids import I16, grid
 from .signs import odd_scale_codes
 from .subblocks import SUPER, sub_block_chunks, weights_of_fit
 from .ternary_search import (

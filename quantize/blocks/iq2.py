@@ -20,8 +20,8 @@ from franken_gguf.quantize.common.errors import RecipeError
 
 from .columns import F32, U8, as_rows, c_arithmetic, from_half, half
 from .grid_search import search_on_grid
-from .grids import Grid, grid
-from .neighbours import I16, Vectors
+from .grids import I16, Grid, grid
+from .neighbours import Vectors
 from .search_refined import search_unsigned
 from .signs import even_signs, flip, odd_scale_codes, split_signs, values_with_signs
 from .subblocks import SUPER, sub_block_chunks, sum_of_squares, weigh

@@ -12,28 +12,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import pairwise
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .columns import F32, add_rows
-from .grids import Grid
+from .grids import I16, Grid, Positions
+from .neighbour_tiles import KEYS_AT_ONCE, Places, listed_near, tiles_of
 
-_KEYS_AT_ONCE = 1 << 16
 _EXACTLY_AT_ONCE = 1 << 10
-_WIDEST, _NARROWEST = 32, 2
 _INDEX_BITS = np.int32(0x1FF)
-_NUMBERS = np.arange(_INDEX_BITS, dtype=np.int32)[:, None]
+_NUMBERS = np.arange(_INDEX_BITS, dtype=np.int32)[:, None, None]
 # How far a squared distance may be off, by itself and by the square of what it is a distance of:
 # 2 * 88 and 2 * 132 roundings of 2**-24, and the 9 bits that give way to the number.
 _OFF, _OFF_BY_SQUARE = np.float32(2**-12), np.float32(2**-15)
 _TAME = np.float32(1e-30)
 """Above this, subnormal products change no squared distance of ggml's by as much."""
 
-I16 = NDArray[np.int16]
 Bools = NDArray[np.bool_]
-Positions = NDArray[np.uint16]
 
 
 @dataclass(frozen=True)
@@ -56,188 +53,208 @@ def nearest(
     positions is [tries, vectors, n] and scales float32 [tries, n], in order. `offset`, float32
     [vectors, n], is what the code 0 stands for in units of the scale, 1 if it is None; it takes a
     single try.
-
-    For a vector in one position, which of two points is nearer changes at one scale only: the
-    squared distances, less what they share and divided by the scale, are straight lines. So where
-    the first and the last of several tries with one position give the same point, all do.
     """
-    tries, shape = len(positions), positions.shape
-    # From here on the tries of one vector lie side by side.
-    positions = np.ascontiguousarray(positions.reshape(tries, -1).T)
-    points = grid.index[positions]
-    judge = _Judge(grid, vectors, positions, np.ascontiguousarray(scales.T), offset)
-    wanted, inner = points < 0, np.zeros_like(points, np.bool_)
-    like_before = wanted[:, 1:] & (positions[:, 1:] == positions[:, :-1])
-    np.logical_and(like_before[:, :-1], like_before[:, 1:], out=inner[:, 1:-1])
-    wanted &= ~inner
-
-    points, inner = points.reshape(-1), inner.reshape(-1)
-    (items,) = np.nonzero(wanted.reshape(-1))
-    sure = _settle(points, judge, items)
-    (starts,) = np.nonzero(inner[items[:-1] + 1]) if len(items) > 1 else (items[:0],)
-    first, last = items[starts], items[starts + 1]
-    sure_first, sure_last = sure[starts], sure[starts + 1]
-    while len(first):
-        open_ = ~(sure_first & sure_last & (points[first] == points[last])) & (last - first > 1)
-        first, last = first[open_], last[open_]
-        sure_first, sure_last = sure_first[open_], sure_last[open_]
-        middle = (first + last) >> 1
-        sure = _settle(points, judge, middle)
-        first, last = np.concatenate([first, middle]), np.concatenate([middle, last])
-        sure_first = np.concatenate([sure_first, sure])
-        sure_last = np.concatenate([sure, sure_last])
-    by_try = np.ascontiguousarray(points.reshape(-1, tries).T)
-    for before, point in pairwise(by_try):
-        unset = point >> 15  # all bits where it is negative
-        point ^= (point ^ before) & unset
-    return by_try.reshape(shape)
-
-
-def _settle(points: I16, judge: _Judge, items: NDArray[np.intp]) -> Bools:
-    """Set the points of some items; returns which are nearer than all others by far."""
-    points[items], close = judge(items)
-    return ~close
+    tries = len(positions)
+    # From here on the tries of one vector lie side by side; a run of them has one position.
+    by_vector = np.ascontiguousarray(positions.reshape(tries, -1).T).reshape(-1)
+    begins = np.ones(len(by_vector), np.bool_)
+    np.not_equal(by_vector[1:], by_vector[:-1], out=begins[1:])
+    begins[::tries] = True
+    (starts,) = np.nonzero(begins)
+    counts = np.diff(starts, append=len(by_vector))
+    points = grid.index[by_vector[starts]]
+    (off,) = np.nonzero(points < 0)
+    judge = _Judge(grid, vectors, by_vector, scales, offset)
+    points[off], items, found = judge(starts[off], counts[off])
+    every = np.repeat(points, counts)
+    every[items] = found
+    return np.ascontiguousarray(every.reshape(-1, tries).T).reshape(positions.shape)
 
 
 class _Judge:
-    """Finds the nearest points for vectors at scales, by their numbers in [vectors * n, tries]."""
+    """Finds the nearest points of runs of tries, by their numbers in [vectors * n, tries].
+
+    For a vector in one position, which of two points is nearer changes at one scale only: the
+    squared distances, less what they share and divided by the scale, are straight lines. So where
+    the first and the last try of a run give the same point, all do.
+    """
 
     def __init__(
-        self,
-        grid: Grid,
-        vectors: Vectors,
-        positions: Positions,
-        scales: F32,
-        offset: F32 | None,
+        self, grid: Grid, vectors: Vectors, positions: Positions, scales: F32, offset: F32 | None
     ) -> None:
-        length, self._tries, self._n = grid.length, positions.shape[1], len(scales)
-        self._grid, self._positions, self._scales = grid, positions.reshape(-1), scales.reshape(-1)
+        length, self._tries, self._period = grid.length, len(scales), scales.size
+        self._grid, self._positions = grid, positions
+        self._scales = np.ascontiguousarray(scales.T).reshape(-1)
         self._x, self._w = (a.reshape(length, -1) for a in (vectors.x, vectors.root))
         self._offset = offset
         x = self._x
         if offset is not None:
-            x = x - (offset * scales[:, 0]).reshape(-1)
-        # What `Grid.features` is multiplied by to give weighted squared distances over the scale.
-        self._rows = np.empty((len(positions), 2 * length + 1), np.float32)
-        self._rows[:, :length] = self._w.T
+            x = x - (offset * scales[0]).reshape(-1)
+        w = self._w if self._tries > 1 else self._w * np.tile(scales[0], x.shape[1] // scales.size)
+        # w, w * x and the sum of w * x * x of each vector; with a single try, w is scaled already.
+        self._rows = np.empty((x.shape[1], 2 * length + 1), np.float32)
+        self._rows[:, :length] = w.T
         wx = self._w * x
         self._rows[:, length:-1] = wx.T
         add_rows(wx * x, out=self._rows[:, -1])
 
-    def __call__(self, items: NDArray[np.intp]) -> tuple[I16, Bools]:
-        """The nearest points, and where another point is about as near."""
-        vector = items // self._tries
-        scale = self._scales[items - vector // self._n * (self._n * self._tries)]
-        position = self._positions[items]
-        found, close = np.empty(len(items), np.int16), np.empty(len(items), np.bool_)
-        for slots, points in _tiles(self._grid, position):
-            found[slots], close[slots] = self._tiled(points, vector[slots], scale[slots])
-        (again,) = np.nonzero(close)
-        again = again[np.argsort(self._grid.counts[position[again]], kind="stable")]
-        for first in range(0, len(again), _EXACTLY_AT_ONCE):
-            some = again[first : first + _EXACTLY_AT_ONCE]
-            found[some], close[some] = self._exactly(position[some], vector[some], scale[some])
-        return found, close
+    def __call__(self, starts: Places, counts: Places) -> tuple[I16, Places, I16]:
+        """(a point for each run, tries that have their own, and these)."""
+        order = np.argsort(self._positions[starts], kind="stable")
+        starts, counts = starts[order], counts[order]
+        found, by_run = np.empty((2, len(starts)), np.int16)
+        items, points, unsure = [starts[:0]], [found[:0]], [starts[:0]]
+        for slots, listed in tiles_of(self._grid, self._positions[starts]):
+            start, count = starts[slots], counts[slots]
+            lines = self._lines(listed, start // self._tries)
+            ends = np.stack([start, start + count - 1])[: self._tries]
+            numbers = lines.nearest(self._scales_of(ends))
+            found[slots] = lines.points(numbers[0])
+            settled = (numbers[0] >= 0) & (numbers[0] == numbers[-1])
+            settled[1:] |= slots[1:] == slots[:-1]
+            unsure.append(start[~settled & (count == 1)])
+            (open_,) = np.nonzero(~settled & (count > 1))
+            if len(open_):
+                part = lines.some(open_)
+                for tries, own, sure in self._turns(
+                    part, start[open_], count[open_], numbers[:, open_]
+                ):
+                    items.append(tries)
+                    points.append(own)
+                    unsure.append(tries[~sure])
+        by_run[order] = found
+        items.append(np.concatenate(unsure))
+        points.append(self._exactly(items[-1]))
+        return by_run, np.concatenate(items), np.concatenate(points)
 
-    def _tiled(self, points: I16, vector: NDArray[np.intp], scale: F32) -> tuple[I16, Bools]:
-        """The same for points [tiles, near] and vectors and scales [tiles, width]."""
-        (tiles, near), width, length = points.shape, vector.shape[1], self._grid.length
-        rows, each = self._rows.take(vector, axis=0), scale[..., None]
-        rows[..., :length] *= each
-        rows[..., -1:] /= each
-        square = rows[..., -1].reshape(-1)
-        distances = np.empty((near, tiles, width), np.float32)
-        np.matmul(
-            self._grid.features.take(points, axis=0),
-            rows.transpose(0, 2, 1),
-            out=distances.transpose(1, 0, 2),
-        )
-        # Positive floats compare as the integers that their bits are; the lowest bits number them.
-        keys = distances.view(np.int32).reshape(near, -1)
-        keys &= ~_INDEX_BITS
-        keys |= _NUMBERS[:near]
-        least = np.minimum.reduce(keys, axis=0)
-        # The least one itself becomes the largest number that there is.
-        keys -= least
-        keys -= 1
-        second = np.minimum.reduce(keys.view(np.uint32), axis=0).view(np.int32)
-        second += least
-        second += 1
-        nearest, next_ = ((a & ~_INDEX_BITS).view(np.float32) for a in (least, second))
-        sure = next_ - nearest > nearest * _OFF + square * _OFF_BY_SQUARE
-        sure &= nearest * scale.reshape(-1) > _TAME
-        number = np.where(sure, least & _INDEX_BITS, 0).reshape(tiles, width)
-        return np.take_along_axis(points, number, axis=1), ~sure.reshape(tiles, width)
+    def _turns(
+        self, lines: _Lines, start: Places, count: Places, ends: Places
+    ) -> Iterator[tuple[Places, I16, Bools]]:
+        """(tries, their points, whether they are sure) of runs whose ends [2, m] differ.
 
-    def _exactly(
-        self, position: Positions, vector: NDArray[np.intp], scale: F32
-    ) -> tuple[I16, Bools]:
-        """The same for vectors [m] of any positions, with every sum in ggml's order."""
-        grid = self._grid
-        points = _listed(grid, position, int(grid.counts[position].max()))
-        values = grid.values.T
+        Most change once, where the lines of the two ends cross: the tries on both sides tell.
+        """
+        first, last = ends
+        sides = start + self._crossing(lines, start, count, first, last)
+        agree = (ends >= 0) & (ends == lines.nearest(self._scales_of(sides)))
+        once = agree[0] & agree[1] & (first != last)
+        changed = (start + count - sides[1]) * once
+        items = np.repeat(sides[1] - np.cumsum(changed) + changed, changed)
+        items += np.arange(len(items))
+        yield items, np.repeat(lines.points(last), changed), np.ones(len(items), np.bool_)
+
+        (rest,) = np.nonzero(~once)
+        rest = rest[np.argsort(-count[rest])]
+        while len(rest):
+            most = count[rest[0]]
+            size = max(1, KEYS_AT_ONCE // (len(lines.slope) * int(most)))
+            some, rest = rest[:size], rest[size:]
+            part = lines.some(some)
+            every = start[some] + np.minimum(np.arange(most)[:, None], count[some] - 1)
+            numbers = part.nearest(self._scales_of(every))
+            yield every.reshape(-1), part.points(numbers).reshape(-1), numbers.reshape(-1) >= 0
+
+    def _crossing(
+        self, lines: _Lines, start: Places, count: Places, first: Places, last: Places
+    ) -> Places:
+        """Between which two tries of a run the lines of two points cross, [2, m]; a guess."""
+        each = np.arange(len(start))
+        rise = lines.slope[last, each] - lines.slope[first, each]
+        fall = lines.level[first, each] - lines.level[last, each]
+        # The scales are the reciprocals of evenly spaced numbers.
+        begin, end = 1 / self._scales_of(np.stack([start, start + count - 1]))
+        before = (rise / fall - begin) / (end - begin) * (count - 1)
+        before = np.clip(before.astype(np.intp), 0, count - 2)
+        return np.stack([before, before + 1])
+
+    def _scales_of(self, items: Places) -> F32:
+        return self._scales.take(items - items // self._period * self._period)
+
+    def _lines(self, listed: I16, vector: Places) -> _Lines:
+        """Of vectors [tiles * width] and the points listed [tiles, near] for them."""
+        (tiles, near), length = listed.shape, self._grid.length
+        rows = self._rows.take(vector, axis=0)
+        turned = rows.reshape(tiles, -1, 2 * length + 1).transpose(0, 2, 1)[:, :-1]
+        features = self._grid.features.take(listed, axis=0)
+        slope, level = np.zeros((2, near, tiles, turned.shape[2]), np.float32)
+        if self._tries == 1:
+            np.matmul(features, turned, out=level.transpose(1, 0, 2))
+        else:
+            for out, part in (slope, slice(length)), (level, slice(length, None)):
+                np.matmul(features[..., part], turned[:, part], out=out.transpose(1, 0, 2))
+        slope[len(self._grid.codes) == listed.T] = np.inf
+        at = np.repeat(np.arange(0, listed.size, near), turned.shape[2])
+        slope, level = (a.reshape(near, -1) for a in (slope, level))
+        return _Lines(slope, level, rows[:, -1], listed.reshape(-1), at)
+
+    def _exactly(self, items: Places) -> I16:
+        """The nearest points of some tries, with every sum in ggml's order."""
+        found, position = np.empty(len(items), np.int16), self._positions[items]
+        by_count = np.argsort(self._grid.counts[position], kind="stable")
+        for first in range(0, len(items), _EXACTLY_AT_ONCE):
+            some = by_count[first : first + _EXACTLY_AT_ONCE]
+            found[some] = self._exact(position[some], items[some])
+        return found
+
+    def _exact(self, position: Positions, items: Places) -> I16:
+        grid, vector = self._grid, items // self._tries
+        points = listed_near(grid, position, int(grid.counts[position].max()))
         offset = None if self._offset is None else self._offset.reshape(-1)[vector, None]
+        scale = self._scales_of(items)[:, None]
         distance = np.zeros(points.shape, np.float32)
-        for x, w, value in zip(self._x, self._w, values, strict=True):
+        for x, w, value in zip(self._x, self._w, grid.values.T, strict=True):
             apart = value.take(points)
             if offset is not None:
                 apart += offset
-            apart *= scale[:, None]
+            apart *= scale
             apart -= x[vector, None]
             distance += w[vector, None] * apart * apart
         distance[points == len(grid.codes)] = np.inf
-        each, least = np.arange(len(points)), distance.argmin(axis=1)
-        smallest = distance[each, least]
-        distance[each, least] = np.inf
-        close = ~(distance.min(axis=1) > smallest * np.float32(1 + 1 / 2048))
-        return points[each, least], close
+        nearest: I16 = points[np.arange(len(points)), distance.argmin(axis=1)]
+        return nearest
 
 
-def _tiles(grid: Grid, positions: Positions) -> Iterator[tuple[NDArray[np.intp], I16]]:
-    """(which [tiles, width], points [tiles, near]): vectors of one position and its neighbours.
+class _Lines(NamedTuple):
+    """Squared distances of m vectors to points, divided by the scale s: as slope * s + level.
 
-    A tile that is not full repeats its last vector; neighbours that are missing are the point
-    beyond the grid.
+    What they share, rest / s, is added to have them positive.
     """
-    if not len(positions):
-        return
-    order = np.argsort(positions, kind="stable")
-    where = positions[order]
-    starts = np.flatnonzero(np.r_[True, where[1:] != where[:-1]])
-    ends = np.r_[starts[1:], len(where)]
-    width = _NARROWEST
-    while width < _WIDEST and 2 * width * len(starts) < len(where):
-        width *= 2
-    tiles = -((starts - ends) // width)
-    segment = np.repeat(np.arange(len(starts)), tiles)
-    number = np.arange(len(segment)) - np.repeat(np.cumsum(tiles) - tiles, tiles)
-    first, last = starts[segment] + width * number, ends[segment] - 1
-    position = where[starts[segment]]
-    near = _rounded(grid.counts[position])
-    by_count = np.argsort(near, kind="stable")
-    cuts = np.flatnonzero(np.diff(near[by_count])) + 1
-    for group in np.split(by_count, cuts):
-        count = int(near[group[0]])
-        at_once = max(1, _KEYS_AT_ONCE // (count * width))
-        for begin in range(0, len(group), at_once):
-            some = group[begin : begin + at_once]
-            slots = first[some, None] + np.arange(width)
-            yield (
-                order[np.minimum(slots, last[some, None])],
-                _listed(grid, position[some], count),
-            )
 
+    slope: F32
+    """[near, m]."""
+    level: F32
+    rest: F32
+    """[m]."""
+    listed: I16
+    """The points of vector i begin at listed[at[i]]."""
+    at: Places
 
-def _rounded(counts: NDArray[np.int32]) -> NDArray[np.int32]:
-    """Numbers of neighbours rounded up, to have fewer different ones; at least 2."""
-    step = np.where(counts <= 16, 1, np.where(counts <= 64, 4, 16))
-    return np.maximum(-(-counts // step) * step, 2)
+    def some(self, which: Places) -> _Lines:
+        """The same of some vectors."""
+        slope, level = (a.take(which, axis=1) for a in (self.slope, self.level))
+        return _Lines(slope, level, self.rest[which], self.listed, self.at[which])
 
+    def points(self, numbers: Places) -> I16:
+        """The points with these numbers [..., m] among those listed for each vector."""
+        return self.listed.take(self.at + numbers)
 
-def _listed(grid: Grid, positions: Positions, count: int) -> I16:
-    """The first `count` neighbours of each position, int16 [positions, count]."""
-    steps = np.arange(count, dtype=np.int32)
-    start, counts = grid.start[positions, None], grid.counts[positions, None]
-    listed = steps < counts
-    beyond = np.int16(len(grid.codes))
-    return np.where(listed, grid.near[np.where(listed, start + steps, 0)], beyond)
+    def nearest(self, scales: F32) -> Places:
+        """The numbers of the nearest points at scales [tries, m]; -1 if two are about as near."""
+        square = self.rest / scales
+        distances = self.slope[:, None] * scales
+        distances += self.level[:, None]
+        distances += square
+        # Positive floats compare as the integers that their bits are; the lowest bits number them.
+        keys = distances.view(np.int32)
+        keys &= ~_INDEX_BITS
+        keys |= _NUMBERS[: len(keys)]
+        least = np.minimum.reduce(keys, axis=0)
+        # The least one itself becomes the largest number that there is.
+        above = least + np.int32(1)
+        keys -= above
+        second = np.minimum.reduce(keys.view(np.uint32), axis=0).view(np.int32)
+        second += above
+        nearest, next_ = ((a & ~_INDEX_BITS).view(np.float32) for a in (least, second))
+        sure = next_ - nearest > nearest * _OFF + square * _OFF_BY_SQUARE
+        sure &= nearest * scales > _TAME
+        return np.where(sure, least & _INDEX_BITS, -1).astype(np.intp)

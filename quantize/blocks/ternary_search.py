@@ -17,8 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .columns import F32, add_rows, at_once
-from .grids import Grid, grid
-from .neighbours import I16, Vectors, nearest
+from .grids import I16, Grid, grid
+from .neighbours import Vectors, nearest
 
 UP = np.array([-0.875, 0.125, 1.125], np.float32)
 """What the codes 0, 1 and 2 stand for, in units of the scale, when shifted up; then down."""
