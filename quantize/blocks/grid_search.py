@@ -3,10 +3,8 @@
 Source of every formula: iq2_find_best_neighbour, iq3_find_best_neighbour and the loops around them
 in quantize_row_iq2_xxs_impl and its siblings, llama.cpp's ggml/src/ggml-quants.c.
 
-ggml walks a list of neighbours for every vector at every scale. Here all vectors of a chunk at all
-scales are sorted by their position, so that those with the same neighbours are judged by one matrix
-product. That product rounds unlike ggml; where the best two are so close that this could matter
-they are judged again in ggml's order.
+ggml walks a list of neighbours for every vector at every scale. Here the points of all vectors of a
+chunk at all scales are found first (see neighbours.py), and then the scales are compared in order.
 """
 
 from __future__ import annotations

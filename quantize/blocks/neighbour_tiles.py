@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from .grids import I16, Grid, Positions
 
-KEYS_AT_ONCE = 1 << 17
+KEYS_AT_ONCE = 1 << 16
 """How many distances of vectors to points are worked on at once."""
 _WIDEST, _NARROWEST = 32, 2
 

@@ -4,8 +4,9 @@ Source of every formula: iq2_find_best_neighbour, iq3_find_best_neighbour and
 iq1_find_best_neighbour2 in llama.cpp's ggml/src/ggml-quants.c.
 
 ggml walks a list of neighbours for every vector at every scale. Here vectors of one position, which
-have the same neighbours, are judged together by a matrix product. That product rounds unlike ggml;
-where the best two are so close that this could matter they are judged again in ggml's order.
+have the same neighbours, are judged together: a matrix product gives their squared distances as
+functions of the scale. These round unlike ggml's; where the best two are so close that this could
+matter they are judged again in ggml's order.
 """
 
 from __future__ import annotations
