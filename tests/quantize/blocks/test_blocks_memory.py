@@ -45,5 +45,6 @@ def test_working_memory_is_below_64_mb_and_does_not_grow_with_the_tensor(
         working_megabytes(codec, some, importance) for some in (rows[: count * 3 // 4], rows)
     )
     assert whole < 64
-    # What a chunk takes there depends on how many of its vectors are on the grid.
-    assert whole <= part + (2 if on_grid else 0.1)
+    # What a chunk takes there depends on how many of its vectors are on the grid. Memory that grew
+    # with the tensor would grow by a third.
+    assert whole <= (part * 1.1 if on_grid else part + 0.1)
