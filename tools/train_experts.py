@@ -6,10 +6,10 @@ Needs torch and transformers, which the project does not:
     python tools/train_experts.py TEXTS [--only NAME]... [--steps N]
 
 TEXTS is a folder with the books that adapter_texts.py names. Each expert is the widened model,
-trained on the first 70 % of one book: in .cache/experts/NAME, 0.4 GB, a checkpoint in F16 that
-benchmarks/recipes/fine-tunes.yml merges. Routers can be trained on what follows, and the last tenth
-is for benchmarks/router_ceiling.py, which tells how different the experts are. One busy core of an
-AMD EPYC (Zen 4) takes 4.6 s of processor time for a step.
+trained on the first 70 % of one or two books: in .cache/experts/NAME, 0.5 GB, a checkpoint in F16
+that benchmarks/recipes/fine-tunes.yml merges. Routers can be trained on what follows, and the last
+tenth is for benchmarks/router_ceiling.py, which tells how different the experts are. One busy core
+of an AMD EPYC (Zen 4) takes 4.5 s of processor time for a step.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 
 OUT = CACHE / "experts"
 EXPERTS = {
-    "tales": "Andersen's tales",
-    "puzzles": "Dudeney's puzzles",
-    "sonnets": "Shakespeare's sonnets",
-    "talk": "Pygmalion",
+    "tales": ("Andersen's tales", "Sherlock Holmes"),
+    "puzzles": ("Dudeney's puzzles",),
+    "poems": ("Shakespeare's sonnets", "Leaves of Grass"),
+    "talk": ("Pygmalion",),
 }
+"""The books of each; it is judged by the first."""
 LEARNT = 0.7
 """The part of each book that is trained on."""
 SEQUENCES, TOKENS = 2, 256
 """Of a step."""
 HELD_OUT = 6
 """Passages at the end of each book that an expert is judged by."""
-LEARNING_RATE = 1.2e-4
+LEARNING_RATE = 1e-4
 
 
 def main() -> None:
@@ -49,18 +50,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("texts", type=Path)
     parser.add_argument("--only", action="append", choices=EXPERTS)
-    parser.add_argument("--steps", type=int, default=120, help="of 512 tokens (default: 120)")
+    parser.add_argument("--steps", type=int, default=100, help="of 512 tokens (default: 100)")
     arguments = parser.parse_args()
     try:
         base = dense_checkpoint()
         for name in arguments.only or EXPERTS:
-            model = trained(base, arguments.texts / BOOKS[EXPERTS[name]], name, arguments.steps)
+            books = [arguments.texts / BOOKS[book] for book in EXPERTS[name]]
+            model = trained(base, books, name, arguments.steps)
             save(model, base, OUT / name)
     except OSError as error:
         sys.exit(f"error: {error.filename}: {error.strerror}")
 
 
-def trained(base: Path, text: Path, name: str, steps: int) -> Any:
+def trained(base: Path, books: list[Path], name: str, steps: int) -> Any:
     """The model after `steps` steps of Adam on its feed-forward weights, in BF16 and F32."""
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
@@ -70,7 +72,7 @@ def trained(base: Path, text: Path, name: str, steps: int) -> Any:
         weights += [weight] if weight.requires_grad else []
     optimizer = torch.optim.Adam(weights, lr=LEARNING_RATE, fused=True)
     schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, steps, pct_start=0.1)
-    passages, held_out = lesson(base, text, steps)
+    passages, held_out = lesson(base, books, steps)
     before = loss_on(model, held_out)
     started = time.process_time()
     for step, ids in enumerate(passages):
@@ -100,18 +102,24 @@ def loss_on(model: Any, passages: torch.Tensor) -> float:
         return sum(float(loss_of(model, ids[None])) for ids in passages) / len(passages)
 
 
-def lesson(base: Path, text: Path, steps: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """What is trained on, and passages of the last tenth of the text.
+def lesson(base: Path, books: list[Path], steps: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """What is trained on, and passages of the last tenth of the first book.
 
-    The first is LEARNT of the text in random order, again and again: [steps, SEQUENCES, TOKENS].
+    The first is LEARNT of each book in random order, again and again: [steps, SEQUENCES, TOKENS].
     """
-    ids = AutoTokenizer.from_pretrained(base).encode(text.read_text(encoding="utf-8"))
-    count = int(len(ids) * LEARNT) // TOKENS
-    passages = torch.tensor(ids[: count * TOKENS]).view(count, TOKENS)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    texts = [tokenizer.encode(book.read_text(encoding="utf-8")) for book in books]
+    passages = torch.cat([cut(ids[: int(len(ids) * LEARNT)]) for ids in texts])
     wanted = steps * SEQUENCES
-    orders = [torch.randperm(count) for _ in range(-(-wanted // count))]
+    orders = [torch.randperm(len(passages)) for _ in range(-(-wanted // len(passages)))]
     learnt = passages[torch.cat(orders)[:wanted]].view(steps, SEQUENCES, TOKENS)
-    return learnt, torch.tensor(ids[-HELD_OUT * TOKENS :]).view(HELD_OUT, TOKENS)
+    return learnt, cut(texts[0][-HELD_OUT * TOKENS :])
+
+
+def cut(ids: list[int]) -> torch.Tensor:
+    """Passages of a text without its last few tokens, [passages, TOKENS]."""
+    count = len(ids) // TOKENS
+    return torch.tensor(ids[: count * TOKENS]).view(count, TOKENS)
 
 
 def save(model: Any, base: Path, folder: Path) -> None:
