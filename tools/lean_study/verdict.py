@@ -84,7 +84,7 @@ def mixture_verdict(results: Results, models: Iterable[str]) -> list[str]:
                 continue
             changes = [(c.rung, _known(leaning(results, c)).content_change) for c in some]
             found = holds([(rung, moved(change)) for rung, change in changes])
-            moves = _sentence("It moves", changes)
+            moves = _sentence("The lean moves", changes)
             sentences.append(f"{model}, {_WAYS[variant]}: {found} {moves}")
     return sentences or ["Nothing is measured yet."]
 
