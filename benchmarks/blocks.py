@@ -2,11 +2,12 @@
 
     python benchmarks/blocks.py [TYPE]... [--imatrix] [--dequantize] [--rounds N]
 
-Every worker quantizes the same 512 rows of 2048 normally distributed weights, four times a round,
-and the best round counts. Many workers are as many as there are processors: ours are processes, as
-in convert, the other side's are threads of this one. All of them run, with their rows, before the
-clock does. ggml is the libggml-base of the installed llama-cpp-python, called through ctypes. With
---dequantize the other side is gguf-py, for ggml-base exports no such call.
+The first line names the processor and its caches. Every worker quantizes the same 512 rows of 2048
+normally distributed weights, four times a round, and the best round counts. Many workers are as
+many as there are processors: ours are processes, as in convert, the other side's are threads of
+this one. All of them run, with their rows, before the clock does. ggml is the libggml-base of the
+installed llama-cpp-python, called through ctypes. With --dequantize the other side is gguf-py, for
+ggml-base exports no such call.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.blocks.formats import FORMATS
+from franken_gguf.runner.engine.cpu_check import cpu
 
 # The tests' binding to libggml-base: the code that our bytes are compared with.
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
@@ -56,6 +58,7 @@ def main() -> None:
         if codec.block_len > 1 and (args.imatrix or args.dequantize or not codec.needs_importance)
     ]
     other = "gguf-py" if args.dequantize else "ggml"
+    print(machine())
     ours, theirs = (decode, gguf_py_decode) if args.dequantize else (encode, ggml_encode)
 
     with ExitStack() as stack:
@@ -75,6 +78,16 @@ def main() -> None:
                 line += f"{mine:>{width}.1f} {their:>8.1f} {mine / their:>5.2f}"
                 alone = alone or mine
             print(f"{line} {mine / alone:>13.2f}", flush=True)
+
+
+def machine() -> str:
+    """The processor and what caches it reports: "AMD EPYC; L1 data 32K, L2 unified 1024K"."""
+    caches = sorted(Path("/sys/devices/system/cpu/cpu0/cache").glob("index*"))
+    told = [
+        [(one / key).read_text().strip() for key in ("level", "type", "size")] for one in caches
+    ]
+    sizes = [f"L{n} {kind.lower()} {size}" for n, kind, size in told if kind != "Instruction"]
+    return f"{cpu()[0] or 'unknown processor'}; {', '.join(sizes) or 'caches unknown'}"
 
 
 @cache
