@@ -29,6 +29,7 @@ from gguf import GGMLQuantizationType, quants
 from numpy.typing import NDArray
 
 from franken_gguf.quantize.blocks.formats import FORMATS
+from franken_gguf.quantize.common.blas import one_blas_thread
 from franken_gguf.runner.engine.cpu_check import cpu
 
 # The tests' binding to libggml-base: the code that our bytes are compared with.
@@ -163,6 +164,7 @@ def processes(count: int) -> Iterator[Team]:
 
 
 def _serve(end: Connection) -> None:
+    one_blas_thread()
     work: Work | None
     while work := end.recv():
         end.send(work())

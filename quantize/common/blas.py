@@ -15,6 +15,6 @@ def _libraries() -> ThreadpoolController:
 
 
 def one_blas_thread() -> AbstractContextManager[Any]:
-    """Until the `with` block ends."""
+    """Until the `with` block ends; without one, for the rest of the process."""
     limit: AbstractContextManager[Any] = _libraries().limit(limits=1, user_api="blas")
     return limit

@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from .blas import one_blas_thread
 from .errors import WorkerError
 from .signals import signals_held
 
@@ -32,12 +33,15 @@ def in_order(
 ) -> Iterator[Result]:
     """work(item) for each item, in the order of the items; `work` is pickled once per process.
 
-    With one worker, everything runs in this process. After an error no new item is started. Raises
-    what `work` raises, and WorkerError if a process was killed. A script that uses several workers
-    needs the usual `if __name__ == "__main__":`.
+    With one worker, everything runs in this process. Matrix products take one thread in each. After
+    an error no new item is started. Raises what `work` raises, and WorkerError if a process was
+    killed. A script that uses several workers needs the usual `if __name__ == "__main__":`.
     """
     if workers == 1:
-        yield from map(work, items)
+        for item in items:
+            with one_blas_thread():
+                done = work(item)
+            yield done
         return
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(work,)
@@ -66,6 +70,7 @@ def _start(work: Callable[[Any], Any]) -> None:
     # Ctrl-C reaches every process of the terminal; only the parent handles it.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _keep_freed_memory()
+    one_blas_thread()  # the other processors have workers of their own
     threading.Thread(target=end_with_parent, daemon=True).start()
 
 

@@ -20,6 +20,7 @@ from platformdirs import user_cache_path
 
 from franken_gguf.quantize.blocks.columns import DEFAULT, Tuning
 from franken_gguf.quantize.blocks.formats import F32, FORMATS, Quantize, Step, TunedQuantize
+from franken_gguf.quantize.common.blas import one_blas_thread
 from franken_gguf.quantize.common.files import replacing
 from franken_gguf.runner.engine.cpu_check import build, cpu
 from franken_gguf.runner.engine.ggml_quantize import GgmlQuantize
@@ -62,7 +63,8 @@ def speeds(steps: Iterable[Step], library: str) -> dict[Step, Speeds]:
     path = record_path()
     known = _read(path)
     missing = [step for step in steps if step not in known]
-    known |= {step: _measured(step, library) for step in missing}
+    with one_blas_thread():
+        known |= {step: _measured(step, library) for step in missing}
     if missing:
         _write(path, known)
     return {step: known[step] for step in steps}
