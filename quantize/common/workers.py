@@ -33,15 +33,13 @@ def in_order(
 ) -> Iterator[Result]:
     """work(item) for each item, in the order of the items; `work` is pickled once per process.
 
-    With one worker, everything runs in this process. Matrix products take one thread in each. After
-    an error no new item is started. Raises what `work` raises, and WorkerError if a process was
-    killed. A script that uses several workers needs the usual `if __name__ == "__main__":`.
+    With one worker, everything runs in this process; in each of several, matrix products take one
+    thread. After an error no new item is started. Raises what `work` raises, and WorkerError if a
+    process was killed. A script that uses several workers needs the usual
+    `if __name__ == "__main__":`.
     """
     if workers == 1:
-        for item in items:
-            with one_blas_thread():
-                done = work(item)
-            yield done
+        yield from map(work, items)
         return
     pool = ProcessPoolExecutor(
         workers, multiprocessing.get_context("spawn"), initializer=_start, initargs=(work,)
