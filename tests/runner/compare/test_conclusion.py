@@ -68,7 +68,7 @@ def test_a_model_whose_interval_overlaps_is_not_clearly_closer() -> None:
 
 
 @pytest.mark.parametrize("difference", [-1, 0, 1, 1 << 20])
-def test_of_two_models_of_the_same_size_the_closer_one_is_recommended(
+def test_the_closer_of_two_equally_large_models_is_recommended(
     difference: int,
 ) -> None:
     measured = replace(
