@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from types import FrameType
 
@@ -14,12 +14,15 @@ ENDINGS = [getattr(signal, name) for name in ("SIGTERM", "SIGHUP") if hasattr(si
 
 
 @contextmanager
-def signals_held(arrived: threading.Event | None = None) -> Iterator[None]:
+def signals_held(
+    arrived: threading.Event | None = None, on_arrival: Callable[[], None] | None = None
+) -> Iterator[None]:
     """Handlers of signals that arrive in this block run at its end.
 
-    For calls into C such as llama.cpp's: Python would run the handler inside a callback from C,
-    where ctypes prints and discards its exception. `arrived` is set while a signal waits, so that
-    the work can stop early. Does nothing outside the main thread.
+    For code that a handler's exception must not pass through: llama.cpp's callbacks, where ctypes
+    prints and discards it, and an event loop, which would report it as its own failure. So that
+    the work can stop early, `arrived` is set while a signal waits, and `on_arrival` is called when
+    one arrives. Does nothing outside the main thread.
     """
     if threading.current_thread() is not threading.main_thread():
         yield  # Python runs handlers in the main thread only
@@ -34,6 +37,8 @@ def signals_held(arrived: threading.Event | None = None) -> Iterator[None]:
         held.append((number, frame))
         if arrived:
             arrived.set()
+        if on_arrival:
+            on_arrival()
 
     installed = {number: signal.getsignal(number) for number in (signal.SIGINT, *ENDINGS)}
     handlers = {number: handler for number, handler in installed.items() if callable(handler)}

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
 import signal
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from importlib import import_module
 from types import FrameType
 from typing import Any
@@ -81,8 +81,7 @@ class _Verbs(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
-            with _endings_raise():
-                return super().invoke(ctx)
+            return super().invoke(ctx)
         except FrankenError as error:
             raise click.ClickException(printable(str(error))) from None
         except OSError as error:
@@ -97,8 +96,12 @@ class _Verbs(click.Group):
             ctx.exit(128 + number)
 
 
-@contextmanager
-def _endings_raise() -> Iterator[None]:
+def endings_raise() -> None:
+    """From now on Ctrl-C and the signals of `ENDINGS` raise in the main thread.
+
+    A signal that is ignored, as under nohup, stays ignored. When the interpreter ends, all are:
+    it would restore their default, which kills, while it still has work to do.
+    """
     last = float("-inf")
 
     def terminate(number: int, _: FrameType | None) -> None:
@@ -109,15 +112,10 @@ def _endings_raise() -> Iterator[None]:
             last = time.monotonic()
             raise KeyboardInterrupt if number == signal.SIGINT else Terminated(number)
 
-    # A signal that is ignored, as under nohup, stays ignored.
-    endings = (signal.SIGINT, *ENDINGS)
-    handled = [number for number in endings if signal.getsignal(number) != signal.SIG_IGN]
-    before = {number: signal.signal(number, terminate) for number in handled}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    for number in (signal.SIGINT, *ENDINGS):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, terminate)
+            atexit.register(signal.signal, number, signal.SIG_IGN)
 
 
 _SETTINGS = {

@@ -14,6 +14,7 @@ import threading
 from contextlib import suppress
 from typing import Any, NoReturn
 
+from franken_gguf.runner.cli import endings_raise
 from franken_gguf.runner.cli import main as command_line
 from franken_gguf.runner.crash.crash_line import death
 from franken_gguf.runner.crash.flight_recorder import Flight, read, recorder
@@ -33,6 +34,7 @@ def main() -> None:
     verb = next(iter(sys.argv[1:]), "-")
     if hasattr(os, "fork") and verb not in _UNSUPERVISED and not verb.startswith("-"):
         _supervise()
+    endings_raise()
     command_line()
 
 

@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from franken_gguf.quantize.common.errors import FrankenError
+from franken_gguf.quantize.common.signals import signals_held
 
 from .served_model import ServedModel
 
@@ -75,7 +76,9 @@ def run_server(
         ssl_certfile=tls[0] if tls else None,
         ssl_keyfile=tls[1] if tls else None,
     )
-    _Server(config, model).run(sockets=[listener])
+    server = _Server(config, model)
+    with signals_held(on_arrival=server.end):
+        server.run(sockets=[listener])
 
 
 class _Server(uvicorn.Server):
@@ -83,6 +86,11 @@ class _Server(uvicorn.Server):
         super().__init__(config)
         self._model = model
         self._ended = -math.inf
+
+    def end(self) -> None:
+        """End for a signal that uvicorn does not handle, or that arrives before it does."""
+        self.should_exit = True
+        self._model.thread.end()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """End the running answer too: uvicorn waits for it before it ends the app.

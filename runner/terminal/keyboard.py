@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -17,6 +18,8 @@ from prompt_toolkit.lexers import SimpleLexer
 from prompt_toolkit.output import create_output
 from prompt_toolkit.output.vt100 import Vt100_Output
 from prompt_toolkit.shortcuts import CompleteStyle
+
+from franken_gguf.quantize.common.signals import signals_held
 
 from .text import printable
 
@@ -67,8 +70,19 @@ class Keyboard:
         Ctrl-C clears the line; on an empty line it raises KeyboardInterrupt.
         """
         self._output.write_raw("\n")
+        app, arrived = self._session.app, threading.Event()
+
+        def leave() -> None:
+            if arrived.is_set() and not app.is_done:
+                app.exit(exception=EOFError)
+
+        def wake() -> None:
+            if app.loop:
+                app.loop.call_soon_threadsafe(leave)
+
         try:
-            return self._session.prompt(default=initial)
+            with signals_held(arrived, wake):
+                return self._session.prompt(default=initial, pre_run=leave)
         except EOFError:
             return None
 

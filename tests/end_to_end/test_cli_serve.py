@@ -148,3 +148,18 @@ def test_an_interruption_that_arrives_twice_ends_the_server_in_one_line(tmp_path
         log = server.process.stderr.read()
         assert server.process.wait() == 130
     assert log.strip() == "Interrupted."
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_ends_the_server_in_one_line_while_it_answers(
+    tmp_path: Path, number: signal.Signals
+) -> None:
+    with serving(tmp_path) as server:
+        fields = {"prompt": "Once upon a time", "n_predict": 400, "stream": True}
+        with server.response("POST", "/completion", fields) as answer:
+            assert answer.read1()
+            server.process.send_signal(number)
+            answer.read()
+        assert server.process.stderr is not None
+        assert server.process.stderr.read().strip() == "Interrupted."
+        assert server.process.wait() == 128 + number
