@@ -126,6 +126,8 @@ def test_the_routers_of_every_layer_are_compared(document: dict[str, Any]) -> No
     assert len(base["layers"]) == len(other["layers"]) == 30
     for layer in (*base["layers"], *other["layers"]):
         assert sum(layer["load"]) == pytest.approx(1)
+        # Two of four experts for each token: 0.5 if they are always the same two.
+        assert 0.5 < layer["load_entropy"] < 1
     assert 0.5 < other["same_experts"] < other["jaccard"] < 1
     worst = max(range(30), key=lambda n: other["layers"][n]["kld"])
     assert other["drift"][0] == worst
@@ -141,6 +143,7 @@ def test_the_table_shows_models_side_by_side_and_the_answers(
         "KL divergence",
         "change from Q8_0",
         "same experts",
+        "entropy of the load",
         "load of poet",
         "tokens/s",
     ):
@@ -148,8 +151,11 @@ def test_the_table_shows_models_side_by_side_and_the_answers(
     assert "Say hello." in done.stdout
     for model in document["models"]:
         assert f"{model['prompts'][1]['choices']['first']} of 2 tea" in done.stdout
-    assert "How often the router sends a token to the same experts as Q8_0's." in done.stdout
-    assert "drink: + is tea, - is coffee" in " ".join(done.stdout.split())
+    shown = " ".join(done.stdout.split())
+    assert "How often the router sends a token to the same experts as Q8_0's; " in shown
+    assert "drink: + is tea, - is coffee" in shown
+    entropies = [f"{100 * one['routing']['load_entropy']:.1f} %" for one in document["models"]]
+    assert f"entropy of the load {' '.join(entropies)} load of bard" in shown
     assert not [line for line in done.stdout.splitlines() if len(line) > 80]
 
 

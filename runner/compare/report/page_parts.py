@@ -85,7 +85,7 @@ class RoutingFigure:
     """"" for the baseline, like `drift`."""
     drift: str
     rows: tuple[tuple[str, ...], ...]
-    """For each layer its number, same experts, KL divergence and loads."""
+    """For each layer its number, same experts, KL divergence, entropy and loads."""
 
 
 @dataclass(frozen=True)
@@ -141,7 +141,8 @@ def _layer_row(number: int, layer: LayerRouting) -> tuple[str, ...]:
         "" if layer.same_experts is None else f"{100 * layer.same_experts:.1f} %",
         "" if layer.kld is None else f"{layer.kld:.5f}",
     )
-    return (str(number), *compared, percents(layer.load))
+    entropy = f"{100 * layer.load_entropy:.1f} %"
+    return (str(number), *compared, entropy, percents(layer.load))
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,9 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
 from typing import Any
 
-from franken_gguf.runner.compare.results.document import Comparison
+from franken_gguf.runner.compare.results.document import Comparison, as_json
 from franken_gguf.runner.terminal.text import printable
 
 # Spreadsheets run text that begins with one of these as a formula unless an apostrophe precedes it
@@ -23,8 +22,7 @@ def as_csv(comparison: Comparison) -> str:
     """The table with its heading line; figures in full precision."""
     names = _unique([prompt.name for prompt in comparison.prompts])
     rows = []
-    for model in comparison.models:
-        document = asdict(model)
+    for document in as_json(comparison)["models"]:
         document["prompts"] = dict(zip(names, document["prompts"], strict=False))
         rows.append(dict(_cells(document)))
     fullest_first = sorted(rows, key=len, reverse=True)  # the baseline has no differences

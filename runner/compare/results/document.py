@@ -1,4 +1,4 @@
-"""The result of a comparison as one document; `dataclasses.asdict` makes its JSON. Pure.
+"""The result of a comparison as one document, and its JSON. Pure.
 
 Equal runs give equal documents except for `Machine`. Logarithms are natural.
 """
@@ -6,6 +6,7 @@ Equal runs give equal documents except for `Machine`. Logarithms are natural.
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, field
+from statistics import fmean
 from typing import Any
 
 from .metrics import Estimate, Interval, LayerRouting
@@ -203,6 +204,11 @@ class Routing:
     drift: tuple[int, ...] = ()
     """The most changed layers by `kld`, the largest first."""
 
+    @property
+    def load_entropy(self) -> float:
+        """How evenly tokens are spread over experts, 0 to 1: the mean over layers."""
+        return fmean(layer.load_entropy for layer in self.layers)
+
 
 @dataclass(frozen=True)
 class Machine:
@@ -258,5 +264,11 @@ class Comparison:
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
-    """The document that --json prints."""
-    return asdict(comparison)
+    """The document that --json prints: all members, and the entropies derived from loads."""
+    document = asdict(comparison)
+    for model, written in zip(comparison.models, document["models"], strict=True):
+        if model.routing:
+            written["routing"]["load_entropy"] = model.routing.load_entropy
+            for layer, row in zip(model.routing.layers, written["routing"]["layers"], strict=True):
+                row["load_entropy"] = layer.load_entropy
+    return document

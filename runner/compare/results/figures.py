@@ -158,7 +158,8 @@ def _routing(comparison: Comparison) -> Section:
 
     return Section(
         "routing",
-        f"How often the router sends a token to the same experts as {comparison.baseline}'s.",
+        f"How often the router sends a token to the same experts as {comparison.baseline}'s; "
+        "an entropy of 100 % means that all experts process equally many tokens.",
         (
             ("same experts", agreement),
             ("Jaccard", lambda one: _percent(one.routing.jaccard if one.routing else None)),
@@ -166,6 +167,10 @@ def _routing(comparison: Comparison) -> Section:
             (
                 "most changed layers",
                 lambda one: " ".join(map(str, one.routing.drift)) if one.routing else "",
+            ),
+            (
+                "entropy of the load",
+                lambda one: _percent(one.routing.load_entropy if one.routing else None),
             ),
             *(
                 (f"load of {printable(name)}", _load(number))

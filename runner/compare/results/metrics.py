@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
-from math import exp, sqrt
+from math import exp, fsum, log, sqrt
 from typing import Any
 
 import numpy as np
@@ -168,11 +168,29 @@ class LayerRouting:
     kld: float | None = None
     """Mean KL divergence of the router's probabilities from the baseline's."""
 
+    @property
+    def load_entropy(self) -> float:
+        """`normalized_entropy` of the load."""
+        return normalized_entropy(self.load)
+
 
 def expert_load(chosen: Ints, n_expert: int) -> tuple[float, ...]:
     """Each expert's share of the choices in a (tokens, n_used) array."""
     counts = np.bincount(chosen.ravel(), minlength=n_expert)
     return tuple(float(count) for count in counts / counts.sum())
+
+
+def normalized_entropy(shares: Sequence[float]) -> float:
+    """Shannon entropy of n shares that sum to 1, divided by its maximum ln n: 0 to 1.
+
+    1 if all shares are equal, and by definition if there is only one; 0 if one of several has
+    everything. A load has at least ln k / ln n if the router chooses k of n experts for each
+    token: exactly that if they are always the same k.
+    """
+    if len(shares) < 2:
+        return 1.0
+    entropy = -fsum(share * log(share) for share in shares if share > 0)
+    return min(1.0, max(0.0, entropy / log(len(shares))))
 
 
 def compare_routing(

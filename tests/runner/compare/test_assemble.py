@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 
 import numpy as np
@@ -104,6 +105,16 @@ def test_routing_is_weighted_by_the_positions_of_answers_and_text() -> None:
     assert found.layers[1].load == pytest.approx(((6 * 1.0 + 2 * 0.25) / 8, 2 * 0.75 / 8))
     assert found.same_experts == pytest.approx((1 + 0.875) / 2)
     assert found.drift == (1, 0)
+
+
+def test_the_entropy_is_that_of_each_layers_load_over_all_positions_averaged_over_layers() -> None:
+    found = assemble("Q2_K", SUMMARY, [DRINK, HAIKU], measured(), BASELINE).routing
+    assert found is not None
+    # Of the two experts, layer 1 gives 13 of 16 choices to the first.
+    uneven = -(13 * math.log2(13 / 16) + 3 * math.log2(3 / 16)) / 16
+    assert found.layers[0].load_entropy == 1
+    assert found.layers[1].load_entropy == pytest.approx(uneven)
+    assert found.load_entropy == pytest.approx((1 + uneven) / 2)
 
 
 def test_speeds_are_tokens_over_seconds_and_what_was_not_measured_is_none() -> None:

@@ -13,8 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from franken_gguf.runner.compare.results import document, metrics
-from franken_gguf.runner.compare.results.document import Lean
-from franken_gguf.runner.compare.results.metrics import Interval
+from franken_gguf.runner.compare.results.document import Lean, Routing, as_json
+from franken_gguf.runner.compare.results.metrics import Interval, LayerRouting
+from support.comparisons import comparison, drawn, model
 
 DOCS = Path(__file__).resolve().parents[3] / "docs" / "compare-json.md"
 CLASSES = [one for one in vars(document).values() if dataclasses.is_dataclass(one)]
@@ -24,6 +25,22 @@ CLASSES = [one for one in vars(document).values() if dataclasses.is_dataclass(on
 def test_every_member_is_in_the_docs(kind: Any) -> None:
     known = set(re.findall(r"\w+", DOCS.read_text()))
     assert {field.name for field in dataclasses.fields(kind)} <= known
+
+
+def test_every_key_of_the_json_is_in_the_docs() -> None:
+    (base, *_) = as_json(drawn(1))["models"]
+    layer = base["routing"]["layers"][0]
+    known = set(re.findall(r"\w+", DOCS.read_text()))
+    assert "load_entropy" in layer and {*base, *base["routing"], *layer} <= known
+
+
+def test_each_layer_of_the_json_has_the_entropy_of_its_load_and_each_model_their_mean() -> None:
+    even, skewed = LayerRouting((0.25,) * 4), LayerRouting((0.5, 0.25, 0.25, 0))
+    mixture = model("F16", 64, experts=4, routing=Routing(9, (even, skewed)))
+    first, second = as_json(comparison(mixture, model("Q8_0", 32)))["models"]
+    assert [layer["load_entropy"] for layer in first["routing"]["layers"]] == [1, 0.75]
+    assert first["routing"]["load_entropy"] == 0.875
+    assert second["routing"] is None
 
 
 def lean(difference: Interval | None, paraphrases: int = 10, noise: float = 0.0) -> Lean:

@@ -17,10 +17,12 @@ from franken_gguf.runner.compare.results.metrics import (
     compare_text,
     distinct_n,
     distribution,
+    expert_load,
     kl_divergence,
     lean,
     log_softmax,
     mean,
+    normalized_entropy,
     perplexity,
     repetition,
     vocabulary_size,
@@ -154,6 +156,52 @@ def test_one_layers_routing_is_counted_by_hand() -> None:
     sure = np.tile([0.7, 0.1, 0.1, 0.1], (3, 1))
     expected = sum(0.25 * math.log(0.25 / p) for p in (0.7, 0.1, 0.1, 0.1))
     assert compare_routing(chosen, sure, base, even).kld == pytest.approx(expected)
+
+
+@pytest.mark.parametrize("count", [2, 4, 8, 64])
+def test_the_entropy_is_1_if_every_expert_processes_as_many_tokens(count: int) -> None:
+    assert normalized_entropy((1 / count,) * count) == 1
+    assert normalized_entropy(expert_load(np.arange(2 * count), count)) == 1
+
+
+@pytest.mark.parametrize("count", [2, 3, 64])
+def test_the_entropy_is_0_if_one_expert_processes_all_tokens(count: int) -> None:
+    found = normalized_entropy(expert_load(np.zeros((5, 1), int), count))
+    assert (found, math.copysign(1, found)) == (0, 1)
+
+
+def test_the_only_expert_has_an_even_load() -> None:
+    assert normalized_entropy((1.0,)) == 1
+
+
+def test_the_entropy_of_uneven_shares_is_that_of_the_hand_calculation() -> None:
+    # (1/2 ln 2 + 2/4 ln 4) / ln 4, and (3/4 ln 4/3 + 1/4 ln 4) / ln 2
+    assert normalized_entropy((0.25, 0, 0.5, 0.25)) == pytest.approx(0.75, rel=1e-15)
+    assert normalized_entropy((0.75, 0.25)) == pytest.approx(0.811278124459, rel=1e-12)
+
+
+@given(st.data(), st.integers(2, 12))
+def test_the_entropy_is_between_that_of_the_same_k_experts_and_1(
+    data: st.DataObject, count: int
+) -> None:
+    used = data.draw(st.integers(1, count))
+    tokens = data.draw(st.lists(st.permutations(range(count)), min_size=1, max_size=9))
+    found = normalized_entropy(expert_load(np.array(tokens)[:, :used], count))
+    least = math.log(used) / math.log(count)
+    assert least - 1e-12 <= found <= 1
+    same = np.tile(tokens[0][:used], (len(tokens), 1))
+    assert normalized_entropy(expert_load(same, count)) == pytest.approx(least)
+
+
+@given(st.data(), st.lists(st.floats(0, 1), min_size=1, max_size=12).filter(any))
+def test_the_entropy_does_not_depend_on_the_order_of_experts(
+    data: st.DataObject, sizes: list[float]
+) -> None:
+    total = math.fsum(sizes)
+    shares = [one / total for one in sizes]
+    found = normalized_entropy(shares)
+    assert 0 <= found <= 1
+    assert normalized_entropy(data.draw(st.permutations(shares))) == found
 
 
 def test_router_weights_of_every_gate_become_probabilities() -> None:

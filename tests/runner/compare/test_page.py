@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from franken_gguf.runner.compare.report.page import page
 from franken_gguf.runner.compare.report.page_parts import answers
-from franken_gguf.runner.compare.results.document import Comparison, GreedyAnswer
+from franken_gguf.runner.compare.results.document import Comparison, GreedyAnswer, Routing
+from franken_gguf.runner.compare.results.metrics import LayerRouting
 from support.comparisons import HAIKU, HOSTILE, answer, comparison, drawn, model, score
 
 
@@ -120,6 +121,19 @@ def test_a_dense_model_beside_a_mixture_is_labelled_dense() -> None:
     found = drawn(1)
     dense = replace(found.models[2], experts=0, routing=None)
     assert "dense" in text(replace(found, models=(*found.models[:2], dense)))
+
+
+def test_the_entropy_of_the_load_stands_above_the_map_and_in_both_tables() -> None:
+    layers = LayerRouting((0.25,) * 4), LayerRouting((0.5, 0.25, 0.25, 0))
+    found = comparison(model("F16", 64, experts=4, routing=Routing(9, layers)))
+    assert "Load, with an entropy of 87.5 %" in text(found)
+    cells = re.findall(r"<t[hd][^>]*>([^<]*)<", page(found))
+    assert cells[cells.index("layer") :][:14] == [
+        *("layer", "same experts", "KL divergence", "entropy", "load of each expert"),
+        *("0", "", "", "100.0 %", "25.0 25.0 25.0 25.0 %"),
+        *("1", "", "", "75.0 %"),
+    ]
+    assert cells[-2:] == ["entropy of the load", "87.5 %"]
 
 
 def test_a_model_that_answered_no_prompt_still_has_a_row() -> None:

@@ -52,6 +52,12 @@ def test_a_list_of_objects_has_no_column() -> None:
     assert not [one for one in columns if "layers" in one or "samples" in one]
 
 
+def test_the_entropy_that_the_json_derives_from_loads_has_a_column() -> None:
+    found = drawn(1)
+    for row, one in zip(read(found), found.models, strict=True):
+        assert one.routing and float(row["routing.load_entropy"]) == one.routing.load_entropy
+
+
 @given(st.text(), st.text(min_size=1))
 def test_no_cell_is_a_formula_or_breaks_its_row(text: str, name: str) -> None:
     prompt = replace(LIFE, name=name)
