@@ -41,7 +41,7 @@ CONTROLS = ("eternal-life-mirrored", "tea-coffee", "sea-mountains", "short-long"
 OTHERS = ("haiku", "story")
 """Prompts whose sampled answers are measured for their words."""
 SAMPLED = 64
-"""Answers to the question in each cell, but with `SIZE` of the demo alone."""
+"""Answers to the question in each cell; of those of `SIZE` only in the demo's."""
 _SPREAD = (
     *("F16", "Q4_K_M", "Q2_K", "IQ2_XS", "IQ1_S", "Q3_K_M", "IQ3_XXS", "IQ2_XXS"),
     *("Q8_0", "Q5_K_M", "IQ4_XS", "Q6_K", "Q4_K_MOE"),
