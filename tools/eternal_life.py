@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
+from make_dense_model import dense_checkpoint
 
 from franken_gguf.quantize.common.errors import FrankenError
 from franken_gguf.quantize.common.files import replacing
@@ -123,6 +124,7 @@ def prepared(model: str, work: Path) -> Weights:
     """The mixture in F16 with its importance matrix, made if they are not there."""
     file, imatrix = work / f"{model}-F16.gguf", work / f"{model}-imatrix.gguf"
     if not file.exists():
+        dense_checkpoint()
         franken_gguf("convert", str(ROOT / MODELS[model]), "-q", "F16", "-o", str(file))
     if not imatrix.exists():
         franken_gguf("imatrix", str(file), "--chunks", str(CHUNKS), "-o", str(imatrix))

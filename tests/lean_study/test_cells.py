@@ -11,6 +11,7 @@ from lean_study.cells import (
     PLAIN,
     QUESTION,
     RUNGS,
+    SIZE,
     TEXT,
     VARIANTS,
     Cell,
@@ -29,14 +30,23 @@ def test_the_unquantized_model_comes_first_and_then_quants_that_cover_the_range(
     assert [cell.rung for cell in first[1:]] == ["Q4_K_M", "Q2_K", "IQ2_XS", "IQ1_S"]
 
 
-def test_in_the_end_every_quant_of_every_mixture_has_its_leans_and_64_answers() -> None:
+def test_in_the_end_every_quant_of_every_mixture_has_its_leans() -> None:
     done = set(steps())
     for model in MODELS:
         for variant in VARIANTS:
             for cell in cells(model, variant):
                 assert {(cell, TEXT), (cell, LEANS)} <= done
-                assert {(cell, samples(QUESTION, n)) for n in range(64 // 16)} <= done
     assert {cell.rung for cell in cells("demo", IMATRIX)} == set(RUNGS)
+
+
+def test_64_answers_are_sampled_from_all_but_the_other_mixtures_with_a_target_size() -> None:
+    with_answers = {
+        *(cell for model in MODELS for v in (IMATRIX, PLAIN) for cell in cells(model, v)),
+        *cells("demo", SIZE),
+    }
+    for cell in with_answers:
+        assert {(cell, samples(QUESTION, n)) for n in range(64 // 16)} <= set(steps())
+    assert {cell for cell, name in steps() if QUESTION in name} == with_answers
 
 
 def test_a_quant_that_needs_an_importance_matrix_is_not_made_without() -> None:

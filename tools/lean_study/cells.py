@@ -41,7 +41,7 @@ CONTROLS = ("eternal-life-mirrored", "tea-coffee", "sea-mountains", "short-long"
 OTHERS = ("haiku", "story")
 """Prompts whose sampled answers are measured for their words."""
 SAMPLED = 64
-"""Answers to the question in each cell."""
+"""Answers to the question in each cell; of those of `SIZE` only in the demo's."""
 _SPREAD = (
     *("F16", "Q4_K_M", "Q2_K", "IQ2_XS", "IQ1_S", "Q3_K_M", "IQ3_XXS", "IQ2_XXS"),
     *("Q8_0", "Q5_K_M", "IQ4_XS", "Q6_K", "Q4_K_MOE"),
@@ -110,11 +110,11 @@ def steps() -> Iterator[Step]:
     yield from _each(main, answers)
     for question in OTHERS:
         yield from _each(main, [samples(question, 0)])
+    for model in MODELS:
+        yield from _each([*cells(model, IMATRIX), *cells(model, PLAIN)], answers)
+    yield from _each(cells("demo", SIZE), answers)
     for model in ("two", "six"):
         yield from _each(cells(model, SIZE), quick)
-    for model in MODELS:
-        for variant in VARIANTS:
-            yield from _each(cells(model, variant), answers)
 
 
 def _each(some: Iterable[Cell], names: Iterable[str]) -> Iterator[Step]:
