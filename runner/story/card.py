@@ -17,7 +17,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import png_text
-from .card_fields import MAX_JSON_BYTES, Fields, StoryError, one_line, parse, read_bytes
+from .card_fields import (
+    MAX_JSON_BYTES,
+    Fields,
+    NotJsonError,
+    StoryError,
+    one_line,
+    parse,
+    read_bytes,
+)
 from .lorebook import Lorebook, lorebook_from
 
 MAX_FILE_BYTES = 1 << 26
@@ -36,6 +44,7 @@ _DAMAGED_ARCHIVE = (
 )
 _V1_FIELDS = ("description", "personality", "scenario", "first_mes", "mes_example")
 _KEYWORDS = ("ccv3", "chara")  # V3 requires this order
+_OTHER_KINDS = {b"GGUF": "GGUF file", b"\xff\xd8\xff": "JPEG picture", b"RIFF": "WebP picture"}
 
 
 @dataclass(frozen=True)
@@ -99,7 +108,20 @@ def card_in(data: bytes, language: str = "en") -> Card:
         return _from_png(data, language)
     if data.startswith(b"PK\3\4"):
         return card_from(_in_charx(data), language)
-    return card_from(data, language)
+    try:
+        return card_from(data, language)
+    except NotJsonError as error:
+        what = _other_kind(data) or error
+        raise StoryError(
+            f"{what}; a character card is a PNG picture, a JSON or a CHARX file"
+        ) from None
+
+
+def _other_kind(data: bytes) -> str:
+    """What a file given by mistake is, "" if its first bytes do not tell."""
+    return next(
+        (f"it is a {one}" for start, one in _OTHER_KINDS.items() if data.startswith(start)), ""
+    )
 
 
 def _from_png(data: bytes, language: str) -> Card:
