@@ -91,16 +91,16 @@ def plot(results: Results) -> str:
     """The lean on eternal life, that on its mirror image, and the controls, of the demo."""
     some = measured(results, "demo", IMATRIX)
 
-    def curve(name: str, of: Callable[[Cell], Interval | None], *, has_band: bool) -> Curve:
-        found = [(float(results[cell.key]["bits"]), cell.rung, of(cell)) for cell in some]
+    def curve(name: str, *, has_band: bool) -> Curve:
+        found = [
+            (float(results[cell.key]["bits"]), cell.rung, control_lean(results, cell, name))
+            for cell in some
+        ]
         return Curve(name, [(b, r, one) for b, r, one in found if one], has_band)
 
     curves = [
-        curve(QUESTION, lambda cell: control_lean(results, cell, QUESTION), has_band=True),
-        *(
-            curve(name, lambda cell, name=name: control_lean(results, cell, name), has_band=not n)  # type: ignore[misc]
-            for n, name in enumerate(CONTROLS)
-        ),
+        curve(QUESTION, has_band=True),
+        *(curve(name, has_band=not n) for n, name in enumerate(CONTROLS)),
     ]
     return lean_plot(curves, "Log-odds of each question's first option by bits for a weight")
 
