@@ -241,6 +241,21 @@ def test_fit_prints_the_command_that_makes_the_file(folder: Path) -> None:
     assert not {GGMLQuantizationType(kind).name for kind in kinds} & SLOW_ON_CPU
 
 
+def test_fit_counts_what_chosen_codes_gain_and_names_their_file_in_the_command(
+    folder: Path,
+) -> None:
+    moments = write_made_up(folder / "moments.gguf", open_source(folder / "tales"))
+    # With so long a context, there is no room for the largest types.
+    words = ("--vram", "0", "--ram", "64MiB", "-c", "29696")
+    (plain,) = json.loads(fit(folder, *words, "--json").stdout)
+    (chosen,) = json.loads(fit(folder, *words, "--second-moments", moments, "--json").stdout)
+    assert 0 < chosen["divergence"] < plain["divergence"]
+    command = fit(folder, *words, "--second-moments", moments).stdout.splitlines()[-1].split()
+    assert command[3:5] == ["--second-moments", str(moments)]
+    output = converted(folder, *command[3:], "-o", folder)
+    assert output["predicted_kl_divergence"] == chosen["divergence"]
+
+
 def test_a_context_for_which_there_is_no_room_is_refused(folder: Path) -> None:
     result = fit(folder, "--vram", "64MiB", "--ram", "64MiB", "-c", "9999999")
     assert result.exit_code == 1
