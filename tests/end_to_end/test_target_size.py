@@ -91,6 +91,13 @@ def test_what_chosen_codes_gain_is_measured_once_and_counts(folder: Path) -> Non
     assert gains.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("size", range(1_500_000, 1_503_000, 600))
+def test_the_keys_that_name_the_second_moments_count_in_the_size(folder: Path, size: int) -> None:
+    moments = write_made_up(folder / f"{'m' * 100}.gguf", open_source(folder / "tales"))
+    options = ("--second-moments", moments, "-o", folder / "keys.gguf")
+    assert converted(folder, "--target-size", size, *options)["bytes"] <= size
+
+
 def test_llama_quantize_makes_the_same_bytes_from_the_printed_types(folder: Path) -> None:
     output = converted(folder, "--target-bpw", "4.5", "-o", folder)
     pairs = [option.rpartition("=") for option in output["tensor_type_options"]]
