@@ -44,6 +44,7 @@ _DAMAGED_ARCHIVE = (
 )
 _V1_FIELDS = ("description", "personality", "scenario", "first_mes", "mes_example")
 _KEYWORDS = ("ccv3", "chara")  # V3 requires this order
+_HINT = "; a character card is a PNG picture, a JSON or a CHARX file"
 _OTHER_KINDS = {b"GGUF": "GGUF file", b"\xff\xd8\xff": "JPEG picture", b"RIFF": "WebP picture"}
 
 
@@ -94,7 +95,7 @@ def read_card(path: Path, language: str = "en") -> Card:
 
     Raises StoryError, naming the file.
     """
-    data = read_bytes(path, MAX_FILE_BYTES)
+    data = read_bytes(path, MAX_FILE_BYTES, _HINT)
     try:
         card = card_in(data, language)
     except StoryError as error:
@@ -112,9 +113,7 @@ def card_in(data: bytes, language: str = "en") -> Card:
         return card_from(data, language)
     except NotJsonError as error:
         what = _other_kind(data) or error
-        raise StoryError(
-            f"{what}; a character card is a PNG picture, a JSON or a CHARX file"
-        ) from None
+        raise StoryError(f"{what}{_HINT}") from None
 
 
 def _other_kind(data: bytes) -> str:

@@ -167,8 +167,11 @@ class Fields:
         self.odd.append(one_line(self.where + name))
 
 
-def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes. Raises StoryError, naming it."""
+def read_bytes(path: Path, limit: int, hint: str = "") -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises StoryError, naming it; `hint` ends the error for a larger one.
+    """
     try:
         if not path.is_file():
             reason = "not a file" if path.exists() else "no such file"
@@ -178,5 +181,5 @@ def read_bytes(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise StoryError(f"{path}: {error.strerror}") from None
     if len(data) > limit:
-        raise StoryError(f"{path}: it is larger than {limit >> 20} MiB")
+        raise StoryError(f"{path}: it is larger than {limit >> 20} MiB{hint}")
     return data

@@ -191,8 +191,11 @@ def test_a_file_without_a_card_is_refused_in_one_line(data: bytes, reason: str) 
 def test_an_error_names_the_file_and_only_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"{}")
     os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "model.gguf").open("wb") as large:
+        large.truncate((1 << 26) + 1)
     for name, reason in (
         ("a.json", "it is not a character card"),
+        ("model.gguf", f"it is larger than 64 MiB; {CARD}$"),
         ("none.png", "no such file"),
         ("pipe", "not a file"),
         (".", "not a file"),
