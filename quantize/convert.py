@@ -54,8 +54,7 @@ def convert(
     replaced. Raises a FrankenError.
     """
     share = share_memory(source.tensors, threads, max_memory, refining=any(map(refines, outputs)))
-    result = Result(share)
-    started = time.perf_counter()
+    result, lap = Result(share), _laps()
     with PendingOutputs(
         outputs, source, overwrite=overwrite, save_seconds=save_seconds, notify=notify
     ) as pending:
@@ -64,16 +63,36 @@ def convert(
         for done in in_order(work, jobs(source.tensors, share.job_weights, since), share.workers):
             pending.settle(done.job.end)
             report(done)
-        converted = time.perf_counter()
-        for output in outputs if check else ():
-            compared = partial(report_check, output)
-            checks = verify(source, pending.files(output), share, compared)
-            refuse_unsound(output.path, checks)
-            result.checks[output.path] = checks
-        checked = time.perf_counter()
+        result.seconds["converting"] = lap()
+        if check:
+            for output in outputs:
+                result.checks[output.path] = _check(source, output, pending, share, report_check)
+            result.seconds["checking"] = lap()
         pending.commit()
-    result.seconds["converting"] = converted - started
-    if check:
-        result.seconds["checking"] = checked - converted
-    result.seconds["saving"] = time.perf_counter() - checked
+    result.seconds["saving"] = lap()
     return result
+
+
+def _check(
+    source: Source,
+    output: Output,
+    pending: PendingOutputs,
+    share: Share,
+    report: Callable[[Output, Job], None],
+) -> list[TensorCheck]:
+    """Read an output back. Raises GGUFError, VerifyError if a tensor is too far from its source."""
+    checks = verify(source, pending.files(output), share, partial(report, output))
+    refuse_unsound(output.path, checks)
+    return checks
+
+
+def _laps() -> Callable[[], float]:
+    """A function that returns the seconds since its last call, at first since now."""
+    last = time.perf_counter()
+
+    def lap() -> float:
+        nonlocal last
+        before, last = last, time.perf_counter()
+        return last - before
+
+    return lap

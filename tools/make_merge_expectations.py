@@ -34,7 +34,7 @@ EVERY, LAST, IDS = 3, 8, 1024
 def gates(folder: Path) -> np.ndarray:
     """The router's rows of every layer, float32 [layers, experts, hidden]."""
     with safe_open(folder / "model.safetensors", "pt") as file:
-        names = [name for name in file.keys() if name.endswith(".gate.weight")]  # noqa: SIM118
+        names = [name for name in file.keys() if name.endswith(".gate.weight")]  # noqa: SIM118 - no dict
         names.sort(key=lambda name: int(name.split(".")[2]))
         return np.stack([file.get_tensor(name).float().numpy() for name in names])
 

@@ -9,6 +9,7 @@ A pseudo-terminal of WIDTH columns runs each command, pyte keeps the screen, ric
 from __future__ import annotations
 
 import fcntl
+import io
 import os
 import pty
 import re
@@ -54,7 +55,7 @@ SHOTS = (
 
 def main() -> None:
     """Run the commands and write the picture."""
-    picture = Console(record=True, width=WIDTH, file=Path(os.devnull).open("w"))  # noqa: SIM115
+    picture = Console(record=True, width=WIDTH, file=io.StringIO())
     for shot in SHOTS:
         picture.print(Text(f"$ franken-gguf {shot.command}", style="bold green"))
         picture.print(screen_of(shot))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from math import prod
@@ -12,10 +12,9 @@ from pathlib import Path
 from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
 from franken_gguf.quantize.blocks.code_planes import LAYOUTS
-from franken_gguf.quantize.blocks.formats import F32, FORMATS
+from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
 from franken_gguf.quantize.checkpoint.source import Source
-from franken_gguf.quantize.common.errors import RecipeError
 from franken_gguf.quantize.gguf_file.encode import encode_header, padded
 from franken_gguf.quantize.gguf_file.shards import shard_counts, shard_metadata, shard_path
 from franken_gguf.quantize.gguf_file.values import Metadata, u32
@@ -29,6 +28,8 @@ from franken_gguf.quantize.tensor_types.type_choice import (
     needing_importance,
 )
 from franken_gguf.quantize.tensor_types.type_presets import Preset
+
+from .type_checks import check_fits, check_importances, check_supported
 
 _PRECISION_PRESETS = ("F32", "F16", "BF16")
 
@@ -149,60 +150,67 @@ def plan_output(
     """
     candidates = [Tensor(tensor.name, tensor.shape, tensor.kept) for tensor in source.tensors]
     choices = choose_types(
-        candidates,
-        source.model,
-        preset,
-        overrides,
-        has_imatrix=imatrix is not None,
+        candidates, source.model, preset, overrides, has_imatrix=imatrix is not None
     )
-    for tensor, choice in zip(source.tensors, choices, strict=True):
-        _check_supported(tensor, choice, allow_requantize)
+    check_supported(source.tensors, choices, allow_requantize=allow_requantize)
     if strict_types:
-        _check_fits(source.tensors, choices, preset)
-    metadata = _metadata(source, preset) | (imatrix.metadata() if imatrix else {})
+        check_fits(source.tensors, choices, preset)
     matrices = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     importances = imatrix.for_tensors(matrices) if imatrix else {}
     moments = _moments(source.tensors, choices, second_moments, matrices)
-    if second_moments and moments:
-        metadata |= second_moments.metadata()
+    metadata = _metadata(source, preset)
     if imatrix:
         needing = needing_importance(candidates, choices, preset)
-        _check_importances(needing, importances, imatrix.path)
-    sizes = [
-        tensor.rows * _row_bytes(tensor, choice)
-        for tensor, choice in zip(source.tensors, choices, strict=True)
-    ]
-    counts = shard_counts([tensor.name for tensor in source.tensors], sizes, split_max_size)
+        check_importances(needing, importances, imatrix.path)
+        metadata |= imatrix.metadata()
+    if second_moments and moments:
+        metadata |= second_moments.metadata()
+    pairs = list(zip(source.tensors, choices, strict=True))
+    shards, places = _shards(
+        path,
+        metadata,
+        [(tensor.name, _shape(tensor, source, preset), choice.type) for tensor, choice in pairs],
+        [tensor.rows * _row_bytes(tensor, choice) for tensor, choice in pairs],
+        split_max_size,
+    )
+    tensors = (
+        PlannedTensor(
+            tensor,
+            choice,
+            *place,
+            _row_bytes(tensor, choice),
+            importances.get(tensor.name),
+            moments.get(tensor.name),
+        )
+        for (tensor, choice), place in zip(pairs, places, strict=True)
+    )
+    return Output(path, preset, tuple(shards), tuple(tensors))
+
+
+def _shards(
+    path: Path,
+    metadata: Metadata,
+    entries: Sequence[tuple[str, tuple[int, ...], GGMLQuantizationType]],
+    sizes: Sequence[int],
+    limit: int | None,
+) -> tuple[list[Shard], list[tuple[int, int]]]:
+    """The files, and for each tensor the index of its file and its offset there.
+
+    `entries` are the tensors' names, shapes and types, `sizes` their bytes.
+    """
+    counts = shard_counts([name for name, _, _ in entries], sizes, limit)
     shards: list[Shard] = []
-    tensors: list[PlannedTensor] = []
+    places: list[tuple[int, int]] = []
     for number, count in enumerate(counts):
-        indices = range(len(tensors), len(tensors) + count)
+        indices = range(len(places), len(places) + count)
         *offsets, nbytes = accumulate((padded(sizes[i]) for i in indices), initial=0)
-        members = [
-            (source.tensors[i], choices[i], offset)
-            for i, offset in zip(indices, offsets, strict=True)
-        ]
         header = encode_header(
             shard_metadata(metadata, number, len(counts), len(sizes)),
-            [
-                (tensor.name, _shape(tensor, source, preset), choice.type, offset)
-                for tensor, choice, offset in members
-            ],
+            [(*entries[i], offset) for i, offset in zip(indices, offsets, strict=True)],
         )
-        tensors += [
-            PlannedTensor(
-                source=tensor,
-                choice=choice,
-                shard=number,
-                offset=len(header) + offset,
-                row_bytes=_row_bytes(tensor, choice),
-                importance=importances.get(tensor.name),
-                moments=moments.get(tensor.name),
-            )
-            for tensor, choice, offset in members
-        ]
         shards.append(Shard(shard_path(path, number, len(counts)), header, len(header) + nbytes))
-    return Output(path, preset, tuple(shards), tuple(tensors))
+        places += [(number, len(header) + offset) for offset in offsets]
+    return shards, places
 
 
 def _moments(
@@ -256,44 +264,3 @@ def _metadata(source: Source, preset: Preset) -> Metadata:
         "general.quantization_version": u32(GGML_QUANT_VERSION),
         "general.file_type": file_type,
     }
-
-
-def _check_fits(tensors: Sequence[SourceTensor], choices: Sequence[Choice], preset: Preset) -> None:
-    fallbacks = [(t, c) for t, c in zip(tensors, choices, strict=True) if c.fell_back]
-    if fallbacks:
-        tensor, choice = fallbacks[0]
-        more = f" (and {len(fallbacks) - 1} more)" if len(fallbacks) > 1 else ""
-        raise RecipeError(
-            f"{preset.name} does not fit tensor {tensor.name!r}{more}: its row length "
-            f"{tensor.cols} is not a multiple of {choice.wanted.name}'s block size; use "
-            "another type, or drop --strict-types to store such tensors in other types"
-        )
-
-
-def _check_importances(
-    needing: Sequence[tuple[str, GGMLQuantizationType]], known: Container[str], imatrix: Path
-) -> None:
-    """Raise RecipeError for a tensor that needs importances and has none."""
-    for name, kind in needing:
-        if name not in known:
-            raise RecipeError(
-                f"{imatrix} lacks the importances of {name!r}, which {kind.name} needs; calibrate "
-                "longer, or choose another type"
-            )
-
-
-def _check_supported(tensor: SourceTensor, choice: Choice, allow_requantize: bool) -> None:
-    if choice.type is tensor.stored:
-        return
-    for kind in (tensor.stored, choice.type):
-        if kind.name not in FORMATS:
-            raise RecipeError(
-                f"tensor {tensor.name!r}: {kind.name} is not supported; supported are "
-                f"{', '.join(FORMATS)}"
-            )
-    quantized = GGML_QUANT_SIZES[tensor.stored][0] > 1
-    if quantized and not allow_requantize:
-        raise RecipeError(
-            f"tensor {tensor.name!r} is quantized already ({tensor.stored.name}); quantize from "
-            "F16, BF16 or F32, or accept the loss with --allow-requantize"
-        )

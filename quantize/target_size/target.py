@@ -15,6 +15,7 @@ from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import RecipeError
 from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix
+from franken_gguf.quantize.tensor_types.second_moments import SecondMoments
 from franken_gguf.quantize.tensor_types.type_allocation import Option, allocate, smallest
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.quantize.tensor_types.type_presets import Preset, Type, find_preset
@@ -23,8 +24,8 @@ from .measurements import Measurements
 from .type_lines import type_lines
 from .type_menus import can_choose, is_expert, menus, possible_types, tensor_bytes
 
-_ANY = find_preset("Q8_0")
-"""Decides only what the file's metadata look like."""
+_ANY = find_preset("Q4_0")
+"""Decides only what the file's metadata look like; codes of this type can be chosen."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ class Fitter:
     """Chooses types for one source by what was measured of it.
 
     `overrides` are the user's: tensors whose types they decide keep them. With `cpu_moe` experts
-    get only types that a CPU decodes fast.
+    get only types that a CPU decodes fast. The keys for `second_moments` count in a file's size.
     """
 
     def __init__(
@@ -69,12 +70,13 @@ class Fitter:
         measured: Measurements,
         *,
         cpu_moe: bool = False,
+        second_moments: SecondMoments | None = None,
     ) -> None:
         self._source, self._imatrix, self._measured = source, imatrix, measured
-        self._overrides = overrides
+        self._overrides, self._second_moments = overrides, second_moments
         self._tensors = free_tensors(source, overrides)
         self._menus = menus(self._tensors, measured, cpu_moe=cpu_moe)
-        self._others = _bytes_without(self._tensors, source, imatrix, overrides)
+        self._others = _bytes_without(self._tensors, source, imatrix, overrides, second_moments)
 
     @property
     def has_experts(self) -> bool:
@@ -83,7 +85,11 @@ class Fitter:
 
     def with_cpu_moe(self) -> Fitter:
         """The same for experts that stay in RAM."""
-        return Fitter(self._source, self._imatrix, self._overrides, self._measured, cpu_moe=True)
+        return Fitter(
+            *(self._source, self._imatrix, self._overrides, self._measured),
+            cpu_moe=True,
+            second_moments=self._second_moments,
+        )
 
     @property
     def least(self) -> int:
@@ -133,13 +139,14 @@ def refuse_too_small(
     imatrix: Imatrix | None,
     overrides: Overrides,
     weighted: Collection[str],
+    second_moments: SecondMoments | None = None,
 ) -> None:
     """Raise RecipeError for a target that no types can reach, before anything is measured.
 
     `weighted` names the tensors for which the importance matrix has an entry.
     """
     tensors = free_tensors(source, overrides)
-    least = _bytes_without(tensors, source, imatrix, overrides) + sum(
+    least = _bytes_without(tensors, source, imatrix, overrides, second_moments) + sum(
         min(tensor_bytes(tensor, kind) for kind in possible_types(tensor, tensor.name in weighted))
         for tensor in tensors
     )
@@ -160,9 +167,14 @@ def _bytes_without(
     source: Source,
     imatrix: Imatrix | None,
     overrides: Overrides,
+    second_moments: SecondMoments | None,
 ) -> int:
     """Bytes of a file of `source`, these tensors' bytes apart."""
-    plan = plan_output(source, Path(_ANY.name), _ANY, overrides, imatrix, allow_requantize=True)
+    plan = plan_output(
+        *(source, Path(_ANY.name), _ANY, overrides, imatrix),
+        allow_requantize=True,
+        second_moments=second_moments,
+    )
     free = {tensor.name for tensor in tensors}
     return plan.nbytes - sum(
         tensor_bytes(planned.source, planned.choice.type)

@@ -11,6 +11,7 @@ from click.core import ParameterSource
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.cli.options.answer_options import (
+    check_expert_names,
     expert_names_option,
     predict_option,
     system_option,
@@ -96,6 +97,7 @@ def chat(
     """
     _check_session(session)
     header = read_header(model)
+    check_expert_names(expert_names, header)
     # Imported here so that --help and completion do not wait for llama.cpp.
     from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415
 

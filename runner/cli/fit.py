@@ -17,6 +17,7 @@ from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.output import plan_output
 from franken_gguf.quantize.target_size.target import Fitted
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix, read_imatrix
+from franken_gguf.quantize.tensor_types.second_moments import SecondMoments, read_second_moments
 from franken_gguf.quantize.tensor_types.type_choice import Overrides
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.output_options import json_option
@@ -24,6 +25,7 @@ from franken_gguf.runner.cli.options.placement_options import MODEL_GROUP, ram_o
 from franken_gguf.runner.cli.options.quant_options import (
     imatrix_option,
     requantize_option,
+    second_moments_option,
     target_text_option,
     workers_option,
 )
@@ -57,6 +59,7 @@ _QUANTS = "Quants"
 @vram_option
 @ram_option
 @imatrix_option(_QUANTS)
+@second_moments_option(_QUANTS)
 @target_text_option(_QUANTS)
 @requantize_option(_QUANTS)
 @workers_option(_QUANTS)
@@ -68,6 +71,7 @@ def fit(
     vram: tuple[int, ...] | None,
     ram: int | None,
     imatrix_file: Path | None,
+    second_moments_file: Path | None,
     target_text: Path | None,
     allow_requantize: bool,
     threads: int | None,
@@ -81,14 +85,16 @@ def fit(
     """
     notices = Console(stderr=True, highlight=False)
     imatrix = read_imatrix(imatrix_file) if imatrix_file else None
+    second_moments = read_second_moments(second_moments_file) if second_moments_file else None
     model = open_source(source)
     route(model, source.absolute().parent, notices, threads=threads)
     fitter = measured_fitter(
-        *(model, source, imatrix, Overrides(), target_text, allow_requantize, notices, threads)
+        *(model, source, imatrix, Overrides(), target_text, allow_requantize, notices, threads),
+        second_moments=second_moments,
     )
     found = largest_fits(
         fitter,
-        partial(shape_of, model, imatrix),
+        partial(shape_of, model, imatrix, second_moments),
         machine_of(vram, ram, ()),
         PlacementOptions(n_ctx=n_ctx),
     )
@@ -102,17 +108,22 @@ def fit(
     else:
         command = ["franken-gguf", "convert", str(source)]
         command += ["--imatrix", str(imatrix_file)] if imatrix_file else []
+        command += ["--second-moments", str(second_moments_file)] if second_moments_file else []
         command += ["--target-text", str(target_text)] if target_text else []
         command += ["--allow-requantize"] if allow_requantize else []
         show_fits(Console(), command, found)
 
 
-def shape_of(model: Source, imatrix: Imatrix | None, fitted: Fitted) -> ModelShape:
+def shape_of(
+    model: Source, imatrix: Imatrix | None, second_moments: SecondMoments | None, fitted: Fitted
+) -> ModelShape:
     """The shape of the file that these types make, read from its header alone."""
     with TemporaryDirectory() as folder:
         file = Path(folder) / f"{model.name}.gguf"
         output = plan_output(
-            *(model, file, fitted.preset, fitted.overrides, imatrix), allow_requantize=True
+            *(model, file, fitted.preset, fitted.overrides, imatrix),
+            allow_requantize=True,
+            second_moments=second_moments,
         )
         with file.open("wb") as written:
             written.write(output.shards[0].header)

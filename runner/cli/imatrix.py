@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -13,12 +12,9 @@ import click
 from rich.console import Console
 
 from franken_gguf.quantize.common.errors import ImatrixError, OutputError
-from franken_gguf.quantize.gguf_file.header import Header, read_header
 from franken_gguf.quantize.gguf_file.split_files import joined, model_name
 from franken_gguf.quantize.hub.hub_cache import folder_name
-from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.tensor_types.imatrix_file import write_imatrix
-from franken_gguf.quantize.tensor_types.second_moments import write_second_moments
 from franken_gguf.quantize.tensor_types.type_presets import Preset
 from franken_gguf.runner.cli.options.option_groups import Command, option
 from franken_gguf.runner.cli.options.output_options import (
@@ -32,20 +28,18 @@ from franken_gguf.runner.cli.options.placement_options import (
     threads_option,
 )
 from franken_gguf.runner.cli.options.types import FILE, MODEL
-from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.engine.loading import LoadOptions
-from franken_gguf.runner.engine.temporary_gguf import converted
 from franken_gguf.runner.engine.this_machine import this_machine, with_vram
 from franken_gguf.runner.imatrix import calibrate as calibration
 from franken_gguf.runner.imatrix.collect import open_collector
-from franken_gguf.runner.imatrix.texts import BUILT_IN, Render, built_in_text, plainly, read_text
+from franken_gguf.runner.imatrix.texts import read_text
 from franken_gguf.runner.planning.placement import PlacementOptions
-from franken_gguf.runner.prompt.template import Template, special_tokens, stored_template
 from franken_gguf.runner.ui import imatrix_screen
 from franken_gguf.runner.ui.convert_screen import say
 
 from .hub_names import hub_names
-from .router_prep import base_type_option, route
+from .imatrix_run import calibrated, own_text, runnable, write_moments
+from .router_prep import base_type_option
 
 _TEXT, _EXPERTS, _OUTPUT = "Text", "Experts", "Output"
 _LEAST_CHUNK = 16  # rows that llama.cpp asks of a multiplication
@@ -184,21 +178,16 @@ def imatrix(
         with_output=with_output,
         all_experts=all_experts,
     )
-    name = folder_name(source.resolve() if source.is_dir() else source)
-    out = out or Path(f"{model_name(Path(name))}-imatrix.gguf")
+    out = out or _default_output(source)
     _refuse_early(out, "-o", overwrite=overwrite)
     if second_moments:
-        if all_experts:
-            raise click.UsageError("--all-experts cannot be combined with --second-moments")
-        if second_moments.resolve() == out.resolve():
-            raise click.UsageError(f"-o and --second-moments name the same file, {out}")
-        _refuse_early(second_moments, "--second-moments", overwrite=overwrite)
+        _check_second_moments(second_moments, out, all_experts=all_experts, overwrite=overwrite)
     given = [calibration.Text(str(path), read_text(path), parse_special) for path in texts]
     options = LoadOptions(**vars(placement), n_threads=n_threads)
     with ExitStack() as resources:
         resources.enter_context(calibration.locked(out))
         header = resources.enter_context(
-            _runnable(source, out.parent, base_type, n_threads, notices)
+            runnable(source, out.parent, base_type, n_threads, notices)
         )
         if line := imatrix_screen.quantized_line(joined(header)):
             say(notices, line)
@@ -215,24 +204,13 @@ def imatrix(
                 second_moments=second_moments is not None,
             )
         )
-        read = given or [_own_text(header, chat_template)]
+        read = given or [own_text(header, chat_template)]
         kept, held = calibration.text_chunks(read, collector.engine.vocabulary, settings)
-        with imatrix_screen.progress(notices, len(kept), settings) as report:
-            try:
-                result = calibration.calibrate(collector, kept, settings, out, report)
-            except KeyboardInterrupt as interrupt:
-                interrupt.args = ("Interrupted; run the same command to resume.",)
-                raise
-        legacy = (file_format or out.suffix.lower().lstrip(".")) == "dat"
+        result = calibrated(collector, kept, settings, out, notices)
         content = calibration.finished(result, read, settings)
         if second_moments and collector.moments:
-            write_second_moments(
-                second_moments,
-                collector.moments.weights,
-                chunks=content.chunks,
-                chunk_size=content.chunk_size,
-                datasets=content.datasets,
-            )
+            write_moments(second_moments, collector.moments, content)
+        legacy = (file_format or out.suffix.lower().lstrip(".")) == "dat"
         write_imatrix(out, content.with_prior(prior) if prior else content, legacy=legacy)
         result.delete()
     summary = imatrix_screen.Summary(out, content, settings, len(kept), len(held), second_moments)
@@ -252,6 +230,19 @@ def _chunk_size(n_ctx: int | None) -> int:
     return n_ctx
 
 
+def _default_output(source: Path) -> Path:
+    name = folder_name(source.resolve() if source.is_dir() else source)
+    return Path(f"{model_name(Path(name))}-imatrix.gguf")
+
+
+def _check_second_moments(path: Path, out: Path, *, all_experts: bool, overwrite: bool) -> None:
+    if all_experts:
+        raise click.UsageError("--all-experts cannot be combined with --second-moments")
+    if path.resolve() == out.resolve():
+        raise click.UsageError(f"-o and --second-moments name the same file, {out}")
+    _refuse_early(path, "--second-moments", overwrite=overwrite)
+
+
 def _refuse_early(out: Path, option: str, *, overwrite: bool) -> None:
     if out.is_dir():
         raise OutputError(f"{out}: is a folder; name a file with {option}")
@@ -261,26 +252,3 @@ def _refuse_early(out: Path, option: str, *, overwrite: bool) -> None:
         raise OutputError(
             f"{out}: already exists; choose another with {option}, or add --overwrite"
         )
-
-
-@contextmanager
-def _runnable(
-    source: Path, folder: Path, base_type: Preset, threads: int | None, notices: Console
-) -> Iterator[Header]:
-    """The header of a GGUF file of the source, for a folder or a recipe a temporary one."""
-    if source.is_file() and source.suffix.lower() not in (".yml", ".yaml"):
-        yield read_header(source)
-        return
-    model = open_source(source)
-    route(model, folder, notices, base_type=base_type, threads=threads)
-    say(notices, f"converting {source} to {base_type.name} in a temporary file")
-    with converted(model, folder, base_type, threads or cores()) as header:
-        yield header
-
-
-def _own_text(header: Header, chat_template: bool) -> calibration.Text:
-    if not chat_template:
-        return calibration.Text(BUILT_IN, built_in_text(plainly))
-    with Template(stored_template(header), special_tokens(header)) as template:
-        render: Render = partial(template.render, add_generation_prompt=False)
-        return calibration.Text(BUILT_IN, built_in_text(render), parses_special=True)

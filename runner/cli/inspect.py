@@ -62,6 +62,9 @@ def inspect(model: Path, source: Path | None, base_type: Preset, as_json: bool) 
 
 def _checks(model: Path, source: Path, base_type: Preset) -> list[TensorCheck]:
     reference = open_source(source)
-    route(reference, model.parent, Console(stderr=True, highlight=False), base_type=base_type)
+    notices = Console(stderr=True, highlight=False)
+    route(reference, model.parent, notices, base_type=base_type)
     share = share_memory(reference.tensors, cores(), DEFAULT_MAX_MEMORY)
-    return verify(reference, [part.path for part in parts(read_header(model))], share)
+    files = [part.path for part in parts(read_header(model))]
+    with inspect_screen.verifying(notices, reference) as report:
+        return verify(reference, files, share, report)

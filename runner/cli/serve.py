@@ -9,6 +9,7 @@ import click
 
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.runner.cli.options.answer_options import (
+    check_expert_names,
     expert_names_option,
     predict_option,
     system_option,
@@ -163,6 +164,7 @@ def serve(
         raise click.UsageError("give --api-key or --api-key-file, not both")
     key = _key(api_key_file) if api_key_file else api_key
     header, second_header = read_header(model), read_header(second) if second else None
+    check_expert_names(expert_names, header)
     # Only now, so that --help and completion do not wait for llama.cpp.
     from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415
 

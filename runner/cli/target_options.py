@@ -104,7 +104,7 @@ def measured_fitter(
         say(notices, "without --imatrix, types are chosen and weights rounded less well")
     shapes = {tensor.name: tensor.shape for tensor in source.tensors if len(tensor.shape) > 1}
     importances = imatrix.for_tensors(shapes) if imatrix else {}
-    refuse_too_small(targets, source, imatrix, overrides, importances.keys())
+    refuse_too_small(targets, source, imatrix, overrides, importances.keys(), second_moments)
     texts = passages_of(text) if text else BUILT_IN
     with working(notices, "measuring what each tensor's bits are worth") as update:
         try:
@@ -120,7 +120,9 @@ def measured_fitter(
         except KeyboardInterrupt as interrupt:
             interrupt.args = ("Interrupted; run the same command to resume.",)
             raise
-    return Fitter(source, imatrix, overrides, measured, cpu_moe=cpu_moe)
+    return Fitter(
+        source, imatrix, overrides, measured, cpu_moe=cpu_moe, second_moments=second_moments
+    )
 
 
 def stand_in(target: Target) -> Preset:

@@ -10,7 +10,6 @@ from franken_gguf.runner.chat.dialogue import Dialogue
 from franken_gguf.runner.chat.impersonation import Draft
 from franken_gguf.runner.chat.replay import Replay
 from franken_gguf.runner.conversation import branches
-from franken_gguf.runner.conversation.session import file_name
 from franken_gguf.runner.conversation.swipes import swipes, with_shown
 
 from .general_commands import CommandError, Edit, Outcome, as_line, load, resumed
@@ -108,7 +107,7 @@ def list_branches(dialogue: Dialogue, _: str) -> str:
 
 def checkout(dialogue: Dialogue, name: str) -> Outcome:
     """Switch to another branch of this tree."""
-    name, here = file_name(name), _saved_name(dialogue)
+    here = _saved_name(dialogue)
     if name == here:
         return f"already on {name!r}"
     if name not in (known for _, known in branches.tree(dialogue.sessions, here)):

@@ -65,9 +65,12 @@ class Sessions:
     def open(self, name: str) -> Session:
         """Open the session `name`, which need not exist yet, and lock it until it is closed.
 
-        Raises SessionError if it is open in another chat or if `name` has no usable character.
+        Raises SessionError if it is open in another chat, and for a `name` that no saved session
+        has and that file_name would change.
         """
-        return Session(self.folder, file_name(name))
+        if all(name != listed.name for listed in self.all()):
+            name = _unchanged(name)
+        return Session(self.folder, name)
 
     def open_saved(self, name: str | None = None) -> Session:
         """Open an existing session, by default the latest. Raises SessionError."""
@@ -253,6 +256,17 @@ def _read(path: Path) -> bytes:
 def replacing(path: Path) -> AbstractContextManager[Path]:
     """files.replacing for a private file (mode 0600) that survives a power failure."""
     return files.replacing(path, mode=0o600, fsync=True)
+
+
+def _unchanged(name: str) -> str:
+    """`name`, normalized. Raises SessionError if it is not a safe file name."""
+    safe = file_name(name)
+    if safe != unicodedata.normalize("NFC", name):
+        raise SessionError(
+            f"{name!r} cannot be a session's name; use at most {_MAX_NAME} letters, digits, "
+            f"spaces and ()'-_. without a space or a dot at either end, as in {safe!r}"
+        )
+    return safe
 
 
 def file_name(name: str) -> str:

@@ -74,7 +74,8 @@ def fetch_file(
 
 
 def _fetch_blob(repository: Repository, file: RemoteFile, blob: Path, report: Report) -> None:
-    from huggingface_hub import hf_hub_url  # noqa: PLC0415 - optional
+    # Optional, and slow to import.
+    from huggingface_hub import hf_hub_url  # noqa: PLC0415
     from huggingface_hub.file_download import http_get  # noqa: PLC0415
     from huggingface_hub.utils._headers import build_hf_headers  # noqa: PLC0415
 
@@ -114,6 +115,7 @@ class _Measured(io.BufferedWriter):
             self.truncate(0)
         report(file.name, self.tell())
 
+    # Of bytes alone, which is all that http_get writes.
     def write(self, data: bytes, /) -> int:  # type: ignore[override]
         """Append `data`. Raises HubError if the server sends more than it announced."""
         if self.tell() + len(data) > self._file.nbytes:

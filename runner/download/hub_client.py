@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -29,8 +30,9 @@ def hub_errors(name: HubName) -> Iterator[None]:
     if is_offline():
         raise HubError(f"{name}: HF_HUB_OFFLINE is set; unset it to download")
     try:
-        from huggingface_hub import errors  # noqa: PLC0415 - optional, and slow to import
-        from huggingface_hub.utils import logging  # noqa: PLC0415
+        # Optional, and slow to import.
+        from huggingface_hub import errors  # noqa: PLC0415
+        from huggingface_hub.utils.logging import set_verbosity  # noqa: PLC0415
         from huggingface_hub.utils.tqdm import disable_progress_bars  # noqa: PLC0415
     except ImportError:
         raise HubError(
@@ -38,7 +40,7 @@ def hub_errors(name: HubName) -> Iterator[None]:
             "pip install 'franken-gguf[hub]'"
         ) from None
     disable_progress_bars()  # we draw our own
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    set_verbosity(logging.ERROR)
     try:
         yield
     except FrankenError:

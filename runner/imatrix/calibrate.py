@@ -121,13 +121,16 @@ def finished(partial: Partial, texts: Sequence[Text], settings: Settings) -> Ima
 @contextmanager
 def locked(out: Path) -> Iterator[None]:
     """Keep others from making the same output at once. Raises OutputError."""
-    lock = FileLock(lock_of(out), timeout=0)
+    path = lock_of(out)
+    lock = FileLock(path, timeout=0)
     try:
-        lock.acquire()
-    except Timeout:
-        raise OutputError(
-            f"{out}: another imatrix is writing it; wait for it, or choose another name with -o"
-        ) from None
+        try:
+            lock.acquire()
+        except Timeout:
+            path.touch()  # where no file can be created, filelock can raise Timeout; this: OSError
+            raise OutputError(
+                f"{out}: another imatrix is writing it; wait for it, or choose another name with -o"
+            ) from None
     except OSError as error:
         raise OutputError(
             f"{out.parent}: cannot be written to ({error.strerror}); choose another with -o"
@@ -136,5 +139,5 @@ def locked(out: Path) -> Iterator[None]:
         yield
     finally:
         with suppress(OSError):
-            lock_of(out).unlink()
+            path.unlink()
         lock.release()

@@ -112,6 +112,7 @@ class _Protocol(H11Protocol):
 
     _deadline: asyncio.TimerHandle | None = None
 
+    # Narrower than asyncio's, as uvicorn's own is.
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self._await_headers()

@@ -175,7 +175,7 @@ class Stories:
             conversation = session.read()
             place = fields.whole("at", len(conversation.messages) - 1)
             _at(conversation, place)
-            new = fields.text("name") or self._free_name(name)
+            new = file_name(fields.text("name") or self._free_name(name))
             with fork(self.sessions, session, conversation, new, self._model, place=place) as made:
                 return made.name
 
@@ -209,7 +209,9 @@ class Stories:
         return self.sessions.folder / f"{name}.jsonl"
 
     def _save_new(self, wanted: str, conversation: Conversation) -> str:
-        session = self.sessions.open(wanted) if wanted else self.sessions.open_new(self._model)
+        session = (
+            self.sessions.open(file_name(wanted)) if wanted else self.sessions.open_new(self._model)
+        )
         with session:
             if session.exists():
                 raise RequestError(f"a story {session.name!r} exists already", status=409)
@@ -217,7 +219,7 @@ class Stories:
             return session.name
 
     def _rename(self, name: str, wanted: str) -> str:
-        with self.opened(name) as session, self.sessions.open(wanted) as target:
+        with self.opened(name) as session, self.sessions.open(file_name(wanted)) as target:
             if target.exists():
                 raise RequestError(f"a story {target.name!r} exists already", status=409)
             session.path.replace(target.path)

@@ -17,7 +17,15 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from . import png_text
-from .card_fields import MAX_JSON_BYTES, Fields, StoryError, one_line, parse, read_bytes
+from .card_fields import (
+    MAX_JSON_BYTES,
+    Fields,
+    NotJsonError,
+    StoryError,
+    one_line,
+    parse,
+    read_bytes,
+)
 from .lorebook import Lorebook, lorebook_from
 
 MAX_FILE_BYTES = 1 << 26
@@ -36,6 +44,8 @@ _DAMAGED_ARCHIVE = (
 )
 _V1_FIELDS = ("description", "personality", "scenario", "first_mes", "mes_example")
 _KEYWORDS = ("ccv3", "chara")  # V3 requires this order
+_HINT = "; a character card is a PNG picture, a JSON or a CHARX file"
+_OTHER_KINDS = {b"GGUF": "GGUF file", b"\xff\xd8\xff": "JPEG picture", b"RIFF": "WebP picture"}
 
 
 @dataclass(frozen=True)
@@ -85,7 +95,7 @@ def read_card(path: Path, language: str = "en") -> Card:
 
     Raises StoryError, naming the file.
     """
-    data = read_bytes(path, MAX_FILE_BYTES)
+    data = read_bytes(path, MAX_FILE_BYTES, _HINT)
     try:
         card = card_in(data, language)
     except StoryError as error:
@@ -99,7 +109,18 @@ def card_in(data: bytes, language: str = "en") -> Card:
         return _from_png(data, language)
     if data.startswith(b"PK\3\4"):
         return card_from(_in_charx(data), language)
-    return card_from(data, language)
+    try:
+        return card_from(data, language)
+    except NotJsonError as error:
+        what = _other_kind(data) or error
+        raise StoryError(f"{what}{_HINT}") from None
+
+
+def _other_kind(data: bytes) -> str:
+    """What a file given by mistake is, "" if its first bytes do not tell."""
+    return next(
+        (f"it is a {one}" for start, one in _OTHER_KINDS.items() if data.startswith(start)), ""
+    )
 
 
 def _from_png(data: bytes, language: str) -> Card:

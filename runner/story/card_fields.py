@@ -23,6 +23,10 @@ class StoryError(FrankenError):
     """A card or a lorebook cannot be read."""
 
 
+class NotJsonError(StoryError):
+    """A file that was expected to be JSON is of another kind, which the text names."""
+
+
 def parse(data: bytes) -> dict[str, Any]:
     """The JSON object in `data` (UTF-8). Raises StoryError."""
     if len(data) > MAX_JSON_BYTES:
@@ -33,11 +37,18 @@ def parse(data: bytes) -> dict[str, Any]:
             raise StoryError(f"its JSON has more than {_MAX_STRUCTURE} elements")
         found = json.loads(text)
     except UnicodeDecodeError:
-        raise StoryError("it is not UTF-8 text") from None
+        raise NotJsonError("it is not UTF-8 text") from None
     except RecursionError:
         raise StoryError("its JSON is nested too deeply") from None
-    except ValueError as error:
-        raise StoryError(f"it is not JSON: {error}") from None
+    except json.JSONDecodeError as error:
+        if not text.strip():
+            raise NotJsonError("it is empty") from None
+        if not text.lstrip().startswith(("{", "[")):
+            raise NotJsonError("it is text, not JSON") from None
+        where = f"line {error.lineno}, column {error.colno}"
+        raise StoryError(f"its JSON is damaged at {where}") from None
+    except ValueError:  # Python refuses to read an integer of thousands of digits
+        raise StoryError("its JSON has a number of too many digits") from None
     if not isinstance(found, dict):
         raise StoryError("its JSON is not an object")
     return found
@@ -156,8 +167,11 @@ class Fields:
         self.odd.append(one_line(self.where + name))
 
 
-def read_bytes(path: Path, limit: int) -> bytes:
-    """The content of a regular file of at most `limit` bytes. Raises StoryError, naming it."""
+def read_bytes(path: Path, limit: int, hint: str = "") -> bytes:
+    """The content of a regular file of at most `limit` bytes.
+
+    Raises StoryError, naming it; `hint` ends the error for a larger one.
+    """
     try:
         if not path.is_file():
             reason = "not a file" if path.exists() else "no such file"
@@ -167,5 +181,5 @@ def read_bytes(path: Path, limit: int) -> bytes:
     except OSError as error:
         raise StoryError(f"{path}: {error.strerror}") from None
     if len(data) > limit:
-        raise StoryError(f"{path}: it is larger than {limit >> 20} MiB")
+        raise StoryError(f"{path}: it is larger than {limit >> 20} MiB{hint}")
     return data

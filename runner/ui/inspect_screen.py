@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich import box
@@ -10,11 +12,32 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.gguf_file.model_summary import Summary
+from franken_gguf.quantize.output.jobs import Job, end, weights_before
 from franken_gguf.runner.terminal.text import count, printable, size
+
+from .task_status import working
 
 _SHOWN_CHARACTERS = 200
 _NARROW = 80
+
+
+@contextmanager
+def verifying(notices: Console, source: Source) -> Iterator[Callable[[Job], None]]:
+    """Yield a function that shows a finished job at a terminal; elsewhere it shows nothing."""
+    if not notices.is_terminal:
+        yield lambda job: None
+        return
+    tensors, task = source.tensors, "comparing every tensor with the source"
+    total = weights_before(tensors, end(tensors))
+    with working(notices, task) as update:
+
+        def report(job: Job) -> None:
+            percent = 100 * weights_before(tensors, job.end) // total
+            update(f"{task}: {percent} %, {job.index + 1} of {len(tensors)} tensors")
+
+        yield report
 
 
 def show_summary(console: Console, summary: Summary) -> None:

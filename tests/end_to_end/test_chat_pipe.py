@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from support.chat_command import OPTIONS, PARIS, QUESTION, chat
-from support.models import patched_smollm2, smollm2
+from support.models import demo_gguf, patched_smollm2, smollm2
 from support.terminals import COMMAND, PATIENCE
 
 
@@ -108,6 +108,17 @@ def test_a_wrong_option_is_one_line(options: tuple[str, ...], status: int, reaso
     assert result.stdout == ""
     assert reason in result.stderr.splitlines()[-1]
     assert "Traceback" not in result.stderr
+
+
+@pytest.mark.parametrize("names", ["A,B", "A,B,C,D,E"])
+def test_fewer_or_more_names_than_experts_are_refused_with_both_counts(names: str) -> None:
+    model = demo_gguf("Q8_0")
+    result = chat("-p", "Hello", "--expert-names", names, model=model)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr == (
+        f"Error: --expert-names {names}: has {len(names.split(','))} names, but {model} has "
+        "4 experts; give one for each, separated by commas\n"
+    )
 
 
 def test_a_file_that_is_not_a_gguf_is_reported_in_one_line(tmp_path: Path) -> None:

@@ -106,6 +106,7 @@ def test_it_serves_https_with_a_certificate(tmp_path: Path) -> None:
         (["--api-key-file", "/nowhere"], "/nowhere"),
         (["--host", "nowhere.invalid"], "--host nowhere.invalid"),
         (["--port", "99999"], "--port"),
+        (["--expert-names", "A,B"], f"A,B: has 2 names, but {smollm2()} has 0 experts; give"),
         (["--port", "0", "--compare-with", str(smollm2())], "are the same model; compare two"),
         (["--port", "0", "--compare-with", "/nowhere.gguf"], "/nowhere.gguf: no such file"),
     ],

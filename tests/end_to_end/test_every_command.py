@@ -71,7 +71,7 @@ def test_every_command_does_what_it_says_in_one_story(tmp_path: Path) -> None:
     (tmp_path / "lore.json").write_text(json.dumps(LORE))
     options = ["-t", "1", "-c", "2048", "-n", "8", "--seed", "1"]
     options += ["--session", "first", "--user", "Ann"]
-    options += ["--experts", "--expert-names", "Ann-Lee, Bea"]
+    options += ["--experts", "--expert-names", "Ann-Lee, Bea, Cid, Dee"]
     for name in ("mara.png", "bo.png"):
         options += ["--character", str(tmp_path / name)]
     with Terminal(

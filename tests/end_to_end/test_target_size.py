@@ -91,6 +91,13 @@ def test_what_chosen_codes_gain_is_measured_once_and_counts(folder: Path) -> Non
     assert gains.stat().st_mtime_ns == written
 
 
+@pytest.mark.parametrize("size", range(1_500_000, 1_503_000, 600))
+def test_the_keys_that_name_the_second_moments_count_in_the_size(folder: Path, size: int) -> None:
+    moments = write_made_up(folder / f"{'m' * 100}.gguf", open_source(folder / "tales"))
+    options = ("--second-moments", moments, "-o", folder / "keys.gguf")
+    assert converted(folder, "--target-size", size, *options)["bytes"] <= size
+
+
 def test_llama_quantize_makes_the_same_bytes_from_the_printed_types(folder: Path) -> None:
     output = converted(folder, "--target-bpw", "4.5", "-o", folder)
     pairs = [option.rpartition("=") for option in output["tensor_type_options"]]
@@ -239,6 +246,21 @@ def test_fit_prints_the_command_that_makes_the_file(folder: Path) -> None:
     assert f"{output['predicted_kl_divergence']:.4f} from" in result.stdout
     kinds = {k for k, _ in (t for n, t in tensors(Path(output["path"])).items() if "_exps" in n)}
     assert not {GGMLQuantizationType(kind).name for kind in kinds} & SLOW_ON_CPU
+
+
+def test_fit_counts_what_chosen_codes_gain_and_names_their_file_in_the_command(
+    folder: Path,
+) -> None:
+    moments = write_made_up(folder / "moments.gguf", open_source(folder / "tales"))
+    # With so long a context, there is no room for the largest types.
+    words = ("--vram", "0", "--ram", "64MiB", "-c", "29696")
+    (plain,) = json.loads(fit(folder, *words, "--json").stdout)
+    (chosen,) = json.loads(fit(folder, *words, "--second-moments", moments, "--json").stdout)
+    assert 0 < chosen["divergence"] < plain["divergence"]
+    command = fit(folder, *words, "--second-moments", moments).stdout.splitlines()[-1].split()
+    assert command[3:5] == ["--second-moments", str(moments)]
+    output = converted(folder, *command[3:], "-o", folder)
+    assert output["predicted_kl_divergence"] == chosen["divergence"]
 
 
 def test_a_context_for_which_there_is_no_room_is_refused(folder: Path) -> None:

@@ -23,7 +23,7 @@ def die(name: str) -> NoReturn:
     if name == "SEGV":
         ctypes.string_at(0)
     elif name == "ABRT":
-        from llama_cpp import llama_cpp as lib  # noqa: PLC0415
+        from llama_cpp import llama_cpp as lib  # noqa: PLC0415 - as in arm
 
         lib._lib.ggml_abort(b"ggml.c", 1, b"GGML_ASSERT(%s) failed", b"a < b")
     os.kill(os.getpid(), signal.Signals[f"SIG{name}"])

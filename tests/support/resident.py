@@ -45,6 +45,7 @@ def loaded_in_a_child(job: dict[str, Any]) -> dict[str, Any]:
 
 
 def _run(job: dict[str, Any]) -> dict[str, Any]:
+    # In the child alone; the tests need only the rest of this file.
     from llama_cpp import llama_cpp as lib  # noqa: PLC0415
 
     from franken_gguf.quantize.gguf_file.header import read_header  # noqa: PLC0415

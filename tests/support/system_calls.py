@@ -174,6 +174,6 @@ def _path_of(pid: int, handle: int | str) -> str:
 
 
 def _text(pid: int, address: int) -> str:
-    with open(f"/proc/{pid}/mem", "rb", buffering=0) as memory:  # noqa: PTH123
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as memory:
         memory.seek(address)
         return os.fsdecode(memory.read(4096).split(b"\0")[0])

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from franken_gguf.quantize.gguf_file.header import Header
+from franken_gguf.quantize.gguf_file.model_summary import summarize
 from franken_gguf.quantize.merge.recipe_names import expert_names
 
 from .option_groups import Decorator, option
@@ -53,6 +55,16 @@ def expert_names_option(group: str) -> Decorator:
         shell_complete=FILE.shell_complete,
         help="Names of the experts, or the merge recipe to take them from.",
     )
+
+
+def check_expert_names(names: tuple[str, ...], header: Header) -> None:
+    """Raise click.ClickException if there are `names`, but not one for each of the experts."""
+    experts = summarize(header).experts
+    if names and len(names) != experts:
+        raise click.ClickException(
+            f"--expert-names {','.join(names)}: has {len(names)} names, but {header.path} has "
+            f"{experts} experts; give one for each, separated by commas"
+        )
 
 
 def _limit(ctx: click.Context, parameter: click.Parameter, value: int) -> int | None:

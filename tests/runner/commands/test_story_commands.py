@@ -150,10 +150,10 @@ def test_a_memory_is_written_read_and_taken_away(dialogue: Dialogue) -> None:
     [
         ("/character add", "add needs a FILE"),
         ("/character add {home}/none.png", "none.png: no such file"),
-        ("/lorebook add {home}/bad.json", "bad.json: it is not JSON"),
+        ("/lorebook add {home}/bad.json", "bad.json: its JSON is damaged at line 1, column 2"),
         ("/lorebook remove Sea", "no lorebook is named 'Sea'; there are none"),
         ("/lorebook burn", "use /lorebook, /lorebook add FILE or /lorebook remove NAME"),
-        ("/persona {home}/bad.json", "bad.json: it is not JSON"),
+        ("/persona {home}/bad.json", "bad.json: its JSON is damaged at line 1, column 2"),
         ("/persona nobody", "nobody: no such file, and no persona of that name in "),
     ],
 )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import unicodedata
 from pathlib import Path
 from typing import Any
 
@@ -301,6 +302,35 @@ def test_the_last_saved_session_is_found_and_a_missing_one_is_reported(tmp_path:
 )
 def test_a_name_is_a_file_in_the_folder(name: str, file: str) -> None:
     assert file_name(name) == file
+
+
+@pytest.mark.parametrize("name", ["../x", "a, b", " x", "x.", "CON", "x" * 81])
+def test_a_name_that_would_be_changed_is_refused_with_one_that_is_allowed(
+    tmp_path: Path, name: str
+) -> None:
+    reason = (
+        f"{name!r} cannot be a session's name; use at most 80 letters, digits, spaces and ()'-_. "
+        f"without a space or a dot at either end, as in {file_name(name)!r}"
+    )
+    with pytest.raises(SessionError) as refused:
+        Sessions(tmp_path).open(name)
+    assert str(refused.value) == reason
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "name", ["_.._etc_passwd", "_CON", "it's (2) - v1.5", "été 漢字", "Mara - 2024-11-3 @10h 22m"]
+)
+def test_a_saved_session_opens_by_its_name_however_odd(tmp_path: Path, name: str) -> None:
+    (tmp_path / f"{name}.jsonl").write_text(encode(TALK))
+    for opened in (Sessions(tmp_path).open_saved, Sessions(tmp_path).open):
+        with opened(name) as session:
+            assert session.read().messages == TALK.messages
+
+
+def test_a_name_in_decomposed_letters_is_the_same_name(tmp_path: Path) -> None:
+    with Sessions(tmp_path).open(unicodedata.normalize("NFD", "été")) as session:
+        assert session.name == "été"
 
 
 @given(st.text())

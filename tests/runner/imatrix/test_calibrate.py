@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -225,6 +226,20 @@ def test_two_runs_do_not_write_the_same_output(model: Path, text: Path) -> None:
         result = run("imatrix", model, "--text", text, "-c", "64", "-o", out)
     assert result.exit_code == 1
     assert "another imatrix is writing it" in result.stderr
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="there is no /proc to write to")
+def test_a_folder_in_which_no_file_can_be_created_is_reported_with_the_systems_reason(
+    model: Path, text: Path
+) -> None:
+    result = run("imatrix", model, "--text", text, "-c", "64", "-o", "/proc/o.gguf")
+    assert result.exit_code == 1
+    # The system's reason differs for root and for other users.
+    assert re.fullmatch(
+        r"Error: /proc: cannot be written to "
+        r"\((No such file or directory|Permission denied)\); choose another with -o\n",
+        result.stderr,
+    )
 
 
 def test_a_full_disk_is_reported_and_leaves_no_half_file(

@@ -41,7 +41,7 @@ class Fits:
         self.fitter = Fitter(self.source, self.imatrix, Overrides(), measured)
 
     def on(self, ram: int, *devices: Device) -> list[Fit]:
-        shape = partial(shape_of, self.source, self.imatrix)
+        shape = partial(shape_of, self.source, self.imatrix, None)
         return largest_fits(self.fitter, shape, Machine(ram, devices), OPTIONS)
 
 

@@ -145,27 +145,32 @@ def test_names_are_one_line_and_texts_steer_no_terminal() -> None:
     assert card.greetings == ("a\nb?",)
 
 
+CARD = "a character card is a PNG picture, a JSON or a CHARX file"
 BOMB = b"\0\0" + zlib.compress(b" " * (1 << 27))
 
 
 @pytest.mark.parametrize(
     ("data", "reason"),
     [
-        (b"", "it is not JSON"),
-        (b"\xff\xfe", "it is not UTF-8 text"),
+        (b"", f"^it is empty; {CARD}$"),
+        (b"Once upon a time\n", f"^it is text, not JSON; {CARD}$"),
+        (b"\xff\xfe", f"^it is not UTF-8 text; {CARD}$"),
+        (b"GGUF\3\0\0\0", f"^it is a GGUF file; {CARD}$"),
+        (b"\xff\xd8\xff\xe0", f"^it is a JPEG picture; {CARD}$"),
+        (b'{\n"name": Mara}', "^its JSON is damaged at line 2, column 9$"),
         (b"[]", "its JSON is not an object"),
         (b'{"name": "Mara"}', "not a character card: it has none of description, personality"),
         (b'{"entries": {}}', "it is a lorebook, not a card; give it as --lorebook"),
-        (b'{"a":' * 10_000, "nested too deeply|no JSON"),
+        (b'{"a":' * 10_000, "nested too deeply|is damaged"),
         (b'{"description": ' + b"[" * 10_000 + b"]" * 10_000 + b"}", "nested too deeply"),
         (b"[" + b"[]," * (1 << 20) + b"[]]", "more than 1048576 elements"),
-        (b'{"a": ' + b"9" * 10_000 + b"}", "it is not JSON"),
+        (b'{"a": ' + b"9" * 10_000 + b"}", "a number of too many digits"),
         (as_json({"scenario": "x" * 1_048_570}), "its texts have 1048581 characters; the limit"),
         (SIGNATURE, "the picture has no card"),
         (png(), "the picture has no card: there is no text chunk 'ccv3' or 'chara'"),
         (png(chunk(b"tEXt", b"chara")), "'chara' .* it has no text after its keyword"),
         (png(chunk(b"tEXt", b"chara\0!!!!")), "'chara' .* it is not base64"),
-        (png(chunk(b"tEXt", b"chara\0" + base64.b64encode(b"no"))), "it is not JSON"),
+        (png(chunk(b"tEXt", b"chara\0" + base64.b64encode(b"no"))), "it is text, not JSON$"),
         (png(chunk(b"zTXt", b"chara" + BOMB)), "it unpacks to more than 42 MiB"),
         (png(chunk(b"iTXt", b"chara\0\1\0\0" + BOMB[1:])), "it unpacks to more than 42 MiB"),
         (png(chunk(b"zTXt", b"chara\0\0" + zlib.compress(b"x" * 99)[:-6])), "is cut"),
@@ -186,8 +191,11 @@ def test_a_file_without_a_card_is_refused_in_one_line(data: bytes, reason: str) 
 def test_an_error_names_the_file_and_only_files_are_read(tmp_path: Path) -> None:
     (tmp_path / "a.json").write_bytes(b"{}")
     os.mkfifo(tmp_path / "pipe")
+    with (tmp_path / "model.gguf").open("wb") as large:
+        large.truncate((1 << 26) + 1)
     for name, reason in (
         ("a.json", "it is not a character card"),
+        ("model.gguf", f"it is larger than 64 MiB; {CARD}$"),
         ("none.png", "no such file"),
         ("pipe", "not a file"),
         (".", "not a file"),

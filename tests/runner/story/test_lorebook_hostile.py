@@ -25,10 +25,10 @@ SOON = 1e12  # a deadline of no concern
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("", "it is not JSON"),
+        ("", "it is empty"),
         ("{}", "it is not a lorebook: it has no entries"),
         ('{"entries": 5}', "it is not a lorebook"),
-        ('{"entries": ' + "[" * 10_000, "nested too deeply|no JSON"),
+        ('{"entries": ' + "[" * 10_000, "nested too deeply|is damaged"),
     ],
 )
 def test_a_file_that_is_not_a_lorebook_is_refused_in_one_line(

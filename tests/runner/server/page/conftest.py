@@ -13,9 +13,9 @@ playwright = pytest.importorskip(
     "playwright.sync_api", reason="no Playwright: pip install playwright"
 )
 
-from playwright.sync_api import Browser  # noqa: E402
+from playwright.sync_api import Browser  # noqa: E402 - now that it is known to be there
 
-from support.desk import Desk, chromium, desk  # noqa: E402
+from support.desk import Desk, chromium, desk  # noqa: E402 - imports it too
 
 
 @pytest.fixture(scope="session")
