@@ -113,7 +113,8 @@ def _choices(
         for prompt in choices(vocabulary, template, task.question, question, text)
     ]
     leans = [one.per_token for one in _leans(model, task, prompts, N_BATCH)]
-    return np.reshape(leans, (len(texts), -1)).mean(axis=1).tolist()  # type: ignore[no-any-return]
+    means: list[float] = np.reshape(leans, (len(texts), -1)).mean(axis=1).tolist()
+    return means
 
 
 class WordingLean(NamedTuple):

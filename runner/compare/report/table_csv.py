@@ -15,7 +15,7 @@ from franken_gguf.runner.terminal.text import printable
 
 # Spreadsheets run text that begins with one of these as a formula unless an apostrophe precedes it
 # (OWASP, "CSV Injection"). The last four are full-width forms, which some accept too.
-_FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001
+_FORMULA = tuple("=+-@＝＋－＠")  # noqa: RUF001 - they are meant
 
 
 def as_csv(comparison: Comparison) -> str:
