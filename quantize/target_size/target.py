@@ -16,7 +16,7 @@ from franken_gguf.quantize.common.errors import RecipeError
 from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix
 from franken_gguf.quantize.tensor_types.type_allocation import Option, allocate, smallest
-from franken_gguf.quantize.tensor_types.type_choice import Overrides
+from franken_gguf.quantize.tensor_types.type_choice import Overrides, layer_of
 from franken_gguf.quantize.tensor_types.type_presets import Preset, Type, find_preset
 
 from .measurements import Measurements
@@ -57,8 +57,8 @@ class Fitted:
 class Fitter:
     """Chooses types for one source by what was measured of it.
 
-    `overrides` are the user's: tensors whose types they decide keep them. With `cpu_moe` experts
-    get only types that a CPU decodes fast.
+    `overrides` are the user's: tensors whose types they decide keep them. The experts of the first
+    `n_cpu_moe` layers get only types that a CPU decodes fast.
     """
 
     def __init__(
@@ -68,22 +68,24 @@ class Fitter:
         overrides: Overrides,
         measured: Measurements,
         *,
-        cpu_moe: bool = False,
+        n_cpu_moe: int = 0,
     ) -> None:
         self._source, self._imatrix, self._measured = source, imatrix, measured
         self._overrides = overrides
         self._tensors = free_tensors(source, overrides)
-        self._menus = menus(self._tensors, measured, cpu_moe=cpu_moe)
+        self._menus = menus(self._tensors, measured, n_cpu_moe=n_cpu_moe)
         self._others = _bytes_without(self._tensors, source, imatrix, overrides)
 
     @property
-    def has_experts(self) -> bool:
-        """Whether types of experts are chosen."""
-        return any(is_expert(tensor) for tensor in self._tensors)
+    def expert_layers(self) -> int:
+        """The `n_cpu_moe` that includes all experts whose types are chosen; 0 if there are none."""
+        return 1 + max((layer_of(t.name) for t in self._tensors if is_expert(t)), default=-1)
 
-    def with_cpu_moe(self) -> Fitter:
-        """The same for experts that stay in RAM."""
-        return Fitter(self._source, self._imatrix, self._overrides, self._measured, cpu_moe=True)
+    def with_n_cpu_moe(self, n_cpu_moe: int) -> Fitter:
+        """The same where the experts of the first `n_cpu_moe` layers stay in RAM."""
+        return Fitter(
+            *(self._source, self._imatrix, self._overrides, self._measured), n_cpu_moe=n_cpu_moe
+        )
 
     @property
     def least(self) -> int:

@@ -22,6 +22,8 @@ from support.disks import mounted
 from support.oracle import llama_quantize
 from support.second_moments import write_made_up
 
+_NEED_A_TARGET = "--cpu-moe, --n-cpu-moe and --target-text need --target-size or --target-bpw"
+
 
 def franken(*words: object) -> Result:
     return CliRunner().invoke(main, ["convert", *map(str, words), "--threads", "1"])
@@ -155,7 +157,14 @@ def test_types_of_the_users_are_kept(folder: Path) -> None:
         (("--target-size", "6GiBs"), "'6GiBs' is not a size; write 512MiB, 2G"),
         (("--target-size", "6"), "'6' is a number of bytes; write 6GiB"),
         (("--target-size", "Q4_K_X"), "unknown type 'Q4_K_X'; "),
-        (("--cpu-moe",), "--cpu-moe and --target-text need --target-size or --target-bpw"),
+        (("--cpu-moe",), _NEED_A_TARGET),
+        (("--n-cpu-moe", "1"), _NEED_A_TARGET),
+        (("-ncmoe", "0"), _NEED_A_TARGET),
+        (
+            ("--target-bpw", "5", "--cpu-moe", "--n-cpu-moe", "1"),
+            "--cpu-moe is --n-cpu-moe for all layers; give one of them",
+        ),
+        (("--target-bpw", "5", "--n-cpu-moe", "-1"), "-1 is not in the range x>=0"),
         (("--target-bpw", "5", "--pure"), "--pure leaves no types to choose"),
     ],
 )
@@ -219,8 +228,8 @@ def test_fit_finds_the_largest_file_that_the_planner_has_room_for(folder: Path) 
         assert result.exit_code == 0, result.output
         best = json.loads(result.stdout)[-1]
         assert best["plan"]["devices"] == ["GPU"]
-        more = ["--cpu-moe"] if best["cpu_moe"] else []
-        output = converted(folder, "--target-size", best["target_size"], *more, "-o", folder)
+        target = ("--target-size", best["target_size"], "--n-cpu-moe", best["n_cpu_moe"])
+        output = converted(folder, *target, "-o", folder)
         assert output["predicted_kl_divergence"] == best["divergence"]
         assert output["bytes"] <= best["target_size"]
         found.append(best["target_size"])
@@ -239,6 +248,15 @@ def test_fit_prints_the_command_that_makes_the_file(folder: Path) -> None:
     assert f"{output['predicted_kl_divergence']:.4f} from" in result.stdout
     kinds = {k for k, _ in (t for n, t in tensors(Path(output["path"])).items() if "_exps" in n)}
     assert not {GGMLQuantizationType(kind).name for kind in kinds} & SLOW_ON_CPU
+
+
+@pytest.mark.parametrize(("vram", "n_cpu_moe"), [("0", 2), ("128MiB", 0)])
+def test_fit_says_how_many_layers_experts_it_gave_fast_types(
+    folder: Path, vram: str, n_cpu_moe: int
+) -> None:
+    result = fit(folder, "--vram", vram, "--ram", "64MiB", "-c", "64", "--json")
+    (found,) = json.loads(result.stdout)
+    assert (found["n_cpu_moe"], found["cpu_moe"]) == (n_cpu_moe, n_cpu_moe > 0)
 
 
 def test_a_context_for_which_there_is_no_room_is_refused(folder: Path) -> None:
