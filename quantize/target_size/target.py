@@ -17,7 +17,7 @@ from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.tensor_types.imatrix import Imatrix
 from franken_gguf.quantize.tensor_types.second_moments import SecondMoments
 from franken_gguf.quantize.tensor_types.type_allocation import Option, allocate, smallest
-from franken_gguf.quantize.tensor_types.type_choice import Overrides
+from franken_gguf.quantize.tensor_types.type_choice import Overrides, layer_of
 from franken_gguf.quantize.tensor_types.type_presets import Preset, Type, find_preset
 
 from .measurements import Measurements
@@ -58,8 +58,9 @@ class Fitted:
 class Fitter:
     """Chooses types for one source by what was measured of it.
 
-    `overrides` are the user's: tensors whose types they decide keep them. With `cpu_moe` experts
-    get only types that a CPU decodes fast. The keys for `second_moments` count in a file's size.
+    `overrides` are the user's: tensors whose types they decide keep them. The experts of the first
+    `n_cpu_moe` layers get only types that a CPU decodes fast. The keys for `second_moments` count
+    in a file's size.
     """
 
     def __init__(
@@ -69,25 +70,25 @@ class Fitter:
         overrides: Overrides,
         measured: Measurements,
         *,
-        cpu_moe: bool = False,
+        n_cpu_moe: int = 0,
         second_moments: SecondMoments | None = None,
     ) -> None:
         self._source, self._imatrix, self._measured = source, imatrix, measured
         self._overrides, self._second_moments = overrides, second_moments
         self._tensors = free_tensors(source, overrides)
-        self._menus = menus(self._tensors, measured, cpu_moe=cpu_moe)
+        self._menus = menus(self._tensors, measured, n_cpu_moe=n_cpu_moe)
         self._others = _bytes_without(self._tensors, source, imatrix, overrides, second_moments)
 
     @property
-    def has_experts(self) -> bool:
-        """Whether types of experts are chosen."""
-        return any(is_expert(tensor) for tensor in self._tensors)
+    def expert_layers(self) -> int:
+        """The `n_cpu_moe` that includes all experts whose types are chosen; 0 if there are none."""
+        return 1 + max((layer_of(t.name) for t in self._tensors if is_expert(t)), default=-1)
 
-    def with_cpu_moe(self) -> Fitter:
-        """The same for experts that stay in RAM."""
+    def with_n_cpu_moe(self, n_cpu_moe: int) -> Fitter:
+        """The same where the experts of the first `n_cpu_moe` layers stay in RAM."""
         return Fitter(
             *(self._source, self._imatrix, self._overrides, self._measured),
-            cpu_moe=True,
+            n_cpu_moe=n_cpu_moe,
             second_moments=self._second_moments,
         )
 

@@ -12,7 +12,7 @@ from franken_gguf.quantize.blocks.formats import FORMATS
 from franken_gguf.quantize.checkpoint.name_mapping import MappedTensor, SourceTensor
 from franken_gguf.quantize.gguf_file.encode import padded
 from franken_gguf.quantize.tensor_types.type_allocation import Option
-from franken_gguf.quantize.tensor_types.type_choice import is_quantizable
+from franken_gguf.quantize.tensor_types.type_choice import is_quantizable, layer_of
 from franken_gguf.quantize.tensor_types.type_presets import Type
 
 from .measurements import Measurements
@@ -79,19 +79,17 @@ def tensor_bytes(tensor: MappedTensor, kind: Type) -> int:
 
 
 def menus(
-    tensors: Sequence[SourceTensor], measured: Measurements, *, cpu_moe: bool = False
+    tensors: Sequence[SourceTensor], measured: Measurements, *, n_cpu_moe: int = 0
 ) -> list[list[Option]]:
     """The options of each tensor: the types whose errors were measured.
 
     KL divergence grows with the square of a small error, so what was measured at one type is
-    scaled by the errors of the others; where codes are chosen, by what that leaves of them. With
-    `cpu_moe` experts get no type that is slow on CPUs.
+    scaled by the errors of the others; where codes are chosen, by what that leaves of them. The
+    experts of the first `n_cpu_moe` layers get no type that is slow on CPUs.
     """
     found = [_menu(tensor, measured) for tensor in tensors]
-    if not cpu_moe:
-        return found
     return [
-        _fast_on_cpu(menu) if is_expert(tensor) else menu
+        _fast_on_cpu(menu) if is_expert(tensor) and layer_of(tensor.name) < n_cpu_moe else menu
         for tensor, menu in zip(tensors, found, strict=True)
     ]
 
@@ -104,7 +102,7 @@ def _fast_on_cpu(menu: list[Option]) -> list[Option]:
 
 
 def is_expert(tensor: SourceTensor) -> bool:
-    """Whether the tensor has the experts of a layer, which --cpu-moe keeps in RAM."""
+    """Whether the tensor has the experts of a layer, which --n-cpu-moe keeps in RAM."""
     return "_exps." in tensor.name
 
 

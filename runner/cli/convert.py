@@ -148,7 +148,7 @@ def convert(
     types: tuple[str, ...],
     target_sizes: tuple[str, ...],
     target_bits: tuple[float, ...],
-    cpu_moe: bool,
+    n_cpu_moe: int | None,
     target_text: Path | None,
     out: str | None,
     imatrix_file: Path | None,
@@ -175,7 +175,7 @@ def convert(
             report_file, wanted=dry_run and bool(target_sizes or target_bits), overwrite=overwrite
         )
     model = open_source(source)
-    needed = cpu_moe or target_text is not None
+    needed = n_cpu_moe is not None or target_text is not None
     targets = targets_of(model, imatrix, target_sizes, target_bits, needed=needed)
     names = types or (() if targets else (_DEFAULT_TYPE,))
     presets = list(dict.fromkeys(find_preset(name) for name in names))
@@ -216,7 +216,7 @@ def convert(
             fitter = measured_fitter(
                 *(model, source, imatrix, overrides, target_text, allow_requantize, notices, asked),
                 targets=targets,
-                cpu_moe=cpu_moe,
+                n_cpu_moe=n_cpu_moe or 0,
                 second_moments=second_moments,
             )
             fitted = [fitter.fit(target) for target in targets]

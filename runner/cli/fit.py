@@ -104,7 +104,7 @@ def fit(
             f"of {n_ctx} tokens; give a smaller -c, or more memory"
         )
     if as_json:
-        click.echo(json.dumps([asdict(one) for one in found], indent=2))
+        click.echo(json.dumps([asdict(one) | {"cpu_moe": one.cpu_moe} for one in found], indent=2))
     else:
         command = ["franken-gguf", "convert", str(source)]
         command += ["--imatrix", str(imatrix_file)] if imatrix_file else []

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+import sys
+from collections.abc import Callable, Sequence
 from dataclasses import replace
-from functools import partial
+from functools import wraps
 from pathlib import Path
+from typing import Any
 
 import click
 from rich.console import Console
@@ -40,7 +42,10 @@ _SOURCE_QUANTIZED = (
 
 
 def target_options(group: str) -> Decorator:
-    """The options, listed in the help under the heading `group`."""
+    """The options, listed in the help under the heading `group`.
+
+    Those about experts reach the command as `n_cpu_moe`, None if neither is given.
+    """
     options: list[Decorator] = [
         option(
             "--target-size",
@@ -71,9 +76,28 @@ def target_options(group: str) -> Decorator:
                 "will stay in RAM."
             ),
         ),
+        option(
+            "-ncmoe",
+            "--n-cpu-moe",
+            "n_cpu_moe",
+            group=group,
+            type=click.IntRange(min=0),
+            metavar="N",
+            help="The same for the experts of the first N layers alone.",
+        ),
         target_text_option(group),
     ]
-    return partial(with_options, options)
+
+    def decorate(command: Callable[..., Any]) -> Callable[..., Any]:
+        @wraps(command)
+        def with_n_cpu_moe(*, cpu_moe: bool, n_cpu_moe: int | None, **others: Any) -> Any:
+            if cpu_moe and n_cpu_moe is not None:
+                raise click.UsageError("--cpu-moe is --n-cpu-moe for all layers; give one of them")
+            return command(n_cpu_moe=sys.maxsize if cpu_moe else n_cpu_moe, **others)
+
+        return with_options(options, with_n_cpu_moe)
+
+    return decorate
 
 
 def measured_fitter(
@@ -87,7 +111,7 @@ def measured_fitter(
     threads: int | None,
     *,
     targets: Sequence[Target] = (),
-    cpu_moe: bool = False,
+    n_cpu_moe: int = 0,
     second_moments: SecondMoments | None = None,
 ) -> Fitter:
     """What chooses types for `source`, which is measured now unless it has been before.
@@ -121,7 +145,7 @@ def measured_fitter(
             interrupt.args = ("Interrupted; run the same command to resume.",)
             raise
     return Fitter(
-        source, imatrix, overrides, measured, cpu_moe=cpu_moe, second_moments=second_moments
+        source, imatrix, overrides, measured, n_cpu_moe=n_cpu_moe, second_moments=second_moments
     )
 
 
@@ -140,7 +164,9 @@ def targets_of(
 ) -> list[Target]:
     """The sizes asked for, each once. Raises click.UsageError if none is, but `needed`."""
     if needed and not sizes and not bits:
-        raise click.UsageError("--cpu-moe and --target-text need --target-size or --target-bpw")
+        raise click.UsageError(
+            "--cpu-moe, --n-cpu-moe and --target-text need --target-size or --target-bpw"
+        )
     by_size = [_of_size(source, imatrix, text) for text in sizes]
     by_bits = [
         Target(f"{one:g}bpw", f"--target-bpw {one:g}", target_of_bits(source, one)) for one in bits

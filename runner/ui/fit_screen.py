@@ -24,8 +24,15 @@ def show_fits(console: Console, command: Sequence[str], found: Sequence[Fit]) ->
             f"  KV cache       {cache.n_ctx:,} tokens, keys {cache.type_k}, values {cache.type_v}",
             f"  KL divergence  {fit.divergence:.4f} from the unquantized model, predicted",
             *(f"  {note}" for note in fit.plan.notes),
-            f"  {shlex.join(command)} --target-size {fit.target_size}"
-            f"{' --cpu-moe' if fit.cpu_moe else ''}",
+            f"  {shlex.join(command)} --target-size {fit.target_size}{_in_ram(fit)}",
         )
         for line in lines:
             console.print(Text(printable(line)), soft_wrap=True)
+
+
+def _in_ram(fit: Fit) -> str:
+    """The option for the experts in RAM."""
+    if not fit.cpu_moe:
+        return ""
+    n_layer = fit.plan.n_layers - 1
+    return " --cpu-moe" if fit.n_cpu_moe >= n_layer else f" --n-cpu-moe {fit.n_cpu_moe}"

@@ -31,6 +31,7 @@ WITHOUT_DEFAULT = {
     "json_file",
     "logit_bias",
     "lorebooks",
+    "n_cpu_moe",
     "name",
     "origins",
     "overrides",

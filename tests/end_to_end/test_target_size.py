@@ -22,6 +22,8 @@ from support.disks import mounted
 from support.oracle import llama_quantize
 from support.second_moments import write_made_up
 
+_NEED_A_TARGET = "--cpu-moe, --n-cpu-moe and --target-text need --target-size or --target-bpw"
+
 
 def franken(*words: object) -> Result:
     return CliRunner().invoke(main, ["convert", *map(str, words), "--threads", "1"])
@@ -162,7 +164,14 @@ def test_types_of_the_users_are_kept(folder: Path) -> None:
         (("--target-size", "6GiBs"), "'6GiBs' is not a size; write 512MiB, 2G"),
         (("--target-size", "6"), "'6' is a number of bytes; write 6GiB"),
         (("--target-size", "Q4_K_X"), "unknown type 'Q4_K_X'; "),
-        (("--cpu-moe",), "--cpu-moe and --target-text need --target-size or --target-bpw"),
+        (("--cpu-moe",), _NEED_A_TARGET),
+        (("--n-cpu-moe", "1"), _NEED_A_TARGET),
+        (("-ncmoe", "0"), _NEED_A_TARGET),
+        (
+            ("--target-bpw", "5", "--cpu-moe", "--n-cpu-moe", "1"),
+            "--cpu-moe is --n-cpu-moe for all layers; give one of them",
+        ),
+        (("--target-bpw", "5", "--n-cpu-moe", "-1"), "-1 is not in the range x>=0"),
         (("--target-bpw", "5", "--pure"), "--pure leaves no types to choose"),
     ],
 )
@@ -226,8 +235,8 @@ def test_fit_finds_the_largest_file_that_the_planner_has_room_for(folder: Path) 
         assert result.exit_code == 0, result.output
         best = json.loads(result.stdout)[-1]
         assert best["plan"]["devices"] == ["GPU"]
-        more = ["--cpu-moe"] if best["cpu_moe"] else []
-        output = converted(folder, "--target-size", best["target_size"], *more, "-o", folder)
+        target = ("--target-size", best["target_size"], "--n-cpu-moe", best["n_cpu_moe"])
+        output = converted(folder, *target, "-o", folder)
         assert output["predicted_kl_divergence"] == best["divergence"]
         assert output["bytes"] <= best["target_size"]
         found.append(best["target_size"])
@@ -261,6 +270,15 @@ def test_fit_counts_what_chosen_codes_gain_and_names_their_file_in_the_command(
     assert command[3:5] == ["--second-moments", str(moments)]
     output = converted(folder, *command[3:], "-o", folder)
     assert output["predicted_kl_divergence"] == chosen["divergence"]
+
+
+@pytest.mark.parametrize(("vram", "n_cpu_moe"), [("0", 2), ("128MiB", 0)])
+def test_fit_says_how_many_layers_experts_it_gave_fast_types(
+    folder: Path, vram: str, n_cpu_moe: int
+) -> None:
+    result = fit(folder, "--vram", vram, "--ram", "64MiB", "-c", "64", "--json")
+    (found,) = json.loads(result.stdout)
+    assert (found["n_cpu_moe"], found["cpu_moe"]) == (n_cpu_moe, n_cpu_moe > 0)
 
 
 def test_a_context_for_which_there_is_no_room_is_refused(folder: Path) -> None:

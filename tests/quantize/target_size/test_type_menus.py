@@ -10,6 +10,8 @@ from franken_gguf.quantize.target_size.measurements import Measurements
 from franken_gguf.quantize.target_size.type_menus import menus, possible_types, probe_type
 from franken_gguf.quantize.tensor_types.type_presets import Type
 
+LAYERS = (0, 1, 2, 9, 10)
+
 
 def tensor(cols: int, stored: Type) -> SourceTensor:
     name = "blk.0.ffn_down_shexp.weight"
@@ -41,17 +43,28 @@ def test_what_chosen_codes_leave_of_an_error_scales_its_cost() -> None:
     assert {option.type.name: option.cost for option in options} == {"Q3_K": 0.1, "Q6_K": 0.0125}
 
 
-def test_experts_that_stay_in_ram_get_no_type_that_is_slow_on_cpus() -> None:
-    name = "blk.0.ffn_up_exps.weight"
-    piece = Piece(name, 0, 64)
-    experts = SourceTensor(name, (1, 64, 256), (piece,), 0, Type.F16, Type.F16)
+@pytest.mark.parametrize(
+    ("n_cpu_moe", "restricted"),
+    [(0, []), (1, [0]), (2, [0, 1]), (10, [0, 1, 2, 9]), (11, [0, 1, 2, 9, 10]), (99, [*LAYERS])],
+)
+def test_experts_of_the_first_layers_alone_get_no_type_that_is_slow_on_cpus(
+    n_cpu_moe: int, restricted: list[int]
+) -> None:
+    names = [f"blk.{layer}.ffn_up_exps.weight" for layer in LAYERS]
+    experts = [
+        SourceTensor(name, (1, 64, 256), (Piece(name, 0, 64),), 0, Type.F16, Type.F16)
+        for name in names
+    ]
     others = tensor(256, Type.F16)
     errors = {kind.name: 0.01 for kind in possible_types(others, weighted=True)}
-    measured = Measurements({name: errors, others.name: errors}, {name: 0.1, others.name: 0.1})
-    usual = menus([experts, others], measured)
-    in_ram = menus([experts, others], measured, cpu_moe=True)
-    assert in_ram[1] == usual[1]
-    assert {o.type.name for o in usual[0]} - {o.type.name for o in in_ram[0]} == SLOW_ON_CPU
+    every = [*names, others.name]
+    measured = Measurements(dict.fromkeys(every, errors), dict.fromkeys(every, 0.1))
+    *found, of_others = menus([*experts, others], measured, n_cpu_moe=n_cpu_moe)
+    assert {option.type.name for option in of_others} == errors.keys() > SLOW_ON_CPU
+    missing = [errors.keys() - {option.type.name for option in menu} for menu in found]
+    assert dict(zip(LAYERS, missing, strict=True)) == {
+        layer: SLOW_ON_CPU if layer in restricted else set() for layer in LAYERS
+    }
 
 
 def test_the_smallest_types_of_a_grid_need_an_importance_matrix() -> None:
