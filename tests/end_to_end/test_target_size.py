@@ -5,28 +5,21 @@ from __future__ import annotations
 import json
 import re
 from pathlib import Path
-from typing import Any
 
 import pytest
-from click.testing import CliRunner, Result
 from filelock import FileLock
-from gguf import GGMLQuantizationType, GGUFReader
+from gguf import GGUFReader
 
-from franken_gguf.quantize.blocks.cpu_decode import SLOW_ON_CPU
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.tensor_types.type_presets import find_preset, find_type
-from franken_gguf.runner.cli import main
 from franken_gguf.runner.sensitivity.measured_source import locked
 from support.checkpoints import make_checkpoint
 from support.disks import mounted
 from support.oracle import llama_quantize
 from support.second_moments import write_made_up
+from support.target_sizes import converted, franken, measured_folder
 
 _NEED_A_TARGET = "--cpu-moe, --n-cpu-moe and --target-text need --target-size or --target-bpw"
-
-
-def franken(*words: object) -> Result:
-    return CliRunner().invoke(main, ["convert", *map(str, words), "--threads", "1"])
 
 
 def tensors(path: Path) -> dict[str, tuple[int, bytes]]:
@@ -40,20 +33,7 @@ def measured(folder: Path) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with a checkpoint that has been measured, and its F16 file."""
-    folder = tmp_path_factory.mktemp("target")
-    make_checkpoint(folder / "tales", dtype="F16")
-    result = franken(folder / "tales", "-q", "F16", "--target-bpw", "5", "-o", folder)
-    assert result.exit_code == 0, result.output
-    return folder
-
-
-def converted(folder: Path, *words: object) -> dict[str, Any]:
-    result = franken(folder / "tales", *words, "--json", "--overwrite")
-    assert result.exit_code == 0, result.output
-    (output,) = json.loads(result.stdout)["outputs"]
-    assert isinstance(output, dict)
-    return output
+    return measured_folder(tmp_path_factory)
 
 
 def test_one_pass_writes_quants_and_targets(folder: Path) -> None:
@@ -221,70 +201,6 @@ def test_a_text_that_cannot_be_measured_on_is_refused(
     assert result.exit_code == 1
     assert error in result.output.splitlines()[-1]
     assert result.output.count("Error") == 1
-
-
-def fit(folder: Path, *words: object) -> Result:
-    return CliRunner().invoke(main, ["fit", str(folder / "tales"), *map(str, words)])
-
-
-def test_fit_finds_the_largest_file_that_the_planner_has_room_for(folder: Path) -> None:
-    found = []
-    for vram in (64, 68):
-        words = ("--vram", f"{vram}MiB", "--ram", "64MiB", "-c", "64", "--json")
-        result = fit(folder, *words)
-        assert result.exit_code == 0, result.output
-        best = json.loads(result.stdout)[-1]
-        assert best["plan"]["devices"] == ["GPU"]
-        target = ("--target-size", best["target_size"], "--n-cpu-moe", best["n_cpu_moe"])
-        output = converted(folder, *target, "-o", folder)
-        assert output["predicted_kl_divergence"] == best["divergence"]
-        assert output["bytes"] <= best["target_size"]
-        found.append(best["target_size"])
-    assert found == sorted(found)
-
-
-def test_fit_prints_the_command_that_makes_the_file(folder: Path) -> None:
-    result = fit(folder, "--vram", "0", "--ram", "64MiB", "-c", "64", "--allow-requantize")
-    assert result.exit_code == 0, result.output
-    assert "all 3 layers on the CPU" in result.stdout
-    command = result.stdout.splitlines()[-1].split()
-    assert command[:4] == ["franken-gguf", "convert", str(folder / "tales"), "--allow-requantize"]
-    assert command[4] == "--target-size"
-    assert command[6:] == ["--cpu-moe"], "experts in RAM get types that a CPU decodes fast"
-    output = converted(folder, *command[3:], "-o", folder)
-    assert f"{output['predicted_kl_divergence']:.4f} from" in result.stdout
-    kinds = {k for k, _ in (t for n, t in tensors(Path(output["path"])).items() if "_exps" in n)}
-    assert not {GGMLQuantizationType(kind).name for kind in kinds} & SLOW_ON_CPU
-
-
-def test_fit_counts_what_chosen_codes_gain_and_names_their_file_in_the_command(
-    folder: Path,
-) -> None:
-    moments = write_made_up(folder / "moments.gguf", open_source(folder / "tales"))
-    # With so long a context, there is no room for the largest types.
-    words = ("--vram", "0", "--ram", "64MiB", "-c", "29696")
-    (plain,) = json.loads(fit(folder, *words, "--json").stdout)
-    (chosen,) = json.loads(fit(folder, *words, "--second-moments", moments, "--json").stdout)
-    assert 0 < chosen["divergence"] < plain["divergence"]
-    command = fit(folder, *words, "--second-moments", moments).stdout.splitlines()[-1].split()
-    assert command[3:5] == ["--second-moments", str(moments)]
-    output = converted(folder, *command[3:], "-o", folder)
-    assert output["predicted_kl_divergence"] == chosen["divergence"]
-
-
-@pytest.mark.parametrize(("vram", "n_cpu_moe"), [("0", 2), ("128MiB", 0)])
-def test_fit_says_how_many_layers_experts_it_gave_fast_types(
-    folder: Path, vram: str, n_cpu_moe: int
-) -> None:
-    result = fit(folder, "--vram", vram, "--ram", "64MiB", "-c", "64", "--json")
-    (found,) = json.loads(result.stdout)
-    assert (found["n_cpu_moe"], found["cpu_moe"]) == (n_cpu_moe, n_cpu_moe > 0)
-
-
-def test_a_context_for_which_there_is_no_room_is_refused(folder: Path) -> None:
-    result = fit(folder, "--vram", "64MiB", "--ram", "64MiB", "-c", "9999999")
-    assert result.exit_code == 1
-    assert "not even the smallest file" in result.output.splitlines()[-1]
 
 
 def test_a_quantized_source_is_converted_with_a_warning_about_its_loss(folder: Path) -> None:
