@@ -13,9 +13,12 @@ from support.bpe_tokenizers import write_bpe_tokenizer, write_json
 from support.sentencepiece_tokenizers import write_sentencepiece
 from support.tokenizer_keys import CONFIG
 
-# A shell's background job has Ctrl-C ignored, and so would all that the tests interrupt.
+# A shell's background job has Ctrl-C ignored, nohup's command SIGHUP: so would all that the tests
+# interrupt.
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if hasattr(signal, "SIGHUP") and signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
 # At a desk new examples are welcome; CI repeats the same ones. A busy machine is no failure.
 settings.register_profile("desk", deadline=None)

@@ -161,6 +161,6 @@ def test_a_signal_ends_the_server_in_one_line_while_it_answers(
             assert answer.read1()
             server.process.send_signal(number)
             answer.read()
+        assert server.process.wait(60) == 128 + number
         assert server.process.stderr is not None
         assert server.process.stderr.read().strip() == "Interrupted."
-        assert server.process.wait() == 128 + number
