@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from io import FileIO
 from pathlib import Path
 from secrets import token_hex
@@ -132,6 +132,20 @@ def save_arrays(
             f"{path}: cannot be written: {error.strerror or error}; make room and run the same "
             "command to resume"
         ) from None
+
+
+@contextmanager
+def created(folder: Path) -> Iterator[None]:
+    """Create a folder; delete it again if it is new and an error leaves it empty."""
+    is_new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    except BaseException:
+        if is_new:
+            with suppress(OSError):
+                folder.rmdir()
+        raise
 
 
 def sync_folder(folder: Path) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from collections.abc import Sequence
+from contextlib import ExitStack, nullcontext
 from functools import partial
 from pathlib import Path
 
@@ -13,6 +13,7 @@ from rich.console import Console
 
 from franken_gguf.quantize import convert as pipeline
 from franken_gguf.quantize.checkpoint.source import Source
+from franken_gguf.quantize.common.files import created
 from franken_gguf.quantize.open_source import open_source
 from franken_gguf.quantize.output.estimate import Estimate, block_weights, estimate
 from franken_gguf.quantize.output.jobs import weights_before
@@ -199,7 +200,7 @@ def convert(
     asked, threads = threads, threads or _useful_workers(model)
     folder = source.absolute().parent if dry_run else paths[0].parent
     with ExitStack() as until_written:
-        with _created(folder) if out and not names_file(out) and not dry_run else nullcontext():
+        with created(folder) if out and not names_file(out) and not dry_run else nullcontext():
             if not dry_run:
                 _check(model, outputs, overwrite=overwrite)
             if targets or not dry_run:
@@ -230,7 +231,7 @@ def convert(
             if report_file:
                 write_report(report_file, source, imatrix_file, sizes)
             expected = estimate(model, outputs, threads, max_memory, chosen)
-            _show_plan(outputs, expected, sizes, as_json=as_json)
+            _show_plan(outputs, fitted, expected, sizes, as_json=as_json)
             return
         stats = ProgressStats(model, outputs)
         try:
@@ -261,27 +262,19 @@ def convert(
 
 
 def _show_plan(
-    outputs: Sequence[Output], expected: Estimate, sizes: Sequence[FrontierPoint], *, as_json: bool
+    outputs: Sequence[Output],
+    fitted: Sequence[Fitted],
+    expected: Estimate,
+    sizes: Sequence[FrontierPoint],
+    *,
+    as_json: bool,
 ) -> None:
     if as_json:
-        click.echo(json.dumps(convert_json.planned(outputs, expected, sizes), indent=2))
+        click.echo(json.dumps(convert_json.planned(outputs, expected, sizes, fitted), indent=2))
     else:
         convert_screen.show_plan(Console(), outputs, expected)
+        show_fitted(Console(), outputs[len(outputs) - len(fitted) :], fitted)
         show_frontier(Console(), sizes)
-
-
-@contextmanager
-def _created(folder: Path) -> Iterator[None]:
-    """Create a folder; delete it again if it is new and an error leaves it empty."""
-    is_new = not folder.exists()
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        yield
-    except BaseException:
-        if is_new:
-            with suppress(OSError):
-                folder.rmdir()
-        raise
 
 
 def _check(model: Source, outputs: Sequence[Output], *, overwrite: bool) -> None:

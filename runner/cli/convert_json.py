@@ -15,11 +15,20 @@ from franken_gguf.quantize.target_size.target import Fitted
 
 
 def planned(
-    outputs: Sequence[Output], expected: Estimate, sizes: Sequence[FrontierPoint] = ()
+    outputs: Sequence[Output],
+    expected: Estimate,
+    sizes: Sequence[FrontierPoint] = (),
+    fitted: Sequence[Fitted] = (),
 ) -> dict[str, Any]:
-    """A dry run: the planned outputs with their tensors, the expected cost, and the frontier."""
+    """A dry run: the planned outputs with their tensors, the expected cost, and the frontier.
+
+    `fitted` are the types of the last outputs.
+    """
     document = {
-        "outputs": [described(output) | {"tensors": _tensors(output)} for output in outputs],
+        "outputs": [
+            described(output) | _prediction(output, fitted) | {"tensors": _tensors(output)}
+            for output in outputs
+        ],
         "expected": asdict(expected),
     }
     return document | ({"frontier": [asdict(point) for point in sizes]} if sizes else {})
@@ -30,12 +39,8 @@ def written(
 ) -> dict[str, Any]:
     """A finished conversion; `fitted` are the types of the last outputs."""
     documents = []
-    chosen = {one.preset.name: one for one in fitted}
     for output in outputs:
-        document = described(output)
-        if one := chosen.get(output.preset.name):
-            document["predicted_kl_divergence"] = one.divergence
-            document["tensor_type_options"] = one.options
+        document = described(output) | _prediction(output, fitted)
         if output.path in result.checks:
             document["checks"] = [checked(check) for check in result.checks[output.path]]
         documents.append(document)
@@ -44,6 +49,17 @@ def written(
         "workers": result.share.workers,
         "seconds": result.seconds,
     }
+
+
+def _prediction(output: Output, fitted: Sequence[Fitted]) -> dict[str, Any]:
+    """What is expected of an output whose types were chosen for its size; {} for the others."""
+    for one in fitted:
+        if one.preset.name == output.preset.name:
+            return {
+                "predicted_kl_divergence": one.divergence,
+                "tensor_type_options": one.options,
+            }
+    return {}
 
 
 def described(output: Output) -> dict[str, Any]:

@@ -54,7 +54,10 @@ def test_a_preset_names_its_own_size_and_the_result_is_predicted_to_be_better(fo
     assert output["path"].endswith("tales-Q4_K_M-size.gguf")
     assert output["bytes"] <= preset["bytes"]
     dry = franken(folder / "tales", "--target-size", "q4_k_m", "--dry-run", "--json")
-    points = {point["preset"]: point for point in json.loads(dry.stdout)["frontier"]}
+    document = json.loads(dry.stdout)
+    points = {point["preset"]: point for point in document["frontier"]}
+    for key in ("bytes", "predicted_kl_divergence", "tensor_type_options"):
+        assert document["outputs"][0][key] == output[key]
     assert points["Q4_K_M"]["nbytes"] == preset["bytes"]
     assert points["Q4_K_M"]["of_target"] == output["predicted_kl_divergence"]
     assert all(point["of_target"] <= point["of_preset"] for point in points.values())
@@ -102,6 +105,7 @@ def test_a_second_size_measures_nothing(folder: Path) -> None:
     dry = franken(folder / "tales", "--target-bpw", "3", "--dry-run")
     assert dry.exit_code == 0, dry.output
     assert [path.read_bytes() for path in measured(folder)] == before
+    assert "predicted KL divergence of tales-3bpw.gguf: " in dry.stdout
     assert "KL of --target-size" in dry.stdout
 
 
