@@ -273,7 +273,9 @@ def _show_plan(
         click.echo(json.dumps(convert_json.planned(outputs, expected, sizes, fitted), indent=2))
     else:
         convert_screen.show_plan(Console(), outputs, expected)
-        show_fitted(Console(), outputs[len(outputs) - len(fitted) :], fitted)
+        if fitted:
+            Console().print()
+            show_fitted(Console(), outputs[-len(fitted) :], fitted)
         show_frontier(Console(), sizes)
 
 
