@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from target_size import CHUNK, Judge, interval, preset_types, read_rows
 
-from franken_gguf.quantize.blocks.code_planes import LAYOUTS
+from franken_gguf.quantize.blocks.code_refinement import REFINABLE
 from franken_gguf.quantize.blocks.formats import U8
 from franken_gguf.quantize.gguf_file.header import read_header
 from franken_gguf.quantize.open_source import open_source
@@ -59,7 +59,7 @@ class ChoosingJudge(Judge):
     def _rounded(self, index: int, kind: Type) -> U8:
         blocks = super()._rounded(index, kind)
         weight = (self.moments or {}).get(self._source.tensors[index].name)
-        if weight is None or kind.name not in LAYOUTS:
+        if weight is None or kind.name not in REFINABLE:
             return blocks
         chosen, start, refiner = [], 0, Refiner()
         for matrix, rows in read_rows(self._source, index):

@@ -27,6 +27,8 @@ from .signs import even_signs, flip, odd_scale_codes, split_signs, values_with_s
 from .subblocks import SUPER, sub_block_chunks, sum_of_squares, weigh
 
 _CHUNK = 2048
+MAGNITUDES = np.array([8, 25, 43], np.float32)
+"""What the codes of a grid point stand for."""
 _TRIES_13 = np.float32(5) + np.arange(-6, 7, dtype=np.float32) * np.float32(0.1)
 _TRIES_19 = np.float32(5) + np.arange(-9, 10, dtype=np.float32) * np.float32(0.1)
 _NO_IMPORTANCE = "IQ2_XXS and IQ2_XS need an importance matrix; add --imatrix FILE"
@@ -221,9 +223,6 @@ def _values(
     with c_arithmetic():
         steps = from_half(table[:, :2]) * (np.float32(0.5) + scales) * np.float32(0.25)
         each = steps.repeat(32 // steps.shape[1], axis=1)
-        magnitudes = _MAGNITUDES[grid(name).codes][found.reshape(-1, 32)]
+        magnitudes = MAGNITUDES[grid(name).codes][found.reshape(-1, 32)]
         weights = values_with_signs(each[..., None] * magnitudes, signs.reshape(-1, 32))
     return as_rows(weights, blocks, table.shape[1])
-
-
-_MAGNITUDES = np.array([8, 25, 43], np.float32)

@@ -25,7 +25,7 @@ from .subblocks import SUPER, sub_block_chunks, weights_of_fit
 _CHUNK = 1024
 _TRIES_31 = np.float32(15) + np.arange(-15, 16, dtype=np.float32) * np.float32(0.2)
 _TRIES_19 = np.float32(15) + np.arange(-9, 10, dtype=np.float32) * np.float32(0.2)
-_MAGNITUDES = {
+MAGNITUDES = {
     "IQ3_XXS": np.array([4, 12, 20, 28, 36, 44, 52, 62], np.float32),
     "IQ3_S": np.array([1, 3, 5, 7, 9, 11, 13, 15], np.float32),
 }
@@ -158,7 +158,7 @@ def _values(
     name: str, blocks: U8, block_bytes: int, steps: F32, found: NDArray[np.integer], signs: U8
 ) -> F32:
     """float32 [rows, cols] of steps [n, 8], points [n, 64] and signs [n, 32]."""
-    magnitudes = _MAGNITUDES[name][grid(name).codes][found].reshape(-1, 32, 8)
+    magnitudes = MAGNITUDES[name][grid(name).codes][found].reshape(-1, 32, 8)
     with c_arithmetic():
         sized = steps.repeat(4, axis=1)[..., None] * magnitudes
         weights = values_with_signs(sized, signs.reshape(-1, 32))

@@ -11,8 +11,9 @@ from math import prod
 
 import numpy as np
 
-from franken_gguf.quantize.blocks.code_refinement import prepared, refined
+from franken_gguf.quantize.blocks.code_refinement import refined
 from franken_gguf.quantize.blocks.formats import F32, FORMATS, NUMPY, U8, BlockFormat, Kernels, Step
+from franken_gguf.quantize.blocks.moments import prepared
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.blas import one_blas_thread
 
@@ -57,8 +58,10 @@ def estimate(
         weights * _seconds_per_weight(_quantization(step, kernels), budget)
         for step, weights in quantized.items()
     )
-    if refined := refined_weights(source, outputs):
-        total += refined * _seconds_per_weight(_refinement(), 0.0)
+    total += sum(
+        weights * _seconds_per_weight(_refinement(name), 0.0)
+        for name, weights in _refined_weights(source, outputs).items()
+    )
     disk = sum(output.nbytes for output in outputs)
     return Estimate(disk, share.nbytes, share.workers, total / share.workers)
 
@@ -77,16 +80,6 @@ def quantized_weights(source: Source, outputs: Sequence[Output]) -> Counter[Step
     return steps
 
 
-def refined_weights(source: Source, outputs: Sequence[Output]) -> int:
-    """The number of weights, once for each type, whose codes are chosen under second moments."""
-    return sum(
-        tensor.rows
-        * tensor.cols
-        * len({o.tensors[index].choice.type for o in outputs if o.tensors[index].moments})
-        for index, tensor in enumerate(source.tensors)
-    )
-
-
 def block_weights(source: Source, outputs: Sequence[Output]) -> dict[Step, int]:
     """`quantized_weights` of the types that have blocks."""
     weights = quantized_weights(source, outputs)
@@ -102,21 +95,31 @@ def _widened_weights(source: Source, outputs: Sequence[Output]) -> Counter[str]:
     return weights
 
 
+def _refined_weights(source: Source, outputs: Sequence[Output]) -> Counter[str]:
+    """The number of weights of each type whose codes are chosen under second moments."""
+    weights: Counter[str] = Counter()
+    for index, tensor in enumerate(source.tensors):
+        planned = [output.tensors[index] for output in outputs]
+        for name in {target.choice.type.name for target in planned if target.moments}:
+            weights[name] += tensor.rows * tensor.cols
+    return weights
+
+
 def _quantization(step: Step, kernels: Kernels) -> Callable[[], object]:
     rows, importance = _sample()
     quantize = kernels.get(step, FORMATS[step.format].quantize)
     return partial(quantize, rows, importance if step.weighted else None)
 
 
-def _refinement() -> Callable[[], object]:
+def _refinement(name: str) -> Callable[[], object]:
     """Choosing codes of the sample, in groups of 256 columns; the inverses are made beforehand."""
     rows, _ = _sample()
-    blocks = FORMATS["Q4_K"].quantize(rows, None)
+    _, blocks = _blocks(name)
     moments = prepared([np.eye(256, dtype=np.float32)] * (rows.shape[1] // 256))
 
     def run() -> None:
         with one_blas_thread():
-            refined("Q4_K", rows, blocks, moments)
+            refined(name, rows, blocks, moments)
 
     return run
 

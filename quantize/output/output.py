@@ -11,7 +11,7 @@ from pathlib import Path
 
 from gguf import GGML_QUANT_SIZES, GGML_QUANT_VERSION, GGMLQuantizationType
 
-from franken_gguf.quantize.blocks.code_planes import LAYOUTS
+from franken_gguf.quantize.blocks.code_refinement import REFINABLE
 from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
 from franken_gguf.quantize.checkpoint.source import Source
@@ -226,7 +226,9 @@ def _moments(
     return {
         tensor.name: known[tensor.name]
         for tensor, choice in zip(tensors, choices, strict=True)
-        if tensor.name in known and choice.type is not tensor.stored and choice.type.name in LAYOUTS
+        if tensor.name in known
+        and choice.type is not tensor.stored
+        and choice.type.name in REFINABLE
     }
 
 

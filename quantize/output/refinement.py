@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from franken_gguf.quantize.blocks.code_refinement import Moments, refined
+from franken_gguf.quantize.blocks.code_refinement import refined
 from franken_gguf.quantize.blocks.formats import F32, U8
+from franken_gguf.quantize.blocks.moments import Moments
 from franken_gguf.quantize.common.blas import one_blas_thread
 from franken_gguf.quantize.tensor_types.second_moments import WeightMoments
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from franken_gguf.quantize.blocks.code_planes import LAYOUTS
-from franken_gguf.quantize.blocks.code_refinement import output_error, refined
+from franken_gguf.quantize.blocks.code_refinement import REFINABLE, refined
 from franken_gguf.quantize.blocks.formats import F32, FORMATS
+from franken_gguf.quantize.blocks.moments import output_error
 from franken_gguf.quantize.checkpoint.name_mapping import SourceTensor
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.blas import one_blas_thread
@@ -61,7 +61,7 @@ class CodeGains:
 
 def gaining_types(types: Sequence[Type]) -> tuple[Type, ...]:
     """Those whose codes can be chosen."""
-    return tuple(kind for kind in types if kind.name in LAYOUTS)
+    return tuple(kind for kind in types if kind.name in REFINABLE)
 
 
 def _spread(count: int, most: int) -> list[int]:

@@ -20,8 +20,8 @@ import numpy as np
 from gguf import GGMLQuantizationType, GGUFValueType
 from numpy.typing import NDArray
 
-from franken_gguf.quantize.blocks.code_refinement import Moments, prepared
 from franken_gguf.quantize.blocks.formats import F32
+from franken_gguf.quantize.blocks.moments import Moments, prepared
 from franken_gguf.quantize.common.errors import ImatrixError, OutputError
 from franken_gguf.quantize.common.files import (
     FileStamp,

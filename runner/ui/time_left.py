@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from franken_gguf.quantize.blocks.formats import Step
+from franken_gguf.quantize.blocks.point_planes import POINT_LAYOUTS
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.output.output import Output, PlannedTensor
 
@@ -33,11 +34,11 @@ _WEIGHTED = {
 and only until a type's own time is known. Without an importance matrix, and with one where that
 takes longer; types that neither lists are copied or converted at the speed of memory."""
 
-_REFINED = 170
-"""Nanoseconds for codes chosen under second moments."""
+_REFINED, _REFINED_POINTS = 170, 450
+"""Nanoseconds for codes chosen under second moments, one by one and as points of a grid."""
 
-Kind = tuple[str, frozenset[Step], int]
-"""The type in the source, what it is quantized to, and in how many types codes are chosen."""
+Kind = tuple[str, frozenset[Step], frozenset[str]]
+"""The type in the source, what it is quantized to, and the types whose codes are chosen."""
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,15 @@ def _kind(stored: str, targets: Sequence[PlannedTensor]) -> Kind:
         for target in targets
         if target.choice.type.name != stored
     )
-    return stored, steps, len({target.choice.type for target in targets if target.moments})
+    refined = frozenset(target.choice.type.name for target in targets if target.moments)
+    return stored, steps, refined
 
 
 def _expected(kind: Kind) -> float:
     """Seconds for a weight, by the table."""
     _, steps, refined = kind
-    return 1e-9 * (_READ_AND_WRITE + sum(map(_nanoseconds, steps)) + _REFINED * refined)
+    choice = sum(_REFINED_POINTS if name in POINT_LAYOUTS else _REFINED for name in refined)
+    return 1e-9 * (_READ_AND_WRITE + sum(map(_nanoseconds, steps)) + choice)
 
 
 def _nanoseconds(step: Step) -> float:

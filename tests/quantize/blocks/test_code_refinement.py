@@ -12,12 +12,15 @@ from franken_gguf.quantize.blocks.code_planes import (
     read_codes,
     with_codes,
 )
-from franken_gguf.quantize.blocks.code_refinement import output_error, prepared, refined
+from franken_gguf.quantize.blocks.code_refinement import REFINABLE, refined
 from franken_gguf.quantize.blocks.formats import FORMATS
+from franken_gguf.quantize.blocks.moments import output_error, prepared
+from support.codes import codes_of, without_codes
 
 F32 = NDArray[np.float32]
 ROWS, COLS, GROUP = 40, 512, 256
-each_format = pytest.mark.parametrize("name", LAYOUTS)
+each_format = pytest.mark.parametrize("name", sorted(REFINABLE))
+each_with_single_codes = pytest.mark.parametrize("name", LAYOUTS)
 
 
 @pytest.fixture(scope="module")
@@ -37,6 +40,11 @@ def inputs() -> F32:
     return (mixed + rng.standard_normal((2000, COLS))).astype(np.float32)
 
 
+def quantized(name: str, weights: F32) -> NDArray[np.uint8]:
+    alike = np.ones(weights.shape[1], np.float32)
+    return FORMATS[name].quantize(weights, alike if FORMATS[name].needs_importance else None)
+
+
 def moments_of(inputs: F32) -> list[F32]:
     groups = np.split(inputs, COLS // GROUP, axis=1)
     return [group.T @ group / np.float32(len(group)) for group in groups]
@@ -48,14 +56,14 @@ def forms(errors: F32, moments: list[F32]) -> NDArray[np.float64]:
     return np.stack([np.einsum("ij,jk,ik->i", e, m, e, dtype=np.float64) for e, m in pairs])
 
 
-@each_format
+@each_with_single_codes
 def test_codes_are_read_and_written_back_byte_by_byte(name: str) -> None:
     codec = FORMATS[name]
     blocks = np.random.default_rng(2).integers(0, 256, (8, codec.row_bytes(COLS)), np.uint8)
     assert np.array_equal(with_codes(name, blocks, read_codes(name, blocks)), blocks)
 
 
-@each_format
+@each_with_single_codes
 def test_offset_step_and_code_give_the_weight_that_the_format_does(name: str, weights: F32) -> None:
     blocks = FORMATS[name].quantize(weights, None)
     codes, values = read_codes(name, blocks), LAYOUTS[name].values
@@ -66,11 +74,10 @@ def test_offset_step_and_code_give_the_weight_that_the_format_does(name: str, we
 
 @each_format
 def test_only_codes_change(name: str, weights: F32, inputs: F32) -> None:
-    blocks = FORMATS[name].quantize(weights, None)
+    blocks = quantized(name, weights)
     new = refined(name, weights, blocks, prepared(moments_of(inputs)))
-    none = np.zeros(weights.shape, np.uint8)
     assert not np.array_equal(new, blocks)
-    assert np.array_equal(with_codes(name, new, none), with_codes(name, blocks, none))
+    assert np.array_equal(without_codes(name, new), without_codes(name, blocks))
 
 
 @each_format
@@ -87,7 +94,7 @@ def test_no_row_gets_a_higher_quadratic_form_and_nearly_all_a_lower_one(
     assert (after < before * 0.95).mean() > 0.9
 
 
-@each_format
+@each_with_single_codes
 def test_when_columns_are_independent_each_weight_gets_its_nearest_code(
     name: str, weights: F32
 ) -> None:
@@ -104,23 +111,26 @@ def test_when_columns_are_independent_each_weight_gets_its_nearest_code(
 
 @each_format
 def test_a_group_without_inputs_keeps_its_codes(name: str, weights: F32, inputs: F32) -> None:
-    blocks = FORMATS[name].quantize(weights, None)
+    blocks = quantized(name, weights)
+    before = np.split(codes_of(name, blocks), 2, axis=1)
     silent, heard = np.zeros((GROUP, GROUP), np.float32), moments_of(inputs)[1]
     for nothing in (silent, None):
-        codes = read_codes(name, refined(name, weights, blocks, prepared([nothing, heard])))
-        assert np.array_equal(codes[:, :GROUP], read_codes(name, blocks)[:, :GROUP])
-        assert not np.array_equal(codes[:, GROUP:], read_codes(name, blocks)[:, GROUP:])
+        new = refined(name, weights, blocks, prepared([nothing, heard]))
+        after = np.split(codes_of(name, new), 2, axis=1)
+        assert np.array_equal(after[0], before[0])
+        assert not np.array_equal(after[1], before[1])
     assert refined(name, weights, blocks, prepared([silent, None])) is blocks
 
 
-def test_rows_are_chosen_alike_alone_and_among_others(weights: F32, inputs: F32) -> None:
+@pytest.mark.parametrize("name", ["Q4_K", "IQ2_XXS"])
+def test_rows_are_chosen_alike_alone_and_among_others(name: str, weights: F32, inputs: F32) -> None:
     many = np.tile(weights, (60, 1))
-    blocks = FORMATS["Q4_K"].quantize(many, None)
+    blocks = quantized(name, many)
     moments = prepared(moments_of(inputs))
-    together = refined("Q4_K", many, blocks, moments)
-    alone = [refined("Q4_K", many[n : n + 1], blocks[n : n + 1], moments)[0] for n in range(ROWS)]
-    # Not always to the bit: how matrix products are rounded may depend on their size.
-    assert (together.reshape(60, ROWS, -1) == np.stack(alone)).mean() > 0.999
+    together = refined(name, many, blocks, moments)
+    alone = [refined(name, many[n : n + 1], blocks[n : n + 1], moments)[0] for n in range(ROWS)]
+    # Matrix products may be rounded otherwise in another size, and decide between equal codes.
+    assert (together.reshape(60, ROWS, -1) == np.stack(alone)).mean() > 0.99
 
 
 def test_the_error_of_outputs_is_that_of_inputs_multiplied(weights: F32, inputs: F32) -> None:

@@ -9,8 +9,7 @@ import numpy as np
 import pytest
 from gguf import GGUFReader
 
-from franken_gguf.quantize.blocks.code_planes import LAYOUTS, with_codes
-from franken_gguf.quantize.blocks.formats import FORMATS
+from franken_gguf.quantize.blocks.code_refinement import REFINABLE
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import ImatrixError
 from franken_gguf.quantize.convert import convert
@@ -22,6 +21,7 @@ from franken_gguf.quantize.output.row_converter import Progress
 from franken_gguf.quantize.tensor_types.second_moments import read_second_moments
 from franken_gguf.quantize.tensor_types.type_presets import find_preset
 from support.checkpoints import make_checkpoint
+from support.codes import without_codes
 from support.interrupted import Interrupted
 from support.second_moments import write_made_up
 
@@ -61,21 +61,15 @@ def test_only_codes_and_two_keys_differ_from_the_file_of_llama_quantize(
     for before, after in zip(plain.tensors, chosen.tensors, strict=True):
         kind = before.tensor_type.name
         assert (before.name, kind) == (after.name, after.tensor_type.name)
-        if kind in LAYOUTS and before.name in known:
+        if kind in REFINABLE and before.name in known:
             changed += not np.array_equal(before.data, after.data)
-            scales = [_without_codes(kind, tensor.data) for tensor in (before, after)]
+            both = (t.data.reshape(-1, t.data.shape[-1]) for t in (before, after))
+            scales = [without_codes(kind, rows) for rows in both]
             assert np.array_equal(scales[0], scales[1]), before.name
         else:
             assert np.array_equal(before.data, after.data), before.name
     assert changed == sum(bool(tensor.moments) for tensor in outputs[1].tensors) > 0
     assert [output.refined_share for output in outputs] == [0, 1]
-
-
-def _without_codes(kind: str, data: np.ndarray) -> np.ndarray:
-    rows = data.reshape(-1, data.shape[-1])
-    codec = FORMATS[kind]
-    cols = rows.shape[1] // codec.block_bytes * codec.block_len
-    return with_codes(kind, rows, np.zeros((len(rows), cols), np.uint8))
 
 
 def test_a_ladder_and_several_processes_give_the_bytes_of_one_at_a_time(
