@@ -43,12 +43,13 @@ def planned(source: Source, path: Path, moments: Path | None, preset: str = "Q4_
     return plan_output(source, path, find_preset(preset), second_moments=known)
 
 
+@pytest.mark.parametrize("preset", ["Q4_K_M", "IQ3_M"])
 def test_only_codes_and_two_keys_differ_from_the_file_of_llama_quantize(
-    source: Source, moments: Path, tmp_path: Path
+    preset: str, source: Source, moments: Path, tmp_path: Path
 ) -> None:
     outputs = [
-        planned(source, tmp_path / "plain.gguf", None),
-        planned(source, tmp_path / "chosen.gguf", moments),
+        planned(source, tmp_path / "plain.gguf", None, preset),
+        planned(source, tmp_path / "chosen.gguf", moments, preset),
     ]
     for output in outputs:
         convert(source, [output], check=True)
