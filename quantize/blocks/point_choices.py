@@ -70,7 +70,7 @@ class PointChoices:
 
     def _nearest_points(self, sizes: F32, counts: F32, unit: F32) -> U32:
         """The number of the point nearest to sizes [length, groups, rows], [groups, rows]."""
-        # The sum of counts * (unit * value - size)**2, less what all points share, over unit.
+        # The sum of counts * (unit * value - size)**2, less what all points share, divided by unit.
         factors = np.concatenate([counts * unit, counts * sizes]).reshape(2 * len(sizes), -1).T
         nearest = np.empty(len(factors), np.uint32)
         for start in range(0, len(factors), _AT_ONCE):

@@ -86,25 +86,17 @@ def mixture_verdict(results: Results, models: Iterable[str]) -> list[str]:
             found = holds([(rung, moved(change)) for rung, change in changes])
             moves = _sentence("The lean moves", changes)
             sentences.append(f"{model}, {_WAYS[variant]}: {found} {moves}")
+        if sizes := _mean_changes(results, model):
+            sentences.append(f"{model}: the mean size of the change at {sizes}")
     return sentences or ["Nothing is measured yet."]
 
 
 def variant_verdict(results: Results) -> list[str]:
-    """How much each way of rounding moves the lean, and whether the sentence holds for it.
-
-    Compared over the quants that are measured in all of them.
-    """
-    rungs = [
-        {cell.rung for cell in measured(results, "demo", variant)} - {baseline("demo").rung}
-        for variant in VARIANTS
-    ]
-    common = [rung for rung in RUNGS if all(rung in some for some in rungs)]
-    if not common:
+    """How much each way of rounding moves the lean, and whether the sentence holds for it."""
+    sizes = _mean_changes(results, "demo")
+    if not sizes:
         return ["Nothing is measured yet."]
-    sizes = ", ".join(
-        f"{_WAYS[variant]} {_mean_change(results, variant, common):.2f}" for variant in VARIANTS
-    )
-    sentences = [f"The mean size of the change at {', '.join(common)}: {sizes}."]
+    sentences = [f"The mean size of the change at {sizes}"]
     for variant in (PLAIN, SIZE):
         found = measured(results, "demo", variant)
         changes = [(c.rung, _known(leaning(results, c)).content_change) for c in found]
@@ -115,8 +107,22 @@ def variant_verdict(results: Results) -> list[str]:
     return sentences
 
 
-def _mean_change(results: Results, variant: str, rungs: Iterable[str]) -> float:
-    found = [_known(leaning(results, Cell("demo", variant, rung))) for rung in rungs]
+def _mean_changes(results: Results, model: str) -> str:
+    """For each way of rounding, over the quants that all have; empty if there are none."""
+    rungs = [
+        {cell.rung for cell in measured(results, model, variant)} - {baseline(model).rung}
+        for variant in VARIANTS
+    ]
+    common = [rung for rung in RUNGS if all(rung in some for some in rungs)]
+    sizes = ", ".join(
+        f"{_WAYS[variant]} {_mean_change(results, model, variant, common):.2f}"
+        for variant in VARIANTS
+    )
+    return f"{', '.join(common)}: {sizes}." if common else ""
+
+
+def _mean_change(results: Results, model: str, variant: str, rungs: Iterable[str]) -> float:
+    found = [_known(leaning(results, Cell(model, variant, rung))) for rung in rungs]
     return float(np.mean([abs(one.content_change.value) for one in found if one.content_change]))
 
 
