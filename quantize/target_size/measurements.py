@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from pathlib import Path
 
+from franken_gguf.quantize.blocks.code_refinement import REFINABLE
 from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.errors import OutputError
@@ -49,7 +50,8 @@ def measurements_key(source: Source, importances: Mapping[str, F32], text: bytes
 
 def gains_key(key: str, second_moments: FileStamp) -> str:
     """A hash of all that the gains depend on."""
-    return hashlib.sha256(repr((key, second_moments)).encode()).hexdigest()[:24]
+    found = repr((key, second_moments, sorted(REFINABLE)))
+    return hashlib.sha256(found.encode()).hexdigest()[:24]
 
 
 def load(path: Path) -> Measurements:
