@@ -2,8 +2,8 @@
 
 A matrix W that is rounded to V changes its outputs for inputs x by (W - V) x; the mean square of
 that is the quadratic form of each row of W - V under the second moments, the mean of x xT. ggml
-rounds each weight, or 8 of them, for themselves; here the columns are rounded together. Scales and
-minimums stay.
+rounds each weight by itself, or the 8 of a grid point; here the columns are rounded together.
+Scales and minimums stay.
 """
 
 from __future__ import annotations
