@@ -94,7 +94,13 @@ def test_other_mixtures_are_judged_once_half_of_their_quants_are_measured() -> N
     found = {two[0].key: cell(16, {})} | {one.key: up for one in two[1:7]}
     (sentence,) = mixture_verdict(found, ("two", "six"))
     assert sentence.startswith("two, with an importance matrix: The sentence holds from ")
-    del found[two[6].key]
+    for variant in (PLAIN, SIZE):
+        found[Cell("two", variant, "Q2_K").key] = up
+    assert mixture_verdict(found, ("two",))[1] == (
+        "two: the mean size of the change at Q2_K: with an importance matrix 1.00, without an "
+        "importance matrix 1.00, with `--target-size` 1.00."
+    )
+    found = {two[0].key: cell(16, {})} | {one.key: up for one in two[1:6]}
     assert mixture_verdict(found, ("two",)) == ["Nothing is measured yet."]
 
 

@@ -114,11 +114,13 @@ def _mean_changes(results: Results, model: str) -> str:
         for variant in VARIANTS
     ]
     common = [rung for rung in RUNGS if all(rung in some for some in rungs)]
+    if not common:
+        return ""
     sizes = ", ".join(
         f"{_WAYS[variant]} {_mean_change(results, model, variant, common):.2f}"
         for variant in VARIANTS
     )
-    return f"{', '.join(common)}: {sizes}." if common else ""
+    return f"{', '.join(common)}: {sizes}."
 
 
 def _mean_change(results: Results, model: str, variant: str, rungs: Iterable[str]) -> float:
