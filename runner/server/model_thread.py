@@ -169,13 +169,15 @@ class ModelThread:
 
     def _run(self) -> None:
         while (ticket := self._next()) is not None:
-            is_done = self._serve(ticket)
+            is_done, error = self._serve(ticket)
             with self._changed:
                 self.running = None
                 if is_done:
                     self.served += 1
                 else:
                     self._queue.add(ticket.client, ticket)
+            if is_done:
+                ticket.deliver(None, error)
         with self._changed:
             while (ticket := self._queue.next()) is not None:
                 ticket.close()
@@ -194,30 +196,29 @@ class ModelThread:
                 self._changed.wait()
             return None
 
-    def _serve(self, ticket: Ticket[Any]) -> bool:
-        """Work until the end, which is True, or until the request gives way."""
+    def _serve(self, ticket: Ticket[Any]) -> tuple[bool, BaseException | None]:
+        """Work until the end, which is True, or until the request gives way; and what it raised."""
         try:
             if ticket.items is None:
                 ticket.items = ticket.work()
             for item in ticket.items:
                 if self._starts_again(ticket):
-                    return False
+                    return False, None
                 ticket.deliver(item)
                 if ticket.is_cancelled:
                     self._stop.set()
                 elif self._gives_way(ticket):
-                    return False
-            ticket.deliver(None)
+                    return False, None
         except FrankenError as error:
-            ticket.deliver(None, error)
+            return True, error
         except Stopped:
-            ticket.deliver(None)
+            pass
         except Exception as error:
             # Its message may hold a part of a story, so it is not logged.
             where = "".join(traceback.format_tb(error.__traceback__))
             _logger.error("%s in the model's thread:\n%s", type(error).__name__, where)
-            ticket.deliver(None, RequestError("internal error, see the log", status=500))
-        return True
+            return True, RequestError("internal error, see the log", status=500)
+        return True, None
 
     def _starts_again(self, ticket: Ticket[Any]) -> bool:
         """Whether a streamed request has come before this one's first item, which is dropped."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+import time
 from collections.abc import AsyncIterator, Coroutine, Generator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -15,9 +16,11 @@ T = TypeVar("T")
 
 
 @asynccontextmanager
-async def working(stop: threading.Event) -> AsyncIterator[ModelThread]:
+async def working(
+    stop: threading.Event, kind: type[ModelThread] = ModelThread
+) -> AsyncIterator[ModelThread]:
     """A thread that runs, and whose engine would end by `stop`."""
-    thread = ModelThread(stop, lambda: None)
+    thread = kind(stop, lambda: None)
     thread.start()
     try:
         yield thread
@@ -84,3 +87,23 @@ def test_another_clients_request_waits_for_its_turn() -> None:
 
     assert finished(both()) == [[0, 1, 2], [0]]
     assert order == ["title", "title", "title", "answer"]
+
+
+def test_a_request_whose_end_is_seen_is_no_longer_running_and_counts() -> None:
+    class Slow(ModelThread):
+        """Takes its time to note that nothing runs."""
+
+        def __setattr__(self, name: str, value: object) -> None:
+            if name == "running" and value is None:
+                time.sleep(0.05)
+            super().__setattr__(name, value)
+
+    def work() -> Generator[int, None, None]:
+        yield 1
+
+    async def one() -> tuple[list[int], bool, int]:
+        async with working(threading.Event(), Slow) as thread:
+            items = await collected(thread.submit(work, "one client"))
+            return items, thread.running is None, thread.served
+
+    assert finished(one()) == ([1], True, 1)

@@ -1,6 +1,6 @@
 // Fields whose value is kept when one leaves them, whatever the page shows meanwhile.
 
-import { html, useEffect, useState } from "../vendor/htm-preact.js";
+import { html, useLayoutEffect, useState } from "../vendor/htm-preact.js";
 import { Growing } from "./editor.js";
 
 /** @typedef {import("./types.js").FileOf} FileOf */
@@ -11,7 +11,7 @@ import { Growing } from "./editor.js";
  */
 export function Field({ label, value, onKeep, hint, isLine }) {
   const [text, setText] = useState(value);
-  useEffect(() => setText(value), [value]);
+  useLayoutEffect(() => setText(value), [value]);
   const keep = () => text !== value && onKeep(text);
   return html`
     <div class="field">
@@ -52,7 +52,7 @@ export function Choice({ label, all, chosen, onKeep }) {
  */
 export function NumberField({ label, value, onKeep, low, high, isWhole, about, id }) {
   const [text, setText] = useState(String(value));
-  useEffect(() => setText(String(value)), [value]);
+  useLayoutEffect(() => setText(String(value)), [value]);
   const keep = (/** @type {any} */ { target }) => {
     if (text === "" || !target.checkValidity()) target.reportValidity();
     else if (Number(text) !== value) onKeep(Number(text));

@@ -61,6 +61,25 @@ def test_memory_note_and_name_are_kept_when_one_leaves_the_field(page: Desk) -> 
     assert story["note"] == {"text": "Slow and foggy.", "depth": 2}
 
 
+def test_text_that_is_typed_before_the_panel_is_painted_stays(page: Desk) -> None:
+    page.begin("Facts")
+    typed = page.button("Story", page.page.get_by_role("navigation", name="Panels")).evaluate(
+        """async (button) => {
+          button.click();
+          const found = () => document.querySelector("[aria-label=Memory]");
+          while (!found()) await Promise.resolve();
+          const field = found();
+          field.value = "The ferry is out.";
+          field.dispatchEvent(new Event("input", { bubbles: true }));
+          for (let frame = 0; frame < 3; frame++) {
+            await new Promise((done) => requestAnimationFrame(() => setTimeout(done)));
+          }
+          return field.value;
+        }"""
+    )
+    assert typed == "The ferry is out."
+
+
 def test_settings_go_with_the_next_answer_and_back_to_the_servers(page: Desk) -> None:
     page.begin("Settings")
     panel = page.panel("Sampling")
