@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from franken_gguf.quantize.blocks.formats import F32
 from franken_gguf.quantize.blocks.moments import Moments, prepared
+from franken_gguf.quantize.blocks.point_choices import PointChoices
 from franken_gguf.quantize.common.errors import ImatrixError, OutputError
 from franken_gguf.quantize.common.files import (
     FileStamp,
@@ -43,9 +44,13 @@ _MOST_SCALE = 1e15  # its square is far from float32's limit
 
 
 def group_count(cols: int) -> int:
-    """The fewest groups of equal size with at most MOST_TOGETHER columns each."""
+    """The fewest groups of equal size with at most MOST_TOGETHER columns each.
+
+    Of whole vectors of 8 columns, as grid points need, if the columns allow that.
+    """
+    vector = PointChoices.length if cols % PointChoices.length == 0 else 1
     fewest = -(-cols // MOST_TOGETHER)
-    return next(count for count in range(fewest, cols + 1) if cols % count == 0)
+    return next(count for count in range(fewest, cols + 1) if cols % (count * vector) == 0)
 
 
 @dataclass(frozen=True)

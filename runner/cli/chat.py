@@ -98,10 +98,9 @@ def chat(
     _check_session(session)
     header = read_header(model)
     check_expert_names(expert_names, header)
-    # Imported here so that --help and completion do not wait for llama.cpp.
-    from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415
+    from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415 - loads llama.cpp
 
-    from .chat_run import run  # noqa: PLC0415
+    from .chat_run import run  # noqa: PLC0415 - loads llama.cpp
 
     screen = Screen()
     arguments = ChatArguments(

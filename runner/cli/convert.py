@@ -11,8 +11,6 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from franken_gguf.quantize import convert as pipeline
-from franken_gguf.quantize.blocks.formats import Kernels
 from franken_gguf.quantize.checkpoint.source import Source
 from franken_gguf.quantize.common.files import created
 from franken_gguf.quantize.open_source import open_source
@@ -21,7 +19,6 @@ from franken_gguf.quantize.output.jobs import weights_before
 from franken_gguf.quantize.output.output import Output, plan_output
 from franken_gguf.quantize.output.output_names import names_file, output_paths
 from franken_gguf.quantize.output.output_paths import refuse_early
-from franken_gguf.quantize.output.row_converter import Seconds
 from franken_gguf.quantize.output.worker_memory import DEFAULT_MAX_MEMORY
 from franken_gguf.quantize.target_size.frontier import FrontierPoint, frontier
 from franken_gguf.quantize.target_size.target import Fitted
@@ -49,11 +46,10 @@ from franken_gguf.runner.common.hardware import cores
 from franken_gguf.runner.engine.llama_tokenizer_check import check_tokens
 from franken_gguf.runner.kernels.kernel_choice import MODES, choose_kernels
 from franken_gguf.runner.ui import convert_screen
-from franken_gguf.runner.ui.progress_bars import conversion_progress
-from franken_gguf.runner.ui.progress_stats import ProgressStats
 from franken_gguf.runner.ui.target_screen import show_fitted, show_frontier
 
 from . import convert_json
+from .convert_run import converted
 from .frontier_report import check_report, write_report
 from .hub_names import hub_names
 from .router_prep import base_type_option, route
@@ -235,7 +231,7 @@ def convert(
             expected = estimate(model, outputs, threads, max_memory, chosen)
             _show_plan(outputs, fitted, expected, sizes, as_json=as_json)
             return
-        result, spent = _converted(
+        result, spent = converted(
             *(model, outputs, chosen, notices),
             threads=threads,
             max_memory=max_memory,
@@ -248,41 +244,6 @@ def convert(
             convert_screen.show_outputs(Console(), outputs, result.checks)
             show_fitted(Console(), outputs[len(presets) :], fitted)
             convert_screen.show_time(notices, result, spent, chosen)
-
-
-def _converted(
-    model: Source,
-    outputs: Sequence[Output],
-    kernels: Kernels,
-    notices: Console,
-    *,
-    threads: int,
-    max_memory: int,
-    overwrite: bool,
-    verify: bool,
-) -> tuple[pipeline.Result, Seconds]:
-    """Write the outputs, with progress on the screen: the result, and the workers' time by step."""
-    stats = ProgressStats(model, outputs)
-    try:
-        with conversion_progress(notices, stats) as report:
-            result = pipeline.convert(
-                model,
-                outputs,
-                threads=threads,
-                max_memory=max_memory,
-                overwrite=overwrite,
-                check=verify,
-                kernels=kernels,
-                report=report,
-                report_check=stats.compare,
-                notify=partial(convert_screen.say, notices),
-            )
-    except KeyboardInterrupt as interrupt:
-        # Before the first job is done, the share is unknown, that of a resumed run too.
-        where = f" at {100 * stats.weights // stats.total} %" if stats.weights else ""
-        interrupt.args = (f"Interrupted{where}; run the same command to resume.",)
-        raise
-    return result, stats.seconds
 
 
 def _show_plan(

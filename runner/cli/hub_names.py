@@ -61,8 +61,7 @@ def _each(value: Any, find: Callable[[str], Path]) -> Any:
 def _source(text: str, *, download: bool) -> Path:
     path = Path(text)
     if _is_recipe(path):
-        # 8 ms that a plan need not wait for.
-        from franken_gguf.quantize.merge.recipe_names import hub_models  # noqa: PLC0415
+        from franken_gguf.quantize.merge.recipe_names import hub_models  # noqa: PLC0415 - 8 ms
 
         _provide(hub_models(path), gguf=False, download=download)
         return path

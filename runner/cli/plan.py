@@ -60,8 +60,10 @@ def machine_of(vram: tuple[int, ...] | None, ram: int | None, rpc: tuple[str, ..
     """This machine, or the one that the options describe."""
     if vram is not None and ram is not None and not rpc:
         return Machine(ram, _gpus(vram))
-    # llama.cpp is slow to load, and a plan for another machine does not need it.
-    from franken_gguf.runner.engine.this_machine import this_machine, with_vram  # noqa: PLC0415
+    from franken_gguf.runner.engine.this_machine import (  # noqa: PLC0415 - loads llama.cpp
+        this_machine,
+        with_vram,
+    )
 
     here = this_machine(rpc, partial(click.echo, err=True))
     if vram is not None:

@@ -165,10 +165,9 @@ def serve(
     key = _key(api_key_file) if api_key_file else api_key
     header, second_header = read_header(model), read_header(second) if second else None
     check_expert_names(expert_names, header)
-    # Only now, so that --help and completion do not wait for llama.cpp.
-    from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415
+    from franken_gguf.runner.ui.chat_screen import Screen  # noqa: PLC0415 - loads llama.cpp
 
-    from .serve_run import run  # noqa: PLC0415
+    from .serve_run import run  # noqa: PLC0415 - loads llama.cpp
 
     arguments = ServeArguments(
         header=header,

@@ -129,9 +129,8 @@ def _save(flight: Flight) -> str:
     """Save the recorded session, if any; return the end of the error message about it."""
     if flight.path is None:
         return ""
-    # These take 0.1 s, and only a crash needs them.
-    from franken_gguf.runner.conversation.session import Session, replacing  # noqa: PLC0415
-    from franken_gguf.runner.conversation.session_format import SessionError  # noqa: PLC0415
+    from franken_gguf.runner.conversation.session import Session, replacing  # noqa: PLC0415 - 0.1 s
+    from franken_gguf.runner.conversation.session_format import SessionError  # noqa: PLC0415 - 0.1 s
 
     try:
         with Session(flight.path.parent, flight.path.stem), replacing(flight.path) as part:

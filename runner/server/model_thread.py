@@ -197,7 +197,7 @@ class ModelThread:
             return None
 
     def _serve(self, ticket: Ticket[Any]) -> tuple[bool, BaseException | None]:
-        """Work until the end, which is True, or until the request gives way; and what it raised."""
+        """Whether the work ended, which it has not if the request gives way; and its error."""
         try:
             if ticket.items is None:
                 ticket.items = ticket.work()

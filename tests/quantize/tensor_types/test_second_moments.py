@@ -42,6 +42,7 @@ def write(path: Path, **weights: MomentSums) -> Path:
         (1536, 6),
         (4096, 16),
         (14336, 56),
+        (33024, 129),
         (337, 337),
     ],
 )
