@@ -7,9 +7,9 @@ from functools import partial
 
 from rich.console import Console
 
+from franken_gguf.quantize import convert as pipeline
 from franken_gguf.quantize.blocks.formats import Kernels
 from franken_gguf.quantize.checkpoint.source import Source
-from franken_gguf.quantize.convert import Result, convert
 from franken_gguf.quantize.output.output import Output
 from franken_gguf.quantize.output.row_converter import Seconds
 from franken_gguf.runner.ui.convert_screen import say
@@ -27,12 +27,12 @@ def converted(
     max_memory: int,
     overwrite: bool,
     verify: bool,
-) -> tuple[Result, Seconds]:
+) -> tuple[pipeline.Result, Seconds]:
     """The result, and the workers' time by step. After an interruption, says how to resume."""
     stats = ProgressStats(model, outputs)
     try:
         with conversion_progress(notices, stats) as report:
-            result = convert(
+            result = pipeline.convert(
                 model,
                 outputs,
                 threads=threads,

@@ -163,7 +163,7 @@ def test_a_persona_of_the_library_is_chosen_by_name_and_no_other_file_is_read(
     server: Server, tmp_path: Path
 ) -> None:
     folder = server.folder / "data/franken-gguf/personas"
-    folder.mkdir()
+    folder.mkdir(parents=True)
     (folder / "Ann.txt").write_text("{{user}} keeps bees.")
     assert server.get("/api/desk")["personas"] == ["Ann"]
     story = server.post("/api/stories", name="Bees", persona="Ann")
